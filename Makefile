@@ -1,0 +1,54 @@
+# make            set everything up, start the service and send it one signed event
+# make test       every test, on SQLite and on a real PostgreSQL
+# make lint types wheel     what CI checks besides
+# make crash      the long harness: kill -9 again and again (minutes)
+#
+# make PYTHON=python3.12    to choose the interpreter; CONSTRAINTS= to install without pinned versions;
+# make test PYTEST="tests/unit -k close" to run a part.
+.POSIX:
+
+VENV = .venv
+BIN = $(VENV)/bin
+PYTHON =
+CONSTRAINTS = constraints.txt
+PYTEST =
+
+demo: $(VENV)/.installed
+	@exec $(BIN)/webhooks dev --demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+crash: $(VENV)/.installed-test
+	WEBHOOKS_TEST_LONG=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed-dev
+	rm -rf build dist
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: demo test crash lint types wheel clean
+
+# One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
+INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
