@@ -1,0 +1,133 @@
+"""Read and write JSON: every call of a JSON library is in here.
+
+What counts as JSON: UTF-8 text without a byte order mark, nothing after the value, no NaN or Infinity, at most 100
+levels deep, integers of at most 4,300 digits. Lone surrogates, NUL, numbers beyond 64 bits and huge exponents are the
+sender's good right: they are read, if slowly. `load` turns bytes into Python, `load_watching` does so and tells which
+keys were written twice, `require_limits` completes the judgement of a decoder that skipped parts.
+
+The surprise: msgspec is several times faster than the standard library but skims over what it skips (it checks
+neither UTF-8 nor depth there) and refuses lone surrogates. So the fast way is taken first, and what it cannot
+read gets the standard library's verdict; a body that is JSON is never refused because the fast way could not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+#: How deep arrays and objects may be nested.
+MAX_DEPTH = 100
+#: How many digits an integer may have; Python's own limit, said here so that it never depends on the interpreter.
+MAX_INTEGER_DIGITS = 4300
+
+#: What decoding raises, here and in the libraries below. `UnicodeDecodeError` and msgspec's errors are ValueErrors.
+ERRORS = (ValueError, RecursionError)
+
+_DECODER = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NUMBER = re.compile(rb"-?([0-9]+)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# the look-behind makes the search linear: a run of digits is tried at its start only
+_LONG_DIGITS = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
+_TO_PARENTHESES = bytes.maketrans(b"[{]}", b"(())")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class NotJSON(ValueError):
+    """Bytes that are not JSON as this house understands it. The text says why and quotes nothing."""
+
+
+def require_limits(raw: bytes) -> None:
+    """Refuse well-formed JSON that is not UTF-8, nests too deep or holds too long an integer.
+
+    raw: text that a JSON parser has accepted. Raises NotJSON.
+    """
+    if not raw.isascii():
+        try:
+            raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise NotJSON("the text is not UTF-8") from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_deeper_than(raw, MAX_DEPTH):
+        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
+    if len(raw) > MAX_INTEGER_DIGITS and _LONG_DIGITS.search(raw) is not None and _has_long_integer(raw):
+        raise NotJSON(f"an integer has more than {MAX_INTEGER_DIGITS} digits")
+
+
+def load(raw: bytes) -> Any:
+    """Decode JSON strictly. Raises NotJSON, and nothing else."""
+    try:
+        value = _DECODER.decode(raw)
+    except ERRORS:
+        value = _load_slowly(raw)
+    require_limits(raw)
+    return value
+
+
+def load_watching(raw: bytes) -> Any:
+    """Decode JSON strictly; each object is a `Watched`, which knows its doubled keys. Raises NotJSON."""
+    value = _load_slowly(raw, Watched)
+    require_limits(raw)
+    return value
+
+
+class Watched(dict[str, Any]):
+    """A JSON object that remembers which of its keys were written more than once; the last value stands."""
+
+    __slots__ = ("doubled",)
+
+    def __init__(self, pairs: Collection[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.doubled: frozenset[str] = frozenset()
+        if len(self) != len(pairs):
+            seen: set[str] = set()
+            self.doubled = frozenset(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+
+
+def dump(value: Any) -> bytes:
+    """Encode as compact UTF-8 JSON, keys in the order given."""
+    try:
+        return _ENCODER.encode(value)
+    except (ValueError, OverflowError, RecursionError, TypeError):  # lone surrogates, integers beyond 64 bits
+        return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _load_slowly(raw: bytes, hook: Any = None) -> Any:
+    try:
+        # decoded here: json.loads would guess UTF-16 and UTF-32, and let UTF-8 surrogates pass
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=hook)
+    except UnicodeDecodeError:
+        raise NotJSON("the text is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"not JSON: {error.msg} at byte {error.pos} of {len(raw)}") from None
+    except RecursionError:
+        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels") from None
+    except NotJSON:
+        raise
+    except ValueError:
+        raise NotJSON(f"an integer has more than {MAX_INTEGER_DIGITS} digits") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise NotJSON(f"not JSON: {name} is not a JSON value")
+
+
+def _is_deeper_than(raw: bytes, limit: int) -> bool:
+    """Each pass removes the innermost level of everything, so what is left after `limit` passes is deeper."""
+    brackets = _STRING.sub(b"", raw).translate(_TO_PARENTHESES, _NO_BRACKET)
+    for _ in range(limit):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"()", b"")
+    return bool(brackets)
+
+
+def _has_long_integer(raw: bytes) -> bool:
+    for number in _NUMBER.finditer(_STRING.sub(b"", raw)):
+        digits, fraction, exponent = number.groups()
+        if len(digits) > MAX_INTEGER_DIGITS and fraction is None and exponent is None:
+            return True
+    return False

@@ -1,0 +1,214 @@
+"""What Close puts around an event: `{"event": {…}, "subscription_id": …}`, everything else inside `event`.
+
+`parse_delivery` reads a webhook's body, `parse_log_entry` an entry of the event log, `read` what a handler sees. Keys
+may be missing and new ones appear at any time; absent, null and empty are read alike; ids are opaque text. Dates are
+UTC without an offset. Needed are `id`, `object_type` and `action`, and they must be unambiguous: an object that
+names one of them twice is quarantined, because two readers could see two different events.
+
+One event id comes back with a later `date_updated` when Close consolidated more changes into it; that is the
+revision, in microseconds. In the log, entries older than an hour lack `data` and `previous_data` for callers who are
+not admins: such a stripped copy is revision -1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from webhooks import jsonio
+from webhooks.errors import Malformed
+from webhooks.model import Content, ParsedEvent
+
+#: Bytes that an id, a type or an ordering key may have in the database.
+MAX_TEXT_BYTES = 255
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NULL = msgspec.Raw(b"null")
+#: Keys of `event` whose doubling makes the event ambiguous; with the quotes, as they are searched for.
+_WATCHED = ("id", "object_type", "action", "date_updated")
+_WATCHED_QUOTED = tuple(f'"{name}"'.encode() for name in (*_WATCHED, "event"))
+_NOT_IN_META = frozenset(("data", "previous_data", "changed_fields"))
+
+
+class _Entry(msgspec.Struct):
+    """The fields of `event` that ingest needs; what can be large is left as bytes."""
+
+    id: str = ""
+    object_type: str = ""
+    action: str = ""
+    object_id: str | None = None
+    lead_id: str | None = None
+    date_created: str | None = None
+    date_updated: str | None = None
+    data: msgspec.Raw = _NULL
+    previous_data: msgspec.Raw = _NULL
+    changed_fields: msgspec.Raw = _NULL
+
+
+class _Delivery(msgspec.Struct):
+    event: _Entry
+    subscription_id: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Delivery)
+
+
+def parse_delivery(raw: bytes) -> ParsedEvent:
+    """Read the one event of a webhook's body. Raises Malformed, and nothing else."""
+    try:
+        delivery = _DECODER.decode(raw)
+    except jsonio.ERRORS:
+        return _parse_slowly(raw)
+    entry = delivery.event
+    if _may_be_ambiguous(raw, entry):
+        return _parse_slowly(raw)
+    try:
+        jsonio.require_limits(raw)
+    except jsonio.NotJSON as error:
+        raise Malformed(str(error), "unparseable") from None
+    return _parsed(entry, raw, delivery.subscription_id)
+
+
+def parse_log_entry(raw: bytes) -> ParsedEvent:
+    """Read one entry of the event log; its body becomes the one that a webhook would have had.
+
+    A copy without `data` and `previous_data` is marked stripped (revision -1): every entry that Close shows in full has
+    one of the two. Raises Malformed.
+    """
+    body = b'{"event":' + raw + b"}"
+    parsed = parse_delivery(body)
+    content = read(body, parsed.type)
+    return replace(parsed, revision=-1) if content.data is None and not content.previous else parsed
+
+
+def read(raw: bytes, type: str) -> Content:
+    """Decode a stored body for handlers. Raises nothing for bytes that once parsed, and hardly for others."""
+    try:
+        delivery = jsonio.load(raw)
+    except jsonio.NotJSON:
+        delivery = None
+    event = delivery.get("event") if isinstance(delivery, Mapping) else None
+    if not isinstance(event, Mapping):
+        event = {}
+    changed = event.get("changed_fields")
+    object_type, _, action = type.rpartition(".")
+    return Content(
+        data=event.get("data") or None,
+        previous=event.get("previous_data") or {},
+        changed_fields=tuple(f for f in changed if isinstance(f, str)) if isinstance(changed, list) else (),
+        action=_text(event, "action") or action,
+        object_type=_text(event, "object_type") or object_type,
+        object_id=_text(event, "object_id") or None,
+        meta={key: value for key, value in event.items() if key not in _NOT_IN_META},
+    )
+
+
+def _may_be_ambiguous(raw: bytes, entry: _Entry) -> bool:
+    """Whether a key that matters may be written twice; wrongly yes at times, never wrongly no.
+
+    A key is doubled only if its quoted name stands twice outside the values that we know, or hides behind an escape.
+    """
+    flat = raw
+    for known in (entry.data, entry.previous_data, entry.changed_fields):
+        text = bytes(known)
+        if text[:1] in b"{[":
+            # looked for by its beginning: searching for all of a long text costs four times as much
+            start = flat.find(text[:32])
+            end = start + len(text)
+            if flat[start:end] != text:
+                return True
+            flat = flat[:start] + flat[end:]
+    if b"\\" in flat:
+        return True
+    return any(flat.count(name) > 1 for name in _WATCHED_QUOTED)
+
+
+def _parse_slowly(raw: bytes) -> ParsedEvent:
+    """The same as the fast way, for bodies that it cannot read or that may be ambiguous, and with exact reasons."""
+    try:
+        delivery = jsonio.load_watching(raw)
+    except jsonio.NotJSON as error:
+        raise Malformed(str(error), "unparseable") from None
+    if not isinstance(delivery, jsonio.Watched):
+        raise Malformed("the body is not a JSON object")
+    event = delivery.get("event")
+    if not isinstance(event, jsonio.Watched):
+        raise Malformed("the body has no object under 'event'")
+    doubled = event.doubled.intersection(_WATCHED) | delivery.doubled.intersection(("event",))
+    if doubled:
+        raise Malformed(f"the key {min(doubled)!r} stands twice, so the event is ambiguous")
+    fields: dict[str, Any] = {}
+    for name in ("id", "object_type", "action"):
+        if not isinstance(event.get(name), str):
+            raise Malformed(f"'event.{name}' is missing or not text")
+        fields[name] = event[name]
+    for name in ("object_id", "lead_id", "date_created", "date_updated"):
+        if not isinstance(event.get(name), str | None):
+            raise Malformed(f"'event.{name}' is not text")
+        fields[name] = event.get(name)
+    return _parsed(_Entry(**fields), raw, delivery.get("subscription_id"))
+
+
+def _parsed(entry: _Entry, raw: bytes, subscription: Any) -> ParsedEvent:
+    if not entry.id or not entry.object_type or not entry.action:
+        raise Malformed("'event.id', 'event.object_type' or 'event.action' is missing or empty")
+    updated = _instant(entry.date_updated, "date_updated")
+    ordering = {}
+    if entry.object_id:
+        ordering["object_id"] = _ordering_key(entry.object_id)
+    if entry.lead_id:
+        ordering["lead_id"] = _ordering_key(entry.lead_id)
+    return ParsedEvent(
+        dedup_key=_name(entry.id, "id"),
+        type=_name(f"{entry.object_type}.{entry.action}", "object_type.action"),
+        body=raw,
+        revision=0 if updated is None else max(0, (updated - _EPOCH) // _MICROSECOND),
+        occurred_at=updated or _instant(entry.date_created, "date_created"),
+        ordering=ordering,
+        subscription=subscription if isinstance(subscription, str) and subscription else None,
+    )
+
+
+def _name(text: str, what: str) -> str:
+    """A text that may become a key: at most 255 bytes, without NUL and lone surrogates, which no database takes."""
+    try:
+        size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Malformed(f"'event.{what}' holds a lone surrogate") from None
+    if size > MAX_TEXT_BYTES:
+        raise Malformed(f"'event.{what}' has {size} bytes; at most {MAX_TEXT_BYTES} can be kept")
+    if "\0" in text:
+        raise Malformed(f"'event.{what}' holds a NUL")
+    return text
+
+
+def _ordering_key(text: str) -> str:
+    """`text` where a column can hold it, else a digest: equal ids stay equal, different ones different."""
+    if text.isascii() and len(text) <= MAX_TEXT_BYTES and "\0" not in text:
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) <= MAX_TEXT_BYTES and "\0" not in text and raw.decode("utf-8", "ignore") == text:
+        return text
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def _instant(text: str | None, what: str) -> datetime | None:
+    """An aware UTC instant; text without an offset is UTC. Absent, null and empty are None."""
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Malformed(f"'event.{what}' is not a date") from None
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,64 @@
+"""Close as a source: keys, signature and envelope put together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from webhooks.errors import ConfigurationError, SignatureError
+from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
+from webhooks.sources.base import Source, SourceSettings
+from webhooks.sources.close import envelope, signature
+from webhooks.sources.close.catalogue import known_types
+from webhooks.sources.keyring import KeyRing
+
+#: Options of `[sources.<name>]` that this scheme reads.
+OPTIONS = frozenset(("secret_file",))
+
+
+class CloseSource(Source):
+    """One or more Close subscriptions that post to one URL; each subscription's key under its own label."""
+
+    scheme: ClassVar[str] = "close"
+    sensitive_headers: Collection[str] = (signature.HASH_HEADER,)
+
+    def __init__(self, settings: SourceSettings) -> None:
+        super().__init__(settings)
+        problems = [
+            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows {', '.join(sorted(OPTIONS))}"
+            for name in sorted(set(settings.options) - OPTIONS)
+        ]
+        self._past = settings.tolerance if settings.tolerance is not None else signature.TOLERANCE
+        self._ahead = settings.tolerance_ahead if settings.tolerance_ahead is not None else signature.TOLERANCE_AHEAD
+        if self._past <= timedelta(0) or self._ahead < timedelta(0):
+            problems.append(
+                f"source {settings.name!r}: tolerance must be more than 0 s and tolerance_ahead at least 0 s"
+            )
+        try:
+            self.keys: KeyRing[bytes] = KeyRing(
+                settings.name, settings.secrets, signature.decode_key, settings.options.get("secret_file")
+            )
+        except ConfigurationError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigurationError(problems)
+        self.known_types = known_types()
+
+    def verify(self, request: InboundRequest, now: datetime) -> Verified:
+        try:
+            label = signature.verify(request.headers, request.body, self.keys.current(), now, self._past, self._ahead)
+        except SignatureError:
+            if not self.keys.refresh():
+                raise
+            label = signature.verify(request.headers, request.body, self.keys.current(), now, self._past, self._ahead)
+        return Verified(label)
+
+    def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
+        return (envelope.parse_delivery(request.body),)
+
+    def read(self, raw: bytes, type: str) -> Content:
+        return envelope.read(raw, type)
+
+    def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
+        return signature.sign(self.keys.current()[0].value, body, now)

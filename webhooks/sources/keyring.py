@@ -1,0 +1,171 @@
+"""The keys of one source: decoded once, and read again when their file changed.
+
+Keys come from the settings and from a `SECRET_FILE`. The file holds a JSON object (label → secret), a JSON list, or
+one secret as plain text; it is looked at (`stat`) at most once a second while requests come, and at once after a
+failed signature, so that a key that was just added works for the request that needs it. A file that cannot be used
+keeps the old keys and is logged once per change; at start it is a ConfigurationError.
+
+The only I/O below `store`, because a rotation must not need a restart; `clock` and `stat` are handed in by tests.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from webhooks import jsonio
+from webhooks.errors import ConfigurationError
+from webhooks.signing import MAX_SECRETS
+from webhooks.sources.base import Secret
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
+Fingerprint = tuple[int, int, int]
+
+#: Seconds between two looks at the file.
+LOOK_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[K]):
+    """A decoded key and the label of the secret that it came from."""
+
+    label: str
+    value: K
+
+    def __repr__(self) -> str:
+        return f"Key(label={self.label!r}, value='***')"
+
+
+class KeyRing(Generic[K]):
+    """The keys that a source tries, in order; safe for threads.
+
+    decode: turns a secret's text into a key; raises ValueError, without the value, when it cannot.
+    Raises ConfigurationError, with every mistake at once, when a secret cannot be used or there is none.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        secrets: Sequence[Secret],
+        decode: Callable[[str], K],
+        file: str | Path | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stat: Callable[[Path], os.stat_result] = os.stat,
+    ) -> None:
+        self._source = source
+        self._configured = tuple(secrets)
+        self._decode = decode
+        self._file = Path(file) if file else None
+        self._clock = clock
+        self._stat = stat
+        self._lock = threading.Lock()
+        self._looked_at = clock()
+        self._seen: Fingerprint | None = self._fingerprint()
+        self._keys = self._load()
+
+    def current(self) -> tuple[Key[K], ...]:
+        """The keys to try now; looks at the file when the last look is a second ago."""
+        if self._file is not None and self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self.refresh()
+        return self._keys
+
+    def refresh(self) -> bool:
+        """Look at the file at once; whether the keys are others than before."""
+        if self._file is None:
+            return False
+        with self._lock:
+            self._looked_at = self._clock()
+            seen = self._fingerprint()
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            try:
+                keys = self._load()
+            except ConfigurationError as error:
+                logger.error("the secrets of source %r stay as they were: %s", self._source, "; ".join(error.problems))
+                return False
+            changed = keys != self._keys
+            self._keys = keys
+            if changed:
+                logger.info("source %r read its secrets again: %s", self._source, ", ".join(k.label for k in keys))
+            return changed
+
+    def _fingerprint(self) -> Fingerprint | None:
+        if self._file is None:
+            return None
+        try:
+            found = self._stat(self._file)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _load(self) -> tuple[Key[K], ...]:
+        problems: list[str] = []
+        secrets = [*self._configured]
+        if self._file is not None:
+            try:
+                secrets += read_secret_file(self._file)
+            except ValueError as error:
+                problems.append(f"source {self._source!r}: {error}")
+        keys: list[Key[K]] = []
+        for secret in secrets:
+            if not secret.reveal().strip():
+                problems.append(f"source {self._source!r}: secret {secret.label!r} is blank")
+                continue
+            try:
+                keys.append(Key(secret.label, self._decode(secret.reveal())))
+            except ValueError as error:
+                problems.append(f"source {self._source!r}: secret {secret.label!r} {error}")
+        labels = [secret.label for secret in secrets]
+        for label in sorted({label for label in labels if labels.count(label) > 1}):
+            problems.append(f"source {self._source!r}: two secrets are labelled {label!r}; give each its own label")
+        if not secrets and not problems:
+            problems.append(
+                f"source {self._source!r} has no secret; set WEBHOOKS_SOURCES__{self._source}__SECRET or "
+                f"WEBHOOKS_SOURCES__{self._source}__SECRET_FILE"
+            )
+        if len(secrets) > MAX_SECRETS:
+            problems.append(f"source {self._source!r} has {len(secrets)} secrets; at most {MAX_SECRETS} are tried")
+        if problems:
+            raise ConfigurationError(problems)
+        return tuple(keys)
+
+
+def read_secret_file(path: Path) -> list[Secret]:
+    """The secrets in a file: a JSON object (label → secret), a JSON list, or one secret as plain text.
+
+    Raises ValueError, naming the file and never its content.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"the secret file {str(path)!r} cannot be read ({error.strerror})") from None
+    if raw.lstrip()[:1] not in (b"{", b"["):
+        try:
+            return [Secret(raw.decode("utf-8").strip(), "1")]
+        except UnicodeDecodeError:
+            raise ValueError(f"the secret file {str(path)!r} is not UTF-8 text") from None
+    try:
+        found = jsonio.load_watching(raw)
+    except jsonio.NotJSON as error:
+        raise ValueError(f"the secret file {str(path)!r} is {error}") from None
+    if isinstance(found, jsonio.Watched) and found.doubled:
+        raise ValueError(f"the secret file {str(path)!r} holds the label {min(found.doubled)!r} twice")
+    pairs = found.items() if isinstance(found, Mapping) else ((str(n), value) for n, value in enumerate(found, 1))
+    secrets = []
+    for label, value in pairs:
+        if not isinstance(value, str):
+            raise ValueError(f"the secret file {str(path)!r} holds no text under the label {label!r}")
+        secrets.append(Secret(value.strip(), label))
+    if not secrets:
+        raise ValueError(f"the secret file {str(path)!r} holds no secret")
+    return secrets
