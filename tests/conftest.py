@@ -1,0 +1,279 @@
+"""Fixtures for every test, and the last lines of a run, which say what ran on which database.
+
+`tests/README.md` lists the fixtures. Nothing here needs a service of this machine: PostgreSQL comes from a
+wheel (`tests/postgresql.py`), SQLite is a file in the test's own directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import hypothesis.configuration
+import pytest
+
+from tests import postgresql
+from tests.support import LONG, PAYLOADS, ROOT, Clock
+
+if TYPE_CHECKING:
+    from webhooks.database import Database
+
+# examples that failed are remembered in the checkout, though every test runs in a directory of its own; and two
+# busy cores say nothing about how long an example may take
+hypothesis.configuration.set_hypothesis_home_dir(ROOT / ".hypothesis")
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
+
+_directory = pytest.StashKey[Path]()
+_guard = pytest.StashKey[subprocess.Popen[bytes]]()
+
+#: Which of xdist's workers this process is.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
+
+#: Variables that change what the code under test does.
+_LEAKING = ("DATABASE_URL", "SECRET_KEY", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "LOG_LEVEL", "LOG_FORMAT")
+_LEAKING_PREFIXES = ("WEBHOOKS_", "FLASK_", "PROMETHEUS_", "SENTRY_", "OTEL_")
+#: … and those that change what it prints.
+_LEAKING_LOOKS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
+
+
+# -- one directory and one PostgreSQL server a run -----------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        config.stash[_directory] = Path(worker["webhooks_directory"])
+        return
+    directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
+    directory.chmod(0o755)  # as root, the server runs as a user of its own
+    config.stash[_directory] = directory
+    config.stash[_guard] = postgresql.start_guard(directory)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Called by xdist in the controller, for each worker."""
+    node.workerinput["webhooks_directory"] = str(node.config.stash[_directory])  # type: ignore[attr-defined]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    guard = config.stash.get(_guard, None)
+    if guard is not None:
+        try:
+            postgresql.drop_template(config.stash[_directory])
+        finally:
+            guard.communicate()  # closes its standard input, and waits until all is cleared up
+
+
+def migrate(url: str) -> None:
+    """Apply the core's migrations to the database of `url`."""
+    from webhooks.database import connect
+
+    try:
+        from webhooks.migrate import upgrade
+    except ImportError:  # TODO: until the migrations are there
+        from webhooks.schema import metadata
+
+        def upgrade(database: Database) -> None:
+            metadata.create_all(database.engine)
+
+    database = connect(url)
+    try:
+        upgrade(database)
+    finally:
+        database.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(request: pytest.FixtureRequest) -> postgresql.Server:
+    """The run's PostgreSQL server, with a migrated template."""
+    if os.environ.get(postgresql.SKIP) == "1":
+        pytest.skip(f"{postgresql.SKIP}=1")
+    try:
+        return postgresql.find_server(request.config.stash[_directory], migrate)
+    except postgresql.NoPostgreSQL as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def _worker_database(postgresql_server: postgresql.Server) -> Iterator[postgresql.WorkerDatabase]:
+    with postgresql_server.database(_WORKER, postgresql_server.template) as url:
+        database = postgresql.WorkerDatabase(postgresql_server, url)
+        yield database
+        database.close()
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "webhooks.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+# -- databases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path, _sqlite_template: Path) -> Iterator[str]:
+    """The URL of a migrated SQLite file of this test alone. Fails the test if it leaves the file open."""
+    _note(request, f"SQLite {sqlite3.sqlite_version}")
+    path = tmp_path / "webhooks.db"
+    shutil.copyfile(_sqlite_template, path)
+    yield f"sqlite:///{path}"
+    _fail_if_open(path)
+
+
+@pytest.fixture
+def postgresql_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a migrated, empty PostgreSQL database. Fails the test if it leaves a connection open."""
+    _note(request, "PostgreSQL")
+    database: postgresql.WorkerDatabase = request.getfixturevalue("_worker_database")
+    _note(request, database.server.label)
+    database.empty()
+    yield database.url
+    if left := database.wait_for_connections_to_close():
+        pytest.fail("the test left connections open; dispose its engine:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """As `database_url`, without any table: for tests of migrations. Slower."""
+    if request.param == "sqlite":
+        _note(request, f"SQLite {sqlite3.sqlite_version}")
+        path = tmp_path / "webhooks.db"
+        yield f"sqlite:///{path}"
+        _fail_if_open(path)
+        return
+    _note(request, "PostgreSQL")
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    _note(request, server.label)
+    with server.database(f"{_WORKER}_empty") as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A `Database` connected to `database_url`, disposed afterwards."""
+    from webhooks.database import connect
+
+    database = connect(database_url)
+    yield database
+    database.dispose()
+
+
+def _fail_if_open(path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():  # macOS; CI runs on Linux
+        return
+    targets = [os.readlink(entry) for entry in descriptors.iterdir() if entry.is_symlink() and os.path.lexists(entry)]
+    if left := sorted({target for target in targets if target.startswith(str(path))}):
+        pytest.fail(f"the test left {', '.join(left)} open; dispose its engine", pytrace=False)
+
+
+# -- nothing of the developer's comes in, nothing of the test stays -----------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run in an empty directory, without settings of whoever runs the tests (only WEBHOOKS_TEST_* stay)."""
+    for name in list(os.environ):
+        if name.startswith("WEBHOOKS_TEST_"):
+            continue
+        if name.startswith(_LEAKING_PREFIXES) or name in _LEAKING or name in _LEAKING_LOOKS:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left(_own_environment: None) -> Iterator[None]:
+    """Fail a test that leaves a thread behind which would keep its process alive."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(timeout=1)
+    if names := [thread.name for thread in left if thread.is_alive()]:
+        pytest.fail(f"the test left threads running: {', '.join(names)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_application_context_left() -> Iterator[None]:
+    """Fail a test that leaves a Flask context pushed: the next one would run inside it."""
+    yield
+    flask = sys.modules.get("flask")
+    if flask is not None and flask.has_app_context():
+        pytest.fail("the test left a Flask application context pushed", pytrace=False)
+
+
+# -- small things ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that shows 2026-03-10T14:05:12Z until it is moved."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def payload() -> Callable[[str], bytes]:
+    """Read a sample payload of Close by its file name: `payload("lead_merged")` → the body's bytes."""
+
+    def read(name: str) -> bytes:
+        return (PAYLOADS / f"{name.removesuffix('.json')}.json").read_bytes()
+
+    return read
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not LONG:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long; `make crash` runs it"))
+
+
+# -- the last lines ----------------------------------------------------------------------------------------
+
+
+def _note(request: pytest.FixtureRequest, database: str) -> None:
+    """Put on the test's report which database it ran on; xdist carries it to the controller."""
+    properties = request.node.user_properties
+    properties[:] = [pair for pair in properties if pair[0] != "database"]
+    properties.append(("database", database))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    yield  # everybody else's lines, then ours
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = dict(getattr(report, "user_properties", ())).get("database", "no database")
+            counts.setdefault(str(name), Counter())[outcome] += 1
+    if not counts:
+        return
+    terminalreporter.write_sep("=", "databases")
+    for name in sorted(counts, key=lambda name: (name == "no database", name)):
+        line = ", ".join(f"{number} {outcome}" for outcome, number in counts[name].items())
+        terminalreporter.write_line(f"{name}: {line}")
+    if os.environ.get(postgresql.SKIP) == "1":
+        terminalreporter.write_line(f"NOT TESTED on PostgreSQL, because {postgresql.SKIP}=1", yellow=True, bold=True)
+    elif not any(name.startswith("PostgreSQL ") and counts[name]["passed"] for name in counts):
+        terminalreporter.write_line("nothing passed on PostgreSQL in this run", yellow=True)
