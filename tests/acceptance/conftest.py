@@ -1,0 +1,18 @@
+"""Fixtures for tests with real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import Processes
+
+
+@pytest.fixture
+def processes(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Start processes that run in the test's own directory; all of them, and all they started, are ended afterwards."""
+    processes = Processes(tmp_path, tmp_path_factory.mktemp("logs"))
+    yield processes
+    processes.end()

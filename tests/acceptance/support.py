@@ -1,0 +1,197 @@
+"""Start real processes, talk to them over 127.0.0.1, and leave none behind.
+
+Every process gets a session of its own, so that one signal reaches it and all that it started; its output goes to a
+file, so that it never blocks and a failure can show it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from tests.support import ROOT, wait_until
+
+#: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
+SCRIPTS = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an HTTP request got."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def send(
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str | None = None,
+    timeout: timedelta = timedelta(seconds=10),
+) -> Answer:
+    """One request on a connection of its own: POST when there is a body, else GET.
+
+    Raises OSError or http.client.HTTPException when no whole answer comes.
+    """
+    match = re.fullmatch(r"http://([^/:]+):(\d+)(/.*)?", url)
+    if match is None:
+        raise ValueError(f"{url!r} is not http://HOST:PORT/…")
+    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=timeout.total_seconds())
+    with contextlib.closing(connection):
+        connection.request(method or ("GET" if body is None else "POST"), match[3] or "/", body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+class Process:
+    """A running command. Made by `Processes.start`."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path, command: str) -> None:
+        self._popen = popen
+        self._log = log
+        self.command = command
+        self.pid = popen.pid
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.command}>"
+
+    @property
+    def output(self) -> str:
+        """What it wrote so far, on stdout and stderr."""
+        return self._log.read_text("utf-8", "replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def wait_for(self, pattern: str, timeout: timedelta = timedelta(seconds=20)) -> re.Match[str]:
+        """Wait until its output has a match of the regular expression. Fails, with the output, if it ends before."""
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            running = self.is_running  # asked first: what it wrote last must be seen
+            match = re.search(pattern, self.output)
+            if match is not None:
+                found.append(match)
+            elif not running:
+                raise AssertionError(f"{self} ended with {self._popen.returncode}:\n{self.output}")
+            return match is not None
+
+        try:
+            wait_until(look, timeout, repr(pattern))
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self} wrote:\n{self.output}") from None
+        return found[0]
+
+    def wait(self, timeout: timedelta = timedelta(seconds=30)) -> int:
+        """Wait for its end; returns the exit status, negative when a signal ended it."""
+        try:
+            return self._popen.wait(timeout.total_seconds())
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} still runs after {timeout}; it wrote:\n{self.output}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone."""
+        if self.is_running:
+            os.kill(self.pid, number)
+
+    def stop(self, timeout: timedelta = timedelta(seconds=30)) -> int:
+        """SIGTERM to this process alone, and wait; returns the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill(self) -> None:
+        """kill -9 to this process alone, and wait; what it started goes on, if it goes on."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def members(self) -> list[int]:
+        """The pids of its session that are alive, itself included."""
+        return [pid for pid, session in _sessions() if session == self.pid]
+
+    def end(self) -> None:
+        """kill -9 to everything in its session; for the end of a test."""
+        for pid in self.members():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._popen.wait()
+        wait_until(lambda: not self.members(), what=f"the session of {self} to end")
+
+
+def _sessions() -> Iterator[tuple[int, int]]:
+    """(pid, session id) of every process that is not a zombie."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True)
+    for line in listing.stdout.splitlines():
+        pid, session, state = line.split()[:3]
+        if not state.startswith("Z"):
+            yield int(pid), int(session)
+
+
+class Processes:
+    """The processes of one test; `end` ends them all. directory: where they run unless told otherwise."""
+
+    def __init__(self, directory: Path, logs: Path) -> None:
+        self.directory = directory
+        self._logs = logs
+        self._started: list[Process] = []
+
+    def start(self, *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
+        """Start a command. The first word is looked for beside this Python, then on the PATH.
+
+        env: added to the environment of the test, which has no settings of the developer's.
+        """
+        first, *rest = map(str, command)
+        script = SCRIPTS / first
+        argv = [str(script) if script.exists() else first, *rest]
+        self._logs.mkdir(exist_ok=True)
+        log = self._logs / f"{len(self._started)}-{Path(first).name}.log"
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=cwd or self.directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
+                start_new_session=True,
+            )
+        process = Process(popen, log, " ".join([first, *rest]))
+        self._started.append(process)
+        return process
+
+    def run(
+        self,
+        *command: str | Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: timedelta = timedelta(seconds=60),
+    ) -> Process:
+        """Start a command and wait for its end, whatever its exit status (`process.wait()` tells it again)."""
+        process = self.start(*command, env=env, cwd=cwd)
+        process.wait(timeout)
+        return process
+
+    def end(self) -> None:
+        for process in reversed(self._started):
+            process.end()
