@@ -1,0 +1,87 @@
+"""Settings of gunicorn for this service, with their reasons; they travel in the wheel.
+
+`gunicorn.conf.py` in a project imports them, `webhooks run` names them as `python:webhooks.gunicorn_conf`. The command
+line and `GUNICORN_CMD_ARGS` win over them, and `WEB_CONCURRENCY` and `PORT` keep the meaning that gunicorn gives them.
+
+What surprises: this module runs in gunicorn's master, before any worker is forked. So it opens nothing, starts no
+thread, and does not make the application.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+# PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
+# said here because it decides who can reach the service.
+bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
+
+# Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+
+# A request waits for a commit most of its time; those that wait together share one commit, so threads are cheap.
+threads = 16
+
+# The default of gunicorn is "sync", where one slow sender holds a whole worker.
+worker_class = "gthread"
+
+# After SIGTERM: posts that are being answered are answered. Below the 30 s that most supervisors wait before kill -9.
+graceful_timeout = 25
+
+# Senders reuse connections in bursts; a proxy in front wants more (its own idle time-out and a little).
+keepalive = 5
+
+# No restarts after so many requests: memory does not grow with them, and metrics of a dead worker stay on disk.
+max_requests = 0
+
+# The heartbeat file must not wait for a disk.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+# On by default since 25.1; nothing of ours uses it, and it fails where the home directory is read-only.
+control_socket_disable = True
+
+# gunicorn's defaults, fixed because the promises need them: `close_sig_hash` never passes for `close-sig-hash`, and
+# a proxy may not pass a path or a mount point in a header.
+header_map = "drop"
+forwarder_headers = ""
+
+# Errors to standard error, where the supervisor collects them; requests are logged by the application, with their ids.
+errorlog = "-"
+accesslog = None
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """With --preload the application is made before the fork: a child must not use its parent's connections."""
+    app = server.app.callable
+    if app is not None:
+        app.extensions["webhooks"].after_fork()
+
+
+def _read_worker_class() -> str:
+    """What the setting WORKER_CLASS says: the environment, else webhooks.toml."""
+    for name, value in os.environ.items():
+        if name.upper() == "WEBHOOKS_WORKER_CLASS":
+            return value
+    settings = Path("webhooks.toml")
+    if settings.exists():
+        try:
+            parsed = tomllib.loads(settings.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            return worker_class  # the application says what is wrong with it, in the worker
+        for name, value in parsed.items():
+            if name.upper() == "WORKER_CLASS":
+                return str(value)
+    return worker_class
+
+
+worker_class = _read_worker_class()
+if worker_class == "gevent" and importlib.util.find_spec("gevent") is None:
+    sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install 'webhooks[gevent]', or unset it")
+if worker_class not in ("gthread", "gevent", "sync"):
+    sys.exit(f"WORKER_CLASS is {worker_class!r}; it can be 'gthread' (default), 'gevent' or 'sync'")
+if worker_class == "sync":
+    threads = 1  # with more, gunicorn takes gthread instead
