@@ -39,6 +39,7 @@ FLOORS = {
     "sources": 2,
     # 3 memory
     "store": 3,
+    "wake": 3,
     # 4 operations
     "ingest": 4,
     "dispatch": 4,
@@ -46,6 +47,7 @@ FLOORS = {
     "maintenance": 4,
     # 5 processes
     "engines": 5,
+    "isolation": 5,
     "worker": 5,
     "catchup": 5,
     "contrib": 5,
@@ -70,6 +72,7 @@ ALLOWED = {
     ("config", "retry"): "the default retry policy is a setting",
     ("session", "database"): "a handler's session is a connection of ours",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
+    ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
     ("__main__", "cli"): "`python -m webhooks` is the console script",
 }
