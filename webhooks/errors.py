@@ -1,0 +1,202 @@
+"""What can go wrong, sorted by who has to act on it.
+
+The sender acts on `Rejected` and its children (each carries its HTTP status and slug); the operator on
+`ConfigurationError`, `StorageUnavailable` and `SelectionError`; the handler's author on
+`RegistrationError`. `Retry` and `Discard` are raised by handlers on purpose.
+
+Exceptions carry data as attributes; their text is for people and names the fix. No text holds a secret, a
+signature, a header's value or a body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+
+class WebhooksError(Exception):
+    """Base of every error that this package raises itself."""
+
+
+# -- the sender acts ---------------------------------------------------------------------------------------
+
+
+class Rejected(WebhooksError):
+    """A request that is not taken in.
+
+    status: the HTTP status of the answer. slug: the `error` member of its JSON body. reason: for the log,
+    the counter and `explain`; never sent to the caller.
+    """
+
+    status: int = 400
+    slug: str = "bad_request"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class SignatureError(Rejected):
+    """The signature, or a header that it needs, is missing or wrong: 401, one text for every reason."""
+
+    status = 401
+    slug = "signature_verification_failed"
+
+
+class ChallengeFailed(Rejected):
+    """A handshake whose token is wrong, unset or of a shape that we do not echo: 401."""
+
+    status = 401
+    slug = "challenge_failed"
+
+
+class UnknownSource(Rejected):
+    """No source of that name is configured: 404."""
+
+    status = 404
+    slug = "not_found"
+
+
+class PayloadTooLarge(Rejected):
+    """The body is larger than `max_body`, declared or as read: 413."""
+
+    status = 413
+    slug = "payload_too_large"
+
+
+class UnsupportedEncoding(Rejected):
+    """A Content-Encoding other than identity: 415, nothing is inflated."""
+
+    status = 415
+    slug = "unsupported_content_encoding"
+
+
+class IncompleteBody(Rejected):
+    """Fewer bytes came than Content-Length said, or the connection broke: 400."""
+
+    status = 400
+    slug = "incomplete_body"
+
+
+class Malformed(Rejected):
+    """A rightly signed body that is not the envelope of its source.
+
+    kind: `unparseable` (not JSON at all) or `unrecognised` (JSON of another shape). Quarantined by default,
+    400 `invalid_json` where the source says `on_unparseable = "reject"`.
+    """
+
+    status = 400
+    slug = "invalid_json"
+
+    def __init__(self, reason: str, kind: str = "unrecognised") -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class StorageUnavailable(WebhooksError):
+    """The database did not take the event in time, or the outcome of its commit is unknown: 503.
+
+    The sender tries again, and dedup makes the second try harmless.
+    """
+
+    status = 503
+    slug = "storage_unavailable"
+
+    def __init__(self, reason: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Overloaded(StorageUnavailable):
+    """More requests wait than the process (or the source's share of it) may hold: 503."""
+
+    slug = "overloaded"
+
+
+# -- the operator acts -------------------------------------------------------------------------------------
+
+
+class ConfigurationError(WebhooksError):
+    """The settings cannot be used. `problems` holds every mistake found, one sentence each."""
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class SelectionError(WebhooksError):
+    """A selection (of events or deliveries) that cannot be read.
+
+    text: what was written. position: 0-based index of the offending character, where one is known.
+    """
+
+    def __init__(self, message: str, text: str = "", position: int | None = None) -> None:
+        super().__init__(message)
+        self.text = text
+        self.position = position
+
+
+class NotFound(WebhooksError):
+    """Nothing is stored under the id that was given."""
+
+
+# -- the handler's author acts -----------------------------------------------------------------------------
+
+
+class RegistrationError(WebhooksError):
+    """A handler that cannot be registered; raised where it is registered, or at start."""
+
+
+class InvalidPattern(RegistrationError):
+    """A pattern that is not dotted segments, `*` and `**`."""
+
+
+class InvalidHandler(RegistrationError):
+    """A function that cannot be called by name with what we offer, or an option that makes no sense."""
+
+
+class HandlerAlreadyRegistered(RegistrationError):
+    """Two handlers of one name; names are stable ids in the database."""
+
+
+class HandlerImportError(RegistrationError):
+    """A handler module that does not import; the text names file and line."""
+
+
+# -- a handler raises on purpose ---------------------------------------------------------------------------
+
+
+class Retry(WebhooksError):
+    """Raise in a handler to be run again; counts as an attempt.
+
+    after: at least this long from now, as `timedelta` or seconds; None leaves it to the retry policy.
+    """
+
+    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after if after is None or isinstance(after, timedelta) else timedelta(seconds=after)
+
+
+class Discard(WebhooksError):
+    """Raise in a handler to end its delivery as cancelled, with this reason, and never run it again."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# -- inside the dispatcher ---------------------------------------------------------------------------------
+
+
+class LeaseLost(WebhooksError):
+    """The delivery was taken over by another worker; what this attempt wrote is rolled back."""
+
+
+class AttemptTimeout(WebhooksError):
+    """An attempt ran longer than its handler's `timeout`."""
+
+
+class WriteLockHeldTooLong(WebhooksError):
+    """A handler on SQLite held the write lock longer than `sqlite_write_limit`."""
