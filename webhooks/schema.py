@@ -1,0 +1,314 @@
+"""The tables of the core, and the two column types in which they differ from SQLAlchemy's.
+
+Migrations say the same again (`migrations/`); a test holds the two equal. Tables are prefixed `webhooks_`,
+because they share a database with the user's own. Statements live in `store`, not here. There are no foreign keys: rows
+are written together in one statement and pruned in batches, and `webhooks_events` can be partitioned.
+
+Instants are `timestamptz` on PostgreSQL and integer microseconds since 1970 (UTC) on SQLite, where text dates
+cost more and compare worse. To read one by hand there: `datetime(received_at / 1e6, 'unixepoch')`.
+
+Every index on `webhooks_events`, `webhooks_dedup_log` and `webhooks_deliveries` is paid for by each event;
+the reason for it stands beside it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+    types,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+#: Names that are the same on both databases and in every migration.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+def to_microseconds(instant: datetime) -> int:
+    """Integer microseconds since 1970 of an aware instant."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)
+
+
+class Instant(types.TypeDecorator[datetime]):
+    """An aware UTC datetime: timestamptz on PostgreSQL, integer microseconds on SQLite."""
+
+    impl = types.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(BigInteger())
+        return dialect.type_descriptor(types.DateTime(timezone=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return to_microseconds(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return from_microseconds(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+#: Senders' words compared byte for byte: SQLite does so by itself, PostgreSQL under the collation "C".
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+#: JSON that only statements of ours look into (which revisions were superseded, and by which event).
+Document = Text().with_variant(postgresql.JSONB(), "postgresql")
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+dedup_log = Table(
+    "webhooks_dedup_log",
+    metadata,
+    Column("source", Key, nullable=False),
+    Column("dedup_key", Key, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("event_id", BigInteger, nullable=False, comment="event that holds the newest revision"),
+    Column("digest", LargeBinary, comment="of the first body, for sources without revisions: tells a conflict"),
+    Column("outcome", SmallInteger, nullable=False, server_default=text("0"), comment="of the last copy, see store.intake"),
+    Column("offered", BigInteger, nullable=False, comment="event id that the last copy came with"),
+    Column("previous_id", BigInteger, comment="event that the newest revision superseded"),
+    Column("older", Document, comment="{revision or digest: event id} of copies that are kept but not the newest"),
+    Column("copies", Integer, nullable=False, server_default=text("1")),
+    Column("first_seen_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    PrimaryKeyConstraint("source", "dedup_key"),
+    # prune walks the log by last sight; not unique and narrow
+    Index("ix_webhooks_dedup_log_last_seen_at", "last_seen_at"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "webhooks_events",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("source", Key, nullable=False),
+    Column("type", Key, nullable=False),
+    Column("dedup_key", Key, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("receipt", SmallInteger, nullable=False, comment="0 stored, 2 revision, 3 stale, 4 conflict, 5 stripped copy"),
+    Column("previous_id", BigInteger, comment="the revision before this one"),
+    Column("object_id", Key),
+    Column("lead_id", Key),
+    Column("occurred_at", Instant, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("origin", SmallInteger, nullable=False, server_default=text("0"), comment="0 webhook, 1 catch-up, 2 quarantine"),
+    Column("key_label", Text, comment="label of the secret that matched"),
+    Column("request_id", Text),
+    Column("headers", Text, comment="JSON, without credentials and signatures"),
+    Column("body", LargeBinary, nullable=False),
+    # listing and selecting by time, and retention; ids grow with time, so most pages come from the primary key
+    Index("ix_webhooks_events_received_at", "received_at"),
+)
+
+deliveries = Table(
+    "webhooks_deliveries",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("handler", Key, nullable=False),
+    Column("replay_id", BigInteger, nullable=False, server_default=text("0"), comment="0: made at ingest; NULLs would be distinct"),
+    Column("state", SmallInteger, nullable=False, server_default=text("0"), comment="model.DeliveryState"),
+    Column("class", SmallInteger, nullable=False, server_default=text("0"), key="class_", comment="model.DeliveryClass"),
+    Column("ready", Boolean, nullable=False, server_default=text("true"), comment="no lane, or the head of its lane"),
+    Column("blocks", Boolean, nullable=False, server_default=text("false"), comment="dead, and holds its lane"),
+    Column("lane", Key, comment="ordering key; one delivery of a handler and lane runs at a time"),
+    Column("lane_at", BigInteger, comment="microseconds of occurred_at: place in the lane"),
+    Column("lane_revision", BigInteger, comment="place in the lane among equals"),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="claims, running one included"),
+    Column("failures", Integer, nullable=False, server_default=text("0"), comment="those that count towards max_attempts"),
+    Column("token", BigInteger, nullable=False, server_default=text("0"), comment="fencing token: grows with each claim"),
+    Column("lease_until", Instant),
+    Column("claimed_at", Instant),
+    Column("worker", Text),
+    Column("alone", Boolean, nullable=False, server_default=text("false"), comment="its process died: run alone, isolated"),
+    Column("stale", Boolean, nullable=False, server_default=text("false"), comment="a younger one of its lane ran before"),
+    Column("reason", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
+    Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
+    # the claim: one range per handler and class, in due order (SQL_NOTES, part B)
+    Index(
+        "ix_webhooks_deliveries_ready",
+        "handler", "class_", "due_at", "id",
+        postgresql_where=text("state = 0 and ready"),
+        sqlite_where=text("state = 0 and ready = 1"),
+    ),
+    # who runs what: leases, limits, rescue
+    Index(
+        "ix_webhooks_deliveries_running",
+        "handler", "lease_until",
+        postgresql_where=text("state = 1"),
+        sqlite_where=text("state = 1"),
+    ),
+    # the order of a lane: unfinished rows and dead ones that hold it
+    Index(
+        "ix_webhooks_deliveries_lane",
+        "handler", "lane", "replay_id", "lane_at", "lane_revision", "id",
+        postgresql_where=text("lane is not null and (state < 2 or blocks)"),
+        sqlite_where=text("lane is not null and (state < 2 or blocks = 1)"),
+    ),
+    # the guard of a lane: one head, so never two running
+    Index(
+        "uq_webhooks_deliveries_head",
+        "handler", "lane",
+        unique=True,
+        postgresql_where=text("lane is not null and ready"),
+        sqlite_where=text("lane is not null and ready = 1"),
+    ),
+    # dead letters are few and looked for often
+    Index(
+        "ix_webhooks_deliveries_dead",
+        "handler", "id",
+        postgresql_where=text("state = 3"),
+        sqlite_where=text("state = 3"),
+    ),
+)
+
+attempts = Table(
+    "webhooks_attempts",
+    metadata,
+    Column("delivery_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("outcome", SmallInteger, nullable=False, comment="store.deliveries.OUTCOMES"),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant, nullable=False),
+    Column("worker", Text),
+    Column("error", Text),
+    PrimaryKeyConstraint("delivery_id", "number"),
+    sqlite_with_rowid=False,
+)
+
+lanes = Table(
+    "webhooks_lanes",
+    metadata,
+    Column("handler", Key, nullable=False),
+    Column("lane", Key, nullable=False),
+    Column("mark_at", BigInteger, nullable=False, comment="place of the youngest that ran: what comes below it is stale"),
+    Column("mark_revision", BigInteger, nullable=False),
+    Column("touched_at", Instant, nullable=False),
+    PrimaryKeyConstraint("handler", "lane"),
+    sqlite_with_rowid=False,
+)
+
+handlers = Table(
+    "webhooks_handlers",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("patterns", Text, nullable=False, comment="JSON list"),
+    Column("source", Text),
+    Column("concurrency", Integer),
+    Column("rate_count", Integer),
+    Column("rate_period", BigInteger, comment="microseconds"),
+    Column("rate_window_at", BigInteger, comment="start of the window that is being counted, microseconds"),
+    Column("rate_used", Integer, nullable=False, server_default=text("0")),
+    Column("paused", Boolean, nullable=False, server_default=text("false")),
+    Column("paused_by", Text),
+    Column("breaker", SmallInteger, nullable=False, server_default=text("0"), comment="0 closed, 1 open, 2 half-open"),
+    Column("breaker_failures", Integer, nullable=False, server_default=text("0"), comment="failures in a row"),
+    Column("breaker_until", Instant),
+    Column("seen_at", Instant, nullable=False, comment="last start of a process that knows it"),
+)
+
+processes = Table(
+    "webhooks_processes",
+    metadata,
+    Column("id", Text, primary_key=True, comment="host:pid:random"),
+    Column("kind", Text, nullable=False, comment="web or worker"),
+    Column("started_at", Instant, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("handlers", Text, nullable=False, comment="JSON list of names"),
+)
+
+leases = Table(
+    "webhooks_leases",
+    metadata,
+    Column("name", Text, primary_key=True, comment="a duty that one process has at a time"),
+    Column("holder", Text, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+
+replays = Table(
+    "webhooks_replays",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("why", Text),
+    Column("selection", Text, nullable=False, comment="JSON, as it was written"),
+    Column("options", Text, nullable=False, comment="JSON: handler, original, order, rate, limit, fresh keys"),
+    Column("state", SmallInteger, nullable=False, comment="0 open, 1 done, 2 cancelled"),
+    Column("upper_id", BigInteger, nullable=False, comment="events up to here; it never feeds itself"),
+    Column("cursor", Text, comment="place of the last event that was planned"),
+    Column("events", BigInteger, nullable=False, server_default=text("0")),
+    Column("deliveries", BigInteger, nullable=False, server_default=text("0")),
+    Column("finished_at", Instant),
+)
+
+quarantine = Table(
+    "webhooks_quarantine",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("source", Key, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="sha256 of the body: a resend counts, no second row"),
+    Column("reason", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="unparseable or unrecognised"),
+    Column("received_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("copies", Integer, nullable=False, server_default=text("1")),
+    Column("key_label", Text),
+    Column("request_id", Text),
+    Column("headers", Text, comment="JSON with every header of the request: retry verifies again"),
+    Column("query", LargeBinary),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", SmallInteger, nullable=False, server_default=text("0"), comment="0 held, 1 admitted, 2 dropped"),
+    Column("receipts", Text, comment="JSON: what became of it once admitted"),
+    Column("decided_by", Text),
+    Column("decided_at", Instant),
+    Index("uq_webhooks_quarantine_source_digest", "source", "digest", unique=True),
+)
+
+key_uses = Table(
+    "webhooks_key_uses",
+    metadata,
+    Column("source", Key, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("last_used_at", Instant, nullable=False),
+    PrimaryKeyConstraint("source", "label"),
+)
+
+__all__ = [
+    "EPOCH", "Instant", "attempts", "dedup_log", "deliveries", "events", "from_microseconds", "handlers", "key_uses",
+    "lanes", "leases", "metadata", "processes", "quarantine", "replays", "to_microseconds",
+]
+
