@@ -1,0 +1,89 @@
+"""The stored events: reading them back as `Event`.
+
+`EventReader` turns rows into `Event` records; it is handed the functions that read each source's bodies, so that
+records need no services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from webhooks.database import Database
+from webhooks.model import ContentReader, Event, ReceiptStatus
+from webhooks.schema import from_microseconds
+from webhooks.store.intake import ORIGINS
+
+EVENT_COLUMNS = (
+    "id", "source", "type", "dedup_key", "revision", "receipt", "previous_id", "occurred_at", "received_at", "origin",
+    "key_label", "request_id", "headers", "body",
+)  # fmt: skip
+_E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
+#: webhooks_events.receipt -> what was answered; 4 is a conflict and 5 a stripped copy
+RECEIPTS = (
+    ReceiptStatus.STORED, ReceiptStatus.DUPLICATE, ReceiptStatus.REVISION, ReceiptStatus.STALE,
+    ReceiptStatus.DUPLICATE, ReceiptStatus.STORED,
+)  # fmt: skip
+CONFLICT = 4
+_decode_headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class EventReader:
+    """Makes `Event` records. readers: {source name: how its bodies are read}; others get an empty content."""
+
+    def __init__(self, database: Database, readers: Mapping[str, ContentReader]) -> None:
+        self.database = database
+        self.readers = readers
+
+    def from_row(self, row: Sequence[Any]) -> Event:
+        """An event from a row of `EVENT_COLUMNS`."""
+        (
+            id, source, type, dedup_key, revision, receipt, previous_id, occurred_at, received_at, origin,
+            key_label, request_id, headers, body,
+        ) = row  # fmt: skip
+        if self.database.is_sqlite:
+            occurred_at, received_at = from_microseconds(occurred_at), from_microseconds(received_at)
+        else:
+            occurred_at, received_at = occurred_at.astimezone(UTC), received_at.astimezone(UTC)
+        fields: dict[str, Any] = {}
+        reader = self.readers.get(source)
+        if reader is not None:
+            fields["reader"] = reader
+        return Event(
+            id=id,
+            source=source,
+            type=type,
+            dedup_key=dedup_key,
+            raw=bytes(body),
+            occurred_at=occurred_at,
+            received_at=received_at,
+            revision=revision,
+            headers=_decode_headers(headers) if headers else {},
+            receipt=RECEIPTS[receipt],
+            previous_id=previous_id,
+            conflict=receipt == CONFLICT,
+            origin=ORIGINS[origin],
+            key_label=key_label,
+            request_id=request_id,
+            **fields,
+        )
+
+    def get(self, id: int, connection: Connection | None = None) -> Event | None:
+        """The event under `id`, or None."""
+        if connection is None:
+            with self.database.read() as connection:
+                return self.get(id, connection)
+        row = connection.execute(text(f"select {_E} from webhooks_events e where e.id = :id"), {"id": id}).fetchone()
+        return None if row is None else self.from_row(tuple(row))
+
+    def with_superseded(self, event: Event) -> Event:
+        """The event with the revision before it at hand, where there is one."""
+        if event.previous_id is None:
+            return event
+        return replace(event, superseded=self.get(event.previous_id))

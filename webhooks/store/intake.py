@@ -1,0 +1,388 @@
+"""Take a batch of events in: dedup log, events and deliveries, committed together.
+
+`Intake.record` is given what ingest has verified, parsed and routed, and answers for each item what became of it.
+One upsert on `webhooks_dedup_log` decides, inside the row that it locks, and its own RETURNING tells: a
+SELECT beside it would see an older snapshot and be wrong under concurrency (DESIGN section 5).
+
+What is decided, with `older` remembering every revision (or, without revisions, body digest) that is kept but
+not the newest, so that a second copy of one of those is a duplicate too:
+
+    unknown key                          -> stored      event, deliveries
+    newest revision again, or an older kept one -> duplicate   counted
+    later revision                       -> revision    event linked to the one before, deliveries
+    earlier revision, unknown            -> stale       event, no deliveries
+    no revisions, another body           -> conflict    event (flagged), no deliveries; the receipt says duplicate
+
+`older` is the sender's to grow, so it holds `OLDER_LIMIT` entries; beyond, stale and conflicting copies are counted
+and not kept. A revision of -1 (a stripped copy) is stored without deliveries and loses to any other.
+
+Keys are sorted and copies of one key go in waves (n-th copy, n-th statement), so two batches cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from webhooks.database import Breaker, Database
+from webhooks.errors import StorageUnavailable
+from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
+from webhooks.schema import to_microseconds
+from webhooks.store import lanes as lane_rows
+
+OLDER_LIMIT = 32
+
+STORED, DUPLICATE, REVISION, STALE, CONFLICT, STALE_UNKEPT, CONFLICT_UNKEPT = range(7)
+#: webhooks_events.receipt of a copy without content
+STRIPPED = 5
+
+_STATUS = {
+    STORED: ReceiptStatus.STORED,
+    DUPLICATE: ReceiptStatus.DUPLICATE,
+    REVISION: ReceiptStatus.REVISION,
+    STALE: ReceiptStatus.STALE,
+    CONFLICT: ReceiptStatus.DUPLICATE,
+    STALE_UNKEPT: ReceiptStatus.STALE,
+    CONFLICT_UNKEPT: ReceiptStatus.DUPLICATE,
+}
+ORIGINS = (Origin.WEBHOOK, Origin.CATCH_UP, Origin.QUARANTINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One delivery to make: for which handler, in which lane. error: why its lane key could not be computed."""
+
+    delivery_id: int
+    handler: str
+    lane: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event to take in. digest: of the body, for events without revisions; b"" otherwise."""
+
+    event_id: int
+    source: str
+    dedup_key: str
+    revision: int
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    body: bytes
+    digest: bytes = b""
+    object_id: str = ""
+    lead_id: str = ""
+    origin: int = 0
+    key_label: str = ""
+    request_id: str = ""
+    headers: str = ""
+    routes: tuple[Routed, ...] = ()
+
+
+def _token(row: str, hex: str) -> str:
+    return f"case when {row}.revision = 0 and {row}.digest is not null then 'd' || {hex.format(row + '.digest')} else cast({row}.revision as text) end"
+
+
+def _upsert(values: str, *, hex: str, has: str, put: str, full: str, conflict_target: str) -> str:
+    """The upsert for one dialect; `l` is the row that is there, `excluded` the copy that came."""
+    known = (
+        "((excluded.revision = l.revision and (excluded.digest is null or l.digest is null"
+        " or excluded.digest = l.digest)) or (l.older is not null and "
+        + has.format(token=_token("excluded", hex))
+        + "))"
+    )
+    newer = "excluded.revision > l.revision"
+    is_full = f"(l.older is not null and {full})"
+    return f"""
+    insert into webhooks_dedup_log {conflict_target}
+           (source, dedup_key, revision, event_id, digest, offered, first_seen_at, last_seen_at)
+    {values}
+    on conflict (source, dedup_key) do update set
+        copies = l.copies + 1,
+        last_seen_at = case when excluded.last_seen_at > l.last_seen_at
+                            then excluded.last_seen_at else l.last_seen_at end,
+        offered = excluded.event_id,
+        outcome = case when {known} then {DUPLICATE}
+                       when {newer} then {REVISION}
+                       when excluded.revision = l.revision then
+                            case when {is_full} then {CONFLICT_UNKEPT} else {CONFLICT} end
+                       when {is_full} then {STALE_UNKEPT} else {STALE} end,
+        previous_id = case when {known} then l.previous_id when {newer} then l.event_id else l.previous_id end,
+        older = case when {known} or {is_full} then l.older
+                     when {newer} then {put.format(token=_token("l", hex), id="l.event_id")}
+                     else {put.format(token=_token("excluded", hex), id="excluded.event_id")} end,
+        digest = case when not {known} and {newer} then excluded.digest else l.digest end,
+        event_id = case when not {known} and {newer} then excluded.event_id else l.event_id end,
+        revision = case when not {known} and {newer} then excluded.revision else l.revision end
+    """
+
+
+# -- PostgreSQL: one statement ------------------------------------------------------------------------------
+
+_PG_COLUMNS = (
+    ("id", "bigint"), ("source", "text"), ("key", "text"), ("revision", "bigint"), ("type", "text"),
+    ("occurred_at", "timestamptz"), ("received_at", "timestamptz"), ("body", "bytea"), ("digest", "bytea"),
+    ("object_id", "text"), ("lead_id", "text"), ("origin", "smallint"), ("key_label", "text"),
+    ("request_id", "text"), ("headers", "text"),
+)  # fmt: skip
+_PG_ROUTE_COLUMNS = (("id", "bigint"), ("event_id", "bigint"), ("handler", "text"), ("lane", "text"), ("error", "text"))
+
+
+def _pg_statement(items: str, routes: str) -> str:
+    upsert = _upsert(
+        """select source, key, revision, id, nullif(digest, ''), id, received_at, received_at
+             from i order by source collate "C", key collate "C\"""",
+        hex="encode({}, 'hex')",
+        has="l.older ? ({token})",
+        put="coalesce(l.older, '{{}}') || jsonb_build_object({token}, {id})",
+        full=f"(select count(*) from jsonb_object_keys(l.older)) >= {OLDER_LIMIT}",
+        conflict_target="as l",
+    ).replace("%", "%%")
+    token = _token("d", "encode({}, 'hex')").replace("d.revision", "i.revision").replace("d.digest", "nullif(i.digest, '')")
+    return f"""
+    with i as materialized ({items}),
+    d as ({upsert} returning offered, outcome, event_id, previous_id, older),
+    e as (insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, lead_id,
+                 occurred_at, received_at, origin, key_label, request_id, headers, body)
+          select i.id, i.source, i.type, i.key, i.revision,
+                 case when d.outcome = {STORED} and i.revision < 0 then {STRIPPED} else d.outcome end,
+                 case when d.outcome = {REVISION} then d.previous_id end,
+                 nullif(i.object_id, ''), nullif(i.lead_id, ''), i.occurred_at, i.received_at, i.origin,
+                 nullif(i.key_label, ''), nullif(i.request_id, ''), nullif(i.headers, ''), i.body
+            from i join d on d.offered = i.id
+           where d.outcome in ({STORED}, {REVISION}, {STALE}, {CONFLICT})),
+    r as materialized ({routes}),
+    v as (insert into webhooks_deliveries (id, event_id, handler, state, ready, lane, lane_at, lane_revision, due_at,
+                 created_at, reason, finished_at)
+          select r.id, r.event_id, r.handler, case when r.error = '' then 0 else 3 end, r.lane = '',
+                 nullif(r.lane, ''), case when r.lane <> '' then (extract(epoch from i.occurred_at) * 1000000)::bigint end,
+                 case when r.lane <> '' then i.revision end, statement_timestamp(), statement_timestamp(),
+                 nullif(r.error, ''), case when r.error <> '' then statement_timestamp() end
+            from r join i on i.id = r.event_id join d on d.offered = i.id
+           where d.outcome in ({STORED}, {REVISION}) and i.revision >= 0
+          returning 1),
+    n as (select pg_notify('webhooks_wake', '') from (select 1 from v limit 1) x)
+    select i.id, d.outcome,
+           case when d.outcome in ({STORED}, {REVISION}, {STALE}) then i.id
+                when d.outcome = {DUPLICATE} then coalesce((d.older ->> ({token}))::bigint, d.event_id)
+                else d.event_id end,
+           (select count(*) from n)
+      from i join d on d.offered = i.id
+    """
+
+
+def _pg_source(columns: Sequence[tuple[str, str]], single: bool) -> str:
+    names = ", ".join(name for name, _ in columns)
+    if single:
+        return f"select * from (values ({', '.join(f'%b::{kind}' for _, kind in columns)})) t({names})"
+    return f"select * from unnest({', '.join(f'%b::{kind}[]' for _, kind in columns)}) t({names})"
+
+
+_PG_ROUTES = _pg_source(_PG_ROUTE_COLUMNS, single=False)
+_PG_ROUTE_ONE = _pg_source(_PG_ROUTE_COLUMNS, single=True)
+_PG_ROUTE_NONE = "select 0::bigint id, 0::bigint event_id, ''::text handler, ''::text lane, ''::text error where false"
+_PG_STATEMENTS = {
+    (single, routes): _pg_statement(_pg_source(_PG_COLUMNS, single), (_PG_ROUTE_NONE, _PG_ROUTE_ONE, _PG_ROUTES)[routes])
+    for single in (True, False)
+    for routes in (0, 1, 2)
+}
+
+# -- SQLite: an upsert and two inserts -----------------------------------------------------------------------
+
+_LITE_UPSERT = (
+    _upsert(
+        "values (?, ?, ?, ?, ?, ?, ?, ?)",
+        hex="hex({})",
+        has="json_extract(l.older, '$.\"' || ({token}) || '\"') is not null",
+        put="json_patch(coalesce(l.older, '{{}}'), json_object({token}, {id}))",
+        full=f"(select count(*) from json_each(l.older)) >= {OLDER_LIMIT}",
+        conflict_target="as l",
+    )
+    + " returning outcome, event_id, previous_id, older"
+)
+_LITE_EVENT = """
+    insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, lead_id,
+        occurred_at, received_at, origin, key_label, request_id, headers, body)
+    values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+"""
+_LITE_DELIVERY = """
+    insert into webhooks_deliveries (id, event_id, handler, state, ready, lane, lane_at, lane_revision, due_at,
+        created_at, reason, finished_at) values (?,?,?,?,?,?,?,?,?,?,?,?)
+"""
+
+
+class Intake:
+    """The writing half of ingest. deadline_seconds: no statement waits longer for a server that is silent."""
+
+    def __init__(self, database: Database, breaker: Breaker | None = None) -> None:
+        self.database = database
+        self.breaker = breaker or Breaker()
+
+    def record(self, items: Sequence[Item]) -> list[Receipt]:
+        """Record a batch in one transaction; one receipt per item, in order.
+
+        Raises `StorageUnavailable` when nothing is known to have been committed (the commit's outcome may be unknown:
+        a second try is then answered as duplicate), and the driver's integrity error when an item is refused.
+        """
+        ordered = sorted(range(len(items)), key=lambda n: (items[n].source.encode(), items[n].dedup_key.encode()))
+        waves: list[list[Item]] = []
+        last: tuple[str, str] | None = None
+        depth = 0
+        for n in ordered:
+            key = (items[n].source, items[n].dedup_key)
+            depth = depth + 1 if key == last else 0
+            last = key
+            if depth == len(waves):
+                waves.append([])
+            waves[depth].append(items[n])
+        outcomes = self._record_sqlite(waves) if self.database.is_sqlite else self._record_postgresql(waves)
+        return [_receipt(item, *outcomes[item.event_id]) for item in items]
+
+    # -- PostgreSQL ----------------------------------------------------------------------------------------
+
+    def _record_postgresql(self, waves: list[list[Item]]) -> dict[int, tuple[int, int]]:
+        from datetime import timedelta
+
+        has_lanes = any(route.lane for wave in waves for item in wave for route in item.routes)
+        outcomes: dict[int, tuple[int, int]] = {}
+        with self.database.raw() as connection, self.breaker.limit(connection, timedelta(seconds=2)):
+            cursor = connection.cursor()
+            if len(waves) == 1 and not has_lanes:
+                self._wave_postgresql(cursor, waves[0], outcomes)
+                return outcomes
+            with connection.transaction():
+                for wave in waves:
+                    self._wave_postgresql(cursor, wave, outcomes)
+                lanes = _lanes(waves, outcomes)
+                if lanes:
+                    lane_rows.lock(cursor, lanes, sqlite=False, now=None)
+                    lane_rows.settle(cursor, lanes, sqlite=False)
+        return outcomes
+
+    def _wave_postgresql(self, cursor: Any, wave: list[Item], outcomes: dict[int, tuple[int, int]]) -> None:
+        single = len(wave) == 1
+        routes = [
+            (route.delivery_id, item.event_id, route.handler, route.lane or "", route.error or "")
+            for item in wave
+            for route in item.routes
+        ]
+        rows = [
+            (
+                item.event_id, item.source, item.dedup_key, item.revision, item.type, item.occurred_at, item.received_at,
+                item.body, item.digest, item.object_id, item.lead_id, item.origin, item.key_label, item.request_id,
+                item.headers,
+            )
+            for item in wave
+        ]  # fmt: skip
+        parameters: list[Any] = list(rows[0]) if single else [list(column) for column in zip(*rows, strict=True)]
+        if len(routes) == 1:
+            parameters.extend(routes[0])
+        elif routes:
+            parameters.extend(list(column) for column in zip(*routes, strict=True))
+        statement = _PG_STATEMENTS[single, min(len(routes), 2)]
+        for event_id, outcome, answer, _ in cursor.execute(statement, parameters).fetchall():
+            outcomes[event_id] = (outcome, answer)
+
+    # -- SQLite --------------------------------------------------------------------------------------------
+
+    def _record_sqlite(self, waves: list[list[Item]]) -> dict[int, tuple[int, int]]:
+        outcomes: dict[int, tuple[int, int]] = {}
+        events: list[tuple[Any, ...]] = []
+        deliveries: list[tuple[Any, ...]] = []
+        with self.database.write_lock(), self.database.raw() as connection:
+            cursor = connection.cursor()
+            cursor.execute("begin immediate")
+            for wave in waves:
+                for item in wave:
+                    self._row_sqlite(cursor, item, outcomes, events, deliveries)
+            cursor.executemany(_LITE_EVENT, events)
+            if deliveries:
+                cursor.executemany(_LITE_DELIVERY, deliveries)
+            lanes = _lanes(waves, outcomes)
+            if lanes:
+                lane_rows.lock(cursor, lanes, sqlite=True, now=deliveries[0][8])
+                lane_rows.settle(cursor, lanes, sqlite=True)
+            cursor.execute("commit")
+        return outcomes
+
+    def _row_sqlite(
+        self,
+        cursor: Any,
+        item: Item,
+        outcomes: dict[int, tuple[int, int]],
+        events: list[tuple[Any, ...]],
+        deliveries: list[tuple[Any, ...]],
+    ) -> None:
+        received = to_microseconds(item.received_at)
+        occurred = to_microseconds(item.occurred_at)
+        digest = item.digest or None
+        outcome, event_id, previous_id, older = cursor.execute(
+            _LITE_UPSERT,
+            (item.source, item.dedup_key, item.revision, item.event_id, digest, item.event_id, received, received),
+        ).fetchone()
+        answer = event_id
+        if outcome in (STORED, REVISION, STALE, CONFLICT):
+            if outcome != CONFLICT:
+                answer = item.event_id
+            events.append(
+                (
+                    item.event_id, item.source, item.type, item.dedup_key, item.revision,
+                    STRIPPED if outcome == STORED and item.revision < 0 else outcome,
+                    previous_id if outcome == REVISION else None,
+                    item.object_id or None, item.lead_id or None, occurred, received, item.origin,
+                    item.key_label or None, item.request_id or None, item.headers or None, item.body,
+                )
+            )  # fmt: skip
+        elif outcome == DUPLICATE and older is not None:
+            import json  # two levels and integers: nothing of the sender's but digests
+
+            token = f"d{item.digest.hex().upper()}" if item.revision == 0 and item.digest else str(item.revision)
+            answer = json.loads(older).get(token, event_id)
+        if outcome in (STORED, REVISION) and item.revision >= 0:
+            now = to_microseconds(self.database.clock())
+            for route in item.routes:
+                dead = route.error is not None
+                deliveries.append(
+                    (
+                        route.delivery_id, item.event_id, route.handler, 3 if dead else 0, not route.lane,
+                        route.lane or None, occurred if route.lane else None, item.revision if route.lane else None,
+                        now, now, route.error, now if dead else None,
+                    )
+                )  # fmt: skip
+        outcomes[item.event_id] = (outcome, answer)
+
+
+def _lanes(waves: list[list[Item]], outcomes: dict[int, tuple[int, int]]) -> set[lane_rows.Lane]:
+    return {
+        (route.handler, route.lane)
+        for wave in waves
+        for item in wave
+        if outcomes[item.event_id][0] in (STORED, REVISION) and item.revision >= 0
+        for route in item.routes
+        if route.lane
+    }
+
+
+def _receipt(item: Item, outcome: int, answer: int) -> Receipt:
+    delivered = outcome in (STORED, REVISION) and item.revision >= 0
+    return Receipt(
+        status=_STATUS[outcome],
+        event_id=answer,
+        delivery_ids=tuple(route.delivery_id for route in item.routes if route.error is None) if delivered else (),
+        conflict=outcome in (CONFLICT, CONFLICT_UNKEPT),
+    )
+
+
+def with_new_ids(item: Item) -> Item:
+    """The same item under ids that nobody has drawn yet; for a second try after a refused row."""
+    return replace(
+        item,
+        event_id=new_id(),
+        routes=tuple(replace(route, delivery_id=new_id()) for route in item.routes),
+    )
+
+
+__all__ = ["Intake", "Item", "Routed", "StorageUnavailable", "with_new_ids"]
