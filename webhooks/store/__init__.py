@@ -1,0 +1,34 @@
+"""The only SQL: what is kept, a module per noun.
+
+`Store` holds the parts; it is made once, in `app`. A method is one transaction unless its docstring says otherwise,
+is safe to run twice, and raises `StorageUnavailable` when the database is not to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from webhooks.database import Database
+from webhooks.model import ContentReader
+from webhooks.store.deliveries import Deliveries
+from webhooks.store.events import EventReader
+from webhooks.store.handlers import Handlers
+from webhooks.store.intake import Intake
+from webhooks.store.processes import Processes
+from webhooks.store.quarantine import Quarantine
+
+
+class Store:
+    """Everything that is kept in one database. readers: {source name: how its bodies are read}."""
+
+    def __init__(self, database: Database, readers: Mapping[str, ContentReader]) -> None:
+        self.database = database
+        self.events = EventReader(database, readers)
+        self.intake = Intake(database)
+        self.deliveries = Deliveries(database, self.events)
+        self.handlers = Handlers(database)
+        self.processes = Processes(database)
+        self.quarantine = Quarantine(database)
+
+
+__all__ = ["Store"]

@@ -1,0 +1,610 @@
+"""The deliveries: claim, extend, finish, release, rescue, requeue, cancel.
+
+Every statement that ends a run is guarded by the delivery's fencing token and `state = 1`; a row that it does not
+touch means that the lease was lost, and its id is missing from the answer. Due times and leases are compared with
+the database's clock only. Whatever changes a delivery that has a lane locks the lane first and settles it before
+the commit (see `lanes`).
+
+An attempt is on record before its handler runs: the claim counts it in `attempts` and notes worker and time on the
+row. The row in `webhooks_attempts` is written when the run ends, or when `rescue` finds that it never did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, text
+from sqlalchemy.engine import Connection
+
+from webhooks import schema
+from webhooks.database import Database
+from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
+from webhooks.retry import Verdict
+from webhooks.schema import from_microseconds, to_microseconds
+from webhooks.store import lanes as lane_rows
+from webhooks.store.events import EVENT_COLUMNS, EventReader
+from webhooks.store.handlers import Handlers
+
+OUTCOMES = tuple(AttemptOutcome)
+_OUTCOME_NUMBER = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+
+#: (handler, class)
+Queue = tuple[str, DeliveryClass]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this worker has to run, with its event; the event is None when it was pruned."""
+
+    delivery: Delivery
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One attempt that ended. took: how long it ran. ran: whether the handler itself was called.
+
+    holds_lane: a dead delivery that keeps its lane waiting (`on_failure="block"`).
+    """
+
+    delivery: Delivery
+    verdict: Verdict
+    took: timedelta = timedelta(0)
+    ran: bool = True
+    holds_lane: bool = False
+    alone: bool = False
+
+
+_DELIVERY_COLUMNS = (
+    "id", "event_id", "handler", "replay_id", "state", "class", "lane", "due_at", "attempts", "failures", "token",
+    "lease_until", "worker", "alone", "stale", "reason", "created_at", "finished_at",
+)  # fmt: skip
+_D = ", ".join(f"d.{name}" for name in _DELIVERY_COLUMNS)
+_E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
+
+_PG_CLAIM = f"""
+    with q as materialized (select * from unnest(%s::text[], %s::smallint[], %s::int[]) as q(handler, class, n)),
+    c as materialized (select x.id from q cross join lateral (
+            select d.id from webhooks_deliveries d
+             where d.handler = q.handler and d.class = q.class and d.state = 0 and d.ready
+               and d.due_at <= statement_timestamp()
+             order by d.due_at, d.id limit q.n for update skip locked) x),
+    d as (update webhooks_deliveries d
+             set state = 1, attempts = d.attempts + 1, token = d.token + 1, claimed_at = statement_timestamp(),
+                 lease_until = statement_timestamp() + %s, worker = %s, reason = null
+            from c where d.id = c.id
+          returning {_D})
+    select {_D}, {_E} from d left join webhooks_events e on e.id = d.event_id
+    order by d.class, d.due_at, d.id
+"""
+_LITE_PICK = """
+    select id from webhooks_deliveries
+     where handler = ? and class = ? and state = 0 and ready = 1 and due_at <= ?
+     order by due_at, id limit ?
+"""
+_LITE_CLAIM = """
+    update webhooks_deliveries
+       set state = 1, attempts = attempts + 1, token = token + 1, claimed_at = ?, lease_until = ?, worker = ?,
+           reason = null
+     where id = ?
+"""
+_LITE_CLAIMED = f"select {_D}, {_E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id where d.id in "
+
+_PG_LOOK = """
+    select q.handler, k.class, x.n, x.due
+      from unnest(%s::text[]) as q(handler) cross join (values (0::smallint), (1::smallint), (2::smallint)) k(class)
+      cross join lateral (
+        select count(*) filter (where y.due_at <= statement_timestamp()) n, min(y.due_at) due
+          from (select d.due_at from webhooks_deliveries d
+                 where d.handler = q.handler and d.class = k.class and d.state = 0 and d.ready
+                 order by d.due_at, d.id limit %s) y) x
+     where x.due is not null
+"""
+_LITE_LOOK = """
+    select count(*) filter (where due_at <= ?), min(due_at) from (
+      select due_at from webhooks_deliveries where handler = ? and class = ? and state = 0 and ready = 1
+       order by due_at, id limit ?)
+"""
+
+_PG_FINISH = """
+    with f as materialized (select * from unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::interval[],
+             %s::text[], %s::smallint[], %s::smallint[], %s::interval[], %s::text[], %s::boolean[], %s::boolean[])
+             f(id, token, state, wait, reason, failed, outcome, took, error, blocks, alone)),
+    u as (update webhooks_deliveries d
+             set state = f.state, failures = d.failures + f.failed, lease_until = null,
+                 attempts = d.attempts - case when f.outcome < 0 then 1 else 0 end,
+                 class = case when f.state = 0 and d.class = 0 then 1 else d.class end,
+                 due_at = case when f.state = 0 then statement_timestamp() + f.wait else d.due_at end,
+                 reason = nullif(f.reason, ''), blocks = f.blocks, alone = f.alone,
+                 ready = case when d.lane is null then true else f.state = 0 end,
+                 finished_at = case when f.state >= 2 then statement_timestamp() end
+            from f where d.id = f.id and d.token = f.token and d.state = 1 {extra}
+          returning d.id, d.attempts, d.worker),
+    a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
+          select u.id, u.attempts, f.outcome, statement_timestamp() - f.took, statement_timestamp(), u.worker,
+                 nullif(f.error, '')
+            from u join f using (id) where f.outcome >= 0
+          on conflict do nothing)
+    select id from u
+"""
+_LITE_FINISH = """
+    update webhooks_deliveries
+       set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
+           class = case when ? = 0 and class = 0 then 1 else class end,
+           due_at = case when ? = 0 then ? else due_at end,
+           reason = ?, blocks = ?, alone = ?,
+           ready = case when lane is null then 1 else ? = 0 end,
+           finished_at = ?
+     where id = ? and token = ? and state = 1
+"""
+_LITE_ATTEMPT = """
+    insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
+    values (?,?,?,?,?,?,?) on conflict do nothing
+"""
+
+
+class Deliveries:
+    """The deliveries of one database. readers: see `events.EventReader`."""
+
+    def __init__(self, database: Database, events: EventReader) -> None:
+        self.database = database
+        self.events = events
+
+    # -- claim ---------------------------------------------------------------------------------------------
+
+    def waiting(self, handlers: Collection[str], limit: int) -> tuple[dict[Queue, int], datetime | None]:
+        """How many ready deliveries are due, per handler and class, each counted up to `limit`; and when the next is.
+
+        The second value is the earliest due time that lies ahead (None: nothing waits), for the worker's sleep.
+        """
+        with self.database.raw() as connection:
+            return self._waiting(connection.cursor(), handlers, limit)
+
+    def _waiting(
+        self, cursor: Any, handlers: Collection[str], limit: int
+    ) -> tuple[dict[Queue, int], datetime | None]:
+        counts: dict[Queue, int] = {}
+        ahead: datetime | None = None
+        rows: Iterable[Any]
+        if self.database.is_sqlite:
+            now = to_microseconds(self.database.clock())
+            rows = [
+                (handler, number, *cursor.execute(_LITE_LOOK, (now, handler, number, limit)).fetchone())
+                for handler in handlers
+                for number in (0, 1, 2)
+            ]
+            rows = [(h, c, n, from_microseconds(due)) for h, c, n, due in rows if due is not None]
+        else:
+            rows = cursor.execute(_PG_LOOK, (list(handlers), limit)).fetchall()
+        for handler, number, due_now, due in rows:
+            if due_now:
+                counts[handler, DeliveryClass(number)] = due_now
+            elif ahead is None or due < ahead:
+                ahead = due
+        return counts, ahead
+
+    def claim(self, quotas: Mapping[Queue, int], *, lease: timedelta, worker: str) -> list[Claimed]:
+        """Take up to `quotas` due and ready deliveries per handler and class, fresh ones first, eldest first.
+
+        Each becomes running under a new fencing token, with one attempt counted. Rows that another worker has in its
+        hands are passed over.
+        """
+        wanted = [(handler, int(kind), n) for (handler, kind), n in quotas.items() if n > 0]
+        if not wanted:
+            return []
+        with self._transaction(laned=False) as cursor:
+            return self._claim(cursor, wanted, lease, worker)
+
+    def _claim(
+        self, cursor: Any, wanted: Sequence[tuple[str, int, int]], lease: timedelta, worker: str
+    ) -> list[Claimed]:
+        if not self.database.is_sqlite:
+            columns = [list(column) for column in zip(*wanted, strict=True)]
+            return [self._claimed(row) for row in cursor.execute(_PG_CLAIM, (*columns, lease, worker)).fetchall()]
+        now = to_microseconds(self.database.clock())
+        ids = [
+            row[0]
+            for handler, kind, n in sorted(wanted, key=lambda item: item[1])
+            for row in cursor.execute(_LITE_PICK, (handler, kind, now, n)).fetchall()
+        ]
+        until = now + lease // schema.MICROSECOND
+        cursor.executemany(_LITE_CLAIM, [(now, until, worker, id) for id in ids])
+        place = {id: number for number, id in enumerate(ids)}
+        rows = _in_batches(cursor, _LITE_CLAIMED, ids)
+        return sorted((self._claimed(row) for row in rows), key=lambda claimed: place[claimed.delivery.id])
+
+    def claim_limited(
+        self,
+        quotas: Mapping[Queue, int],
+        *,
+        lease: timedelta,
+        worker: str,
+        handlers: Handlers,
+        overrides: Mapping[str, int] | None = None,
+    ) -> list[Claimed]:
+        """`claim` for handlers that are limited in concurrency or rate: counted and claimed under their rows' locks.
+
+        overrides: a tighter concurrency for some, e.g. 1 while a breaker is half-open.
+        """
+        wanted: dict[str, int] = {}
+        for (handler, _), n in quotas.items():
+            wanted[handler] = wanted.get(handler, 0) + n
+        if not any(wanted.values()):
+            return []
+        with self._transaction(laned=True) as cursor:
+            left = handlers.admit(cursor, wanted, overrides)
+            admitted: list[tuple[str, int, int]] = []
+            for (handler, kind), n in sorted(quotas.items(), key=lambda item: item[0][1]):
+                n = min(n, left[handler])
+                if n > 0:
+                    admitted.append((handler, int(kind), n))
+                    left[handler] -= n
+            rows = self._claim(cursor, admitted, lease, worker) if admitted else []
+            starts: dict[str, int] = {}
+            for claimed in rows:
+                starts[claimed.delivery.handler] = starts.get(claimed.delivery.handler, 0) + 1
+            handlers.started(cursor, starts)
+        return rows
+
+    def load(self, id: int) -> Claimed | None:
+        """One delivery with its event, whatever its state; None when there is none."""
+        with self.database.read() as connection:
+            row = connection.exec_driver_sql(
+                f"select {_D}, {_E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id "
+                + ("where d.id = ?" if self.database.is_sqlite else "where d.id = %s"),
+                (id,),
+            ).fetchone()
+        return None if row is None else self._claimed(tuple(row))
+
+    def _claimed(self, row: Sequence[Any]) -> Claimed:
+        width = len(_DELIVERY_COLUMNS)
+        event = None if row[width] is None else self.events.from_row(row[width:])
+        return Claimed(self._delivery(row[:width], event), event)
+
+    def _delivery(self, row: Sequence[Any], event: Event | None) -> Delivery:
+        instant = from_microseconds if self.database.is_sqlite else _as_is
+        (
+            id, event_id, handler, replay_id, state, kind, lane, due_at, attempts, failures, token,
+            lease_until, worker, alone, stale, reason, created_at, finished_at,
+        ) = row  # fmt: skip
+        return Delivery(
+            id=id,
+            event_id=event_id,
+            handler=handler,
+            state=DeliveryState(state),
+            due_at=instant(due_at),
+            created_at=instant(created_at),
+            number=attempts,
+            failures=failures,
+            token=token,
+            lane=lane,
+            stale=bool(stale),
+            alone=bool(alone),
+            replay_id=replay_id,
+            delivery_class=DeliveryClass(kind),
+            lease_until=None if lease_until is None else instant(lease_until),
+            worker=worker,
+            reason=reason,
+            finished_at=None if finished_at is None else instant(finished_at),
+            idempotency_key=idempotency_key(event_id, handler),
+        )
+
+    # -- while running -------------------------------------------------------------------------------------
+
+    def extend(self, running: Iterable[Delivery], lease: timedelta) -> set[int]:
+        """Move the leases of `running` to now + lease; the ids that are still ours."""
+        held = [(delivery.id, delivery.token) for delivery in running]
+        if not held:
+            return set()
+        ids, tokens = [id for id, _ in held], [token for _, token in held]
+        if not self.database.is_sqlite:
+            with self.database.raw() as connection:
+                rows = connection.execute(
+                    """update webhooks_deliveries d set lease_until = statement_timestamp() + %s
+                         from unnest(%s::bigint[], %s::bigint[]) h(id, token)
+                        where d.id = h.id and d.token = h.token and d.state = 1 returning d.id""",
+                    (lease, ids, tokens),
+                ).fetchall()
+            return {row[0] for row in rows}
+        with self.database.write_lock(), self.database.raw() as connection:
+            cursor = connection.cursor()
+            until = to_microseconds(self.database.clock() + lease)
+            cursor.execute("begin immediate")
+            ours = {
+                id
+                for id, token in held
+                if cursor.execute(
+                    "update webhooks_deliveries set lease_until = ? where id = ? and token = ? and state = 1",
+                    (until, id, token),
+                ).rowcount
+            }
+            cursor.execute("commit")
+        return ours
+
+    def fence(self, delivery: Delivery) -> Delivery | None:
+        """Move the fencing token on, so that the attempt in hand cannot finish; the delivery under its new token.
+
+        None when the delivery is not ours any more. The row stays running, under the same lease.
+        """
+        statement = text(
+            "update webhooks_deliveries set token = token + 1 where id = :id and token = :token and state = 1"
+        )
+        with self.database.write() as connection:
+            changed = connection.execute(statement, {"id": delivery.id, "token": delivery.token}).rowcount
+        if not changed:
+            return None
+        from dataclasses import replace
+
+        return replace(delivery, token=delivery.token + 1)
+
+    # -- the end of a run ----------------------------------------------------------------------------------
+
+    def finish(self, batch: Sequence[Finished]) -> set[int]:
+        """Record how attempts ended, in one transaction; the ids of those that were still ours."""
+        if not batch:
+            return set()
+        with self._transaction(laned=any(finished.delivery.lane for finished in batch)) as cursor:
+            return self._finish(cursor, batch)
+
+    def finish_on(self, connection: Connection, finished: Finished) -> bool:
+        """The same for one attempt, inside the transaction that holds its handler's writes; False: lease lost."""
+        cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+        return bool(self._finish(cursor, [finished]))
+
+    def _finish(self, cursor: Any, batch: Sequence[Finished], *, expired_only: bool = False) -> set[int]:
+        sqlite = self.database.is_sqlite
+        lanes = {(f.delivery.handler, f.delivery.lane) for f in batch if f.delivery.lane}
+        now = to_microseconds(self.database.clock()) if sqlite else None
+        if lanes:
+            lane_rows.lock(cursor, lanes, sqlite=sqlite, now=now)
+            places = self._places(cursor, [f.delivery.id for f in batch if f.delivery.lane and f.ran])
+        if sqlite:
+            assert now is not None
+            done = self._finish_sqlite(cursor, batch, now, expired_only)
+        else:
+            extra = "and d.lease_until < statement_timestamp()" if expired_only else ""
+            rows = [
+                (
+                    f.delivery.id, f.delivery.token, int(f.verdict.state), f.verdict.wait, f.verdict.reason or "",
+                    int(_counts(f)), _outcome_number(f), f.took, f.verdict.error or "",
+                    f.holds_lane, f.alone,
+                )
+                for f in batch
+            ]  # fmt: skip
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            done = {row[0] for row in cursor.execute(_PG_FINISH.format(extra=extra), columns).fetchall()}
+        if lanes:
+            lane_rows.mark(cursor, [place for id, place in places.items() if id in done], sqlite=sqlite)
+            lane_rows.settle(cursor, lanes, sqlite=sqlite)
+        return done
+
+    def _finish_sqlite(self, cursor: Any, batch: Sequence[Finished], now: int, expired_only: bool) -> set[int]:
+        done: set[int] = set()
+        rows = []
+        guard = f" and lease_until < {now}" if expired_only else ""
+        for f in batch:
+            state = int(f.verdict.state)
+            changed = cursor.execute(
+                _LITE_FINISH + guard,
+                (
+                    state, int(_counts(f)), int(not _is_attempt(f)), state, state, now + f.verdict.wait // schema.MICROSECOND,
+                    f.verdict.reason, f.holds_lane, f.alone, state, now if state >= 2 else None,
+                    f.delivery.id, f.delivery.token,
+                ),
+            ).rowcount  # fmt: skip
+            if changed:
+                done.add(f.delivery.id)
+            if changed and _is_attempt(f):
+                rows.append(
+                    (
+                        f.delivery.id, f.delivery.number, _OUTCOME_NUMBER[f.verdict.outcome],
+                        now - f.took // schema.MICROSECOND, now, f.delivery.worker, f.verdict.error,
+                    )
+                )  # fmt: skip
+        cursor.executemany(_LITE_ATTEMPT, rows)
+        return done
+
+    def _places(self, cursor: Any, ids: Sequence[int]) -> dict[int, tuple[str, str, int, int]]:
+        """{id: (handler, lane, at, revision)} of deliveries made at ingest; replays do not move a lane's mark."""
+        query = "select id, handler, lane, lane_at, lane_revision from webhooks_deliveries where replay_id = 0 and id "
+        if self.database.is_sqlite:
+            rows = _in_batches(cursor, query + "in ", ids)
+        else:
+            rows = cursor.execute(query + "= any(%s::bigint[])", (list(ids),)).fetchall()
+        return {id: (handler, lane, at, revision) for id, handler, lane, at, revision in rows}
+
+    def release(self, claimed: Sequence[Delivery]) -> set[int]:
+        """Give back deliveries whose handler did not run: pending, due at once, the attempt not counted."""
+        if not claimed:
+            return set()
+        sqlite = self.database.is_sqlite
+        lanes = {(delivery.handler, delivery.lane) for delivery in claimed if delivery.lane}
+        statement = """update webhooks_deliveries set state = 0, attempts = attempts - 1, lease_until = null,
+                          worker = null, token = token + 1 where id = {0} and token = {0} and state = 1"""
+        with self._transaction(laned=True) as cursor:
+            lane_rows.lock(cursor, lanes, sqlite=sqlite, now=to_microseconds(self.database.clock()))
+            done = {
+                delivery.id
+                for delivery in sorted(claimed, key=lambda delivery: delivery.id)
+                if cursor.execute(
+                    statement.format("?" if sqlite else "%s"), (delivery.id, delivery.token)
+                ).rowcount
+            }
+            lane_rows.settle(cursor, lanes, sqlite=sqlite)
+        return done
+
+    # -- maintenance ---------------------------------------------------------------------------------------
+
+    def expired(self, limit: int) -> list[Delivery]:
+        """Running deliveries whose lease has run out, at most `limit`; nothing is changed."""
+        now = "?" if self.database.is_sqlite else "statement_timestamp()"
+        statement = (
+            f"select {_D} from webhooks_deliveries d where d.state = 1 and d.lease_until < {now} order by d.id limit {limit:d}"
+        )
+        parameters = (to_microseconds(self.database.clock()),) if self.database.is_sqlite else ()
+        with self.database.read() as connection:
+            rows = connection.exec_driver_sql(statement, parameters).fetchall()
+        return [self._delivery(tuple(row), None) for row in rows]
+
+    def finish_expired(self, batch: Sequence[Finished]) -> set[int]:
+        """`finish` for leases that ran out: only rows whose lease is still over are changed."""
+        if not batch:
+            return set()
+        with self._transaction(laned=True) as cursor:
+            return self._finish(cursor, batch, expired_only=True)
+
+    @contextlib.contextmanager
+    def _transaction(self, *, laned: bool) -> Iterator[Any]:
+        """A driver cursor in one transaction. On PostgreSQL one statement without lanes needs no BEGIN."""
+        with self.database.write_lock(), self.database.raw() as connection:
+            cursor = connection.cursor()
+            if self.database.is_sqlite:
+                cursor.execute("begin immediate")
+                yield cursor
+                cursor.execute("commit")
+            elif laned:
+                with connection.transaction():
+                    yield cursor
+            else:
+                yield cursor
+
+    # -- by hand -------------------------------------------------------------------------------------------
+
+    def requeue(self, ids: Collection[int], *, lanes: Mapping[int, str | None] | None = None) -> set[int]:
+        """Put dead and cancelled deliveries back to pending, due now, failures forgotten; the ids that changed.
+
+        lanes: lane keys computed anew, for deliveries that died because theirs could not be.
+        """
+        return self._by_hand(
+            ids,
+            "state in (3, 4)",
+            """state = 0, failures = 0, due_at = {now}, reason = null, finished_at = null, blocks = {false},
+               alone = {false}, class = case when class = 2 then 2 else 1 end, ready = (lane is null)""",
+            lanes=lanes or {},
+        )
+
+    def cancel(self, ids: Collection[int], reason: str) -> set[int]:
+        """End pending deliveries, and dead ones that hold a lane, as cancelled; the ids that changed."""
+        return self._by_hand(
+            ids,
+            "(state = 0 or (state = 3 and blocks))",
+            "state = 4, reason = :reason, finished_at = {now}, blocks = {false}, ready = (lane is null)",
+            reason=reason,
+        )
+
+    def _by_hand(
+        self,
+        ids: Collection[int],
+        eligible: str,
+        change: str,
+        lanes: Mapping[int, str | None] | None = None,
+        **parameters: Any,
+    ) -> set[int]:
+        if not ids:
+            return set()
+        sqlite = self.database.is_sqlite
+        change = change.format(
+            now=to_microseconds(self.database.clock()) if sqlite else "statement_timestamp()",
+            false="0" if sqlite else "false",
+        )
+        table = schema.deliveries
+        with self.database.write() as connection:
+            cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+            for id, lane in (lanes or {}).items():
+                connection.execute(self._relane(id, lane))
+            held = connection.execute(
+                select(table.c.handler, table.c.lane).where(table.c.id.in_(ids), table.c.lane.is_not(None)).distinct()
+            ).fetchall()
+            keys = {(handler, lane) for handler, lane in held}
+            lane_rows.lock(cursor, keys, sqlite=sqlite, now=to_microseconds(self.database.clock()))
+            statement = text(
+                f"update webhooks_deliveries set {change} where id in :ids and {eligible} returning id"
+            ).bindparams(bindparam("ids", expanding=True))
+            done: set[int] = set()
+            ordered = sorted(ids)
+            for start in range(0, len(ordered), 500):
+                rows = connection.execute(statement, {"ids": ordered[start : start + 500], **parameters})
+                done.update(row[0] for row in rows)
+            lane_rows.settle(cursor, keys, sqlite=sqlite)
+            if not sqlite:
+                connection.exec_driver_sql("select pg_notify('webhooks_wake', '')")
+        return done
+
+    def _relane(self, id: int, lane: str | None) -> Any:
+        table, events = schema.deliveries, schema.events
+        if lane is None:
+            return table.update().where(table.c.id == id, table.c.state == 3).values(lane=None)
+        of_event = events.c.id == table.c.event_id
+        at = select(events.c.occurred_at).where(of_event)
+        if self.database.is_sqlite:
+            place: Any = at.scalar_subquery()
+        else:
+            place = select(
+                func.cast(func.extract("epoch", events.c.occurred_at) * 1000000, schema.BigInteger)
+            ).where(of_event).scalar_subquery()
+        revision = select(events.c.revision).where(of_event).scalar_subquery()
+        return (
+            table.update()
+            .where(table.c.id == id, table.c.state == 3)
+            .values(lane=lane, ready=False, lane_at=place, lane_revision=revision)
+        )
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def attempts(self, delivery_ids: Sequence[int]) -> list[Attempt]:
+        """The recorded attempts of these deliveries, eldest first."""
+        table = schema.attempts
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.delivery_id, table.c.number)
+            ).fetchall()
+        return [
+            Attempt(
+                delivery_id=row.delivery_id,
+                number=row.number,
+                outcome=OUTCOMES[row.outcome],
+                started_at=row.started_at,
+                finished_at=row.finished_at,
+                worker=row.worker or "",
+                error=row.error,
+            )
+            for row in rows
+        ]
+
+
+def idempotency_key(event_id: int, handler: str) -> str:
+    """The key that stays the same over all attempts and replays of one event (one revision) for one handler."""
+    return f"{event_id}:{handler}"
+
+
+def _counts(finished: Finished) -> bool:
+    return finished.verdict.counts and finished.verdict.state in (DeliveryState.PENDING, DeliveryState.DEAD)
+
+
+def _is_attempt(finished: Finished) -> bool:
+    """Whether this run goes on record; a delivery that was filtered before its handler was none."""
+    return finished.ran or finished.verdict.state is not DeliveryState.CANCELLED
+
+
+def _outcome_number(finished: Finished) -> int:
+    return _OUTCOME_NUMBER[finished.verdict.outcome] if _is_attempt(finished) else -1
+
+
+def _in_batches(cursor: Any, query: str, ids: Sequence[int], size: int = 500) -> list[Any]:
+    """Rows of an SQLite query that ends in `in`, asked in pieces (it takes at most 999 parameters in old builds)."""
+    rows: list[Any] = []
+    for start in range(0, len(ids), size):
+        piece = ids[start : start + size]
+        rows.extend(cursor.execute(f"{query}({','.join('?' * len(piece))})", tuple(piece)).fetchall())
+    return rows
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+__all__ = ["Claimed", "Deliveries", "Finished", "Queue"]

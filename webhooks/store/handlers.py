@@ -1,0 +1,237 @@
+"""The handlers that processes have registered, and what holds all workers together about each of them.
+
+A row says who may be claimed how much: paused by an operator, limited in concurrency or rate, held back by an open
+circuit breaker. Workers read the rows every second, so a change is felt everywhere within two.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, select, text
+
+from webhooks import schema
+from webhooks.database import Database
+from webhooks.schema import to_microseconds
+
+
+class BreakerState(enum.IntEnum):
+    """A handler's circuit breaker."""
+
+    CLOSED = 0  #: runs as usual; put there by a success while half-open
+    OPEN = 1  #: not claimed until `breaker_until`; put there by a run of failures
+    HALF_OPEN = 2  #: one delivery at a time; put there when `breaker_until` has passed
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRow:
+    """What a process tells about a handler at start. rate: (starts, period) or None."""
+
+    name: str
+    patterns: Sequence[str]
+    source: str | None = None
+    concurrency: int | None = None
+    rate: tuple[int, timedelta] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerState:
+    """What the database says of a handler now."""
+
+    name: str
+    patterns: tuple[str, ...]
+    source: str | None
+    concurrency: int | None
+    rate: tuple[int, timedelta] | None
+    paused: bool
+    paused_by: str | None
+    breaker: BreakerState
+    breaker_failures: int
+    breaker_until: datetime | None
+    seen_at: datetime
+
+
+class Handlers:
+    """The rows of `webhooks_handlers`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def register(self, rows: Sequence[HandlerRow]) -> None:
+        """Write what this process knows; what operators set (paused, breaker) stays."""
+        statement = text(
+            """insert into webhooks_handlers (name, patterns, source, concurrency, rate_count, rate_period, seen_at)
+               values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at)
+               on conflict (name) do update set patterns = excluded.patterns, source = excluded.source,
+                 concurrency = excluded.concurrency, rate_count = excluded.rate_count,
+                 rate_period = excluded.rate_period, seen_at = excluded.seen_at"""
+        ).bindparams(bindparam("seen_at", type_=schema.Instant()))
+        now = self.database.now()
+        values = [
+            {
+                "name": row.name,
+                "patterns": msgspec.json.encode(list(row.patterns)).decode(),
+                "source": row.source,
+                "concurrency": row.concurrency,
+                "rate_count": row.rate[0] if row.rate else None,
+                "rate_period": row.rate[1] // schema.MICROSECOND if row.rate else None,
+                "seen_at": now,
+            }
+            for row in sorted(rows, key=lambda row: row.name)
+        ]
+        if values:
+            with self.database.write() as connection:
+                connection.execute(statement, values)
+
+    def states(self, names: Collection[str] | None = None) -> dict[str, HandlerState]:
+        """{name: state} of the handlers asked for, or of all that any process ever registered."""
+        table = schema.handlers
+        query = select(table).order_by(table.c.name)
+        if names is not None:
+            query = query.where(table.c.name.in_(names))
+        with self.database.read() as connection:
+            rows = connection.execute(query).fetchall()
+        return {row.name: _state(row) for row in rows}
+
+    def pause(self, name: str, by: str) -> bool:
+        """Stop all workers from claiming for `name`; False when no such handler is known."""
+        return self._set(name, paused=True, paused_by=by)
+
+    def resume(self, name: str) -> bool:
+        """Let workers claim for `name` again, and close its breaker."""
+        return self._set(
+            name, paused=False, paused_by=None, breaker=BreakerState.CLOSED, breaker_failures=0, breaker_until=None
+        )
+
+    def _set(self, name: str, **values: Any) -> bool:
+        table = schema.handlers
+        with self.database.write() as connection:
+            return bool(connection.execute(table.update().where(table.c.name == name).values(**values)).rowcount)
+
+    # -- the circuit breaker -------------------------------------------------------------------------------
+
+    def open_breaker(self, name: str, failures: int, cooldown: timedelta) -> None:
+        """Hold `name` back until now + cooldown."""
+        self._set(
+            name, breaker=BreakerState.OPEN, breaker_failures=failures, breaker_until=self.database.now() + cooldown
+        )
+
+    def half_open_breaker(self, name: str) -> bool:
+        """Let one delivery try, when the time has passed; whether this call did it."""
+        table = schema.handlers
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            return bool(
+                connection.execute(
+                    table.update()
+                    .where(
+                        table.c.name == name, table.c.breaker == BreakerState.OPEN, table.c.breaker_until <= now
+                    )
+                    .values(breaker=BreakerState.HALF_OPEN)
+                ).rowcount
+            )
+
+    def close_breaker(self, name: str) -> bool:
+        """Run as usual again; whether it was not closed already."""
+        table = schema.handlers
+        with self.database.write() as connection:
+            return bool(
+                connection.execute(
+                    table.update()
+                    .where(table.c.name == name, table.c.breaker != BreakerState.CLOSED)
+                    .values(breaker=BreakerState.CLOSED, breaker_failures=0, breaker_until=None)
+                ).rowcount
+            )
+
+    # -- limits across workers -----------------------------------------------------------------------------
+
+    def admit(
+        self, cursor: Any, wanted: Mapping[str, int], overrides: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
+        """How many of `wanted` may start now, per handler, under concurrency and rate; locks their rows.
+
+        cursor: the driver's, in the transaction that claims next; other workers wait for its end. overrides: a
+        tighter concurrency, for half-open breakers.
+        """
+        allowed: dict[str, int] = {}
+        for name in sorted(wanted, key=str.encode):
+            row = self._one(cursor, name, lock=True)
+            if row is None:
+                allowed[name] = 0
+                continue
+            concurrency, count, period, at, now, running = row
+            n = wanted[name]
+            limits = [limit for limit in (concurrency, (overrides or {}).get(name)) if limit is not None]
+            if limits:
+                n = min(n, max(0, min(limits) - running))
+            if count:
+                n = min(n, _admitted(count, period, at, now))
+            allowed[name] = n
+        return allowed
+
+    def started(self, cursor: Any, starts: Mapping[str, int]) -> None:
+        """Count starts against the rates, in the transaction of `admit`."""
+        mark = "?" if self.database.is_sqlite else "%s"
+        for name, n in sorted(starts.items()):
+            row = self._one(cursor, name, lock=False)
+            if row is None or not row[1] or not n:
+                continue
+            _, count, period, at, now, _ = row
+            cursor.execute(
+                f"update webhooks_handlers set rate_window_at = {mark} where name = {mark}",
+                (max(at or 0, now) + n * period // count, name),
+            )
+
+    def _one(self, cursor: Any, name: str, lock: bool) -> Any:
+        if self.database.is_sqlite:
+            now: Any = str(to_microseconds(self.database.clock()))
+            mark, suffix = "?", ""
+        else:
+            now, mark = "(extract(epoch from clock_timestamp()) * 1000000)::bigint", "%s"
+            suffix = " for update" if lock else ""
+        if lock and suffix:
+            # a statement of its own: the next one's snapshot then sees what the previous holder claimed
+            cursor.execute(f"select 1 from webhooks_handlers where name = {mark}{suffix}", (name,))
+        return cursor.execute(
+            f"""select concurrency, rate_count, rate_period, rate_window_at, {now},
+                  (select count(*) from webhooks_deliveries d where d.handler = h.name and d.state = 1)
+                  from webhooks_handlers h where name = {mark}""",
+            (name,),
+        ).fetchone()
+
+
+def _admitted(count: int, period: int, at: int | None, now: int) -> int:
+    """How many starts a rate of `count` in `period` microseconds leaves.
+
+    at: the instant up to which earlier starts have used the rate. A tenth of the count may come at once, so any
+    stretch of one period sees at most 1.1 × count starts (generic cell rate algorithm, ITU-T I.371).
+    """
+    burst = max(1, count // 10)
+    ahead = max(0, (at or 0) - now)
+    return max(0, (burst * period // count - ahead) * count // period)
+
+
+def rate_wait(rate: tuple[int, timedelta]) -> timedelta:
+    """How long one start uses a rate up."""
+    return rate[1] / rate[0]
+
+
+def _state(row: Any) -> HandlerState:
+    return HandlerState(
+        name=row.name,
+        patterns=tuple(msgspec.json.decode(row.patterns, type=list[str])),
+        source=row.source,
+        concurrency=row.concurrency,
+        rate=(row.rate_count, timedelta(microseconds=row.rate_period)) if row.rate_count else None,
+        paused=row.paused,
+        paused_by=row.paused_by,
+        breaker=BreakerState(row.breaker),
+        breaker_failures=row.breaker_failures,
+        breaker_until=row.breaker_until,
+        seen_at=row.seen_at,
+    )
