@@ -1,0 +1,533 @@
+"""Take verified events in, exactly once per dedup key and revision.
+
+`Ingest.accept` turns a request into receipts; `Ingest.record` is its second half, used by catch-up and by quarantine.
+When either returns, event, dedup entry and one delivery per matching handler are in the database, committed
+together. Waking the workers comes after and may get lost without harm.
+
+`GroupCommit` lets requests that arrive together share one transaction, without a thread or a timer of its own: the
+first to wait commits for all that wait, then hands over to the next. It never waits for company.
+
+Not here: how a sender signs (`sources`), who subscribes (`registry`), SQL (`store.intake`), running handlers (`dispatch`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+
+from webhooks import signals
+from webhooks.errors import Malformed, Overloaded, Rejected, StorageUnavailable, UnknownSource
+from webhooks.model import (
+    Challenge,
+    Event,
+    Headers,
+    InboundRequest,
+    Origin,
+    ParsedEvent,
+    Receipt,
+    ReceiptStatus,
+    Verified,
+    new_id,
+)
+from webhooks.registry import Handler, Registry
+from webhooks.retry import error_summary
+from webhooks.sources.base import Source
+from webhooks.store import Store
+from webhooks.store.intake import ORIGINS, Item, Routed, with_new_ids
+
+logger = logging.getLogger(__name__)
+
+#: No request waits longer than this for its commit; views answers within 2.5 s of its arrival.
+DEADLINE = timedelta(seconds=2.2)
+#: At most this many events share a transaction.
+LARGEST_BATCH = 256
+#: One rule on both databases: ids, types and keys longer than this are quarantined.
+LONGEST_KEY_BYTES = 255
+
+#: Request headers that are never stored: credentials, and what a server or proxy adds.
+_NOT_STORED = frozenset(
+    "authorization proxy-authorization cookie host connection content-length transfer-encoding accept accept-encoding "
+    "x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip forwarded".split()
+)
+_encode_json = msgspec.json.Encoder().encode
+
+
+class Engine(Protocol):
+    """Whoever runs committed deliveries besides our own workers; a hint, and losing it costs delay only."""
+
+    def notify(self, delivery_ids: Sequence[int]) -> None: ...
+
+
+# -- group commit ------------------------------------------------------------------------------------------
+
+
+class _Entry:
+    """The items of one request on their way to a commit."""
+
+    __slots__ = ("error", "items", "leads", "receipts", "taken", "wake")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.receipts: list[Receipt] | None = None
+        self.error: BaseException | None = None
+        self.leads = False  # promoted: this request commits the next batch
+        self.taken = False  # part of a batch: its outcome is decided by that batch's leader
+        self.wake = threading.Event()
+
+
+class GroupCommit:
+    """One transaction for all requests that wait; correct under sync, threads and gevent.
+
+    record: commits a batch in one transaction, raising `StorageUnavailable` when the outcome is a "no" or unknown.
+    capacity: requests that may wait in this process; more are `Overloaded`. run: how `record` is called: under gevent
+    in a native thread when it would block the hub.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Sequence[Item]], list[Receipt]],
+        *,
+        capacity: int = 512,
+        deadline: timedelta = DEADLINE,
+        largest_batch: int = LARGEST_BATCH,
+        run: Callable[[Callable[[Sequence[Item]], list[Receipt]], Sequence[Item]], list[Receipt]] | None = None,
+    ) -> None:
+        self._record = record
+        self._capacity = capacity
+        self._deadline = deadline.total_seconds()
+        self._largest = largest_batch
+        self._run = run or (lambda record, items: record(items))
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget whoever waited in the parent; call first thing in a child."""
+        self._lock = threading.Lock()
+        self._queue: collections.deque[_Entry] = collections.deque()
+        self._has_leader = False
+
+    def append(self, items: Sequence[Item]) -> list[Receipt]:
+        """Commit `items` together (they are one request's), perhaps with others'; one receipt each.
+
+        Raises `Overloaded` when too many wait, `StorageUnavailable` when nothing is known to be committed, and what the
+        database says when it refuses one of these very items.
+        """
+        entry = _Entry(items)
+        with self._lock:
+            if len(self._queue) >= self._capacity:
+                raise Overloaded(f"{self._capacity} requests wait for a commit already")
+            self._queue.append(entry)
+            if not self._has_leader:
+                self._has_leader = entry.leads = True
+        if not entry.leads:
+            self._follow(entry)
+        if entry.leads:
+            self._lead(entry)
+        if entry.error is not None:
+            raise entry.error
+        assert entry.receipts is not None
+        return entry.receipts
+
+    def _follow(self, entry: _Entry) -> None:
+        try:
+            entry.wake.wait(self._deadline)
+        except BaseException:  # our request was ended from outside: do not take the lead away with it
+            self._leave(entry)
+            raise
+        if entry.receipts is None and entry.error is None and not entry.leads:
+            self._leave(entry)
+            if entry.receipts is None and entry.error is None:
+                entry.error = StorageUnavailable("the commit took too long; its outcome is unknown")
+
+    def _leave(self, entry: _Entry) -> None:
+        """Stop waiting: out of the queue, and the lead, if it came at the last moment, to the next."""
+        with self._lock:
+            if entry.leads and not entry.taken:
+                entry.leads = False
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(entry)
+                self._promote()
+            elif not entry.taken:
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(entry)
+
+    def _promote(self) -> None:
+        """Hand the lead to the eldest who waits; the lock is held."""
+        if self._queue:
+            successor = self._queue[0]
+            successor.leads = True
+            successor.wake.set()
+        else:
+            self._has_leader = False
+
+    def _lead(self, own: _Entry) -> None:
+        batch: list[_Entry] = []
+        try:
+            time.sleep(0)  # whoever is about to join gets the chance, once
+            with self._lock:
+                rows = 0
+                while self._queue and (not batch or rows + len(self._queue[0].items) <= self._largest):
+                    entry = self._queue.popleft()
+                    entry.taken = True
+                    rows += len(entry.items)
+                    batch.append(entry)
+            self._commit(batch)
+        finally:
+            # also when this request is ended from outside: nobody may wait for a leader that is gone
+            for entry in batch:
+                if entry.receipts is None and entry.error is None:
+                    entry.error = StorageUnavailable("the commit was interrupted; its outcome is unknown")
+                if entry is not own:
+                    entry.wake.set()
+            with self._lock:
+                if not own.taken:
+                    with contextlib.suppress(ValueError):
+                        self._queue.remove(own)
+                self._promote()
+
+    def _commit(self, batch: Sequence[_Entry]) -> None:
+        items = [item for entry in batch for item in entry.items]
+        try:
+            receipts = self._run(self._record, items)
+        except StorageUnavailable as error:
+            for entry in batch:
+                entry.error = error
+            return
+        except Exception:
+            # some row was refused, and with it the whole transaction: one bad event must not fail its neighbours
+            for entry in batch:
+                self._commit_alone(entry)
+            return
+        start = 0
+        for entry in batch:
+            entry.receipts = receipts[start : start + len(entry.items)]
+            start += len(entry.items)
+
+    def _commit_alone(self, entry: _Entry) -> None:
+        try:
+            # new ids: two processes may have drawn the same one
+            entry.receipts = self._run(self._record, [with_new_ids(item) for item in entry.items])
+        except Exception as error:
+            entry.error = error
+
+
+# -- ingest ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one request. quarantine_id: set when the body was kept unread."""
+
+    receipts: tuple[Receipt, ...] = ()
+    quarantine_id: int | None = None
+    challenge: Challenge | None = None
+
+
+class Ingest:
+    """Verifies, reads, routes and records. Shared by all requests of a process.
+
+    clock: aware UTC now. in_flight: requests of one source that may be under way at once in this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        registry: Registry,
+        store: Store,
+        clock: Callable[[], datetime],
+        commit: GroupCommit,
+        engine: Engine | None = None,
+        in_flight: int = 256,
+    ) -> None:
+        self.sources = sources
+        self.registry = registry
+        self.store = store
+        self.clock = clock
+        self.commit = commit
+        self.engine = engine
+        self._in_flight_limit = in_flight
+        self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
+        self._in_flight_lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        self.commit.after_fork()
+        self._in_flight_lock = threading.Lock()
+        self._in_flight = dict.fromkeys(self.sources, 0)
+
+    def source(self, name: str) -> Source:
+        """The source of that name. Raises `UnknownSource`."""
+        try:
+            return self.sources[name]
+        except KeyError:
+            raise UnknownSource(f"no source of that name; configured: {', '.join(self.sources) or 'none'}") from None
+
+    def challenge(self, name: str, request: InboundRequest) -> Challenge | None:
+        """Answer a handshake by GET; None when this source has none."""
+        source = self.source(name)
+        return source.challenge(request, self.clock()) if source.has_get_challenge else None
+
+    def accept(self, name: str, request: InboundRequest) -> Accepted:
+        """Take one request in: verify, parse, route, commit.
+
+        Raises `Rejected` (with its status) for what is the sender's fault and `StorageUnavailable` when it could not be
+        stored, or nobody knows whether it was.
+        """
+        source = self.source(name)
+        with self._one_of(name):
+            now = self.clock()
+            try:
+                verified = source.verify(request, now)
+                challenge = source.challenge(request, now)
+            except Rejected as error:
+                self._reject(source, request, error, now)
+                raise
+            if challenge is not None:
+                return Accepted(challenge=challenge)
+            try:
+                parsed = source.parse(request)
+                for event in parsed:
+                    require_storable(event)
+            except Malformed as error:
+                return self._unreadable(source, request, verified, error, now)
+            try:
+                receipts = self.record(
+                    source,
+                    parsed,
+                    received_at=now,
+                    key_label=verified.label,
+                    request_id=request.id,
+                    headers=stored_headers(request.headers, source),
+                )
+            except (StorageUnavailable, Rejected):
+                raise
+            except Exception as error:
+                # the database refuses these very rows; a 503 would bring them back for days
+                logger.error(
+                    "the database refused an event of source %r, so its request is quarantined: %s",
+                    name,
+                    error_summary(error)[:200],
+                    extra={"source": name, "request_id": request.id},
+                )
+                refused = Malformed("the database refused it")
+                return self._unreadable(source, request, verified, refused, now, keep=True)
+            return Accepted(receipts=tuple(receipts))
+
+    def record(
+        self,
+        source: Source,
+        parsed: Sequence[ParsedEvent],
+        *,
+        received_at: datetime,
+        origin: Origin = Origin.WEBHOOK,
+        key_label: str = "",
+        request_id: str = "",
+        headers: str = "",
+    ) -> list[Receipt]:
+        """Route and commit events that are known to be the sender's; one receipt each, in one transaction.
+
+        Raises `StorageUnavailable`, or what the database says when it refuses a row.
+        """
+        if not parsed:
+            return []
+        items = [
+            self._item(source, event, received_at, ORIGINS.index(origin), key_label, request_id, headers)
+            for event in parsed
+        ]
+        receipts = self.commit.append(items)
+        self._announce(source, items, receipts)
+        return receipts
+
+    # -- the steps -----------------------------------------------------------------------------------------
+
+    def _item(
+        self,
+        source: Source,
+        parsed: ParsedEvent,
+        received_at: datetime,
+        origin: int,
+        key_label: str,
+        request_id: str,
+        headers: str,
+    ) -> Item:
+        event_id = new_id()
+        handlers = self.registry.route(source.name, parsed.type)
+        ordering = parsed.ordering
+        return Item(
+            event_id=event_id,
+            source=source.name,
+            dedup_key=parsed.dedup_key,
+            revision=parsed.revision,
+            type=parsed.type,
+            occurred_at=parsed.occurred_at or received_at,
+            received_at=received_at,
+            body=parsed.body,
+            digest=hashlib.blake2b(parsed.body, digest_size=16).digest() if parsed.revision == 0 else b"",
+            object_id=ordering.get("object_id", ""),
+            lead_id=ordering.get("lead_id", ""),
+            origin=origin,
+            key_label=key_label,
+            request_id=request_id,
+            headers=headers,
+            routes=tuple([self._route(handler, source, parsed, event_id, received_at) for handler in handlers])
+            if handlers
+            else (),
+        )
+
+    def _route(
+        self, handler: Handler, source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime
+    ) -> Routed:
+        if handler.ordered_by is None:
+            return Routed(new_id(), handler.name)
+        try:
+            if isinstance(handler.ordered_by, str):
+                lane = parsed.ordering.get(handler.ordered_by)
+            else:
+                lane = handler.lane_key(event_of(source, parsed, event_id, received_at))
+            if lane is not None and (len(lane.encode()) > LONGEST_KEY_BYTES or "\0" in lane):
+                raise ValueError(f"an ordering key has at most {LONGEST_KEY_BYTES} bytes and no NUL")
+        except Exception as error:
+            # it never fails ingest: the delivery is dead from the start, and requeue computes the key again
+            return Routed(new_id(), handler.name, error=f"ordered_by failed: {error_summary(error)}")
+        return Routed(new_id(), handler.name, lane or None)
+
+    def _unreadable(
+        self,
+        source: Source,
+        request: InboundRequest,
+        verified: Verified,
+        error: Malformed,
+        now: datetime,
+        keep: bool = False,
+    ) -> Accepted:
+        if source.settings.on_unparseable == "reject" and not keep:
+            self._reject(source, request, error, now)
+            raise error
+        kept = {name: value.decode("latin-1") for name, value in request.headers.items()}
+        id = self.store.quarantine.put(
+            source.name,
+            request.body,
+            reason=error.reason,
+            kind=error.kind,
+            received_at=now,
+            headers=_encode_json(kept).decode(),
+            query=request.query,
+            key_label=verified.label,
+            request_id=request.id,
+        )
+        logger.warning(
+            "a signed request of source %r cannot be read and is quarantined: %s",
+            source.name,
+            error.reason,
+            extra={"source": source.name, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
+        )
+        signals.emit(
+            signals.event_quarantined,
+            source.name,
+            quarantine_id=id,
+            reason=error.reason,
+            kind=error.kind,
+            request_id=request.id,
+        )
+        return Accepted(quarantine_id=id)
+
+    def _reject(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None:
+        logger.warning(
+            "rejected a request to source %r: %s",
+            source.name,
+            error.reason,
+            extra={"source": source.name, "request_id": request.id, "bytes": len(request.body), "action": "reject"},
+        )
+        signals.emit(
+            signals.request_rejected, source.name, request=request, error=error, request_id=request.id, received_at=now
+        )
+
+    def _announce(self, source: Source, items: Sequence[Item], receipts: Sequence[Receipt]) -> None:
+        ids = [id for receipt in receipts for id in receipt.delivery_ids]
+        if ids and self.engine is not None:
+            try:
+                self.engine.notify(ids)
+            except Exception:
+                logger.warning("the engine was not notified; workers find the deliveries by themselves", exc_info=True)
+        for item, receipt in zip(items, receipts, strict=True):
+            signal = _SIGNALS[receipt.status]
+            if signal.receivers:
+                signals.emit(
+                    signal,
+                    source.name,
+                    event_id=receipt.event_id,
+                    type=item.type,
+                    dedup_key=item.dedup_key,
+                    conflict=receipt.conflict,
+                    delivery_ids=receipt.delivery_ids,
+                    request_id=item.request_id,
+                )
+
+    @contextlib.contextmanager
+    def _one_of(self, name: str) -> Iterator[None]:
+        with self._in_flight_lock:
+            if self._in_flight[name] >= self._in_flight_limit:
+                raise Overloaded(f"{self._in_flight_limit} requests of source {name!r} are under way already")
+            self._in_flight[name] += 1
+        try:
+            yield
+        finally:
+            with self._in_flight_lock:
+                self._in_flight[name] -= 1
+
+
+_SIGNALS = {
+    ReceiptStatus.STORED: signals.event_stored,
+    ReceiptStatus.DUPLICATE: signals.event_duplicate,
+    ReceiptStatus.REVISION: signals.event_revision,
+    ReceiptStatus.STALE: signals.event_stale,
+}
+
+
+def require_storable(event: ParsedEvent) -> None:
+    """Raise `Malformed` for keys that one of the databases could not hold as they are."""
+    for what, value in (("id", event.dedup_key), ("type", event.type), *event.ordering.items()):
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise Malformed(f"its {what} holds a lone surrogate") from None
+        if not 0 < size <= LONGEST_KEY_BYTES:
+            raise Malformed(f"its {what} has {size} bytes; 1 to {LONGEST_KEY_BYTES} are taken")
+        if "\0" in value:
+            raise Malformed(f"its {what} holds a NUL")
+    if not -1 <= event.revision < 2**62:
+        raise Malformed("its revision is out of range")
+
+
+def stored_headers(headers: Headers, source: Source) -> str:
+    """The request's headers as JSON, without credentials, signatures and what servers add."""
+    kept = {
+        name: value.decode("latin-1")
+        for name, value in headers.items()
+        if name not in _NOT_STORED and name not in source.sensitive_headers
+    }
+    return _encode_json(kept).decode() if kept else ""
+
+
+def event_of(source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime) -> Event:
+    """The event as handlers would see it, before it is stored."""
+    return Event(
+        id=event_id,
+        source=source.name,
+        type=parsed.type,
+        dedup_key=parsed.dedup_key,
+        raw=parsed.body,
+        occurred_at=parsed.occurred_at or received_at,
+        received_at=received_at,
+        revision=parsed.revision,
+        reader=source.read,
+    )
