@@ -1,0 +1,250 @@
+"""The HTTP surface: webhook routes, health and readiness.
+
+The route does as little as it can: raw bytes up to the limit, headers, `Ingest.accept`, JSON. It never touches
+`request.form`, never decodes a body, never redirects, and answers every method on every path itself, so that nothing of
+Flask's own error pages leaks. Every answer is JSON with `status` or `error`, and `request_id`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
+
+from webhooks.errors import (
+    IncompleteBody,
+    PayloadTooLarge,
+    Rejected,
+    StorageUnavailable,
+    UnsupportedEncoding,
+)
+from webhooks.ingest import Accepted, Ingest
+from webhooks.model import Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
+
+logger = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+#: Of several events in one body, the answer names the most severe.
+_SEVERITY = (
+    ReceiptStatus.DUPLICATE, ReceiptStatus.STALE, ReceiptStatus.REVISION, ReceiptStatus.STORED, ReceiptStatus.QUARANTINED,
+)  # fmt: skip
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"]
+
+
+def make_blueprint(
+    ingest: Ingest, *, name: str, url_prefix: str, max_body: int, ready: Callable[[], Sequence[str]] | None = None
+) -> Blueprint:
+    """The webhook routes under `url_prefix`, for one `Ingest`. ready: what keeps events from being taken in."""
+    blueprint = Blueprint(name, __name__, url_prefix=url_prefix)
+
+    def receive(source: str, rest: str = "") -> Response:
+        request_id = new_request_id()
+        try:
+            if rest or not _SOURCE_NAME.fullmatch(source):
+                return answer(404, {"error": "not_found", "request_id": request_id})
+            return _receive(ingest, source, request_id, max_body)
+        except Rejected as error:
+            response = answer(error.status, {"error": error.slug, "request_id": request_id})
+            if isinstance(error, (PayloadTooLarge, IncompleteBody)):
+                response.headers["Connection"] = "close"  # what is left of the body is nobody's next request
+            return response
+        except StorageUnavailable as error:
+            logger.error(
+                "answered 503 to source %r: %s", source, error.reason, extra={"source": source, "request_id": request_id}
+            )
+            response = answer(503, {"error": error.slug, "request_id": request_id})
+            response.headers["Retry-After"] = str(max(1, int(error.retry_after.total_seconds())))
+            return response
+        except Exception:
+            # a fault of ours must not become the sender's loss: it tries again
+            logger.exception("a fault of ours at source %r", source, extra={"source": source, "request_id": request_id})
+            response = answer(503, {"error": "internal_error", "request_id": request_id})
+            response.headers["Retry-After"] = "30"
+            return response
+
+    # with and without the slash, every method: no redirect and no error page but ours
+    options: dict[str, Any] = {"methods": _METHODS, "provide_automatic_options": False}
+    blueprint.add_url_rule("/<source>", "receive", receive, **options)
+    blueprint.add_url_rule("/<source>/", "receive_slash", receive, **options)
+    blueprint.add_url_rule("/<source>/<path:rest>", "receive_below", receive, **options)
+    return blueprint
+
+
+def _receive(ingest: Ingest, source: str, request_id: str, max_body: int) -> Response:
+    known = ingest.source(source)
+    if request.method == "GET" and known.has_get_challenge:
+        inbound = InboundRequest(
+            Headers(_headers()), b"", "GET", request.query_string, known.settings.public_url, request_id
+        )
+        challenge = ingest.challenge(source, inbound)
+        if challenge is not None:
+            return Response(challenge.body, 200, content_type=challenge.content_type)
+    if request.method != "POST":
+        response = answer(405, {"error": "method_not_allowed", "request_id": request_id})
+        response.headers["Allow"] = "GET, POST" if known.has_get_challenge else "POST"
+        return response
+    body = read_body(max_body)
+    inbound = InboundRequest(
+        Headers(_headers()), body, "POST", request.query_string, known.settings.public_url, request_id
+    )
+    accepted = ingest.accept(source, inbound)
+    if accepted.challenge is not None:
+        return Response(accepted.challenge.body, 200, content_type=accepted.challenge.content_type)
+    return answer(200, receipt_body(accepted, request_id))
+
+
+def _headers() -> list[tuple[str, str]]:
+    """The request's headers. Names with `_` never get here: servers drop them, and WSGI cannot tell them apart."""
+    headers: list[tuple[str, str]] = []
+    for key, value in request.environ.items():
+        if key.startswith("HTTP_"):
+            headers.append((key[5:].replace("_", "-").lower(), value))
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
+            headers.append((key.replace("_", "-").lower(), value))
+    return headers
+
+
+def read_body(max_body: int) -> bytes:
+    """The raw body, never more than `max_body` bytes of it.
+
+    Raises `UnsupportedEncoding`, `PayloadTooLarge` (declared or as read) and `IncompleteBody`.
+    """
+    environ = request.environ
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedEncoding("a Content-Encoding other than identity")
+    declared = environ.get("CONTENT_LENGTH", "")
+    stream = environ["wsgi.input"]
+    if declared:
+        if not (declared.isascii() and declared.isdigit()):
+            raise IncompleteBody("Content-Length is not a number")
+        size = int(declared[:20])
+        if size > max_body:
+            raise PayloadTooLarge(f"{size} bytes declared; at most {max_body} are taken (setting max_body)")
+        body = _read(stream, size)
+        if len(body) < size:
+            raise IncompleteBody(f"{len(body)} bytes came of {size}")
+        return body
+    if environ.get("HTTP_TRANSFER_ENCODING", "").lower() != "chunked" and not environ.get("wsgi.input_terminated"):
+        return b""
+    body = _read(stream, max_body + 1)
+    if len(body) > max_body:
+        raise PayloadTooLarge(f"more than {max_body} bytes came (setting max_body)")
+    return body
+
+
+def _read(stream: Any, size: int) -> bytes:
+    pieces: list[bytes] = []
+    left = size
+    try:
+        while left > 0:
+            piece = stream.read(left)
+            if not piece:
+                break
+            pieces.append(piece)
+            left -= len(piece)
+    except (OSError, ValueError) as error:
+        raise IncompleteBody("the connection broke while the body was read") from error
+    except Exception as error:  # servers have errors of their own for broken chunks
+        raise IncompleteBody(f"the body could not be read: {type(error).__name__}") from error
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def receipt_body(accepted: Accepted, request_id: str) -> dict[str, Any]:
+    """The JSON of a 200; ids as decimal strings."""
+    if accepted.quarantine_id is not None:
+        return {
+            "status": ReceiptStatus.QUARANTINED,
+            "event_id": None,
+            "quarantine_id": str(accepted.quarantine_id),
+            "request_id": request_id,
+        }
+    receipts = accepted.receipts
+    if len(receipts) == 1:
+        return {"status": receipts[0].status, "event_id": _id(receipts[0]), "request_id": request_id}
+    status = max((receipt.status for receipt in receipts), key=_SEVERITY.index, default=ReceiptStatus.DUPLICATE)
+    return {
+        "status": status,
+        "events": [{"status": receipt.status, "event_id": _id(receipt)} for receipt in receipts],
+        "request_id": request_id,
+    }
+
+
+def _id(receipt: Receipt) -> str | None:
+    return None if receipt.event_id is None else str(receipt.event_id)
+
+
+def answer(status: int, body: dict[str, Any]) -> Response:
+    """A JSON answer that nobody caches or interprets otherwise."""
+    response = Response(_encode(body), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def http_error(error: HTTPException) -> Response:
+    """Flask's own errors (404, 405, 413 …) in our shape."""
+    slugs = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 400: "bad_request"}
+    status = error.code or 500
+    if 300 <= status < 400:  # a redirect would lose a POST's body
+        status = 404
+    return answer(status, {"error": slugs.get(status, "error"), "request_id": new_request_id()})
+
+
+# -- health ------------------------------------------------------------------------------------------------
+
+
+class Readiness:
+    """Whether this process can take events in, asked at most once a second.
+
+    check: raises nothing; answers (problems, last worker heartbeat).
+    """
+
+    def __init__(self, check: Callable[[], tuple[Sequence[str], datetime | None]], clock: Callable[[], datetime]) -> None:
+        self._check = check
+        self._clock = clock
+        self._asked = float("-inf")
+        self._answer: tuple[Sequence[str], datetime | None] = ((), None)
+
+    def __call__(self) -> tuple[int, dict[str, Any]]:
+        now = time.monotonic()
+        if now - self._asked > 1:
+            self._answer = self._check()
+            self._asked = now
+        problems, beat = self._answer
+        body: dict[str, Any] = {"status": "ready" if not problems else "unavailable"}
+        if problems:
+            body["problems"] = list(problems)
+        alive = beat is not None and self._clock() - beat < timedelta(seconds=60)
+        body["worker"] = {
+            "alive": alive,
+            "last_heartbeat": beat.isoformat() if beat is not None else None,
+        }
+        return (200 if not problems else 503), body
+
+
+def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:
+    """`/healthz`: this process runs. `/readyz`: it can take events in; a missing worker never makes that red."""
+    blueprint = Blueprint(name, __name__)
+
+    @blueprint.get("/healthz")
+    def healthz() -> Response:
+        return answer(200, {"status": "ok", "request_id": new_request_id()})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        status, body = readiness()
+        response = answer(status, {**body, "request_id": new_request_id()})
+        if status == 503:
+            response.headers["Retry-After"] = "5"
+        return response
+
+    return blueprint
