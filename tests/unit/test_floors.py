@@ -72,6 +72,7 @@ ALLOWED = {
     ("config", "retry"): "the default retry policy is a setting",
     ("session", "database"): "a handler's session is a connection of ours",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
+    ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
     ("__main__", "cli"): "`python -m webhooks` is the console script",
