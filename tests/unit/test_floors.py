@@ -69,6 +69,7 @@ FLOORS = {
 #: {(module, module of the same floor or above that it imports): why}. A ring is refused all the same.
 ALLOWED = {
     ("selection", "patterns"): "--type takes a pattern; both are pure",
+    ("selection", "retry"): "shows what it was given as one line, as attempts show errors",
     ("config", "retry"): "the default retry policy is a setting",
     ("session", "database"): "a handler's session is a connection of ours",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
