@@ -28,10 +28,12 @@ FLOORS = {
     "config": 1,
     "signals": 1,
     "patterns": 1,
+    "predicates": 1,
     "selection": 1,
     "schema": 1,
     "scheduling": 1,
     # 2 plugs
+    "logs": 2,
     "registry": 2,
     "database": 2,
     "session": 2,
