@@ -161,7 +161,11 @@ class Database:
                     connection.autocommit = True
                 yield connection
             except BaseException:
-                # after an error (or an interrupted wait) nobody knows what state it is in
+                # after an error (or an interrupted wait) nobody knows what state it is in; SQLite would keep the
+                # transaction of a closed connection for as long as a traceback refers to one of its cursors
+                if self.is_sqlite:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.rollback()
                 fairy.invalidate()
                 raise
             finally:

@@ -1,0 +1,59 @@
+"""Take webhooks in, keep every one, and run handlers on them exactly as promised.
+
+What a handler needs is here: `from webhooks import on, changed, field, Retry, Discard, RetryPolicy`. An application
+needs `Webhooks` or `create_app`. Names are imported when first used, so that a command that needs little loads little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: {public name: module that has it}
+_PUBLIC = {
+    "Attempt": "webhooks.model",
+    "ConfigurationError": "webhooks.errors",
+    "Delivery": "webhooks.model",
+    "Discard": "webhooks.errors",
+    "Event": "webhooks.model",
+    "Registry": "webhooks.registry",
+    "Retry": "webhooks.errors",
+    "RetryPolicy": "webhooks.retry",
+    "Webhooks": "webhooks.app",
+    "WebhooksError": "webhooks.errors",
+    "changed": "webhooks.predicates",
+    "create_app": "webhooks.app",
+    "event_signal": "webhooks.registry",
+    "field": "webhooks.predicates",
+    "on": "webhooks.registry",
+}
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks, create_app
+    from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
+    from webhooks.model import Attempt, Delivery, Event
+    from webhooks.predicates import changed, field
+    from webhooks.registry import Registry, event_signal, on
+    from webhooks.retry import RetryPolicy
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module 'webhooks' has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])
+
+
+__all__ = [
+    "Attempt", "ConfigurationError", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
+    "WebhooksError", "changed", "create_app", "event_signal", "field", "on",
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""How the shipped service writes its log: one line a record, for people or as JSON, gunicorn's own lines included.
+
+The library itself only uses `logging`; an application that has its own set-up keeps it (`Webhooks(app)` touches
+nothing). Control and bidirectional characters of stored text come out as escapes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from webhooks.retry import printable
+
+#: What `logging` puts on every record; the rest is ours, handed over by `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up_logging(level: str, style: str) -> None:
+    """Log to standard error. level: a name of `logging`. style: "console" or "json"."""
+    import structlog
+
+    processors: list[Any] = [
+        _take_extra,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _escape,
+    ]
+    if style == "json":
+        renderer: Any = structlog.processors.JSONRenderer()
+        # structlog calls the text "event", which means something else here
+        processors.append(structlog.processors.EventRenamer("message"))
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=processors,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("gunicorn.error", "gunicorn.access", "alembic"):
+        child = logging.getLogger(name)
+        child.handlers[:] = []
+        child.propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _take_extra(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    record = fields.get("_record")
+    if isinstance(record, logging.LogRecord):
+        for name, value in vars(record).items():
+            if name not in _STANDARD and not name.startswith("_"):
+                fields[name] = value
+    return fields
+
+
+def _escape(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, str) and name != "exception":
+            fields[name] = printable(value).replace("\n", "\\n")
+    return fields
