@@ -460,8 +460,11 @@ class Deliveries:
     @contextlib.contextmanager
     def _transaction(self, *, laned: bool) -> Iterator[Any]:
         """A driver cursor in one transaction. On PostgreSQL one statement without lanes needs no BEGIN."""
-        with self.database.write_lock(), self.database.raw() as connection:
-            cursor = connection.cursor()
+        with (
+            self.database.write_lock(),
+            self.database.raw() as connection,
+            contextlib.closing(connection.cursor()) as cursor,
+        ):
             if self.database.is_sqlite:
                 cursor.execute("begin immediate")
                 yield cursor

@@ -21,6 +21,7 @@ Keys are sorted and copies of one key go in waves (n-th copy, n-th statement), s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -292,8 +293,12 @@ class Intake:
         outcomes: dict[int, tuple[int, int]] = {}
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
-        with self.database.write_lock(), self.database.raw() as connection:
-            cursor = connection.cursor()
+        # an open cursor would keep a closed connection alive for as long as a traceback refers to it
+        with (
+            self.database.write_lock(),
+            self.database.raw() as connection,
+            contextlib.closing(connection.cursor()) as cursor,
+        ):
             cursor.execute("begin immediate")
             for wave in waves:
                 for item in wave:

@@ -1,0 +1,188 @@
+"""A `Selection` as SQL: conditions with bound values, the same meaning on both databases.
+
+`on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`; `chosen_ids` looks up
+what a `key` names. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
+conditions here then let too much through, never too little.
+
+LIKE on SQLite knows no case, so globs use its GLOB there; a prefix is a range, which an index can serve.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import product
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
+from sqlalchemy.engine import Connection
+
+from webhooks import schema
+from webhooks.model import DeliveryState
+from webhooks.selection import Selection, glob_parts
+from webhooks.store.intake import CONFLICT, STALE, STRIPPED
+
+#: Receipts that were never delivered; only named events of these kinds are replayed.
+UNDELIVERED = (STALE, CONFLICT, STRIPPED)
+
+Condition = ColumnElement[bool]
+
+
+def on_events(selection: Selection, *, sqlite: bool, deliveries_before: int | None = None) -> list[Condition]:
+    """Conditions on `schema.events`. deliveries_before: only deliveries with smaller ids are looked at.
+
+    `selection.key` must have been turned into ids by `chosen_ids` for an index to serve it; it is a condition of
+    its own all the same.
+    """
+    events = schema.events.c
+    conditions: list[Condition] = []
+    if selection.events:
+        conditions.append(events.id.in_(selection.events))
+    if selection.source is not None:
+        conditions.append(events.source == selection.source)
+    if selection.type is not None and (condition := of_type(selection.type, sqlite=sqlite)) is not None:
+        conditions.append(condition)
+    if selection.key is not None:
+        conditions.append(events.dedup_key == selection.key)
+    if selection.since is not None:
+        conditions.append(events.received_at >= selection.since)
+    if selection.until is not None:
+        conditions.append(events.received_at < selection.until)
+    if selection.asks_about_deliveries:
+        conditions.append(_by_deliveries(selection, sqlite, deliveries_before))
+    return conditions
+
+
+def _by_deliveries(selection: Selection, sqlite: bool, before: int | None) -> Condition:
+    table = schema.deliveries.c
+    of_event = [table.event_id == schema.events.c.id]
+    if before is not None:
+        of_event.append(table.id < before)
+    wanted = on_deliveries(selection, sqlite=sqlite)
+    either: list[Condition] = []
+    if wanted or not selection.unrouted:
+        either.append(exists(select(1).where(*of_event, *wanted)))
+    if selection.unrouted:
+        either.append(~exists(select(1).where(*of_event)))
+    return or_(*either)
+
+
+def on_deliveries(selection: Selection, *, sqlite: bool) -> list[Condition]:
+    """Conditions on `schema.deliveries` alone: state, handler, error."""
+    table = schema.deliveries.c
+    conditions: list[Condition] = []
+    if selection.states:
+        # one state is written as itself, so that its partial index is found
+        conditions.append(
+            of_state(selection.states[0])
+            if len(selection.states) == 1
+            else or_(*(of_state(state) for state in selection.states))
+        )
+    if selection.handler is not None:
+        conditions.append(table.handler == selection.handler)
+    if selection.error is not None:
+        conditions.append(like_glob(table.reason, selection.error, sqlite=sqlite))
+    return conditions
+
+
+def of_state(state: DeliveryState) -> Condition:
+    """`state = n` with the number in the text: partial indexes are not found by a parameter."""
+    return text(f"webhooks_deliveries.state = {int(state)}")  # type: ignore[return-value]
+
+
+def like_glob(column: ColumnElement[str], glob: str, *, sqlite: bool) -> Condition:
+    """Match a glob, letter by letter as written (no case folding)."""
+    return _like(column, glob_parts(glob), sqlite)
+
+
+def _like(column: ColumnElement[str], parts: Sequence[str], sqlite: bool) -> Condition:
+    """Match literals, `*` (any text) and `?` (one character)."""
+    if sqlite:
+        # in GLOB a "[" opens a set of characters, in which wildcards and "[" stand for themselves
+        pattern = "".join(part if part in ("*", "?") else re.sub(r"[\[*?]", r"[\g<0>]", part) for part in parts)
+        return column.op("glob", is_comparison=True)(pattern)
+    wild = {"*": "%", "?": "_"}
+    escaped = (wild.get(part) or re.sub(r"[\\%_]", r"\\\g<0>", part) for part in parts)
+    return column.like("".join(escaped), escape="\\")
+
+
+# -- type patterns -----------------------------------------------------------------------------------------
+
+#: `**` may stand for nothing, which is an alternative for each; beyond this many only the prefix is looked at.
+_MOST_DOUBLE_WILDS = 4
+
+
+def of_type(pattern: str, *, sqlite: bool) -> Condition | None:
+    """A type pattern; None when everything matches. With both wildcards mixed it lets too much through."""
+    column = schema.events.c.type
+    segments = pattern.split(".")
+    doubles = [number for number, segment in enumerate(segments) if segment == "**"]
+    if len(doubles) == len(segments):
+        return None
+    if len(doubles) > _MOST_DOUBLE_WILDS:
+        segments, doubles = [*segments[: doubles[0]], "**"], doubles[:1]
+    alternatives: list[Condition] = []
+    for choice in product((False, True), repeat=len(doubles)):
+        is_kept = dict(zip(doubles, choice, strict=True))
+        kept = [segment for number, segment in enumerate(segments) if is_kept.get(number, True)]
+        if kept:
+            alternatives.append(_of_segments(column, kept, sqlite))
+    return or_(*alternatives)
+
+
+def _of_segments(column: ColumnElement[str], segments: Sequence[str], sqlite: bool) -> Condition:
+    """Here each `**` stands for at least one segment."""
+    wilds = [number for number, segment in enumerate(segments) if segment in ("*", "**")]
+    if not wilds:
+        return column == ".".join(segments)
+    conditions: list[Condition] = []
+    fixed = segments[: wilds[0]]
+    if fixed:
+        # a range, which an index can serve; "/" follows "."
+        prefix = ".".join(fixed)
+        conditions += [column >= prefix + ".", column < prefix + "/"]
+    if len(segments) > wilds[0] + 1:
+        parts: list[str] = []
+        for number, segment in enumerate(segments):
+            parts += ["."] * (number > 0) + ["*" if number in wilds else segment]
+        conditions.append(_like(column, parts, sqlite))
+    if "**" not in segments:
+        dots = func.length(column) - func.length(func.replace(column, ".", ""))
+        conditions.append(dots == len(segments) - 1)
+    return and_(*conditions)
+
+
+# -- keys --------------------------------------------------------------------------------------------------
+
+_OF_KEY = """
+    with recursive s(source) as (
+        select min(source) from webhooks_dedup_log
+        union all
+        select (select min(l.source) from webhooks_dedup_log l where l.source > s.source) from s where s.source is not null)
+    select l.event_id, l.previous_id, l.older from s join webhooks_dedup_log l on l.source = s.source and l.dedup_key = :key
+     where s.source is not null
+"""
+
+
+def chosen_ids(connection: Connection, key: str) -> list[int]:
+    """The ids of all events under a sender's key, whatever the source: every revision and copy that was kept."""
+    import json  # integers of ours alone
+
+    ids: set[int] = set()
+    for event_id, previous_id, older in connection.execute(text(_OF_KEY), {"key": key}):
+        ids.add(event_id)
+        if previous_id is not None:
+            ids.add(previous_id)
+        if older:
+            ids.update((json.loads(older) if isinstance(older, str) else older).values())
+    return sorted(ids)
+
+
+def with_ids(selection: Selection, connection: Connection) -> Selection:
+    """The selection with the ids that its key names, so that the primary key serves it."""
+    if selection.key is None or selection.events:
+        return selection
+    # no event has id 0: an unknown key selects nothing
+    return selection.only(events=tuple(chosen_ids(connection, selection.key)) or (0,))
+
+
+__all__ = ["UNDELIVERED", "chosen_ids", "like_glob", "of_state", "of_type", "on_deliveries", "on_events", "with_ids"]
