@@ -131,3 +131,70 @@ def _has_long_integer(raw: bytes) -> bool:
         if len(digits) > MAX_INTEGER_DIGITS and fraction is None and exponent is None:
             return True
     return False
+
+
+# -- parts of a text, as they stand there ------------------------------------------------------------------
+
+_SCANNER = json.JSONDecoder()
+_SPACE = " \t\n\r"
+
+
+def items(raw: bytes, path: str = "") -> list[bytes]:
+    """The elements of the list at a dotted path (the whole text when empty), each exactly as written.
+
+    raw: JSON that `load` or `load_watching` accepted. Raises LookupError when there is no list at the path.
+    """
+    text = raw.decode("utf-8")
+    start = _find(text, path)
+    if text[start : start + 1] != "[":
+        raise LookupError("there is no list")
+    found = []
+    start = _skip(text, start + 1)
+    while text[start] != "]":
+        _, end = _SCANNER.raw_decode(text, start)
+        found.append(text[start:end].encode("utf-8"))
+        start = _skip(text, end)
+        if text[start] == ",":
+            start = _skip(text, start + 1)
+    return found
+
+
+def member(raw: bytes, path: str) -> bytes:
+    """The value at a dotted path through objects, exactly as written. Raises LookupError when there is none."""
+    text = raw.decode("utf-8")
+    start = _find(text, path)
+    _, end = _SCANNER.raw_decode(text, start)
+    return text[start:end].encode("utf-8")
+
+
+def _find(text: str, path: str) -> int:
+    start = _skip(text, 0)
+    for name in path.split(".") if path else ():
+        start = _find_member(text, start, name)
+    return start
+
+
+def _find_member(text: str, start: int, name: str) -> int:
+    """Where the value of `name` begins in the object that begins at `start`; of a doubled name, the last."""
+    if text[start : start + 1] != "{":
+        raise LookupError(f"there is no object that could hold {name!r}")
+    found = -1
+    start = _skip(text, start + 1)
+    while text[start] != "}":
+        key, end = _SCANNER.raw_decode(text, start)
+        start = _skip(text, _skip(text, end) + 1)
+        if key == name:
+            found = start
+        _, end = _SCANNER.raw_decode(text, start)
+        start = _skip(text, end)
+        if text[start] == ",":
+            start = _skip(text, start + 1)
+    if found < 0:
+        raise LookupError(f"there is no {name!r}")
+    return found
+
+
+def _skip(text: str, start: int) -> int:
+    while start < len(text) and text[start] in _SPACE:
+        start += 1
+    return start

@@ -7,9 +7,12 @@ those that judge what an operator configured raise `ValueError` with a text that
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import re
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 
 from webhooks.errors import SignatureError
 
@@ -60,3 +63,75 @@ def require_fresh(sent_at: float, now: datetime, past: timedelta, ahead: timedel
         raise SignatureError(
             f"the signature is {-age:.0f} s ahead of our clock; allowed are {ahead.total_seconds():.0f} s"
         )
+
+
+# -- encodings of keys and signatures ----------------------------------------------------------------------
+
+#: How a MAC is written: {name: function of the MAC's bytes}.
+ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "hex": binascii.hexlify,
+    "base64": base64.b64encode,
+    "base64url": base64.urlsafe_b64encode,
+}
+
+
+def decode_signature(text: bytes, encoding: str) -> bytes | None:
+    """The bytes of a signature that cannot be computed again (public keys); None unless written the one right way."""
+    try:
+        raw = binascii.unhexlify(text) if encoding == "hex" else base64.b64decode(text, _URL_SAFE.get(encoding), True)
+    except ValueError:
+        return None
+    return raw if ENCODERS[encoding](raw) == text else None
+
+
+_URL_SAFE = {"base64url": b"-_"}
+
+
+def decode_key(text: str, kind: str, prefix: str = "") -> bytes:
+    """The bytes of a secret as configured.
+
+    kind: "text" (its UTF-8 bytes), "hex" or "base64" (padding may be missing). prefix: dropped where it is there, such
+    as `whsec_`. Raises ValueError, without the value.
+    """
+    text = text.strip().removeprefix(prefix)
+    if kind == "text":
+        return text.encode("utf-8")
+    if kind == "hex":
+        if len(text) % 2 or _HEX.fullmatch(text) is None:
+            raise ValueError("is not hex: it must be pairs of 0-9 and a-f")
+        return bytes.fromhex(text)
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ValueError("is not base64; copy it whole, with its prefix if it has one") from None
+
+
+# -- times -------------------------------------------------------------------------------------------------
+
+#: An instant as senders sign it. No part may vary in length unnoticed: some sign time and body with nothing between.
+_ISO_INSTANT = re.compile(
+    rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def read_instant(value: bytes | None, format: str) -> float:
+    """Seconds since 1970 of a signed time written as "seconds", "milliseconds" or "iso". Raises SignatureError."""
+    if format == "seconds":
+        return read_timestamp(value, 10)
+    if format == "milliseconds":
+        return read_timestamp(value, 13) / 1000
+    if value is None or _ISO_INSTANT.fullmatch(value) is None:
+        raise SignatureError("the timestamp is not an ISO 8601 instant with an offset")
+    try:
+        return datetime.fromisoformat(value.decode("ascii")).timestamp()
+    except (ValueError, OverflowError):
+        raise SignatureError("the timestamp is not an instant that exists") from None
+
+
+def write_instant(now: datetime, format: str) -> str:
+    """`now` as `read_instant` reads it."""
+    if format == "seconds":
+        return f"{int(now.timestamp()):010d}"
+    if format == "milliseconds":
+        return f"{int(now.timestamp() * 1000):013d}"
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

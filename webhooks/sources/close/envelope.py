@@ -12,7 +12,6 @@ not admins: such a stripped copy is revision -1.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,9 +22,7 @@ import msgspec
 from webhooks import jsonio
 from webhooks.errors import Malformed
 from webhooks.model import Content, ParsedEvent
-
-#: Bytes that an id, a type or an ordering key may have in the database.
-MAX_TEXT_BYTES = 255
+from webhooks.sources.fields import key_text, ordering_key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -161,41 +158,18 @@ def _parsed(entry: _Entry, raw: bytes, subscription: Any) -> ParsedEvent:
     updated = _instant(entry.date_updated, "date_updated")
     ordering = {}
     if entry.object_id:
-        ordering["object_id"] = _ordering_key(entry.object_id)
+        ordering["object_id"] = ordering_key(entry.object_id)
     if entry.lead_id:
-        ordering["lead_id"] = _ordering_key(entry.lead_id)
+        ordering["lead_id"] = ordering_key(entry.lead_id)
     return ParsedEvent(
-        dedup_key=_name(entry.id, "id"),
-        type=_name(f"{entry.object_type}.{entry.action}", "object_type.action"),
+        dedup_key=key_text(entry.id, "'event.id'"),
+        type=key_text(f"{entry.object_type}.{entry.action}", "'event.object_type.action'"),
         body=raw,
         revision=0 if updated is None else max(0, (updated - _EPOCH) // _MICROSECOND),
         occurred_at=updated or _instant(entry.date_created, "date_created"),
         ordering=ordering,
         subscription=subscription if isinstance(subscription, str) and subscription else None,
     )
-
-
-def _name(text: str, what: str) -> str:
-    """A text that may become a key: at most 255 bytes, without NUL and lone surrogates, which no database takes."""
-    try:
-        size = len(text) if text.isascii() else len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise Malformed(f"'event.{what}' holds a lone surrogate") from None
-    if size > MAX_TEXT_BYTES:
-        raise Malformed(f"'event.{what}' has {size} bytes; at most {MAX_TEXT_BYTES} can be kept")
-    if "\0" in text:
-        raise Malformed(f"'event.{what}' holds a NUL")
-    return text
-
-
-def _ordering_key(text: str) -> str:
-    """`text` where a column can hold it, else a digest: equal ids stay equal, different ones different."""
-    if text.isascii() and len(text) <= MAX_TEXT_BYTES and "\0" not in text:
-        return text
-    raw = text.encode("utf-8", "surrogatepass")
-    if len(raw) <= MAX_TEXT_BYTES and "\0" not in text and raw.decode("utf-8", "ignore") == text:
-        return text
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
 def _instant(text: str | None, what: str) -> datetime | None:

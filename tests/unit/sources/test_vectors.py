@@ -1,0 +1,90 @@
+"""Known answers for every scheme: one file each, whose origin stands in it. Our own `sign` is no witness here."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webhooks.errors import ConfigurationError, SignatureError
+from webhooks.model import Headers, InboundRequest
+from webhooks.sources import Secret, SourceSettings, make_source
+from webhooks.sources.declared import DeclaredSource
+from webhooks.sources.published import PUBLISHED, why_weak
+from webhooks.sources.schemes import SCHEMES
+
+FILES = sorted(path for path in (Path(__file__).parent / "vectors").glob("*.json") if path.stem != "close")
+SETS = [json.loads(path.read_text("utf-8")) for path in FILES]
+CASES = [
+    pytest.param(each, vector, id=f"{path.stem}-{vector['name']}")
+    for path, each in zip(FILES, SETS, strict=True)
+    for vector in each["vectors"]
+]
+
+
+def settings_of(each: dict[str, Any], vector: dict[str, Any]) -> SourceSettings:
+    secrets = [Secret(value, label) for label, value in vector["secrets"].items()]
+    settings = dict(each["settings"])
+    if "url" in vector:
+        settings["public_url"] = vector["url"]
+    return SourceSettings("vector", each["scheme"], secrets, **settings)
+
+
+def request_of(vector: dict[str, Any]) -> InboundRequest:
+    return InboundRequest(Headers(vector["headers"]), vector["body"].encode(), query=vector.get("query", "").encode())
+
+
+@pytest.mark.parametrize(("each", "vector"), CASES)
+def test_a_known_answer_is_judged_as_its_file_says(each: dict[str, Any], vector: dict[str, Any]) -> None:
+    source = DeclaredSource(settings_of(each, vector), SCHEMES[each["scheme"]], allow_published_secrets=True)
+    now = datetime.fromtimestamp(vector["now"], UTC)
+    asked = request_of(vector)
+    if vector.get("level") == "mac":
+        text = source.signed_text(asked, vector["stamp"].encode())
+        assert source.keys.current()[0].value.matches(text, [vector["signature"].encode()])
+    elif vector["valid"]:
+        assert source.verify(asked, now).label == vector.get("label", next(iter(vector["secrets"])))
+    else:
+        with pytest.raises(SignatureError):
+            source.verify(asked, now)
+
+
+def test_every_scheme_has_known_answers_right_and_wrong() -> None:
+    for wanted in (True, False):
+        covered = {each["scheme"] for each in SETS for vector in each["vectors"] if vector["valid"] is wanted}
+        missing = set(SCHEMES) - covered - {"hmac"}
+        assert missing <= (set() if wanted else {"slack", "hubspot"})  # made wrong in the contract suite
+
+
+def test_every_file_says_where_it_comes_from() -> None:
+    for each in SETS:
+        assert each["kind"] in ("vendor", "oracle")
+        assert len(each["origin"]) > 40
+
+
+@pytest.mark.parametrize(
+    ("each", "vector"),
+    [
+        case
+        for case in CASES
+        if case.values[0]["kind"] == "vendor"
+        and case.values[1]["valid"]
+        and case.values[0]["scheme"] != "sendgrid"  # a public key is no secret
+    ],
+)
+def test_a_source_does_not_start_with_a_published_secret(each: dict[str, Any], vector: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"printed in a vendor's documents|too short") as caught:
+        make_source(settings_of(each, vector))
+    for value in vector["secrets"].values():
+        assert value not in str(caught.value)
+
+
+def test_the_list_of_published_secrets_holds_those_of_the_vectors() -> None:
+    assert len(PUBLISHED) >= 16
+    values = {
+        value for each in SETS if each["kind"] == "vendor" for v in each["vectors"] for value in v["secrets"].values()
+    }
+    assert sum(why_weak(value, "whsec_") is not None for value in values) >= 11
