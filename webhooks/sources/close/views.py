@@ -18,13 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time
 from email.utils import parseaddr
-from typing import Any, Self, TypeVar
+from functools import cache
+from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
 from webhooks.model import EMPTY, Event
 
-T = TypeVar("T")
-
-#: What a field's key in the payload is read with: never raises, None for what it cannot read.
+#: Reads one value of a payload: never raises, None for what it cannot read.
 Reader = Callable[[Any], Any]
 
 _CUSTOM = "custom"
@@ -34,11 +33,11 @@ _CUSTOM_PREFIX = "custom."
 # -- reading one value --------------------------------------------------------------------------------------
 
 
-def text(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def number(value: Any) -> int | None:
+def _number(value: Any) -> int | None:
     """A whole number; true and false are none, 341.0 is one."""
     if isinstance(value, bool):
         return None
@@ -47,19 +46,19 @@ def number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def flag(value: Any) -> bool | None:
+def _flag(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def instant(value: Any) -> datetime | None:
+def _instant(value: Any) -> datetime | None:
     """An aware UTC instant; without an offset it is UTC, a bare day is its midnight."""
-    day = moment(value)
+    day = _moment(value)
     if day is None or isinstance(day, datetime):
         return day
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-def moment(value: Any) -> datetime | date | None:
+def _moment(value: Any) -> datetime | date | None:
     """A bare day as `date`, anything longer as an aware UTC instant."""
     if not isinstance(value, str):
         return None
@@ -72,18 +71,25 @@ def moment(value: Any) -> datetime | date | None:
         return None
 
 
-def texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Any) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
 
 
-def mapping(value: Any) -> Mapping[str, Any] | None:
+def _mapping(value: Any) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _read(reader: Callable[[Any], T], key: str | None = None) -> T:
-    """A field of a view, read from the payload's `key` (by default its own name)."""
-    made: T = field(default=reader(None), metadata={"reader": reader, "key": key})
-    return made
+#: What the fields of a view are: a type, and how its value is read from the payload.
+Text = Annotated[str | None, _text]
+Texts = Annotated[tuple[str, ...], _texts]
+Number = Annotated[int | None, _number]
+Flag = Annotated[bool | None, _flag]
+Instant = Annotated[datetime | None, _instant]
+Moment = Annotated[datetime | date | None, _moment]
+Object = Annotated[Mapping[str, Any] | None, _mapping]
+
+#: {field of a view: its key in the payload}, where the two differ
+_KEYS = {"type_name": "_type"}
 
 
 # -- parts --------------------------------------------------------------------------------------------------
@@ -93,18 +99,24 @@ def _read(reader: Callable[[Any], T], key: str | None = None) -> T:
 class _Part:
     """What every view has. raw: the mapping it was read from."""
 
-    raw: Mapping[str, Any] = field(default=EMPTY, repr=False, compare=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_data(cls, data: Any) -> Self:
         """Read `data`; anything that is not a mapping is read as an empty one."""
         raw: Mapping[str, Any] = data if isinstance(data, Mapping) else EMPTY
-        values = {
-            each.name: each.metadata["reader"](raw.get(each.metadata["key"] or each.name))
-            for each in fields(cls)
-            if "reader" in each.metadata
-        }
-        return cls(raw=raw, **values)
+        readers = _readers(cls)  # type: ignore[arg-type]  # classes are hashable
+        return cls(raw=raw, **{name: read(raw.get(_KEYS.get(name, name))) for name, read in readers.items()})
+
+
+@cache
+def _readers(cls: type[_Part]) -> dict[str, Reader]:
+    """{field: what reads its value}, from the annotations of the class."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {each.name: hints[each.name].__metadata__[0] for each in fields(cls) if each.name != "raw"}
+
+
+_PartT = TypeVar("_PartT", bound=_Part)
 
 
 def _parts(part: type[_PartT]) -> Callable[[Any], tuple[_PartT, ...]]:
@@ -118,50 +130,47 @@ def _parts(part: type[_PartT]) -> Callable[[Any], tuple[_PartT, ...]]:
     return read
 
 
-_PartT = TypeVar("_PartT", bound=_Part)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Attachment(_Part):
     """A file of a message. size: bytes."""
 
-    url: str | None = _read(text)
-    filename: str | None = _read(text)
-    content_type: str | None = _read(text)
-    size: int | None = _read(number)
-    thumbnail_url: str | None = _read(text)
+    url: Text = None
+    filename: Text = None
+    content_type: Text = None
+    size: Number = None
+    thumbnail_url: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContactEmail(_Part):
-    email: str | None = _read(text)
-    type: str | None = _read(text)
-    is_unsubscribed: bool | None = _read(flag)
+    email: Text = None
+    type: Text = None
+    is_unsubscribed: Flag = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContactPhone(_Part):
-    phone: str | None = _read(text)
-    phone_formatted: str | None = _read(text)
-    type: str | None = _read(text)
-    country: str | None = _read(text)
+    phone: Text = None
+    phone_formatted: Text = None
+    type: Text = None
+    country: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContactUrl(_Part):
-    url: str | None = _read(text)
-    type: str | None = _read(text)
+    url: Text = None
+    type: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address(_Part):
-    label: str | None = _read(text)
-    address_1: str | None = _read(text)
-    address_2: str | None = _read(text)
-    city: str | None = _read(text)
-    state: str | None = _read(text)
-    zipcode: str | None = _read(text)
-    country: str | None = _read(text)
+    label: Text = None
+    address_1: Text = None
+    address_2: Text = None
+    city: Text = None
+    state: Text = None
+    zipcode: Text = None
+    country: Text = None
 
 
 # -- objects ------------------------------------------------------------------------------------------------
@@ -171,12 +180,12 @@ class Address(_Part):
 class View(_Part):
     """One object of Close. id: Close's own, opaque."""
 
-    id: str | None = _read(text)
-    organization_id: str | None = _read(text)
-    date_created: datetime | None = _read(instant)
-    date_updated: datetime | None = _read(instant)
-    created_by: str | None = _read(text)
-    updated_by: str | None = _read(text)
+    id: Text = None
+    organization_id: Text = None
+    date_created: Instant = None
+    date_updated: Instant = None
+    created_by: Text = None
+    updated_by: Text = None
 
     @classmethod
     def from_event(cls, event: Event) -> Self:
@@ -196,9 +205,9 @@ class View(_Part):
     def custom(self) -> Mapping[str, Any]:
         """{custom field id: value}, from both spellings; the flat one counts where both are there."""
         nested = self.raw.get(_CUSTOM)
-        found = {key: value for key, value in nested.items() if isinstance(key, str)} if _is(nested) else {}
+        found = dict(nested) if isinstance(nested, Mapping) else {}
         for key, value in self.raw.items():
-            if isinstance(key, str) and key.startswith(_CUSTOM_PREFIX):
+            if key.startswith(_CUSTOM_PREFIX):
                 found[key.removeprefix(_CUSTOM_PREFIX)] = value
         return found
 
@@ -207,25 +216,21 @@ class View(_Part):
         return self.custom.get(name.removeprefix(_CUSTOM_PREFIX), default)
 
 
-def _is(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Lead(View):
     """name: None for a lead that an opportunity made; Close shows it as "Untitled" (`display_name`)."""
 
-    name: str | None = _read(text)
-    display_name: str | None = _read(text)
-    description: str | None = _read(text)
-    status_id: str | None = _read(text)
-    status_label: str | None = _read(text)
-    contact_ids: tuple[str, ...] = _read(texts)
-    addresses: tuple[Address, ...] = _read(_parts(Address))
-    url: str | None = _read(text)
-    html_url: str | None = _read(text)
-    created_by_name: str | None = _read(text)
-    updated_by_name: str | None = _read(text)
+    name: Text = None
+    display_name: Text = None
+    description: Text = None
+    status_id: Text = None
+    status_label: Text = None
+    contact_ids: Texts = ()
+    addresses: Annotated[tuple[Address, ...], _parts(Address)] = ()
+    url: Text = None
+    html_url: Text = None
+    created_by_name: Text = None
+    updated_by_name: Text = None
 
     @property
     def is_untitled(self) -> bool:
@@ -235,94 +240,94 @@ class Lead(View):
 
 @dataclass(frozen=True, kw_only=True)
 class Contact(View):
-    lead_id: str | None = _read(text)
-    name: str | None = _read(text)
-    display_name: str | None = _read(text)
-    title: str | None = _read(text)
-    emails: tuple[ContactEmail, ...] = _read(_parts(ContactEmail))
-    phones: tuple[ContactPhone, ...] = _read(_parts(ContactPhone))
-    urls: tuple[ContactUrl, ...] = _read(_parts(ContactUrl))
+    lead_id: Text = None
+    name: Text = None
+    display_name: Text = None
+    title: Text = None
+    emails: Annotated[tuple[ContactEmail, ...], _parts(ContactEmail)] = ()
+    phones: Annotated[tuple[ContactPhone, ...], _parts(ContactPhone)] = ()
+    urls: Annotated[tuple[ContactUrl, ...], _parts(ContactUrl)] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opportunity(View):
     """value, expected_value and their annualized forms: cents. date_won, date_lost: usually bare days."""
 
-    lead_id: str | None = _read(text)
-    lead_name: str | None = _read(text)
-    contact_id: str | None = _read(text)
-    contact_name: str | None = _read(text)
-    user_id: str | None = _read(text)
-    user_name: str | None = _read(text)
-    status_id: str | None = _read(text)
-    status_label: str | None = _read(text)
-    status_display_name: str | None = _read(text)
+    lead_id: Text = None
+    lead_name: Text = None
+    contact_id: Text = None
+    contact_name: Text = None
+    user_id: Text = None
+    user_name: Text = None
+    status_id: Text = None
+    status_label: Text = None
+    status_display_name: Text = None
     #: active, won or lost
-    status_type: str | None = _read(text)
-    pipeline_id: str | None = _read(text)
-    pipeline_name: str | None = _read(text)
-    confidence: int | None = _read(number)
-    value: int | None = _read(number)
-    value_currency: str | None = _read(text)
-    value_formatted: str | None = _read(text)
+    status_type: Text = None
+    pipeline_id: Text = None
+    pipeline_name: Text = None
+    confidence: Number = None
+    value: Number = None
+    value_currency: Text = None
+    value_formatted: Text = None
     #: one_time, monthly or annual
-    value_period: str | None = _read(text)
-    expected_value: int | None = _read(number)
-    annualized_value: int | None = _read(number)
-    annualized_expected_value: int | None = _read(number)
-    date_won: datetime | date | None = _read(moment)
-    date_lost: datetime | date | None = _read(moment)
-    note: str | None = _read(text)
-    created_by_name: str | None = _read(text)
-    updated_by_name: str | None = _read(text)
+    value_period: Text = None
+    expected_value: Number = None
+    annualized_value: Number = None
+    annualized_expected_value: Number = None
+    date_won: Moment = None
+    date_lost: Moment = None
+    note: Text = None
+    created_by_name: Text = None
+    updated_by_name: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(View):
     """applies_to: `calls`, `meetings`; follows from `type` (`custom` or `vm-dropped`)."""
 
-    name: str | None = _read(text)
-    description: str | None = _read(text)
-    type: str | None = _read(text)
-    applies_to: tuple[str, ...] = _read(texts)
+    name: Text = None
+    description: Text = None
+    type: Text = None
+    applies_to: Texts = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(View):
-    """type: Close's `_type`, such as `lead`. date, due_date: usually bare days."""
+    """type_name: Close's `_type`, such as `lead`. date, due_date: usually bare days."""
 
-    type: str | None = _read(text, "_type")
-    lead_id: str | None = _read(text)
-    lead_name: str | None = _read(text)
-    contact_id: str | None = _read(text)
-    contact_name: str | None = _read(text)
-    assigned_to: str | None = _read(text)
-    assigned_to_name: str | None = _read(text)
-    text: str | None = _read(text)
-    date: datetime | date | None = _read(moment)
-    due_date: datetime | date | None = _read(moment)
-    is_complete: bool | None = _read(flag)
-    is_dateless: bool | None = _read(flag)
-    object_id: str | None = _read(text)
-    object_type: str | None = _read(text)
-    view: str | None = _read(text)
+    type_name: Text = None
+    lead_id: Text = None
+    lead_name: Text = None
+    contact_id: Text = None
+    contact_name: Text = None
+    assigned_to: Text = None
+    assigned_to_name: Text = None
+    text: Text = None
+    date: Moment = None
+    due_date: Moment = None
+    is_complete: Flag = None
+    is_dateless: Flag = None
+    object_id: Text = None
+    object_type: Text = None
+    view: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activity(View):
-    """What all activities share. type: Close's `_type`, such as `Call`."""
+    """What all activities share. type_name: Close's `_type`, such as `Call`."""
 
-    type: str | None = _read(text, "_type")
-    lead_id: str | None = _read(text)
-    contact_id: str | None = _read(text)
-    user_id: str | None = _read(text)
-    user_name: str | None = _read(text)
-    activity_at: datetime | None = _read(instant)
-    created_by_name: str | None = _read(text)
-    updated_by_name: str | None = _read(text)
-    sequence_id: str | None = _read(text)
-    sequence_name: str | None = _read(text)
-    sequence_subscription_id: str | None = _read(text)
+    type_name: Text = None
+    lead_id: Text = None
+    contact_id: Text = None
+    user_id: Text = None
+    user_name: Text = None
+    activity_at: Instant = None
+    created_by_name: Text = None
+    updated_by_name: Text = None
+    sequence_id: Text = None
+    sequence_name: Text = None
+    sequence_subscription_id: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,20 +335,20 @@ class WhatsAppMessage(Activity):
     """response_to_id: the Close activity id of the message answered, not WhatsApp's."""
 
     #: incoming or outgoing; calls and SMS say inbound and outbound
-    direction: str | None = _read(text)
-    message_markdown: str | None = _read(text)
-    message_html: str | None = _read(text)
-    text: str | None = _read(text)
-    external_whatsapp_message_id: str | None = _read(text)
-    response_to_id: str | None = _read(text)
-    attachments: tuple[Attachment, ...] = _read(_parts(Attachment))
-    integration_link: str | None = _read(text)
-    integration_name: str | None = _read(text)
-    local_phone: str | None = _read(text)
-    local_phone_formatted: str | None = _read(text)
-    remote_phone: str | None = _read(text)
-    remote_phone_formatted: str | None = _read(text)
-    source: str | None = _read(text)
+    direction: Text = None
+    message_markdown: Text = None
+    message_html: Text = None
+    text: Text = None
+    external_whatsapp_message_id: Text = None
+    response_to_id: Text = None
+    attachments: Annotated[tuple[Attachment, ...], _parts(Attachment)] = ()
+    integration_link: Text = None
+    integration_name: Text = None
+    local_phone: Text = None
+    local_phone_formatted: Text = None
+    remote_phone: Text = None
+    remote_phone_formatted: Text = None
+    source: Text = None
 
     @property
     def is_incoming(self) -> bool:
@@ -355,30 +360,30 @@ class Email(Activity):
     """sender: an address or `"Name" <address>`; None is legal for drafts."""
 
     #: inbox, draft, scheduled, outbox, sent or error
-    status: str | None = _read(text)
+    status: Text = None
     #: incoming or outgoing
-    direction: str | None = _read(text)
-    sender: str | None = _read(text)
-    to: tuple[str, ...] = _read(texts)
-    cc: tuple[str, ...] = _read(texts)
-    bcc: tuple[str, ...] = _read(texts)
-    subject: str | None = _read(text)
-    body_text: str | None = _read(text)
-    body_html: str | None = _read(text)
-    body_preview: str | None = _read(text)
-    date_sent: datetime | None = _read(instant)
-    date_scheduled: datetime | None = _read(instant)
-    attachments: tuple[Attachment, ...] = _read(_parts(Attachment))
-    thread_id: str | None = _read(text)
-    in_reply_to_id: str | None = _read(text)
-    message_ids: tuple[str, ...] = _read(texts)
-    references: tuple[str, ...] = _read(texts)
-    has_reply: bool | None = _read(flag)
-    email_account_id: str | None = _read(text)
-    template_id: str | None = _read(text)
-    template_name: str | None = _read(text)
-    bulk_email_action_id: str | None = _read(text)
-    envelope: Mapping[str, Any] | None = _read(mapping)
+    direction: Text = None
+    sender: Text = None
+    to: Texts = ()
+    cc: Texts = ()
+    bcc: Texts = ()
+    subject: Text = None
+    body_text: Text = None
+    body_html: Text = None
+    body_preview: Text = None
+    date_sent: Instant = None
+    date_scheduled: Instant = None
+    attachments: Annotated[tuple[Attachment, ...], _parts(Attachment)] = ()
+    thread_id: Text = None
+    in_reply_to_id: Text = None
+    message_ids: Texts = ()
+    references: Texts = ()
+    has_reply: Flag = None
+    email_account_id: Text = None
+    template_id: Text = None
+    template_name: Text = None
+    bulk_email_action_id: Text = None
+    envelope: Object = field(default=None, hash=False)
 
     @property
     def sender_address(self) -> str | None:
@@ -391,45 +396,45 @@ class Call(Activity):
     """duration: seconds. One logged by hand gets its duration only by a later `updated`."""
 
     #: inbound or outbound; messages say incoming and outgoing
-    direction: str | None = _read(text)
-    status: str | None = _read(text)
-    disposition: str | None = _read(text)
-    duration: int | None = _read(number)
-    outcome_id: str | None = _read(text)
-    note: str | None = _read(text)
-    note_html: str | None = _read(text)
-    phone: str | None = _read(text)
-    local_phone: str | None = _read(text)
-    local_phone_formatted: str | None = _read(text)
-    remote_phone: str | None = _read(text)
-    remote_phone_formatted: str | None = _read(text)
-    date_answered: datetime | None = _read(instant)
-    recording_url: str | None = _read(text)
-    voicemail_url: str | None = _read(text)
-    source: str | None = _read(text)
-    cost: str | None = _read(text)
-    dialer_id: str | None = _read(text)
+    direction: Text = None
+    status: Text = None
+    disposition: Text = None
+    duration: Number = None
+    outcome_id: Text = None
+    note: Text = None
+    note_html: Text = None
+    phone: Text = None
+    local_phone: Text = None
+    local_phone_formatted: Text = None
+    remote_phone: Text = None
+    remote_phone_formatted: Text = None
+    date_answered: Instant = None
+    recording_url: Text = None
+    voicemail_url: Text = None
+    source: Text = None
+    cost: Text = None
+    dialer_id: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meeting(Activity):
     """duration: seconds. attendees: as Close sends them."""
 
-    title: str | None = _read(text)
-    status: str | None = _read(text)
-    location: str | None = _read(text)
-    note: str | None = _read(text)
-    outcome_id: str | None = _read(text)
-    starts_at: datetime | date | None = _read(moment)
-    ends_at: datetime | date | None = _read(moment)
-    duration: int | None = _read(number)
-    is_recurring: bool | None = _read(flag)
-    source: str | None = _read(text)
+    title: Text = None
+    status: Text = None
+    location: Text = None
+    note: Text = None
+    outcome_id: Text = None
+    starts_at: Moment = None
+    ends_at: Moment = None
+    duration: Number = None
+    is_recurring: Flag = None
+    source: Text = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Activity):
-    note: str | None = _read(text)
-    note_html: str | None = _read(text)
-    title: str | None = _read(text)
-    attachments: tuple[Attachment, ...] = _read(_parts(Attachment))
+    note: Text = None
+    note_html: Text = None
+    title: Text = None
+    attachments: Annotated[tuple[Attachment, ...], _parts(Attachment)] = ()
