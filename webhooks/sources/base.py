@@ -12,59 +12,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import ClassVar
 
 from webhooks.errors import Rejected
+from webhooks.config import Secret, SourceSettings
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
-
-
-class Secret:
-    """A secret with the label under which people know it; never shown.
-
-    value: the text as configured. Two secrets are equal when label and value are.
-    """
-
-    __slots__ = ("_value", "label")
-
-    def __init__(self, value: str, label: str = "1") -> None:
-        self._value = value
-        self.label = label
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and (self.label, self._value) == (other.label, other._value)
-
-    def __hash__(self) -> int:
-        return hash((self.label, self._value))
-
-    def __repr__(self) -> str:
-        return f"Secret(label={self.label!r}, value='***')"
-
-    __str__ = __repr__
-
-
-@dataclass(frozen=True)
-class SourceSettings:
-    """What the operator says of one source; the section `[sources.<name>]` of `webhooks.toml`.
-
-    tolerance, tolerance_ahead: how old, and how far ahead of our clock, a signed timestamp may be; None means
-    the scheme's own. options: the keys that only this scheme knows, validated by it at start.
-    """
-
-    name: str
-    scheme: str
-    secrets: Sequence[Secret] = ()
-    tolerance: timedelta | None = None
-    tolerance_ahead: timedelta | None = None
-    on_unparseable: str = "quarantine"
-    accept_unsigned_body: bool = False
-    public_url: str = ""
-    own: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -130,3 +83,6 @@ class Source(ABC):
             return f"the signature is right (secret {self.verify(request, now).label!r})"
         except Rejected as error:
             return error.reason
+
+
+__all__ = ["Secret", "Source", "SourceSettings"]
