@@ -245,7 +245,10 @@ def connect(signal: NamedSignal, function: F, *, sender: Any = ANY) -> F:
 
 
 def emit(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
-    """Call every observer of `signal`; log what they raise and go on with the next. Raises nothing."""
+    """Call every observer of `signal`; log what they raise and go on with the next.
+
+    Only what ends a thread or a process (SystemExit, a killed greenlet) passes through.
+    """
     if signal.is_muted:
         return
     for observer in list(signal.receivers_for(sender)):
