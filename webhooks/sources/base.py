@@ -15,8 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
-from webhooks.errors import Rejected
 from webhooks.config import Secret, SourceSettings
+from webhooks.errors import Rejected
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
 
 

@@ -11,6 +11,7 @@ is not covered either, the source starts only with `accept_unsigned_body = true`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,9 @@ from webhooks import jsonio
 from webhooks.errors import ChallengeFailed, ConfigurationError, Malformed, SignatureError
 from webhooks.model import Challenge, Content, Headers, InboundRequest, ParsedEvent, Verified
 from webhooks.signing import decode_key, is_equal, read_instant, require_fresh, write_instant
-from webhooks.sources import handshakes, keys
+from webhooks.sources import diagnosis, handshakes, keys
 from webhooks.sources.base import Source, SourceSettings
-from webhooks.sources.fields import at, form, form_pairs, instant, key_text, ordering_key, text_of
+from webhooks.sources.fields import at, form, instant, key_text, ordering_key, sorted_form, text_of
 from webhooks.sources.keyring import Key, KeyRing
 from webhooks.sources.keys import VerifyingKey
 from webhooks.sources.published import why_weak
@@ -51,7 +52,7 @@ _PUBLIC_KEY = "whpk_"
 _PRIVATE_KEY = "whsk_"
 
 #: Options that every declared source knows.
-COMMON_OPTIONS = frozenset(("secret_file", "dedup", "signing_key"))
+COMMON_OPTIONS = frozenset(("dedup", "signing_key"))
 
 
 class DeclaredSource(Source):
@@ -75,7 +76,7 @@ class DeclaredSource(Source):
         if not found:
             try:
                 self.keys: KeyRing[VerifyingKey] = KeyRing(
-                    settings.name, settings.secrets, self._decode_key, settings.options.get("secret_file")
+                    settings.name, settings.secrets, self._decode_key, settings.secret_file
                 )
                 self._signing_key = self._decode_signing_key()
             except ConfigurationError as error:
@@ -268,7 +269,7 @@ class DeclaredSource(Source):
                 raise SignatureError("bodySHA256 in the URL is not the hash of the body")
             return b""
         try:
-            return b"".join(name + value for name, value in sorted(set(form_pairs(request.body))))
+            return sorted_form(request.body)
         except ValueError as error:
             raise SignatureError(f"{error}, so the signature does not cover it") from None
 
@@ -375,7 +376,8 @@ class DeclaredSource(Source):
     def _digest(self, request: InboundRequest, raw: bytes) -> str:
         """Of what the signature fixes: for a form its sorted fields, since their order in the body is free."""
         if "{form}" in self.row.signed and not _BODY_HASH.search(request.query):
-            raw = b"".join(name + value for name, value in sorted(set(form_pairs(raw))))
+            with contextlib.suppress(ValueError):
+                raw = sorted_form(raw)
         return hashlib.sha256(raw).hexdigest()
 
     def _first(self, templates: Sequence[str], value: Any, request: InboundRequest) -> str | None:
@@ -481,6 +483,38 @@ class DeclaredSource(Source):
             entry = f"{self.row.timestamp.removeprefix('part:')}{stamp}{self.row.split}{entry}"
         headers[self.row.signature_headers[0]] = entry
         return headers
+
+    def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
+        return diagnosis.diagnose(self, request, now, others, self._facts(request))
+
+    def _facts(self, request: InboundRequest) -> diagnosis.Facts | None:
+        row = self.row
+        if row.algorithm not in MACS or row.is_in_body:
+            return None
+        try:
+            entries = self._entries(request)
+            stamp, _ = self._timestamp(request, entries)
+            values = {"body": request.body, "method": request.method.encode(), "url": self._url(request)}
+            if stamp:
+                values["timestamp"] = stamp
+            if "{id}" in row.signed:
+                values["id"] = self._signed_id(request)
+            if "{form}" in row.signed:
+                values["form"] = self._form_text(request)
+        except SignatureError:
+            return None
+        prefix = row.prefix.encode()
+        bare = [entry.strip().removeprefix(prefix) for entry in entries]
+        return diagnosis.Facts(
+            self.keys.secrets,
+            row.secret,
+            row.secret_prefix,
+            MACS[row.algorithm],
+            row.encoding,
+            bare,
+            row.signed,
+            {name: value for name, value in values.items() if name != "url" or row.needs_url},
+        )
 
     def _signer(self) -> VerifyingKey:
         return self._signing_key or self.keys.current()[0].value

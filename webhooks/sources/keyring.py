@@ -70,7 +70,13 @@ class KeyRing(Generic[K]):
         self._lock = threading.Lock()
         self._looked_at = clock()
         self._seen: Fingerprint | None = self._fingerprint()
+        self._secrets: tuple[Secret, ...] = ()
         self._keys = self._load()
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets as written, for `diagnose`."""
+        return self._secrets
 
     def current(self) -> tuple[Key[K], ...]:
         """The keys to try now; looks at the file when the last look is a second ago."""
@@ -137,6 +143,7 @@ class KeyRing(Generic[K]):
             problems.append(f"source {self._source!r} has {len(secrets)} secrets; at most {MAX_SECRETS} are tried")
         if problems:
             raise ConfigurationError(problems)
+        self._secrets = tuple(secrets)
         return tuple(keys)
 
 

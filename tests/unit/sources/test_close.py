@@ -188,7 +188,7 @@ def test_all_mistakes_of_a_source_are_told_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_source(
             SourceSettings(
-                "close", "close", [Secret("x", "a"), Secret("y", "a")], timedelta(0), options={"tolerence": 1}
+                "close", "close", [Secret("x", "a"), Secret("y", "a")], tolerance=timedelta(0), options={"tolerence": 1}
             )
         )
     assert len(caught.value.problems) == 5
@@ -281,7 +281,7 @@ def test_the_file_is_looked_at_no_more_than_once_a_second(file: Path) -> None:
 
 
 def test_a_failed_signature_reads_the_file_at_once(file: Path) -> None:
-    source = make_source(SourceSettings("close", "close", options={"secret_file": str(file)}))
+    source = make_source(SourceSettings("close", "close", secret_file=file))
     with pytest.raises(SignatureError):
         source.verify(request(), NOW)
     write(file, json.dumps({"whsub_b": KEY}))
@@ -323,7 +323,7 @@ def test_a_secret_file_may_be_plain_text_or_a_list(tmp_path: Path, content: str,
 
 def test_a_missing_secret_file_stops_the_start_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no-such-file.*No such file"):
-        make_source(SourceSettings("close", "close", options={"secret_file": str(tmp_path / "no-such-file")}))
+        make_source(SourceSettings("close", "close", secret_file=tmp_path / "no-such-file"))
 
 
 # -- envelope ----------------------------------------------------------------------------------------------

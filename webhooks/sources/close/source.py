@@ -8,13 +8,11 @@ from typing import ClassVar
 
 from webhooks.errors import ConfigurationError, SignatureError
 from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
+from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import envelope, signature
 from webhooks.sources.close.catalogue import known_types
 from webhooks.sources.keyring import KeyRing
-
-#: Options of `[sources.<name>]` that this scheme reads.
-OPTIONS = frozenset(("secret_file",))
 
 
 class CloseSource(Source):
@@ -26,8 +24,8 @@ class CloseSource(Source):
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)
         problems = [
-            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows {', '.join(sorted(OPTIONS))}"
-            for name in sorted(set(settings.options) - OPTIONS)
+            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' has none of its own"
+            for name in sorted(settings.options)
         ]
         self._past = settings.tolerance if settings.tolerance is not None else signature.TOLERANCE
         self._ahead = settings.tolerance_ahead if settings.tolerance_ahead is not None else signature.TOLERANCE_AHEAD
@@ -37,7 +35,7 @@ class CloseSource(Source):
             )
         try:
             self.keys: KeyRing[bytes] = KeyRing(
-                settings.name, settings.secrets, signature.decode_key, settings.options.get("secret_file")
+                settings.name, settings.secrets, signature.decode_key, settings.secret_file
             )
         except ConfigurationError as error:
             problems += error.problems
@@ -59,6 +57,15 @@ class CloseSource(Source):
 
     def read(self, raw: bytes, type: str) -> Content:
         return envelope.read(raw, type)
+
+    def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
+        given = request.headers.one(signature.HASH_HEADER)
+        timestamp = request.headers.one(signature.TIMESTAMP_HEADER)
+        facts = None
+        if given is not None and timestamp is not None:
+            values = {"timestamp": timestamp, "body": request.body}
+            facts = diagnosis.Facts(self.keys.secrets, "hex", "", "sha256", "hex", [given], "{timestamp}{body}", values)
+        return diagnosis.diagnose(self, request, now, others, facts)
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
         return signature.sign(self.keys.current()[0].value, body, now)
