@@ -1,0 +1,588 @@
+"""Bring the database's tables to where the code wants them: the core's, and those of each plugin.
+
+Every line of migrations is a `History`: a directory of revisions that follow one another to one head, and a version
+table of its own (`webhooks_version`, `webhooks_version_<plugin>`), so that adding or removing a plugin never touches
+another. A plugin is a handler module with revisions beside it: `whatsapp.py` has them in `migrations/whatsapp/`, a
+package `whatsapp/` in `whatsapp/migrations/`.
+
+Promises: a history is upgraded in one transaction, under a lock that makes other processes wait; when a migration
+fails, nothing of that history's upgrade stays, on SQLite as on PostgreSQL (there we say BEGIN ourselves, before the
+first DDL). Histories before it stay upgraded. `is_current` costs one SELECT and never imports Alembic, which takes
+0.6 s.
+
+What surprises: a revision that the code does not know, numbered above its head, counts as current. It was applied by a
+newer release, and during a rolling deploy the older processes must go on serving.
+
+Not here: what the tables are (`schema`, the plugins), the command line (`cli.db`).
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib.util
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, exc, inspect
+from sqlalchemy.engine import Connection
+
+from webhooks import schema
+from webhooks.database import Database, describe, is_missing_schema, translate_errors
+from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
+
+#: How long an upgrade waits for another one to end, and on SQLite for any writer.
+WAIT_FOR_OTHERS = timedelta(seconds=60)
+#: How long one statement waits for a lock on a table: whoever comes later queues behind it, ingest too.
+WAIT_FOR_TABLE = timedelta(seconds=5)
+#: Key of the advisory lock on PostgreSQL: "webhooks" in ASCII.
+ADVISORY_LOCK = int.from_bytes(b"webhooks", "big")
+
+CORE = "core"
+_NUMBER = re.compile(r"\d+")
+#: PostgreSQL cuts longer names off without a word.
+_LONGEST_NAME = 63
+
+
+class MigrationError(WebhooksError):
+    """A history that cannot be read, or a migration that failed; its text says what state the database is in."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One step of a history, read from its file. down: the revisions that it follows, () for the first."""
+
+    id: str
+    down: tuple[str, ...]
+    message: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class History:
+    """One line of migrations. name: `core`, or the plugin's. directory: of its revisions; it may not exist yet.
+
+    version_table: where the database remembers how far it is. prefix: what its tables' names begin with. module: the
+    handler module, for plugins.
+    """
+
+    name: str
+    directory: Path
+    version_table: str
+    prefix: str
+    module: str | None = None
+
+    @property
+    def metadata(self) -> MetaData | None:
+        """The tables that the code wants: a plugin's are its module's `metadata`, once that module is loaded."""
+        if self.module is None:
+            return schema.metadata
+        found = getattr(sys.modules.get(self.module), "metadata", None)
+        return found if isinstance(found, MetaData) else None
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Its steps, first to last. Raises `MigrationError` when they do not follow one another to one head."""
+        return _read_revisions(self)
+
+    @property
+    def head(self) -> str | None:
+        """The last revision; None when there is none yet."""
+        revisions = self.revisions
+        return revisions[-1].id if revisions else None
+
+    def owns_table(self, name: str) -> bool:
+        return name.startswith(self.prefix) and not name.startswith("webhooks_version")
+
+
+@dataclass(frozen=True)
+class State:
+    """How far the database is along one history. revision: None when nothing was applied."""
+
+    history: History
+    revision: str | None
+    head: str | None = field(default=None)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a newer release has upgraded further than this code knows."""
+        return (
+            self.revision is not None
+            and self.head is not None
+            and self.revision not in {each.id for each in self.history.revisions}
+            and bool(_NUMBER.fullmatch(self.revision) and _NUMBER.fullmatch(self.head))
+            and int(self.revision) > int(self.head)
+        )
+
+    @property
+    def is_current(self) -> bool:
+        return self.revision == self.head or self.is_ahead
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one command did to one history. before, after: None for an empty one."""
+
+    history: str
+    before: str | None
+    after: str | None
+
+
+# -- histories -------------------------------------------------------------------------------------------------
+
+
+def core_directory() -> Path:
+    """Where env.py, the template and the core's revisions are: inside the installed package, or beside it."""
+    inside = Path(__file__).parent / "migrations"
+    return inside if (inside / "env.py").exists() else Path(__file__).parents[1] / "migrations"
+
+
+def core() -> History:
+    return History(CORE, core_directory() / "versions", "webhooks_version", "webhooks_")
+
+
+def plugin(module: str) -> History:
+    """The history of a handler module, whether it has revisions yet or not; the module is not imported.
+
+    Raises `ConfigurationError` when there is no such module, or its name makes no name for a table.
+    """
+    name = module.rpartition(".")[2]
+    version_table = f"webhooks_version_{name}"
+    if len(version_table.encode()) > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"the handler module {module!r} has too long a name for its version table; "
+            f"shorten it to {_LONGEST_NAME - len('webhooks_version_')} letters"
+        )
+    if name == CORE:
+        raise ConfigurationError(f"the handler module {module!r} has the name of the core's own history; rename it")
+    return History(name, _directory_of(module, name), version_table, f"{name}_", module)
+
+
+def _directory_of(module: str, name: str) -> Path:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as for loading handlers: a console script does not put it there
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not (spec.origin or spec.submodule_search_locations):
+        raise ConfigurationError(f"there is no handler module {module!r}; `webhooks handlers` lists those there are")
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))) / "migrations"
+    return Path(str(spec.origin)).parent / "migrations" / name
+
+
+def find_plugins(modules: Iterable[str]) -> tuple[History, ...]:
+    """The histories of those handler modules that have revisions, by name.
+
+    Raises `ConfigurationError` when two modules would share a version table.
+    """
+    found: dict[str, History] = {}
+    for module in modules:
+        history = plugin(module)
+        if not history.directory.is_dir():
+            continue
+        other = found.setdefault(history.name, history)
+        if other.module != history.module:
+            raise ConfigurationError(
+                f"the handler modules {other.module!r} and {history.module!r} both keep their migrations in "
+                f"{history.version_table}; rename one of them"
+            )
+    return tuple(found[name] for name in sorted(found))
+
+
+def _read_revisions(history: History) -> tuple[Revision, ...]:
+    return _read_directory(history.name, history.directory)
+
+
+@functools.cache
+def _read_directory(name: str, directory: Path) -> tuple[Revision, ...]:
+    """The revisions of a directory in order. Read once a process: the code does not change under it either."""
+    found = {revision.id: revision for revision in map(_read_revision, sorted(directory.glob("[!_.]*.py")))}
+    followed: dict[str, list[str]] = {}
+    for revision in found.values():
+        for down in revision.down:
+            if down not in found:
+                raise MigrationError(
+                    f"{revision.path.name} of {name} follows revision {down!r}, which is not in {directory}"
+                )
+            followed.setdefault(down, []).append(revision.id)
+    heads = [id for id in found if id not in followed]
+    if len(heads) > 1:
+        raise MigrationError(
+            f"the migrations of {name} end in {len(heads)} heads ({', '.join(sorted(heads))}); "
+            "let one follow the other: change its down_revision"
+        )
+    ordered: list[Revision] = []
+    at = heads[0] if heads else None
+    while at is not None and len(ordered) < len(found):
+        ordered.append(found[at])
+        at = found[at].down[0] if found[at].down else None
+    if len(ordered) != len(found):
+        raise MigrationError(f"the migrations of {name} in {directory} are no single line from first to last")
+    return tuple(reversed(ordered))
+
+
+def _read_revision(path: Path) -> Revision:
+    """What a revision's file says about itself, without running it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise MigrationError(f"{path}:{error.lineno}: {error.msg}") from error
+    said: dict[str, Any] = {}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision") and value is not None:
+                with contextlib.suppress(ValueError):
+                    said[target.id] = ast.literal_eval(value)
+    if not isinstance(said.get("revision"), str) or "down_revision" not in said:
+        raise MigrationError(f"{path} is no migration: it must say revision = '…' and down_revision = '…' or None")
+    down = said["down_revision"]
+    message = (ast.get_docstring(tree) or path.stem).partition("\n")[0].rstrip(".")
+    return Revision(said["revision"], (down,) if isinstance(down, str) else tuple(down or ()), message, path)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------
+
+
+def is_current(database: Database, plugins: Sequence[History] = ()) -> bool:
+    """Whether every history is at its head (or beyond, see above): one SELECT, no Alembic.
+
+    Raises `StorageUnavailable` when the database is away.
+    """
+    histories = [history for history in (core(), *plugins) if history.head is not None]
+    statement = " union all ".join(
+        f"select {number}, version_num from {_quoted(database, history.version_table)}"
+        for number, history in enumerate(histories)
+    )
+    try:
+        with database.read() as connection:
+            rows = connection.exec_driver_sql(statement).fetchall()
+    except (StorageUnavailable, exc.DBAPIError) as error:
+        if is_missing_schema(error):
+            return False
+        raise
+    found = {int(number): str(revision) for number, revision in rows}
+    return all(State(history, found.get(number), history.head).is_current for number, history in enumerate(histories))
+
+
+def current(database: Database, plugins: Sequence[History] = ()) -> list[State]:
+    """How far the database is along each history, the core's first. Raises `StorageUnavailable`."""
+    with database.read() as connection:
+        tables = set(inspect(connection).get_table_names())
+        return [
+            State(history, _applied(connection, history) if history.version_table in tables else None, history.head)
+            for history in (core(), *plugins)
+        ]
+
+
+def _applied(connection: Connection, history: History) -> str | None:
+    table = connection.dialect.identifier_preparer.quote(history.version_table)
+    rows = connection.exec_driver_sql(f"select version_num from {table}").fetchall()
+    if len(rows) > 1:
+        raise MigrationError(
+            f"{history.version_table} holds {len(rows)} revisions, and one history has one; "
+            f"`webhooks db stamp REVISION --plugin {history.name}` writes the right one"
+        )
+    return str(rows[0][0]) if rows else None
+
+
+def history(plugins: Sequence[History] = ()) -> list[tuple[History, Revision]]:
+    """Every revision of every history, first to last."""
+    return [(each, revision) for each in (core(), *plugins) for revision in each.revisions]
+
+
+def check(database: Database, plugins: Sequence[History] = ()) -> list[str]:
+    """What keeps the database from being what the code wants, a sentence each; [] when all is well.
+
+    Tables, columns and indexes are compared for the core, and for every plugin whose module is loaded and has a
+    `metadata`. Raises `StorageUnavailable`.
+    """
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    problems: list[str] = []
+    for state in current(database, plugins):
+        if state.is_ahead:
+            problems.append(
+                f"{state.history.name} is at revision {state.revision}, and this code knows them up to {state.head}: "
+                "a newer release has upgraded the database; install it here too"
+            )
+            continue
+        if not state.is_current:
+            at = f"at revision {state.revision}" if state.revision else "not there yet"
+            problems.append(f"{state.history.name} is {at}, its head is {state.head}; run `webhooks db upgrade`")
+            continue
+        if state.history.metadata is None:
+            continue
+        with _one_at_a_time, database.read() as connection:
+            context = MigrationContext.configure(connection, opts=_options(database, state.history))
+            differences = compare_metadata(context, state.history.metadata)
+        problems.extend(f"{state.history.name}: {text}" for each in differences for text in _sentences(each))
+    return problems
+
+
+def _sentences(difference: Any) -> Iterator[str]:
+    """One entry of Alembic's comparison, which goes from the database to the code, in words."""
+    if isinstance(difference, list):
+        for each in difference:
+            yield from _sentences(each)
+        return
+    verb, subject = difference[0], difference[-1]
+    if verb.startswith("modify_"):
+        _, _, table, column, _, there, wanted = difference
+        what = verb.removeprefix("modify_").replace("_", " ")
+        yield f"column {table}.{column} has the {what} {there!r}, and the code wants {wanted!r}"
+    elif verb.endswith("_column"):
+        name = f"column {difference[2]}.{subject.name}"
+        yield f"{name} is missing" if verb == "add_column" else f"{name} is there, and not in the code"
+    else:
+        kind = verb.partition("_")[2].replace("_", " ")
+        name = f"{kind} {getattr(subject, 'name', subject)}"
+        yield f"{name} is missing" if verb.startswith("add_") else f"{name} is there, and not in the code"
+
+
+# -- changing --------------------------------------------------------------------------------------------------
+
+
+def upgrade(database: Database, *, plugins: Sequence[History] = (), revision: str = "head") -> list[Change]:
+    """Bring every history to its head, or the core's alone to `revision`; what is there already is left alone.
+
+    Returns what changed. Raises `MigrationError` when a migration fails (its history is then as it was before), and
+    `StorageUnavailable` when the database is away or somebody holds a lock on a table.
+    """
+    if revision == "head" and is_current(database, plugins):
+        return []
+    histories = (core(), *plugins) if revision == "head" else (core(),)
+    changes = [_move(database, each, revision, "_upgrade_revs") for each in histories]
+    return [change for change in changes if change.before != change.after]
+
+
+def upgrade_plugin(database: Database, plugin: History, revision: str = "head") -> Change:
+    """Bring one plugin's history to `revision`. Raises as `upgrade`."""
+    return _move(database, plugin, revision, "_upgrade_revs")
+
+
+def downgrade(database: Database, revision: str, *, plugin: History | None = None) -> Change:
+    """Take back what came after `revision` ("base": everything) in the core's history, or a plugin's.
+
+    Raises as `upgrade`.
+    """
+    return _move(database, plugin or core(), revision, "_downgrade_revs")
+
+
+def stamp(database: Database, revision: str = "head", *, plugin: History | None = None) -> Change:
+    """Write down that the database is at `revision` without running anything. Raises as `upgrade`."""
+    return _move(database, plugin or core(), revision, "_stamp_revs")
+
+
+def revision(plugin: History, message: str, *, database: Database | None = None) -> Path:
+    """Write a plugin's next migration and return its file.
+
+    database: at the plugin's head; the file is then filled with what its module's `metadata` has and the database
+    has not. Without it, or without a `metadata`, the file is empty and waits for its author.
+
+    Raises `ConfigurationError` without a message, `MigrationError` when the database is not at the plugin's head.
+    """
+    from alembic.autogenerate import RevisionContext
+
+    if not message.strip():
+        raise ConfigurationError("a migration is named for its effect; say it with -m 'add reactions'")
+    plugin.directory.mkdir(parents=True, exist_ok=True)
+    numbers = [int(each.id) for each in plugin.revisions if _NUMBER.fullmatch(each.id)]
+    script = _script_directory(plugin)
+    context = RevisionContext(
+        _config({}),
+        script,
+        {
+            "message": message.strip(),
+            "rev_id": f"{max(numbers, default=0) + 1:04d}",
+            "head": "head",
+            "splice": False,
+            "branch_label": None,
+            "version_path": str(plugin.directory),
+            "depends_on": None,
+            "sql": False,
+            "autogenerate": database is not None,
+        },
+    )
+    if database is not None and plugin.metadata is not None:
+
+        def compare(at: Any, migration: Any) -> list[Any]:
+            context.run_autogenerate(at, migration)
+            return []
+
+        _run(database, plugin, script, compare)
+    (written,) = context.generate_scripts()
+    _read_directory.cache_clear()
+    return Path(str(written.path))  # type: ignore[union-attr]
+
+
+# -- running Alembic -------------------------------------------------------------------------------------------
+
+#: `alembic.op` and `alembic.context` are module globals: two threads would run each other's migrations.
+_one_at_a_time = threading.Lock()
+
+
+def _move(database: Database, history: History, revision: str, verb: str) -> Change:
+    """Run one of Alembic's planners (`_upgrade_revs`, …) and its steps in one transaction."""
+    from alembic.util import CommandError
+
+    script = _script_directory(history)
+    before: list[str | None] = []
+    steps: list[Any] = []
+    done: list[Any] = []
+
+    def plan(at: Any, migration: Any) -> list[Any]:
+        before.append(at[0] if at else None)
+        if verb == "_upgrade_revs" and revision == "head" and State(history, before[0], history.head).is_ahead:
+            return []
+        steps.extend(getattr(script, verb)(revision, at))
+        return steps
+
+    try:
+        _run(database, history, script, plan, done.append)
+    except CommandError as error:
+        raise MigrationError(f"{history.name}: {error}; `webhooks db history` lists what there is") from error
+    except StorageUnavailable:
+        raise
+    except Exception as error:
+        failed = getattr(getattr(steps[len(done)], "revision", None), "revision", revision) if steps else revision
+        at = f"at revision {before[0]}" if before and before[0] else "without revisions"
+        raise MigrationError(
+            f"migration {failed} of {history.name} failed: {describe(error)}; "
+            f"nothing of it was kept, {history.name} is {at} as before"
+        ) from error
+    after = before[0] if not steps else _after(database, history)
+    return Change(history.name, before[0], after)
+
+
+def _after(database: Database, history: History) -> str | None:
+    with database.read() as connection:
+        return _applied(connection, history)
+
+
+def _run(
+    database: Database,
+    history: History,
+    script: Any,
+    plan: Callable[[Any, Any], list[Any]],
+    on_step: Callable[[Any], None] = lambda step: None,
+) -> None:
+    from alembic.runtime.environment import EnvironmentContext
+
+    with _one_at_a_time, _transaction(database) as connection:
+        options = {
+            **_options(database, history),
+            "on_version_apply": lambda *, step, **rest: on_step(step),
+        }
+        config = _config({"connection": connection, "metadata": history.metadata, "options": options})
+        with EnvironmentContext(config, script, fn=plan, as_sql=False):
+            script.run_env()
+
+
+def _options(database: Database, history: History) -> Mapping[str, Any]:
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        return kind != "table" or (name is not None and history.owns_table(name))
+
+    return {
+        "version_table": history.version_table,
+        "render_as_batch": database.is_sqlite,  # SQLite cannot alter a column: the table is copied
+        "transactional_ddl": True,  # Alembic believes that SQLite's is not; it is, since we say BEGIN ourselves
+        "compare_type": True,
+        "compare_server_default": not database.is_sqlite,  # there it compares texts: "true" and 1 differ
+        "include_name": is_ours,
+        "user_module_prefix": None,
+    }
+
+
+def _script_directory(history: History) -> Any:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(
+        str(core_directory()),
+        file_template="%%(rev)s_%%(slug)s".replace("%%", "%"),
+        version_locations=[str(history.directory)],
+    )
+
+
+def _config(attributes: Mapping[str, Any]) -> Any:
+    """A configuration without a file; no path goes through it, so a % in one needs no doubling."""
+    from alembic.config import Config
+
+    config = Config()
+    config.attributes.update(attributes)
+    return config
+
+
+@contextlib.contextmanager
+def _transaction(database: Database) -> Iterator[Connection]:
+    """One transaction for DDL, alone among upgrades. Raises `StorageUnavailable`."""
+    with translate_errors(), database.write_lock(WAIT_FOR_OTHERS), database.engine.connect() as connection:
+        prepare = _prepare_sqlite if database.is_sqlite else _prepare_postgresql
+        with _name_the_lock(), prepare(connection):
+            yield connection
+
+
+@contextlib.contextmanager
+def _prepare_postgresql(connection: Connection) -> Iterator[None]:
+    with connection.begin():
+        # a web process's connections end statements after 2 s; an index may take longer
+        connection.exec_driver_sql("set local statement_timeout = 0")
+        connection.exec_driver_sql(f"set local lock_timeout = '{WAIT_FOR_OTHERS.total_seconds():g}s'")
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK})")
+        connection.exec_driver_sql(f"set local lock_timeout = '{WAIT_FOR_TABLE.total_seconds():g}s'")
+        yield
+
+
+@contextlib.contextmanager
+def _prepare_sqlite(connection: Connection) -> Iterator[None]:
+    """Foreign keys are off while tables are copied: dropping the old one would delete what refers to it.
+
+    Source: https://www.sqlite.org/lang_altertable.html#otheralter (the steps 1, 10 and 12)
+    """
+    connection.exec_driver_sql("pragma foreign_keys=off")  # without effect inside a transaction
+    connection.rollback()
+    try:
+        connection = connection.execution_options(webhooks_write=True)
+        with connection.begin():
+            yield
+            broken = connection.exec_driver_sql("pragma foreign_key_check").fetchall()
+            if broken:
+                raise MigrationError(f"rows of {broken[0][0]} refer to rows of {broken[0][2]} that are not there")
+    finally:
+        connection.exec_driver_sql("pragma foreign_keys=on")
+
+
+@contextlib.contextmanager
+def _name_the_lock() -> Iterator[None]:
+    """Say what to do when a lock was not to be had in time."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
+            raise
+        raise StorageUnavailable(
+            f"a table is in use by another transaction, and was for {WAIT_FOR_TABLE.total_seconds():g} s; nothing "
+            "was changed; run `webhooks db upgrade` again, when long queries and backups are over"
+        ) from error
+
+
+def _quoted(database: Database, name: str) -> str:
+    return database.engine.dialect.identifier_preparer.quote(name)
+
+
+__all__ = [
+    "CORE", "Change", "History", "MigrationError", "Revision", "State", "check", "core", "current", "downgrade",
+    "find_plugins", "history", "is_current", "plugin", "revision", "stamp", "upgrade", "upgrade_plugin",
+]  # fmt: skip
