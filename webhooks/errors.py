@@ -108,6 +108,10 @@ class StorageUnavailable(WebhooksError):
         self.retry_after = retry_after
 
 
+class RowRefused(WebhooksError):
+    """The database refuses an event for what it says; trying again would not help."""
+
+
 class Overloaded(StorageUnavailable):
     """More requests wait than the process (or the source's share of it) may hold: 503."""
 

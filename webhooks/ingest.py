@@ -26,7 +26,7 @@ from typing import Protocol
 import msgspec
 
 from webhooks import signals
-from webhooks.errors import Malformed, Overloaded, Rejected, StorageUnavailable, UnknownSource
+from webhooks.errors import Malformed, Overloaded, Rejected, RowRefused, StorageUnavailable, UnknownSource
 from webhooks.model import (
     Challenge,
     Event,
@@ -40,7 +40,7 @@ from webhooks.model import (
     new_id,
 )
 from webhooks.registry import Handler, Registry
-from webhooks.retry import error_summary
+from webhooks.retry import error_summary, one_line
 from webhooks.sources.base import Source
 from webhooks.store import Store
 from webhooks.store.intake import ORIGINS, Item, Routed, with_new_ids
@@ -198,14 +198,14 @@ class GroupCommit:
         items = [item for entry in batch for item in entry.items]
         try:
             receipts = self._run(self._record, items)
-        except StorageUnavailable as error:
-            for entry in batch:
-                entry.error = error
-            return
-        except Exception:
-            # some row was refused, and with it the whole transaction: one bad event must not fail its neighbours
+        except RowRefused:
+            # and with the row the whole transaction: one bad event must not fail its neighbours
             for entry in batch:
                 self._commit_alone(entry)
+            return
+        except Exception as error:
+            for entry in batch:
+                entry.error = error
             return
         start = 0
         for entry in batch:
@@ -308,14 +308,12 @@ class Ingest:
                     request_id=request.id,
                     headers=stored_headers(request.headers, source),
                 )
-            except (StorageUnavailable, Rejected):
-                raise
-            except Exception as error:
+            except RowRefused as error:
                 # the database refuses these very rows; a 503 would bring them back for days
                 logger.error(
                     "the database refused an event of source %r, so its request is quarantined: %s",
                     name,
-                    error_summary(error)[:200],
+                    one_line(str(error)),
                     extra={"source": name, "request_id": request.id},
                 )
                 refused = Malformed("the database refused it")

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from webhooks.errors import (
     IncompleteBody,
@@ -188,6 +189,17 @@ def answer(status: int, body: dict[str, Any]) -> Response:
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def refuse_redirects(url_prefix: str) -> Callable[[], Response | None]:
+    """A `before_request` function for applications that merge slashes: a redirect would lose a POST's body."""
+
+    def refuse() -> Response | None:
+        if isinstance(request.routing_exception, RequestRedirect) and request.path.startswith(url_prefix + "/"):
+            return answer(404, {"error": "not_found", "request_id": new_request_id()})
+        return None
+
+    return refuse
 
 
 def http_error(error: HTTPException) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from webhooks import ingest
-from webhooks.errors import Overloaded, StorageUnavailable
+from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
 from webhooks.ingest import GroupCommit
 from webhooks.model import Receipt, ReceiptStatus, new_id
 from webhooks.store.intake import Item
@@ -37,7 +37,7 @@ class Recorder:
         self.entered.set()
         assert self.go.wait(10)
         if any(item.dedup_key == self.refuse for item in items):
-            raise ValueError("refused")
+            raise RowRefused("refused")
         return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
 
 
@@ -104,7 +104,7 @@ def test_one_bad_event_does_not_fail_its_neighbours() -> None:
     recorder.go.set()
     join(leader, good, bad, other)
     assert good.receipts and other.receipts
-    assert isinstance(bad.error, ValueError)
+    assert isinstance(bad.error, RowRefused)
 
 
 def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
@@ -113,7 +113,7 @@ def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
     def record(items: Sequence[Item]) -> list[Receipt]:
         seen.extend(item.event_id for item in items)
         if len(seen) == 1:
-            raise ValueError("this id is taken")
+            raise RowRefused("this id is taken")
         return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
 
     (receipt,) = GroupCommit(record).append([item()])

@@ -22,13 +22,14 @@ Keys are sorted and copies of one key go in waves (n-th copy, n-th statement), s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from webhooks.database import Breaker, Database
-from webhooks.errors import StorageUnavailable
+from webhooks.database import Breaker, Database, describe
+from webhooks.errors import RowRefused, StorageUnavailable
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
 from webhooks.schema import to_microseconds
 from webhooks.store import lanes as lane_rows
@@ -216,7 +217,7 @@ _LITE_DELIVERY = """
 
 
 class Intake:
-    """The writing half of ingest. deadline_seconds: no statement waits longer for a server that is silent."""
+    """The writing half of ingest. breaker: cuts the connection to a server that does not answer."""
 
     def __init__(self, database: Database, breaker: Breaker | None = None) -> None:
         self.database = database
@@ -226,7 +227,7 @@ class Intake:
         """Record a batch in one transaction; one receipt per item, in order.
 
         Raises `StorageUnavailable` when nothing is known to have been committed (the commit's outcome may be unknown:
-        a second try is then answered as duplicate), and the driver's integrity error when an item is refused.
+        a second try is then answered as duplicate), and `RowRefused` when an item is refused for what it says.
         """
         ordered = sorted(range(len(items)), key=lambda n: (items[n].source.encode(), items[n].dedup_key.encode()))
         waves: list[list[Item]] = []
@@ -239,14 +240,13 @@ class Intake:
             if depth == len(waves):
                 waves.append([])
             waves[depth].append(items[n])
-        outcomes = self._record_sqlite(waves) if self.database.is_sqlite else self._record_postgresql(waves)
+        with _refusals():
+            outcomes = self._record_sqlite(waves) if self.database.is_sqlite else self._record_postgresql(waves)
         return [_receipt(item, *outcomes[item.event_id]) for item in items]
 
     # -- PostgreSQL ----------------------------------------------------------------------------------------
 
     def _record_postgresql(self, waves: list[list[Item]]) -> dict[int, tuple[int, int]]:
-        from datetime import timedelta
-
         has_lanes = any(route.lane for wave in waves for item in wave for route in item.routes)
         outcomes: dict[int, tuple[int, int]] = {}
         with self.database.raw() as connection, self.breaker.limit(connection, timedelta(seconds=2)):
@@ -360,6 +360,19 @@ class Intake:
         outcomes[item.event_id] = (outcome, answer)
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What `translate_errors` lets through is about the rows themselves."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RowRefused(describe(error)) from error
+    except Exception as error:
+        if type(error).__module__.startswith("psycopg"):
+            raise RowRefused(describe(error)) from error
+        raise
+
+
 def _lanes(waves: list[list[Item]], outcomes: dict[int, tuple[int, int]]) -> set[lane_rows.Lane]:
     return {
         (route.handler, route.lane)
@@ -390,4 +403,4 @@ def with_new_ids(item: Item) -> Item:
     )
 
 
-__all__ = ["Intake", "Item", "Routed", "StorageUnavailable", "with_new_ids"]
+__all__ = ["Intake", "Item", "Routed", "with_new_ids"]

@@ -1,0 +1,373 @@
+"""The HTTP surface, request by request: what each gets, and what is stored afterwards (checklist sections 2-6)."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from tests.integration.conftest import Consumer
+from tests.support import Clock
+from webhooks import schema
+from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.model import Event
+from webhooks.registry import Registry
+from webhooks.worker import Worker
+
+GOOD = "whatsapp_message_created_incoming"
+
+
+def count(consumer: Consumer, table: Any) -> int:
+    with consumer.webhooks.database.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def nothing_is_stored(consumer: Consumer) -> bool:
+    return not any(
+        count(consumer, table) for table in (schema.events, schema.dedup_log, schema.quarantine, schema.deliveries)
+    )
+
+
+# -- what is taken in --------------------------------------------------------------------------------------
+
+
+def test_a_signed_event_is_stored_byte_for_byte_and_answered_200(consumer: Consumer, payload: Any) -> None:
+    body = payload(GOOD)
+    response = consumer.post(body)
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.json.keys() == {"status", "event_id", "request_id"}
+    assert response.json["status"] == "stored"
+    event = consumer.webhooks.store.events.get(int(response.json["event_id"]))
+    assert event is not None
+    assert event.raw == body
+    assert event.type == "activity.whatsapp_message.created"
+    assert event.request_id == response.json["request_id"]
+    assert event.data["message_markdown"].startswith("Bonjour")
+    assert event.key_label == "1"
+
+
+def test_copy_revision_and_stale_copy_are_told_apart(consumer: Consumer, payload: Any) -> None:
+    first, later = payload("whatsapp_message_updated"), payload("whatsapp_message_updated_revision")
+    receipts = [consumer.post(body).json for body in (first, first, later, first)]
+    assert [receipt["status"] for receipt in receipts] == ["stored", "duplicate", "revision", "duplicate"]
+    assert receipts[3]["event_id"] == receipts[0]["event_id"]
+    assert receipts[2]["event_id"] != receipts[0]["event_id"]
+
+
+def test_a_revision_that_comes_first_makes_the_earlier_one_stale(consumer: Consumer, payload: Any) -> None:
+    bodies = [payload("whatsapp_message_updated_revision"), payload("whatsapp_message_updated")]
+    assert [consumer.post(body).json["status"] for body in bodies] == ["stored", "stale"]
+
+
+def test_the_twin_of_a_second_subscription_is_a_duplicate(consumer: Consumer, payload: Any) -> None:
+    bodies = [payload("opportunity_updated_won"), payload("opportunity_updated_won_second_subscription")]
+    assert [consumer.post(body).json["status"] for body in bodies] == ["stored", "duplicate"]
+
+
+def test_an_unknown_type_is_stored_without_a_delivery(consumer: Consumer, payload: Any) -> None:
+    assert consumer.post(payload("unlisted_type_with_new_fields")).json["status"] == "stored"
+    assert count(consumer, schema.deliveries) == 0
+
+
+def test_credentials_and_signatures_are_not_stored_with_the_headers(consumer: Consumer, payload: Any) -> None:
+    response = consumer.post(payload(GOOD), Authorization="Basic c2VjcmV0", Cookie="a=secret", X_Trace="kept")
+    event = consumer.webhooks.store.events.get(int(response.json["event_id"]))
+    assert event is not None
+    assert event.headers.get("x-trace") == "kept"
+    assert not {"authorization", "cookie", "close-sig-hash"} & set(event.headers)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/xml", ""])
+def test_no_content_type_decides_how_a_signed_body_is_read(consumer: Consumer, payload: Any, content_type: str) -> None:
+    assert consumer.post(payload(GOOD), Content_Type=content_type).status_code == 200
+
+
+# -- what is not -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"close_sig_hash": ""},
+        {"close_sig_hash": "0" * 64},
+        {"close_sig_hash": "é" * 64},
+        {"close_sig_hash": "a" * 10_000},
+        {"close_sig_timestamp": ""},
+        {"close_sig_timestamp": "17731515120"},
+        {"close_sig_timestamp": "-773151512"},
+        {"close_sig_timestamp": "1e9"},
+        {"close_sig_timestamp": "9" * 5000},
+    ],
+    ids=str,
+)
+def test_a_wrong_signature_is_401_with_one_text_and_leaves_no_trace(
+    consumer: Consumer, payload: Any, headers: dict[str, str]
+) -> None:
+    response = consumer.post(payload(GOOD), **headers)
+    assert response.status_code == 401
+    assert response.json == {
+        "error": "signature_verification_failed",
+        "request_id": response.json["request_id"],
+    }
+    assert nothing_is_stored(consumer)
+
+
+def test_a_signature_over_other_bytes_is_401(consumer: Consumer, payload: Any) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    assert consumer.client.post("/webhooks/close", data=body + b" ", headers=signed).status_code == 401
+
+
+def test_a_retry_of_three_days_is_taken_and_one_of_31_days_is_not(
+    make_consumer: Callable[..., Consumer], clock: Clock, payload: Any
+) -> None:
+    consumer = make_consumer(clock=clock)
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, clock()))
+    clock.move(timedelta(days=31))
+    assert consumer.client.post("/webhooks/close", data=body, headers=signed).status_code == 401
+    clock.move(-timedelta(days=28))
+    assert consumer.client.post("/webhooks/close", data=body, headers=signed).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "unparseable"),
+        (b"\xff\xfe{}", "unparseable"),
+        (b'{"event": NaN}', "unparseable"),
+        (b"[" * 5000, "unparseable"),
+        (b"[]", "unrecognised"),
+        (b'{"event": null}', "unrecognised"),
+        (b'{"event": {"id": 5, "object_type": "lead", "action": "created"}}', "unrecognised"),
+        (json.dumps({"event": {"id": "e" * 256, "object_type": "lead", "action": "created"}}).encode(), "unrecognised"),
+        (b'{"event": {"id": "a\\u0000b", "object_type": "lead", "action": "created"}}', "unrecognised"),
+        (b'{"event": {"id": "a\\ud800b", "object_type": "lead", "action": "created"}}', "unrecognised"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_signed_but_unreadable_body_is_quarantined_once(consumer: Consumer, body: bytes, kind: str) -> None:
+    first, second = consumer.post(body), consumer.post(body)
+    assert (first.status_code, first.json["status"], first.json["event_id"]) == (200, "quarantined", None)
+    assert first.json["quarantine_id"] == second.json["quarantine_id"]
+    with consumer.webhooks.database.read() as connection:
+        row = connection.execute(select(schema.quarantine)).one()
+    assert (bytes(row.body), row.copies) == (body, 2)
+    assert row.kind == kind or kind == "unrecognised"
+    assert count(consumer, schema.events) == 0
+
+
+def test_a_source_may_reject_what_it_cannot_read(make_consumer: Callable[..., Consumer]) -> None:
+    from tests.integration.conftest import KEY
+
+    consumer = make_consumer(sources={"close": {"secret": KEY, "on_unparseable": "reject"}})
+    response = consumer.post(b"no json")
+    assert (response.status_code, response.json["error"]) == (400, "invalid_json")
+    assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_413_and_not_read_to_its_end(
+    make_consumer: Callable[..., Consumer], declared: bool
+) -> None:
+    consumer = make_consumer(max_body="10kB")
+
+    class Endless(io.RawIOBase):
+        read_bytes = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            assert size >= 0, "asked for everything"
+            self.read_bytes += size
+            return b"x" * size
+
+    stream = Endless()
+    extra: dict[str, Any] = {"wsgi.input": stream}
+    if declared:
+        extra["CONTENT_LENGTH"] = "20000"
+    else:
+        extra |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    response = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    assert (response.status_code, response.json["error"]) == (413, "payload_too_large")
+    assert stream.read_bytes <= (0 if declared else 10_001)
+
+
+def test_a_compressed_body_is_415_and_not_inflated(consumer: Consumer, payload: Any) -> None:
+    response = consumer.post(payload(GOOD), Content_Encoding="gzip")
+    assert (response.status_code, response.json["error"]) == (415, "unsupported_content_encoding")
+
+
+def test_a_body_cut_short_is_no_event(consumer: Consumer, payload: Any) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    response = consumer.client.post(
+        "/webhooks/close",
+        headers=signed,
+        environ_overrides={"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body) + 1)},
+    )
+    assert response.status_code == 400
+    assert response.headers["Connection"] == "close"
+    assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/webhooks/nope", "/webhooks/CLOSE", "/webhooks/close%00", "/webhooks/%63lose/x", "/webhooks/close;a", "/webhooks//close",
+     "/webhooks/close/../close", "/webhooks/..%2f", "/webhooks/close/healthz"],
+)  # fmt: skip
+def test_no_trick_with_the_path_reaches_a_source(consumer: Consumer, payload: Any, path: str) -> None:
+    response = consumer.post(payload(GOOD), path=path)
+    assert response.status_code == 404
+    assert nothing_is_stored(consumer)
+
+
+def test_a_trailing_slash_is_the_same_and_never_a_redirect(consumer: Consumer, payload: Any) -> None:
+    assert consumer.post(payload(GOOD), path="/webhooks/close/").json["status"] == "stored"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: Any, method: str) -> None:
+    response = consumer.client.open(
+        "/webhooks/close", method=method, data=payload(GOOD), headers={"X-HTTP-Method-Override": "POST"}
+    )
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert nothing_is_stored(consumer)
+
+
+def test_a_database_that_is_away_is_503_with_retry_after(
+    consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(items: Any) -> Any:
+        raise StorageUnavailable("connection refused")
+
+    monkeypatch.setattr(consumer.webhooks.ingest.commit, "_record", away)
+    response = consumer.post(payload(GOOD))
+    assert (response.status_code, response.json["error"]) == (503, "storage_unavailable")
+    assert int(response.headers["Retry-After"]) >= 1
+
+
+def test_a_fault_of_ours_is_503_so_that_the_sender_tries_again(
+    consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer.webhooks.registry, "route", lambda source, type: 1 / 0)
+    response = consumer.post(payload(GOOD))
+    assert (response.status_code, response.json["error"]) == (503, "internal_error")
+    assert "ZeroDivision" not in response.text
+
+
+def test_a_flood_of_one_source_is_turned_away(make_consumer: Callable[..., Consumer], payload: Any) -> None:
+    consumer = make_consumer(in_flight_per_source=0)
+    response = consumer.post(payload(GOOD))
+    assert (response.status_code, response.json["error"]) == (503, "overloaded")
+    assert "Retry-After" in response.headers
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.binary(max_size=300),
+    headers=st.dictionaries(
+        st.sampled_from(["close-sig-hash", "close-sig-timestamp", "content-type", "content-encoding", "x-odd"]),
+        st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=80),
+    ),
+)
+def test_no_request_is_answered_with_anything_but_a_refusal(
+    consumer: Consumer, body: bytes, headers: dict[str, str]
+) -> None:
+    response = consumer.client.post("/webhooks/close", data=body, headers=headers)
+    assert response.status_code in (401, 415)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.one_of(st.binary(max_size=200), st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=20) | st.integers(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(["event", "id", "object_type", "action", "date_updated", "data", "lead_id", "object_id"]), inner, max_size=6
+    ),
+    max_leaves=20,
+).map(lambda value: json.dumps(value).encode())))  # fmt: skip
+def test_no_signed_body_gives_a_5xx(consumer: Consumer, body: bytes) -> None:
+    response = consumer.post(body)
+    assert response.status_code == 200
+    assert response.json["status"] in ("quarantined", "stored", "duplicate", "revision", "stale")
+
+
+# -- health ------------------------------------------------------------------------------------------------
+
+
+def test_health_and_readiness(consumer: Consumer) -> None:
+    assert consumer.client.get("/healthz").json["status"] == "ok"
+    ready = consumer.client.get("/readyz")
+    assert (ready.status_code, ready.json["status"], ready.json["worker"]["alive"]) == (200, "ready", False)
+
+
+def test_readiness_is_503_while_the_schema_is_behind(consumer: Consumer) -> None:
+    with consumer.webhooks.database.write() as connection:
+        connection.exec_driver_sql("delete from webhooks_version")
+    response = consumer.client.get("/readyz")
+    assert response.status_code == 503
+    assert "webhooks db upgrade" in response.json["problems"][0]
+    assert consumer.client.get("/healthz").status_code == 200
+
+
+# -- in somebody's application -----------------------------------------------------------------------------
+
+
+def test_two_instances_in_one_application_do_not_share_handlers(
+    make_consumer: Callable[..., Consumer], payload: Any
+) -> None:
+    from tests.integration.conftest import KEY
+
+    app = Flask("theirs")
+
+    @app.get("/")
+    def index() -> str:
+        return "theirs"
+
+    first, second = Registry(), Registry()
+
+    @first.on("activity.**", name="first.all")
+    def handle(event: Event) -> None: ...
+
+    one = make_consumer(first, app=app)
+    two = make_consumer(second, app=app, name="other", url_prefix="/other", sources={"close": {"secret": KEY[::-1]}})
+    body = payload(GOOD)
+    assert len(one.post(body).json) == 3
+    assert two.post(body, path="/other/close").json["status"] == "duplicate"
+    assert one.post(body, path="/other/close").status_code == 401
+    assert app.test_client().get("/").text == "theirs"
+    assert count(one, schema.deliveries) == 1
+
+
+def test_the_same_name_twice_in_one_application_is_refused(make_consumer: Callable[..., Consumer]) -> None:
+    app = Flask("theirs")
+    make_consumer(app=app)
+    with pytest.raises(ConfigurationError, match="name="):
+        make_consumer(app=app)
+
+
+def test_an_event_travels_from_request_to_handler(make_consumer: Callable[..., Consumer], payload: Any) -> None:
+    registry = Registry()
+    seen: list[Any] = []
+
+    @registry.on("activity.whatsapp_message.*", source="close", name="tests.mirror")
+    def mirror(event: Event, data: Any, log: Any) -> None:
+        seen.append((event.type, data["id"]))
+        worker.stop()
+
+    consumer = make_consumer(registry, handlers_dir="none")
+    consumer.post(payload(GOOD))
+    worker: Worker = consumer.webhooks.make_worker()
+    assert worker.run() == 0
+    assert seen == [("activity.whatsapp_message.created", "acti_UeKPVIqd4hcVmcQEdCG0ycXXGV4Px3JMZVXIs1M1xPI")]
+    with consumer.webhooks.database.read() as connection:
+        assert connection.execute(select(schema.deliveries.c.state)).scalar_one() == 2
