@@ -1,6 +1,7 @@
 # make            set everything up, start the service and send it one signed event
 # make test       every test, on SQLite and on a real PostgreSQL
 # make lint types wheel     what CI checks besides
+# make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
 # make crash      the long harness: kill -9 again and again (minutes)
 #
 # make PYTHON=python3.12    to choose the interpreter; CONSTRAINTS= to install without pinned versions;
@@ -22,6 +23,9 @@ test: $(VENV)/.installed-test
 crash: $(VENV)/.installed-test
 	WEBHOOKS_TEST_LONG=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
 
+mutants: $(VENV)/.installed-test
+	$(BIN)/python tests/mutation/mutants.py
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -36,7 +40,7 @@ wheel: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test crash lint types wheel clean
+.PHONY: demo test mutants crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

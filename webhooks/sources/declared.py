@@ -124,9 +124,10 @@ class DeclaredSource(Source):
         if self._check_strength and (reason := why_weak(text, row.secret_prefix)) is not None:
             raise ValueError(reason)
         if row.algorithm == "basic":
+            token = keys.basic_token(text)
             if self._check_strength and len(text.strip().partition(":")[2]) < row.min_secret_bytes:
                 raise ValueError(f"is too short: the password must have at least {row.min_secret_bytes} characters")
-            return keys.TokenKey(keys.basic_token(text))
+            return keys.TokenKey(token)
         raw = decode_key(text, row.secret, row.secret_prefix)
         if self._check_strength and len(raw) < row.min_secret_bytes:
             raise ValueError(f"is too short: it has {len(raw)} bytes, and {row.min_secret_bytes} are the least")

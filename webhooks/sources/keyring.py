@@ -62,9 +62,9 @@ class KeyRing(Generic[K]):
         stat: Callable[[Path], os.stat_result] = os.stat,
     ) -> None:
         self._source = source
-        self._configured = tuple(secrets)
         self._decode = decode
         self._file = Path(file) if file else None
+        self._configured = self._not_in_file(secrets)
         self._clock = clock
         self._stat = stat
         self._lock = threading.Lock()
@@ -104,6 +104,14 @@ class KeyRing(Generic[K]):
             if changed:
                 logger.info("source %r read its secrets again: %s", self._source, ", ".join(k.label for k in keys))
             return changed
+
+    def _not_in_file(self, secrets: Sequence[Secret]) -> tuple[Secret, ...]:
+        """The secrets that only the settings hold: what settings took from the file must go when it goes from there."""
+        try:
+            values = {secret.reveal() for secret in read_secret_file(self._file)} if self._file is not None else set()
+        except ValueError:
+            values = set()  # told by `_load`
+        return tuple(secret for secret in secrets if secret.reveal() not in values)
 
     def _fingerprint(self) -> Fingerprint | None:
         if self._file is None:

@@ -321,6 +321,14 @@ def test_a_secret_file_may_be_plain_text_or_a_list(tmp_path: Path, content: str,
     assert labels(ring(path, Clock())) == found
 
 
+def test_a_secret_that_left_the_file_is_not_kept_because_the_settings_read_the_file_too(file: Path) -> None:
+    keys = KeyRing("close", [Secret(OTHER_KEY, "whsub_a")], signature.decode_key, file, clock=Clock())
+    assert labels(keys) == ["whsub_a"]
+    write(file, json.dumps({"whsub_b": KEY}))
+    assert keys.refresh() is True
+    assert labels(keys) == ["whsub_b"]
+
+
 def test_a_missing_secret_file_stops_the_start_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no-such-file.*No such file"):
         make_source(SourceSettings("close", "close", secret_file=tmp_path / "no-such-file"))

@@ -1,0 +1,365 @@
+"""Break the verifying code on purpose, one mistake at a time, and see that a test notices.
+
+    python tests/mutation/mutants.py [WORD]     (make mutants)
+
+Each mutant is one change of one line, such as a wider tolerance or a header that is no longer asked for. It is
+applied to a copy, and the tests of signatures and sources run there until the first failure. A mutant that survives
+is a hole in the tests; one that no longer applies must be written anew. WORD runs only the mutants whose description
+holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = [
+    "tests/unit/sources/test_vectors.py",
+    "tests/unit/test_signing.py",
+    "tests/unit/sources/test_close.py",
+    "tests/unit/sources/test_handshakes.py",
+    "tests/unit/sources/test_custom.py",
+    "tests/unit/sources/test_contract.py",
+    "tests/unit/sources/test_oracles.py",
+]
+SECONDS_EACH = 180
+AT_ONCE = os.cpu_count() or 2
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake. before stands exactly once in the file; after takes its place."""
+
+    mistake: str
+    file: str
+    before: str
+    after: str
+
+
+SIGNING = "webhooks/signing.py"
+CLOSE = "webhooks/sources/close/signature.py"
+ENVELOPE = "webhooks/sources/close/envelope.py"
+DECLARED = "webhooks/sources/declared.py"
+KEYS = "webhooks/sources/keys.py"
+HANDSHAKES = "webhooks/sources/handshakes.py"
+SCHEMES = "webhooks/sources/schemes.py"
+KEYRING = "webhooks/sources/keyring.py"
+FIELDS = "webhooks/sources/fields.py"
+JSON = "webhooks/jsonio.py"
+
+_JUDGE = (
+    "        if sent_at is not None:\n"
+    "            require_fresh(sent_at, now, self.row.tolerance, self.row.tolerance_ahead)\n"
+)
+
+MUTANTS = [
+    Mutant("the past tolerance excludes its edge", SIGNING, "if age > past.", "if age >= past."),
+    Mutant("the future tolerance excludes its edge", SIGNING, "if -age > ahead.", "if -age >= ahead."),
+    Mutant("the past is unlimited", SIGNING, "if age > past.total_seconds():", "if False:"),
+    Mutant("the future is unlimited", SIGNING, "if -age > ahead.total_seconds():", "if False:"),
+    Mutant(
+        "the past tolerance is wider by a second",
+        SIGNING,
+        "age > past.total_seconds()",
+        "age > past.total_seconds() + 1",
+    ),
+    Mutant(
+        "the future is measured with the past's tolerance",
+        SIGNING,
+        "-age > ahead.total_seconds()",
+        "-age > past.total_seconds()",
+    ),
+    Mutant(
+        "comparison is not constant in time", SIGNING, "return hmac.compare_digest(one, other)", "return one == other"
+    ),
+    Mutant(
+        "only the beginning is compared", SIGNING, "compare_digest(one, other)", "compare_digest(one[:16], other[:16])"
+    ),
+    Mutant("a timestamp may have any length", SIGNING, "or len(value) != digits or", "or"),
+    Mutant("a timestamp may be what int() takes", SIGNING, "or not value.isdigit()", ""),
+    Mutant("an ISO time needs no end", SIGNING, "_ISO_INSTANT.fullmatch(value)", "_ISO_INSTANT.match(value)"),
+    Mutant("milliseconds are seconds", SIGNING, "read_timestamp(value, 13) / 1000", "read_timestamp(value, 13)"),
+    Mutant(
+        "a signature may be spelt in several ways",
+        SIGNING,
+        "return raw if ENCODERS[encoding](raw) == text else None",
+        "return raw",
+    ),
+    Mutant(
+        "hex keys are used as text",
+        SIGNING,
+        "        return bytes.fromhex(text)\n    try",
+        "        return text.encode()\n    try",
+    ),
+    Mutant("base64 keys skip what is not base64", SIGNING, "len(text) % 4), validate=True)", "len(text) % 4))"),
+    Mutant("Close: the key is used as text", CLOSE, "key = decode_hex_key(text, KEY_BYTES)", "key = text.encode()"),
+    Mutant("Close: the timestamp is left out of the MAC", CLOSE, "message = timestamp + body", "message = body"),
+    Mutant(
+        "Close: a dot joins timestamp and body",
+        CLOSE,
+        "message = timestamp + body",
+        'message = timestamp + b"." + body',
+    ),
+    Mutant("Close: the digest is SHA-1", CLOSE, 'message, "sha256").hex().encode', 'message, "sha1").hex().encode'),
+    Mutant(
+        "Close: an upper-case digest is taken",
+        CLOSE,
+        "compare_digest(expected, given)",
+        "compare_digest(expected, given.lower())",
+    ),
+    Mutant(
+        "Close: half of the digest is compared",
+        CLOSE,
+        "compare_digest(expected, given)",
+        "compare_digest(expected[:32], given[:32])",
+    ),
+    Mutant("Close: the time is not judged", CLOSE, "            require_fresh(sent_at, now, past, ahead)\n", ""),
+    Mutant("Close: the limit is 31 days", CLOSE, "timedelta(days=30)", "timedelta(days=31)"),
+    Mutant("Close: the future limit is an hour", CLOSE, "timedelta(seconds=300)", "timedelta(seconds=3600)"),
+    Mutant(
+        "Close: a missing hash passes",
+        CLOSE,
+        'raise SignatureError(f"the header {HASH_HEADER} is missing, empty or doubled")',
+        "return keys[0].label",
+    ),
+    Mutant("Close: only the first key is tried", CLOSE, "for key in keys:", "for key in keys[:1]:"),
+    Mutant("Close: a made-up key starts", CLOSE, "if len(set(key)) < 8:", "if False:"),
+    Mutant("Close: a doubled key is no ambiguity", ENVELOPE, "flat.count(name) > 1", "flat.count(name) > 2"),
+    Mutant("Close: an escaped key is overlooked", ENVELOPE, 'if b"\\\\" in flat:', "if False:"),
+    Mutant("Close: bytes that are not UTF-8 are JSON", JSON, "if not raw.isascii():", "if False:"),
+    Mutant("any depth is taken", JSON, "> MAX_DEPTH and _is_deeper_than", "> 10**9 and _is_deeper_than"),
+    Mutant("any integer is taken", JSON, "len(raw) > MAX_INTEGER_DIGITS and", "False and"),
+    Mutant(
+        "a required header is not asked for",
+        DECLARED,
+        "for header, wanted in self.row.require.items():",
+        "for header, wanted in ():",
+    ),
+    Mutant(
+        "a required header may have any value",
+        DECLARED,
+        "given is None or not is_equal(given, wanted.encode())",
+        "given is None",
+    ),
+    Mutant(
+        "a doubled signature header is taken",
+        DECLARED,
+        "value = request.headers.one(header)\n                if value is None:",
+        "value = request.headers.all(header)[0]\n                if not value:",
+    ),
+    Mutant(
+        "more than twenty signatures are looked at",
+        DECLARED,
+        "return entries[:MAX_ENTRIES]",
+        "return [e for v in entries for e in v.split(self.row.split.encode() or b'\\0')]",
+    ),
+    Mutant(
+        "the time of a header is not judged",
+        DECLARED,
+        _JUDGE + "        return label\n\n    def _entries",
+        "        return label\n\n    def _entries",
+    ),
+    Mutant(
+        "the time inside a part is not judged",
+        DECLARED,
+        _JUDGE + "        return label\n\n    # -- parse",
+        "        return label\n\n    # -- parse",
+    ),
+    Mutant(
+        "the time in the body is not looked for", DECLARED, "if sent_at is None and self.row.timestamp:", "if False:"
+    ),
+    Mutant("two times in one header pass", DECLARED, "if len(stamps) != 1:", "if not stamps:"),
+    Mutant(
+        "the timestamp is left out of the signed text",
+        DECLARED,
+        '                text.append(stamp)\n            elif name == "id":',
+        '                pass\n            elif name == "id":',
+    ),
+    Mutant("the body is left out of the signed text", DECLARED, "text.append(request.body)", "pass"),
+    Mutant(
+        "the method is left out of the signed text",
+        DECLARED,
+        "text.append(request.method.encode())",
+        'text.append(b"POST")',
+    ),
+    Mutant("an id with a dot is signed", DECLARED, "or _SIGNED_ID.fullmatch(given) is None", ""),
+    Mutant(
+        "the query is not part of the address",
+        DECLARED,
+        'return url + b"?" + request.query if request.query else url',
+        "return url",
+    ),
+    Mutant(
+        "the hash of the body in the address is believed",
+        DECLARED,
+        "or not is_equal(given[0], hashlib.sha256(request.body).hexdigest().encode())",
+        "",
+    ),
+    Mutant(
+        "one right item vouches for the others",
+        DECLARED,
+        "for part in parts]\n        except jsonio.NotJSON",
+        "for part in parts[:1]]\n        except jsonio.NotJSON",
+    ),
+    Mutant(
+        "a failed signature does not look at the file",
+        DECLARED,
+        "if not self.keys.refresh():\n                raise",
+        "raise",
+    ),
+    Mutant("any secret matches", DECLARED, "if key.value.matches(message, entries):", "if True:"),
+    Mutant("only the first secret is tried", DECLARED, "for key in ring:", "for key in ring[:1]:"),
+    Mutant("a short secret starts", DECLARED, "len(raw) < row.min_secret_bytes", "False"),
+    Mutant(
+        "a published secret starts",
+        DECLARED,
+        "if self._check_strength and (reason := why_weak",
+        "if False and (reason := why_weak",
+    ),
+    Mutant("an unsigned body needs no consent", DECLARED, "and not self.settings.accept_unsigned_body:", "and False:"),
+    Mutant("an unsigned id is the key", DECLARED, 'return "id" if self.row.signs_id else "body"', 'return "id"'),
+    Mutant("the digest does not join the id of an unsigned body", DECLARED, 'return "both"', 'return "id"'),
+    Mutant("the order of a form makes another key", DECLARED, "raw = sorted_form(raw)", "pass"),
+    Mutant(
+        "the prefix is not part of the comparison",
+        KEYS,
+        "expected = self.sign(message)\n",
+        "expected = self.sign(message)[len(self._prefix):]\n        entries = [e[-len(expected):] for e in entries]\n",
+    ),
+    Mutant(
+        "a public key accepts what it cannot verify",
+        KEYS,
+        "except InvalidSignature:\n                continue",
+        "except InvalidSignature:\n                pass",
+    ),
+    Mutant(
+        "a public key ignores the version",
+        KEYS,
+        "for entry in entries if entry.startswith(self._prefix)",
+        "for entry in entries",
+    ),
+    Mutant(
+        "a token's beginning is enough",
+        KEYS,
+        "hashlib.sha256(entry).digest()",
+        "hashlib.sha256(self._value[:len(entry)] and entry + self._value[len(entry):]).digest()",
+    ),
+    Mutant(
+        "Meta: any token is ours", HANDSHAKES, "if not any(is_equal(token, given) for token in tokens):", "if False:"
+    ),
+    Mutant(
+        "Meta: an unset token accepts",
+        HANDSHAKES,
+        '    if not tokens:\n        raise ChallengeFailed("no verify_token is set for this source")\n    if not any',
+        "    if tokens and not any",
+    ),
+    Mutant("Meta: a doubled parameter passes", HANDSHAKES, "if len(values) != len(pairs):", "if False:"),
+    Mutant("any text is echoed", HANDSHAKES, "or _ECHO.fullmatch(value) is None", ""),
+    Mutant("the beginning of a text decides on its echo", HANDSHAKES, "_ECHO.fullmatch(value)", "_ECHO.match(value)"),
+    Mutant(
+        "Standard Webhooks: the id is not signed",
+        SCHEMES,
+        'signed="{id}.{timestamp}.{body}"',
+        'signed="{timestamp}.{body}"',
+    ),
+    Mutant("Stripe: v0 is taken", SCHEMES, 'prefix="v1=",', 'prefix="v0=",'),
+    Mutant("Box: the version is not required", SCHEMES, '"box-signature-version": "1", ', ""),
+    Mutant("Twilio: the address is not signed", SCHEMES, 'signed="{url}{form}"', 'signed="{form}"'),
+    Mutant(
+        "Linear: the time is not judged",
+        SCHEMES,
+        '        timestamp="webhookTimestamp",\n        timestamp_format="milliseconds",\n',
+        "",
+    ),
+    Mutant("the file is looked at for every request", KEYRING, "LOOK_EVERY_SECONDS = 1.0", "LOOK_EVERY_SECONDS = 0.0"),
+    Mutant(
+        "a broken file drops the keys",
+        KEYRING,
+        "                return False\n            changed =",
+        "                keys = ()\n            changed =",
+    ),
+    Mutant("forty-one secrets start", KEYRING, "if len(secrets) > MAX_SECRETS:", "if len(secrets) > MAX_SECRETS + 1:"),
+    Mutant("a blank secret starts", KEYRING, "if not secret.reveal().strip():", "if False:"),
+    Mutant("an id may be longer than its column", FIELDS, "if size > MAX_TEXT_BYTES:", "if size > MAX_TEXT_BYTES + 1:"),
+    Mutant("a NUL may be in a key", FIELDS, 'if "\\0" in text:', "if False:"),
+    Mutant("a doubled id is no ambiguity", FIELDS, 'if step in getattr(value, "doubled", ()):', "if False:"),
+    Mutant(
+        "a form may hold what no form holds", FIELDS, "if not name or not equals or not part.isascii():", "if False:"
+    ),
+]
+
+
+def main(word: str = "") -> int:
+    chosen = [mutant for mutant in MUTANTS if word in mutant.mistake]
+    stale = [mutant for mutant in chosen if (ROOT / mutant.file).read_text("utf-8").count(mutant.before) != 1]
+    for mutant in stale:
+        print(f"does not apply any more: {mutant.mistake} ({mutant.file}: {mutant.before!r})")
+    with tempfile.TemporaryDirectory() as directory:
+        copies = [_copy(Path(directory) / str(number)) for number in range(AT_ONCE)]
+        if not _passes(copies[0]):
+            print("the tests fail without a mutant; mend them first")
+            return 1
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            free = list(copies)
+
+            def survives(mutant: Mutant) -> bool:
+                copy = free.pop()
+                try:
+                    return _survives(mutant, copy)
+                finally:
+                    free.append(copy)
+
+            fates = list(pool.map(survives, (mutant for mutant in chosen if mutant not in stale)))
+    survivors = [
+        mutant for mutant, fate in zip((each for each in chosen if each not in stale), fates, strict=True) if fate
+    ]
+    for mutant in survivors:
+        print(f"SURVIVED: {mutant.mistake} ({mutant.file})")
+    print(f"{len(fates) - len(survivors)} of {len(chosen)} mutants were killed")
+    return 1 if survivors or stale or not fates else 0
+
+
+def _copy(target: Path) -> Path:
+    """What the tests need, elsewhere."""
+    for name in ("webhooks", "tests", "migrations"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def _survives(mutant: Mutant, copy: Path) -> bool:
+    path = copy / mutant.file
+    whole = path.read_text("utf-8")
+    path.write_text(whole.replace(mutant.before, mutant.after), "utf-8")
+    try:
+        return _passes(copy)
+    finally:
+        path.write_text(whole, "utf-8")
+
+
+def _passes(copy: Path) -> bool:
+    # -B: two mutants of one file within a second must not meet in a cache of bytecode
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *TESTS]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS_EACH, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False  # an endless loop is noticed, too
+    if done.returncode not in (0, 1, 2):
+        raise RuntimeError(f"pytest cannot run in the copy: {done.stdout.decode()[-2000:]}")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))
