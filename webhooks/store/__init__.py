@@ -14,8 +14,10 @@ from webhooks.store.deliveries import Deliveries
 from webhooks.store.events import EventReader
 from webhooks.store.handlers import Handlers
 from webhooks.store.intake import Intake
+from webhooks.store.listings import Listings
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
+from webhooks.store.replays import Replays
 
 
 class Store:
@@ -29,6 +31,8 @@ class Store:
         self.handlers = Handlers(database)
         self.processes = Processes(database)
         self.quarantine = Quarantine(database)
+        self.listings = Listings(database, self.events)
+        self.replays = Replays(database)
 
 
 __all__ = ["Store"]

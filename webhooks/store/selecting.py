@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks import schema
 from webhooks.model import DeliveryState
-from webhooks.selection import Selection, glob_parts
+from webhooks.selection import ANY_CHARACTER, ANY_TEXT, MOST_DOUBLE_WILDCARDS, Selection, glob_parts
 from webhooks.store.intake import CONFLICT, STALE, STRIPPED
 
 #: Receipts that were never delivered; only named events of these kinds are replayed.
@@ -95,30 +95,27 @@ def like_glob(column: ColumnElement[str], glob: str, *, sqlite: bool) -> Conditi
 
 
 def _like(column: ColumnElement[str], parts: Sequence[str], sqlite: bool) -> Condition:
-    """Match literals, `*` (any text) and `?` (one character)."""
     if sqlite:
         # in GLOB a "[" opens a set of characters, in which wildcards and "[" stand for themselves
-        pattern = "".join(part if part in ("*", "?") else re.sub(r"[\[*?]", r"[\g<0>]", part) for part in parts)
+        wild = {ANY_TEXT: "*", ANY_CHARACTER: "?"}
+        pattern = "".join(wild.get(part) or re.sub(r"[\[*?]", r"[\g<0>]", part) for part in parts)
         return column.op("glob", is_comparison=True)(pattern)
-    wild = {"*": "%", "?": "_"}
-    escaped = (wild.get(part) or re.sub(r"[\\%_]", r"\\\g<0>", part) for part in parts)
-    return column.like("".join(escaped), escape="\\")
+    wild = {ANY_TEXT: "%", ANY_CHARACTER: "_"}
+    pattern = "".join(wild.get(part) or re.sub(r"[\\%_]", r"\\\g<0>", part) for part in parts)
+    return column.like(pattern, escape="\\")
 
 
 # -- type patterns -----------------------------------------------------------------------------------------
-
-#: `**` may stand for nothing, which is an alternative for each; beyond this many only the prefix is looked at.
-_MOST_DOUBLE_WILDS = 4
-
 
 def of_type(pattern: str, *, sqlite: bool) -> Condition | None:
     """A type pattern; None when everything matches. With both wildcards mixed it lets too much through."""
     column = schema.events.c.type
     segments = pattern.split(".")
+    # "**" is nothing, or any segments: an alternative for each
     doubles = [number for number, segment in enumerate(segments) if segment == "**"]
     if len(doubles) == len(segments):
         return None
-    if len(doubles) > _MOST_DOUBLE_WILDS:
+    if len(doubles) > MOST_DOUBLE_WILDCARDS:
         segments, doubles = [*segments[: doubles[0]], "**"], doubles[:1]
     alternatives: list[Condition] = []
     for choice in product((False, True), repeat=len(doubles)):
@@ -143,7 +140,7 @@ def _of_segments(column: ColumnElement[str], segments: Sequence[str], sqlite: bo
     if len(segments) > wilds[0] + 1:
         parts: list[str] = []
         for number, segment in enumerate(segments):
-            parts += ["."] * (number > 0) + ["*" if number in wilds else segment]
+            parts += ["."] * (number > 0) + [ANY_TEXT if number in wilds else segment]
         conditions.append(_like(column, parts, sqlite))
     if "**" not in segments:
         dots = func.length(column) - func.length(func.replace(column, ".", ""))

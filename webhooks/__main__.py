@@ -1,0 +1,5 @@
+"""`python -m webhooks` is the console script."""
+
+from webhooks.cli import main
+
+main()

@@ -1,0 +1,144 @@
+"""The command line: `webhooks …`, which is the same group as `flask webhooks …`.
+
+A command's module is imported when that command runs, so `webhooks --help` costs nothing. To add a command, write a
+line into `COMMANDS`. Errors of ours come out as one line on standard error, with the exit code of their kind:
+0 done, 1 failed (or some failed), 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from webhooks.errors import SelectionError, WebhooksError
+
+#: {name: (module:attribute, short help)}; the order is that of the help page.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "dev": ("webhooks.cli.serve:dev", "Server, worker and database for development; --demo shows it at work."),
+    "run": ("webhooks.cli.serve:run", "Serve webhooks with gunicorn."),
+    "worker": ("webhooks.cli.serve:worker", "Run deliveries."),
+    "init": ("webhooks.cli.init:init", "Write a starter project into an empty directory."),
+    "trigger": ("webhooks.cli.trigger:trigger", "Post a signed sample event, as its sender would."),
+    "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),
+    "deliveries": ("webhooks.cli.deliveries:deliveries", "List, show and cancel deliveries."),
+    "handlers": ("webhooks.cli.handlers:handlers", "Show handlers; pause and resume them."),
+    "sources": ("webhooks.cli.sources:sources", "Show the configured sources."),
+    "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),
+    "requeue": ("webhooks.cli.replay:requeue", "Put dead deliveries back to pending."),
+    "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
+    "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
+    "completion": ("webhooks.cli.completion:completion", "Print the completion script for a shell."),
+}
+
+#: How SIGINT ends a process, by the shell's custom.
+INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """A failure in one line, on standard error. exit_code: 1, or 2 for what was typed wrongly."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"webhooks: {self.message}", file=file or sys.stderr)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run. lazy: as `COMMANDS`."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return super().get_command(ctx, name)
+        module, _, attribute = self.lazy[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, text) for name, (_, text) in self.lazy.items()]
+        if not rows:
+            return super().format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from webhooks.selection import did_you_mean
+
+            known = self.list_commands(ctx)
+            near = did_you_mean(name, known) or f"; commands: {', '.join(known)}"
+            raise Failure(f"no command {name[:40]!r}{near}", 2)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with reporting():
+            return super().invoke(ctx)
+
+
+class reporting:  # noqa: N801 - reads as a statement
+    """Turns errors of ours into a line and an exit code; what is not ours passes, with its traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("", err=True)
+            raise SystemExit(INTERRUPTED)
+        if isinstance(error, WebhooksError):
+            raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
+        return False
+
+
+def describe(error: WebhooksError) -> str:
+    """An error as its line; a selection's with what was written, and a mark under the character."""
+    from webhooks.errors import ConfigurationError, StorageUnavailable
+    from webhooks.retry import printable
+
+    if isinstance(error, SelectionError) and error.position is not None and error.text.isprintable():
+        start = max(0, error.position - 60)
+        shown = error.text[start : start + 100]
+        return f"{printable(str(error))}\n  {shown}\n  {' ' * (error.position - start)}^"
+    if isinstance(error, StorageUnavailable):
+        return f"the database is not to be had: {printable(str(error))}; nothing was changed"
+    if isinstance(error, ConfigurationError) and len(error.problems) > 1:
+        return "the settings cannot be used:\n" + "\n".join(f"  {printable(problem)}" for problem in error.problems)
+    return printable(str(error))
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: webhooks dev --demo",
+)
+@click.version_option(package_name="webhooks", prog_name="webhooks")
+def group() -> None:
+    """Consume webhooks: take events in, run handlers, replay what happened."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. A console script does not have the working directory on sys.path; handlers live there."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    group.main(args=arguments, prog_name="webhooks")
+
+
+__all__ = ["COMMANDS", "Failure", "LazyGroup", "describe", "group", "main"]

@@ -1,0 +1,130 @@
+"""What commands work on, and the options that many of them share.
+
+`webhooks()` is the consumer of the working directory, made at first use; under `flask webhooks …` it is the application's.
+When no source is configured but `webhooks dev --demo` has run here, its demo source is used, so that the commands
+it recommends work.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from webhooks.errors import SelectionError
+from webhooks.selection import Selection
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def webhooks(*, role: str = "cli") -> Webhooks:
+    """The consumer that this command is about; made once a command. Raises `ConfigurationError`."""
+    root = click.get_current_context().find_root()
+    found = root.meta.get("webhooks")
+    if found is None:
+        found = root.meta["webhooks"] = _of_flask(root.obj) or _of_directory(role)
+        root.call_on_close(found.close)
+    made: Webhooks = found
+    return made
+
+
+def _of_flask(info: Any) -> Any:
+    """The instance of `flask --app …`, where that is how we were started."""
+    load = getattr(info, "load_app", None)
+    return load().extensions["webhooks"] if load is not None else None
+
+
+def _of_directory(role: str) -> Any:
+    from webhooks import app
+    from webhooks.cli import demo
+
+    return app.load(role=role, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+
+
+def who() -> str:
+    """Who gives this command, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (documented in docs/operations.md).")
+
+_SELECTION = (
+    click.option("--source", metavar="NAME", help="From this source."),
+    click.option("--type", metavar="PATTERN", help="Event type, e.g. 'activity.whatsapp_message.**'."),
+    click.option("--state", metavar="STATE[,…]", help="With a delivery that is pending, running, succeeded, dead, cancelled; or unrouted."),
+    click.option("--handler", metavar="NAME", help="With a delivery for this handler."),
+    click.option("--key", metavar="KEY", help="The sender's own id of the event."),
+    click.option("--since", metavar="TIME", help="Arrived at or after: 6h, 2d, or ISO 8601 (UTC unless it says)."),
+    click.option("--until", metavar="TIME", help="Arrived before."),
+    click.option("--error", metavar="GLOB", help="With a delivery whose error matches, e.g. '*Timeout*'."),
+    click.option("--where", metavar="EXPR", help="On the content, e.g. 'data.lead_id == \"lead_x\"'."),
+)
+_NAMES = ("source", "type", "state", "handler", "key", "since", "until", "error", "where")
+
+
+def selection_options(command: Command) -> Command:
+    """Add the options of a selection; the command gets them as one `selection` mapping of texts."""
+    import functools
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> Any:
+        chosen = {name: values.pop(name) for name in _NAMES}
+        return command(**values, conditions={name: value for name, value in chosen.items() if value is not None})
+
+    for option in reversed(_SELECTION):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ()) -> Selection:
+    """The selection of options and EVENT arguments, each our id or the sender's key. Raises `SelectionError`."""
+    from webhooks.errors import NotFound
+
+    for name, value in conditions.items():
+        if value == "":
+            # an unset shell variable must not turn into "everything"
+            raise SelectionError(f"{name}: nothing given; leave --{name} out, or give it a value", value, 0)
+    instance = webhooks()
+    selection = Selection.parse(conditions, instance.clock())
+    ids: list[int] = []
+    for event in events:
+        if event.isascii() and event.isdigit():
+            ids += Selection.parse({"event": event}, instance.clock()).events
+            continue
+        found = instance.store.listings.ids_of_key(event)
+        if not found:
+            raise NotFound(f"no event {event!r}: it is neither an id of ours nor a sender's key that is stored")
+        ids += found
+    _check_names(selection)
+    return selection.only(events=tuple(dict.fromkeys(ids))) if ids else selection
+
+
+def _check_names(selection: Selection) -> None:
+    """Refuse a source or handler that neither the settings nor the stored rows know: a typing mistake."""
+    from webhooks.selection import did_you_mean
+
+    instance = webhooks()
+    checks = (
+        ("source", selection.source, lambda: list(instance.sources)),
+        ("handler", selection.handler, lambda: [handler.name for handler in instance.registry.handlers()]),
+    )
+    for what, value, known_here in checks:
+        if value is None or value in (known := known_here()):
+            continue
+        known = sorted({*known, *instance.store.listings.suggestions(what)})
+        if value not in known:
+            raise SelectionError(
+                f"no {what} named {value!r}{did_you_mean(value, known)}; known: {', '.join(known) or 'none'}", value
+            )

@@ -1,0 +1,176 @@
+"""What commands print: data on standard output, prose and progress on standard error.
+
+On a terminal tables are drawn by rich; in a pipe they are plain columns, whole and uncoloured. `--json` prints one
+document, with ids as decimal strings and times in ISO 8601. Text that senders and handlers wrote is shown with its
+control and bidirectional characters escaped, wherever it goes to people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from webhooks.retry import one_line, printable
+
+#: Colours of the words that say how something stands.
+_COLOURS = {
+    "succeeded": "green", "done": "green", "stored": "green", "dead": "red", "failed": "red", "timed-out": "red",
+    "conflict": "red", "pending": "yellow", "open": "yellow", "running": "cyan", "revision": "cyan",
+    "cancelled": "bright_black", "duplicate": "bright_black", "stale": "bright_black", "paused": "yellow",
+}  # fmt: skip
+
+
+def say(text: str) -> None:
+    """A line of prose, on standard error."""
+    click.echo(printable(text), err=True)
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def emit_json(value: Any) -> None:
+    """One JSON document on standard output; indented on a terminal."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None).encode("utf-8", "backslashreplace"))
+
+
+def emit_json_line(value: Any) -> None:
+    """One JSON document on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"))
+
+
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Rows under their headings. empty: said on standard error when there are none."""
+    if not rows:
+        say(empty)
+        return
+    cells = [[one_line(cell, 2_000) for cell in row] for row in rows]
+    if is_terminal():
+        _draw(columns, cells)
+        return
+    widths = [max(_width(row[n]) for row in (columns, *cells)) for n in range(len(columns))]
+    for row in (columns, *cells):
+        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        is_number = column in ("ID", "EVENT", "N", "BYTES", "TRIES")
+        table.add_column(column, no_wrap=column in ("ID", "EVENT", "STATE", "RECEIVED"), justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def emit_fields(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{colour(name.ljust(width), dim=True)}  {coloured(one_line(value, 2_000))}")
+
+
+def heading(text: str) -> None:
+    """A heading within what one command prints."""
+    click.echo()
+    click.echo(colour(text, bold=True))
+
+
+def coloured(word: str) -> str:
+    """A word in the colour of what it says, on a terminal."""
+    return colour(word, fg=_COLOURS[word]) if word in _COLOURS else word
+
+
+def colour(text: str, **style: Any) -> str:
+    return click.style(text, **style) if is_terminal() and not os.environ.get("NO_COLOR") else text
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, marks on others none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+
+def when(instant: datetime | None) -> str:
+    """An instant for people: UTC, to the millisecond."""
+    return "" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def iso(instant: datetime | None) -> str | None:
+    """An instant in JSON."""
+    return None if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def span(duration: timedelta | None) -> str:
+    """A duration for people: 850 ms, 12 s, 3 min 5 s, 2 h 5 min, 3 d 4 h."""
+    if duration is None:
+        return ""
+    seconds = duration.total_seconds()
+    if seconds < 0:
+        return f"-{span(-duration)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    for large, small, factor, unit, less in ((3600, 60, 60, "min", "s"), (86400, 3600, 60, "h", "min"), (0, 0, 24, "d", "h")):
+        if seconds < large or not large:
+            base = small or 86400
+            rest = int(seconds % base // (base // factor))
+            return f"{int(seconds // base)} {unit}" + (f" {rest} {less}" if rest else "")
+    raise AssertionError
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `2,000 deliveries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def states(counts: Mapping[str, int]) -> str:
+    """`2 succeeded, 1 dead`."""
+    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number)
+
+
+# -- progress ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress(total: int | None, noun: str) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error, if that is a terminal; the function takes how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(noun, total=total, rate="")
+
+        def show(done: int) -> None:
+            speed = bars.tasks[0].speed
+            bars.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield show

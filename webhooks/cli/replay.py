@@ -1,0 +1,361 @@
+"""`webhooks replay` and `webhooks requeue`: run again, on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import Failure, LazyGroup, output
+from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
+from webhooks.cli.deliveries import UNASKED, change, count, require_something, require_yes
+from webhooks.errors import NotFound
+from webhooks.model import DeliveryState
+from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
+from webhooks.selection import Selection, parse_id
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.store import Store
+    from webhooks.store.replays import Replay
+
+COLUMNS = ("ID", "CREATED", "STATE", "EVENTS", "DELIVERIES", "BY", "SELECTION", "WHY")
+
+
+class ReplayGroup(LazyGroup):
+    """`replay EVENT… --option` beside `replay list|show|cancel|resume`: the first word decides."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in self.list_commands(ctx):
+            return super().resolve_command(ctx, args)
+        return START, start, args
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, "-h", "--help"):
+            # options and ids are the hidden command's
+            args = [START, *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in super().list_commands(ctx) if name != START]
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "[EVENT]... [OPTIONS]", "Usage: ")
+        formatter.write_usage(ctx.command_path, "list | show ID | cancel ID | resume ID", "       ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Options"):
+            formatter.write_dl([record for p in start.get_params(ctx) if (record := p.get_help_record(ctx)) is not None])
+        self.format_commands(ctx, formatter)
+
+
+#: The command behind `webhooks replay` without a subcommand.
+START = "start"
+
+
+@click.group(
+    cls=ReplayGroup,
+    epilog="Example: webhooks replay --type 'activity.whatsapp_message.**' --since 2d --handler whatsapp.mirror --dry-run",
+)
+def replay() -> None:
+    """Make new deliveries for stored events: the plan first, then, if it is agreed, the deliveries.
+
+    EVENT: ids, or senders' keys. Fresh events go before replayed ones. Where the selection speaks of --state or --error,
+    only handlers whose delivery matches get a new one; else --handler NAME narrows to one.
+    """
+
+
+@click.command(START, add_help_option=False)
+@click.argument("event", nargs=-1)
+@selection_options
+@click.option("--original", is_flag=True, help="To the handlers that got it then, rather than those of today.")
+@click.option("--order", type=click.Choice([str(order) for order in Order]), default="occurred", show_default=True, help="As the events occurred, or were received.")
+@click.option("--rate", metavar="N/s", help="At most so many deliveries due per second, e.g. 20/s.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many events, the first in order.")
+@click.option("--fresh-keys", is_flag=True, help="With new idempotency keys, rather than those of the first time.")
+@click.option("--why", metavar="TEXT", help="Kept on record.")
+@click.option("--rehearse", is_flag=True, help="Run rehearsable handlers, roll back, and show what they would write.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@click.option("--yes", is_flag=True, help=f"Also more than {UNASKED:,} deliveries.")
+@click.option("--all", "all_", is_flag=True, help="Every stored event.")
+@json_option
+def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, **given: Any) -> None:
+    instance = webhooks()
+    selection = parse_selection(conditions, event)
+    require_something(selection, given["all_"], "replay")
+    options = Options(
+        handler=selection.handler,
+        original=given["original"],
+        order=Order(given["order"]),
+        rate=parse_rate(given["rate"]) if given["rate"] else None,
+        limit=given["limit"],
+        fresh_keys=given["fresh_keys"],
+    )
+    replayer = make_replayer(instance)
+    plan = replayer.plan(selection, options)
+    if not as_json:
+        for line in describe_plan(plan):
+            output.say(line)
+    if given["rehearse"]:
+        _rehearse(instance, plan, as_json)
+        return
+    if given["dry_run"]:
+        if as_json:
+            from webhooks.cli import records
+
+            output.emit_json({"plan": records.plan_json(plan), "replay": None})
+        else:
+            _emit_plan(plan)
+            output.say("nothing was changed (--dry-run)")
+        return
+    if not plan.deliveries:
+        if as_json:
+            from webhooks.cli import records
+
+            output.emit_json({"plan": records.plan_json(plan), "replay": None})
+        else:
+            output.say("nothing to replay")
+        return
+    require_yes(plan.deliveries, given["yes"], "make")
+    made = _run(replayer, replayer.start(plan, by=who(), why=given["why"]), plan.events)
+    _report(instance, made, plan, as_json)
+
+
+replay.add_command(start)
+
+
+def make_replayer(instance: Webhooks) -> Replayer:
+    return Replayer(store=instance.store, registry=instance.registry)
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """What a replay would do, in lines for people."""
+    lines = [
+        f"{output.counted(plan.events, 'event')} selected ({plan.selection}), {output.counted(plan.deliveries, 'delivery')} to make"
+    ]
+    if plan.eta is not None:
+        lines.append(f"about {output.span(plan.eta)} to run, " + ("at that rate" if plan.options.rate else "at the speed of late"))
+    for handler in plan.handlers:
+        if handler.added and not plan.options.original:
+            lines.append(f"{handler.name}: {output.counted(handler.added, 'event')} that it did not get then")
+        if handler.left_out:
+            lines.append(
+                f"{handler.name}: got {output.counted(handler.left_out, 'event')} then and would get none now; "
+                "--original gives them to it again"
+            )
+    for name, number in sorted(plan.gone.items()):
+        lines.append(f"{name}: is not registered any more; its {output.counted(number, 'delivery')} of then are left out")
+    if plan.without_delivery:
+        lines.append(f"{output.counted(plan.without_delivery, 'event')} that no handler gets")
+    if plan.never_delivered:
+        lines.append(
+            f"{output.counted(plan.never_delivered, 'copy')} (stale, conflicting or stripped) left out; name one by its id to replay it"
+        )
+    if plan.pruned:
+        lines.append(f"at least {output.counted(plan.pruned, 'event')} of that time pruned, and cannot be replayed")
+    return lines
+
+
+def _emit_plan(plan: Plan) -> None:
+    rows = [
+        (handler.name, f"{handler.deliveries:,}", f"{handler.added:,}", f"{handler.left_out:,}") for handler in plan.handlers
+    ]
+    output.emit_table(("HANDLER", "DELIVERIES", "NEW TO IT", "LEFT OUT"), rows, empty="no handler would get anything")
+
+
+def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
+    try:
+        with output.progress(total, "replaying") as progress:
+
+            def on_progress(state: Progress) -> None:
+                progress(state.events)
+
+            return replayer.run(made, on_progress)
+    except KeyboardInterrupt:
+        output.say(f"interrupted; go on with: webhooks replay resume {made.id}")
+        raise
+
+
+def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool) -> None:
+    from webhooks.cli import records
+
+    if as_json:
+        output.emit_json(
+            {"plan": None if plan is None else records.plan_json(plan), "replay": records.replay_json(made)}
+        )
+        return
+    output.say(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
+    output.say(f"follow it: webhooks replay show {made.id}")
+    last = instance.store.processes.last_worker_beat()
+    if last is None:
+        output.say("no worker runs; start one: webhooks worker")
+    click.echo(str(made.id))
+
+
+def _rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
+    raise ReplayError("--rehearse is not available in this version")
+
+
+# -- looking and stopping ------------------------------------------------------------------------------------------
+
+
+@replay.command("list", epilog="Example: webhooks replay list")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """List replays, the latest first."""
+    from webhooks.cli import records
+
+    found = webhooks().store.replays.all(limit)
+    if as_json:
+        output.emit_json({"replays": [records.replay_json(one) for one in found]})
+        return
+    output.emit_table(COLUMNS, [_cells(one) for one in found], empty="no replays yet")
+
+
+def _cells(one: Replay) -> tuple[str, ...]:
+    selection = Selection.parse(one.selection, one.created_at)
+    return (
+        str(one.id), output.when(one.created_at), one.state.label, f"{one.events:,}", f"{one.deliveries:,}",
+        one.created_by, str(selection), one.why or "",
+    )  # fmt: skip
+
+
+@replay.command("show", epilog="Example: webhooks replay show 889211340439552")
+@click.argument("replay_id", metavar="ID")
+@json_option
+def show(replay_id: str, as_json: bool) -> None:
+    """Show one replay and how its deliveries stand."""
+    from webhooks.cli import records
+
+    instance = webhooks()
+    one = make_replayer(instance).get(parse_id(replay_id, "replay"))
+    progress = {state.label: number for state, number in instance.store.replays.progress(one.id).items()}
+    if as_json:
+        output.emit_json(records.replay_json(one, progress))
+        return
+    options = ", ".join(f"{name} {value}" for name, value in sorted(one.options.items()))
+    output.emit_fields(
+        [
+            ("id", str(one.id)), ("state", one.state.label), ("created", output.when(one.created_at)), ("by", one.created_by),
+            ("why", one.why or ""), ("selection", str(Selection.parse(one.selection, one.created_at))), ("options", options),
+            ("events", f"{one.events:,}"), ("deliveries", f"{one.deliveries:,}"), ("stand", output.states(progress)),
+            ("finished", output.when(one.finished_at)),
+        ]  # fmt: skip
+    )
+    if one.state.label == "open":
+        output.say(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
+    if progress.get("dead"):
+        output.say(f"see what failed: webhooks deliveries list --replay {one.id} --state dead")
+
+
+@replay.command("cancel", epilog="Example: webhooks replay cancel 889211340439552")
+@click.argument("replay_id", metavar="ID")
+@json_option
+def cancel(replay_id: str, as_json: bool) -> None:
+    """Stop a replay: nothing more is made for it, and what has not run is cancelled."""
+    id = parse_id(replay_id, "replay")
+    cancelled = make_replayer(webhooks()).cancel(id, by=who())
+    if as_json:
+        output.emit_json({"replay_id": str(id), "deliveries": cancelled})
+    else:
+        output.say(f"replay {id} is cancelled, with {output.counted(cancelled, 'delivery')} that had not run")
+
+
+@replay.command("resume", epilog="Example: webhooks replay resume 889211340439552")
+@click.argument("replay_id", metavar="ID")
+@json_option
+def resume(replay_id: str, as_json: bool) -> None:
+    """Go on with a replay whose process was stopped; nothing is made twice."""
+    instance = webhooks()
+    replayer = make_replayer(instance)
+    one = replayer.get(parse_id(replay_id, "replay"))
+    if one.state.label != "open":
+        raise ReplayError(f"replay {one.id} is {one.state.label}; there is nothing to resume")
+    _report(instance, _run(replayer, one, 0), None, as_json)
+
+
+# -- requeue -------------------------------------------------------------------------------------------------------
+
+
+def requeueable(selection: Selection) -> Selection:
+    """The selection narrowed to what `requeue` can change: dead deliveries, or cancelled ones where they are asked for."""
+    return selection.only(states=selection.states or (DeliveryState.DEAD,))
+
+
+@click.command(epilog="Example: webhooks requeue --handler whatsapp.mirror --error '*Timeout*'")
+@click.argument("delivery", nargs=-1)
+@selection_options
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@click.option("--yes", is_flag=True, help=f"Also more than {UNASKED:,}.")
+@click.option("--all", "all_", is_flag=True, help="Every dead delivery.")
+@json_option
+def requeue(
+    delivery: tuple[str, ...], conditions: Mapping[str, Any], dry_run: bool, yes: bool, all_: bool, as_json: bool
+) -> None:
+    """Put dead deliveries back to pending, due now, their failures forgotten. DELIVERY: ids, instead of a selection.
+
+    --state cancelled requeues cancelled ones.
+    """
+    instance = webhooks()
+    store = instance.store
+    if delivery:
+        if conditions or all_:
+            raise Failure("give ids or a selection, not both", 2)
+        _requeue_named(instance, [parse_id(one, "delivery") for one in delivery], dry_run, as_json)
+        return
+    chosen = parse_selection(conditions)
+    require_something(chosen, all_, "requeue")
+    chosen = requeueable(chosen)
+    wrong = [state.label for state in chosen.states if state not in (DeliveryState.DEAD, DeliveryState.CANCELLED)]
+    if wrong:
+        raise Failure(f"{wrong[0]} deliveries cannot be requeued; only dead and cancelled ones; to run others again: webhooks replay", 2)
+    number = count(store, chosen, UNASKED + 1)
+    if dry_run:
+        _say("would be requeued", number, as_json)
+        return
+    require_yes(number, yes, "requeue")
+    with output.progress(None, "requeueing") as progress:
+        changed = change(store, chosen, lambda ids: requeue_ids(instance, ids), progress)
+    _say("requeued", changed, as_json)
+
+
+def requeue_ids(instance: Webhooks, ids: list[int]) -> set[int]:
+    """Requeue these; ordering keys that could not be computed at ingest are computed again."""
+    store = instance.store
+    lanes: dict[int, str | None] = {}
+    for id in ids:
+        found = store.listings.delivery(id)
+        if found is None or not (found.reason or "").startswith("ordered_by failed"):
+            continue
+        handler, event = instance.registry.get(found.handler), store.events.get(found.event_id)
+        if handler is None or event is None:
+            continue
+        lanes[id] = handler.lane_key(event)
+    return store.deliveries.requeue(ids, lanes=lanes)
+
+
+def _requeue_named(instance: Webhooks, ids: list[int], dry_run: bool, as_json: bool) -> None:
+    store: Store = instance.store
+    for id in ids:
+        found = store.listings.delivery(id)
+        if found is None:
+            near = f"; {id} is an event: webhooks replay {id}" if store.events.get(id) is not None else ""
+            raise NotFound(f"no delivery {id}{near}; nothing was changed")
+        if found.state not in (DeliveryState.DEAD, DeliveryState.CANCELLED):
+            raise Failure(f"delivery {id} is {found.state.label}; only dead and cancelled ones are requeued; nothing was changed")
+    if dry_run:
+        _say("would be requeued", len(ids), as_json)
+        return
+    _say("requeued", len(requeue_ids(instance, ids)), as_json)
+
+
+def _say(what: str, number: int, as_json: bool) -> None:
+    if as_json:
+        output.emit_json({"deliveries": number, "done": what == "requeued"})
+    else:
+        at_least = what.startswith("would") and number > UNASKED
+        output.say(("more than " if at_least else "") + f"{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}")

@@ -1,0 +1,450 @@
+"""`webhooks dev`, `run` and `worker`: processes, and what keeps them together.
+
+`dev` and `run --with-worker` are a small parent of two children, gunicorn and a worker, each started by exec (never
+forked from a process with threads). The parent passes signals on, starts a worker that ended again, and ends with
+gunicorn's exit code. Should the parent be killed outright, both children end too: each has a guard, a shell
+that waits on a pipe which only the parent holds open.
+
+What surprises: `run` without --with-worker has no parent; it becomes gunicorn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import Failure, demo, output
+from webhooks.errors import WebhooksError
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.store.listings import DeliverySummary
+
+#: How long the server may take to answer /readyz, and a demo event to be handled.
+START_LIMIT = timedelta(seconds=30)
+DEMO_LIMIT = timedelta(seconds=30)
+#: How long children get to stop; gunicorn's graceful time-out and the worker's grace are shorter.
+STOP_LIMIT = timedelta(seconds=30)
+#: A worker that ends sooner than this after its start is started again with a pause.
+HASTY = timedelta(seconds=5)
+#: Ports that `dev` tries when none was asked for.
+PORTS = range(8000, 8100)
+
+
+# -- child processes -------------------------------------------------------------------------------------------
+
+#: Ends a process when the pipe on its own standard input closes. $1: the process.
+_GUARD = 'trap "" INT TERM HUP; read _; kill -TERM "$1" 2>/dev/null; exit 0'
+
+
+class Child:
+    """One child process, and the guard that ends it when we are gone. lifeline: (read end, write end) of our pipe."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], lifeline: tuple[int, int]) -> None:
+        self.name = name
+        self.command = command
+        self.environment = dict(environment)
+        self.lifeline = lifeline
+        self.started = 0.0
+        self.start()
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # a terminal's Ctrl-C reaches us alone; a second signal would mean "at once" to a child
+        )
+        self.guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "guard", str(self.process.pid)],
+            stdin=self.lifeline[0],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # else whoever kills our process group kills the guard as well
+        )
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def reap_guard(self) -> None:
+        self.guard.kill()
+        self.guard.wait()
+
+    def join(self, deadline: float) -> None:
+        """Wait until it has ended; kill it at `deadline`."""
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.reap_guard()
+
+
+class Family:
+    """The children of `dev` and `run --with-worker`."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.lifeline = os.pipe()
+        os.set_inheritable(self.lifeline[0], False)
+        os.set_inheritable(self.lifeline[1], False)
+        self.children: dict[str, Child] = {}
+        self._asked_to_stop = 0
+        self._pause_until = 0.0
+
+    def start(self, name: str, command: Sequence[str]) -> Child:
+        self.children[name] = Child(name, command, self.environment, self.lifeline)
+        return self.children[name]
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals on behalf of the children, for the time of the body, and end them with it."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._asked_to_stop += 1
+            if self._asked_to_stop > 1:
+                for child in self.children.values():
+                    child.send(signal.SIGKILL if self._asked_to_stop > 2 else signal.SIGTERM)
+
+        def reload(number: int, frame: FrameType | None) -> None:
+            for child in self.children.values():
+                # gunicorn reloads; a worker is started again and so loads the handlers anew
+                child.send(signal.SIGHUP if child.name == "gunicorn" else signal.SIGTERM)
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            signal.signal(signal.SIGINT, stop)
+            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGHUP, reload)
+            yield
+        finally:
+            self.stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        return self._asked_to_stop > 0
+
+    def tend(self) -> int | None:
+        """Start a worker that ended again; the exit code to end with once gunicorn has ended or we are to stop."""
+        gunicorn, worker = self.children.get("gunicorn"), self.children.get("worker")
+        if self.is_asked_to_stop:
+            return 0
+        if gunicorn is not None and (code := gunicorn.poll()) is not None:
+            return code if code >= 0 else 128 - code
+        if worker is not None and (code := worker.poll()) is not None and time.monotonic() >= self._pause_until:
+            worker.reap_guard()
+            if code != 0:
+                output.say(f"the worker ended with {code}; starting it again")
+            hasty = time.monotonic() - worker.started < HASTY.total_seconds()
+            self._pause_until = time.monotonic() + (HASTY.total_seconds() if hasty else 0)
+            worker.start()
+        return None
+
+    def wait(self) -> int:
+        """Tend the children until one of the reasons to end; that exit code."""
+        while (code := self.tend()) is None:
+            time.sleep(0.1)
+        return code
+
+    def stop(self) -> None:
+        deadline = time.monotonic() + STOP_LIMIT.total_seconds()
+        for child in self.children.values():
+            child.send(signal.SIGTERM)
+        for child in self.children.values():
+            child.join(deadline)
+        self.children.clear()
+        for descriptor in self.lifeline:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def python(*arguments: str) -> list[str]:
+    """A command that runs this interpreter."""
+    return [sys.executable, *arguments]
+
+
+def gunicorn_command(directory: Path, *options: str) -> list[str]:
+    """How gunicorn is started here: with the directory's settings and application where it has them."""
+    settings = "gunicorn.conf.py" if (directory / "gunicorn.conf.py").exists() else "python:webhooks.gunicorn_conf"
+    application = "wsgi:app" if (directory / "wsgi.py").exists() else "webhooks.app:create_app()"
+    return python("-m", "gunicorn", "-c", settings, *options, application)
+
+
+def worker_command(*options: str) -> list[str]:
+    return python("-m", "webhooks", "worker", *options)
+
+
+# -- dev -------------------------------------------------------------------------------------------------------
+
+
+def free_port(host: str, asked: int | None) -> int:
+    """The port asked for, or the first free one of `PORTS`. Raises `Failure` when it is taken."""
+    for port in [asked] if asked is not None else PORTS:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return port
+    if asked is not None:
+        raise Failure(f"port {asked} is taken; stop what listens there, or set PORT to another one")
+    raise Failure(f"ports {PORTS[0]} to {PORTS[-1]} are all taken; set PORT to a free one")
+
+
+def wait_until_ready(url: str, family: Family) -> None:
+    """Wait until the server says that it is ready. Raises `Failure`."""
+    import http.client
+    import urllib.parse
+
+    address = urllib.parse.urlsplit(url)
+    deadline = time.monotonic() + START_LIMIT.total_seconds()
+    last = "nothing"
+    while time.monotonic() < deadline:
+        if family.is_asked_to_stop:
+            raise Failure("interrupted while starting", 130)
+        if (code := family.children["gunicorn"].poll()) is not None:
+            raise Failure(f"the server ended with exit code {code} before it was ready; its reason is above")
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            last = f"{response.status} {response.read(500).decode('utf-8', 'replace')}"
+            if response.status == 200:
+                return
+        except (OSError, http.client.HTTPException) as error:
+            last = type(error).__name__
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise Failure(f"the server was not ready after {output.span(START_LIMIT)}; it answered: {last}")
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """What `dev` will run. secret: the demo secret's file, where the demo source is used."""
+
+    instance: Webhooks
+    environment: Mapping[str, str]
+    url: str
+    port: int
+    secret: Path | None
+
+
+def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> Development:
+    """Settings, schema, port and the environment of the children. Raises errors of ours."""
+    from webhooks import app
+    from webhooks.config import load_settings
+
+    settings = load_settings(environ)
+    environment = {**environ, "WEBHOOKS_EMBEDDED": "1"}
+    secret: Path | None = None
+    if not settings.sources or (show_demo and demo.SOURCE not in settings.sources):
+        secret = demo.make_secret(directory)
+        environment.update(demo.environment(secret))
+    instance = app.load(role="cli", overrides=demo.overrides(secret) if secret is not None else None)
+    if show_demo:
+        if not instance.registry.route(demo.SOURCE, demo.EVENT_TYPE):
+            modules = [*instance.settings.handlers, "webhooks.cli.demo_handlers"]
+            environment["WEBHOOKS_HANDLERS"] = ",".join(modules)
+        # one screen: only what goes wrong is worth a line beside it
+        environment.setdefault("WEBHOOKS_LOG_LEVEL", environ.get("LOG_LEVEL", "warning"))
+    asked = settings.port if any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ) else None
+    port = free_port(settings.host, asked)
+    apply_schema(instance)
+    return Development(instance, environment, f"http://{settings.host}:{port}", port, secret)
+
+
+def apply_schema(instance: Webhooks) -> None:
+    """Bring the core's and the handlers' tables to head, and say what changed."""
+    from webhooks.cli.db import upgrade_all
+
+    for line in upgrade_all(instance):
+        output.say(line)
+
+
+@click.command(epilog="Example: webhooks dev --demo")
+@click.option("--demo", "show_demo", is_flag=True, help="Send one signed event and show what becomes of it.")
+@click.option("--once", is_flag=True, help="With --demo: end after the handled event, with 1 if it takes over 30 s.")
+@click.option("--no-worker", is_flag=True, help="Without the worker; run one beside it: webhooks worker.")
+@click.pass_context
+def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> None:
+    """Run a server on 127.0.0.1, a worker and a database for development, until Ctrl-C.
+
+    The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port is
+    PORT, else 8000 or the next free one.
+    """
+    if once and not show_demo:
+        raise Failure("--once goes with --demo", 2)
+    if no_worker and show_demo:
+        raise Failure("--demo shows an event being handled, which needs the worker", 2)
+    directory = Path.cwd()
+    plan = prepare(directory, os.environ, show_demo=show_demo)
+    family = Family(plan.environment)
+    code = 0
+    try:
+        with family.listening():
+            host = plan.instance.settings.host
+            if not no_worker:
+                family.start("worker", worker_command())
+            # one process: this is about seeing things work; HUP or a restart loads changed handlers
+            options = ["--bind", f"{host}:{plan.port}", "--workers", "1"]
+            if show_demo:
+                options += ["--log-level", "warning"]
+            family.start("gunicorn", gunicorn_command(directory, *options))
+            demo.leave_note(directory, plan.url)
+            wait_until_ready(plan.url, family)
+            if show_demo:
+                handled = show(plan, click.echo)
+                code = 0 if handled else 1
+            else:
+                _announce(plan, click.echo)
+            if not once:
+                if sys.stderr.isatty():
+                    output.say("Ctrl-C stops.")
+                code = family.wait()
+    finally:
+        demo.remove_note(directory)
+        plan.instance.close()
+    ctx.exit(code)
+
+
+def _announce(plan: Development, tell: Callable[[str], None]) -> None:
+    settings = plan.instance.settings
+    tell(f"serving at {plan.url}")
+    for name in plan.instance.sources:
+        tell(f"  POST {settings.url_prefix}/{name}" + (" (demo secret)" if plan.secret and name == demo.SOURCE else ""))
+    handlers = [handler.name for handler in plan.instance.registry.handlers()]
+    tell(f"handlers: {', '.join(handlers) or 'none yet; write one into handlers/ (webhooks init shows how)'}")
+    tell("try: webhooks trigger " + demo.EVENT_TYPE)
+
+
+# -- the demo ----------------------------------------------------------------------------------------------------
+
+
+def show(plan: Development, tell: Callable[[str], None]) -> bool:
+    """Send the demo event, tell what becomes of it, and whether it was handled in time."""
+    from webhooks.cli import trigger
+
+    source = plan.instance.sources[demo.SOURCE]
+    body, headers, _ = trigger.choose(demo.EVENT_TYPE, source)
+    body = trigger.freshen(body, source.settings.scheme, plan.instance.clock())
+    url = f"{plan.url}{plan.instance.settings.url_prefix}/{demo.SOURCE}"
+    signed_with = f"the demo secret ({plan.secret.name})" if plan.secret is not None else "your source's first secret"
+    tell(f"serving    {plan.url}")
+    began = time.monotonic()
+    answer = trigger.send(source, body, headers, url, plan.instance.clock())
+    took = timedelta(seconds=time.monotonic() - began)
+    tell(f"received   {demo.EVENT_TYPE}, {len(body):,} bytes, signed with {signed_with}")
+    event_id = answer.body.get("event_id") if isinstance(answer.body, dict) else None
+    if answer.status != 200 or event_id is None:
+        tell(f"refused    {answer.status} {answer.text[:300]}")
+        return False
+    tell(f"{answer.body['status']:<10} as event {event_id}; answered {answer.status} in {output.span(took)}")
+    ended = _await_end(plan.instance, int(event_id))
+    good = [delivery for delivery in ended if delivery.state.label == "succeeded"]
+    for delivery in ended:
+        at = output.span(delivery.finished_at - delivery.created_at) if delivery.finished_at else ""
+        if delivery in good:
+            tell(f"handled    by {delivery.handler} {at} after it was stored")
+        else:
+            tell(f"{delivery.state.label:<10} for {delivery.handler}: {delivery.reason or 'not finished in time'}")
+    if not good:
+        tell(f"not handled within {output.span(DEMO_LIMIT)}; see: webhooks events show {event_id}")
+        return False
+    tell("")
+    tell("next, in another terminal:")
+    tell(f"  webhooks events show {event_id}")
+    tell("  webhooks trigger activity.whatsapp_message.updated")
+    tell("  webhooks replay --type 'activity.whatsapp_message.**' --dry-run")
+    return True
+
+
+def _await_end(instance: Webhooks, event_id: int) -> Sequence[DeliverySummary]:
+    """The deliveries of an event, once all have ended or time is up."""
+    deadline = time.monotonic() + DEMO_LIMIT.total_seconds()
+    while True:
+        found = instance.store.listings.of_event(event_id)
+        if found and all(delivery.state >= 2 for delivery in found):
+            return found
+        if time.monotonic() >= deadline:
+            return found
+        time.sleep(0.01)
+
+
+# -- run, worker -------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Example: webhooks run --with-worker -- --workers 4",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.option("--with-worker", is_flag=True, help="Also run a worker, and start it again should it end.")
+@click.argument("gunicorn_options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(ctx: click.Context, with_worker: bool, gunicorn_options: tuple[str, ...]) -> None:
+    """Serve webhooks with gunicorn, by gunicorn.conf.py or the packaged settings; options after -- go to it."""
+    command = gunicorn_command(Path.cwd(), *gunicorn_options)
+    if not with_worker:
+        os.execv(command[0], command)
+    family = Family({**os.environ, "WEBHOOKS_EMBEDDED": "1"})
+    with family.listening():
+        family.start("gunicorn", command)
+        family.start("worker", worker_command())
+        code = family.wait()
+    ctx.exit(code)
+
+
+@click.command(epilog="Example: webhooks worker --concurrency 16")
+@click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Handlers run at once; default: the setting.")
+def worker(concurrency: int | None) -> None:
+    """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
+    from webhooks.cli.context import webhooks
+    from webhooks.logs import set_up_logging
+    from webhooks.worker import REPLACE
+
+    instance = webhooks(role="worker")
+    set_up_logging(instance.settings.log_level, instance.settings.log_format)
+    made = _make_worker(instance, concurrency)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        made.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if made.run() == REPLACE:
+        # threads that never end are left behind with the old program
+        os.execv(sys.executable, [sys.executable, "-m", "webhooks", *sys.argv[1:]])
+
+
+def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
+    """The worker, once the database can be had: a worker that starts before its database waits for it."""
+    pause = 0.5
+    while True:
+        try:
+            return instance.make_worker(slots=concurrency)
+        except WebhooksError as error:
+            output.say(f"the worker cannot start yet, trying again in {pause:g} s: {error}")
+        time.sleep(pause)
+        pause = min(pause * 2, 10.0)
+
+
+__all__ = ["dev", "run", "worker"]

@@ -1,0 +1,46 @@
+"""`webhooks stats`: rates, latencies and backlog."""
+
+from __future__ import annotations
+
+import click
+
+from webhooks.cli import output
+from webhooks.cli.context import json_option, webhooks
+from webhooks.selection import parse_duration
+from webhooks.store.listings import Stats
+
+SOURCE_COLUMNS = ("SOURCE", "EVENTS", "PER MINUTE", "LAST RECEIVED")
+HANDLER_COLUMNS = ("HANDLER", "SUCCEEDED", "DEAD", "CANCELLED", "PENDING", "RUNNING", "OLDEST UNHANDLED", "P50", "P95", "P99")
+
+
+def source_rows(stats: Stats) -> list[tuple[str, ...]]:
+    return [(s.source, f"{s.events:,}", f"{s.per_minute:.1f}", output.when(s.last_received_at)) for s in stats.sources]
+
+
+def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
+    from datetime import timedelta
+
+    rows = []
+    for h in stats.handlers:
+        age = "" if h.oldest_unhandled_at is None else output.span(stats.now - h.oldest_unhandled_at)
+        waits = [output.span(timedelta(milliseconds=h.wait_ms[p])) if p in h.wait_ms else "" for p in (50, 95, 99)]
+        counts = (f"{n:,}" for n in (h.succeeded, h.dead, h.cancelled, h.pending, h.running))
+        rows.append((h.handler, *counts, age, *waits))
+    return rows
+
+
+@click.command(epilog="Example: webhooks stats --window 15m")
+@click.option("--window", default="1h", show_default=True, metavar="TIME", help="Of the last so long.")
+@json_option
+def stats(window: str, as_json: bool) -> None:
+    """Rates, latency percentiles (from the commit of an event to the end of its delivery), backlog, oldest unhandled."""
+    from webhooks.cli import records
+
+    found = webhooks().store.listings.stats(parse_duration(window, "window"))
+    if as_json:
+        output.emit_json(records.stats_json(found))
+        return
+    output.emit_table(SOURCE_COLUMNS, source_rows(found), empty=f"no events in the last {output.span(found.window)}")
+    output.emit_table(HANDLER_COLUMNS, handler_rows(found), empty="no deliveries in that time, and none waits")
+    if not found.is_complete:
+        output.say("more deliveries were made in that time than are looked at: the figures are of the latest 100,000")

@@ -1,0 +1,261 @@
+"""`webhooks trigger`: post a signed sample event, or a file, as its sender would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import string
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks import jsonio
+from webhooks.cli import Failure, demo, output
+from webhooks.cli.context import json_option, webhooks
+from webhooks.errors import NotFound, SelectionError
+from webhooks.retry import one_line
+from webhooks.selection import did_you_mean, parse_duration
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.config import Settings
+    from webhooks.sources.base import Source
+
+#: Longest wait for an answer.
+TIMEOUT_SECONDS = 10.0
+_LETTERS = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server answered to one post. body: decoded, or None where it is not JSON."""
+
+    status: int
+    body: Any
+    text: str
+
+
+# -- what to send ----------------------------------------------------------------------------------------------
+
+
+def choose(what: str, source: Source) -> tuple[bytes, Mapping[str, str], bool]:
+    """The body and its headers for a TYPE or FILE, and whether it is a sample. Raises `NotFound`."""
+    from webhooks.sources.samples import find, samples
+
+    scheme = source.settings.scheme
+    path = Path(what)
+    if path.is_file():
+        return path.read_bytes(), {"content-type": "application/json"}, False
+    sample = find(scheme, what)
+    if sample is not None:
+        return sample.body, {"content-type": "application/json", **sample.headers}, True
+    types = sorted({each.type for each in samples(scheme)})
+    if "/" in what or what.endswith(".json"):
+        raise NotFound(f"there is no file {what!r}, and no sample of that type")
+    raise NotFound(
+        f"no sample of type {what!r} for source {source.name!r}{did_you_mean(what, types)}; there are: "
+        f"{', '.join(types) or 'none'}; or give a file with a body"
+    )
+
+
+def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
+    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate."""
+    if scheme != "close":
+        return body
+    try:
+        value = jsonio.load(body)
+        event = value["event"]
+        event["id"] = "ev_" + "".join(secrets.choice(_LETTERS) for _ in range(22))
+        event["date_created"] = event["date_updated"] = now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "000"
+    except (ValueError, KeyError, TypeError):
+        return body
+    return jsonio.dump(value)
+
+
+def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
+    """The body with values replaced: `event.data.direction=outgoing`. A value is JSON if it can be, else text.
+
+    A path that begins with a member of the inner `event` may leave `event.` out. Raises `SelectionError`.
+    """
+    if not sets:
+        return body
+    try:
+        value = jsonio.load(body)
+    except ValueError as error:
+        raise SelectionError(f"--set needs a JSON body; this one is none: {error}") from error
+    for text in sets:
+        path, equals, raw = text.partition("=")
+        if not equals or not path:
+            raise SelectionError(f"--set {text[:80]!r} is not path=value, such as event.data.direction=outgoing", text, len(path))
+        try:
+            new = json.loads(raw)
+        except ValueError:
+            new = raw
+        _set(value, path, new, text)
+    return jsonio.dump(value)
+
+
+def _set(value: Any, path: str, new: Any, text: str) -> None:
+    steps = path.split(".")
+    if isinstance(value, dict) and steps[0] not in value and isinstance(value.get("event"), dict):
+        value = value["event"]
+    place = value
+    position = 0
+    for number, step in enumerate(steps):
+        # custom fields have dotted keys: the rest of the path may be one
+        rest = ".".join(steps[number:])
+        if isinstance(place, dict) and rest in place:
+            place[rest] = new
+            return
+        is_last = number == len(steps) - 1
+        if isinstance(place, list):
+            if not step.isdigit() or int(step) >= len(place):
+                raise SelectionError(f"--set: {step!r} is no place in a list of {len(place)}", text, position)
+            if is_last:
+                place[int(step)] = new
+                return
+            place = place[int(step)]
+        elif isinstance(place, dict):
+            if is_last:
+                place[step] = new
+                return
+            if step not in place:
+                known = [str(key) for key in place]
+                raise SelectionError(
+                    f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}", text, position
+                )
+            place = place[step]
+        else:
+            raise SelectionError(f"--set: nothing is inside {steps[number - 1]!r}", text, position)
+        position += len(step) + 1
+
+
+def break_signature(headers: Mapping[str, str], source: Source) -> dict[str, str]:
+    """The headers with the last character of every signature changed."""
+    names = {name.lower() for name in source.sensitive_headers}
+    return {
+        name: value[:-1] + ("0" if value[-1:] != "0" else "1") if name.lower() in names else value
+        for name, value in headers.items()
+    }
+
+
+# -- sending -----------------------------------------------------------------------------------------------------
+
+
+def default_url(settings: Settings, source: str) -> str:
+    """Where the server of this directory takes posts for `source`: a running `dev`'s address, else PORT, else 8000."""
+    base = demo.running_url(Path.cwd()) or f"http://127.0.0.1:{settings.port}"
+    return f"{base}{settings.url_prefix}/{source}"
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    """Post once, following no redirect. Raises `Failure` when nobody answers."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SelectionError(f"--to {url[:100]!r} is no address such as http://127.0.0.1:8000/webhooks/close", url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+    except (ValueError, http.client.InvalidURL) as error:
+        raise SelectionError(f"--to {url[:100]!r}: {error}", url) from error
+    try:
+        connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, dict(headers))
+        response = connection.getresponse()
+        raw = response.read(1_000_000)
+    except ConnectionRefusedError as error:
+        raise Failure(
+            f"nothing listens at {parts.scheme}://{parts.netloc}; start a server first: webhooks dev"
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"no answer from {parts.scheme}://{parts.netloc}: {one_line(str(error)) or type(error).__name__}") from error
+    finally:
+        connection.close()
+    try:
+        decoded = jsonio.load(raw)
+    except ValueError:
+        decoded = None
+    return Answer(response.status, decoded, raw.decode("utf-8", "backslashreplace"))
+
+
+def send(
+    source: Source, body: bytes, headers: Mapping[str, str], url: str, signed_at: datetime, *, bad_signature: bool = False
+) -> Answer:
+    """Sign as the sender would, and post."""
+    prepared = source.prepare(body, signed_at)
+    signature = source.sign(prepared, signed_at)
+    if bad_signature:
+        signature = break_signature(signature, source)
+    return post(url, prepared, {**headers, **signature})
+
+
+def find_source(instance: Webhooks, name: str | None) -> Source:
+    """The source asked for, the only one, or Close's. Raises `NotFound`."""
+    sources = instance.sources
+    if name is None:
+        name = next(iter(sources)) if len(sources) == 1 else "close"
+        if name not in sources:
+            raise NotFound(f"several sources are configured; say which with --source: {', '.join(sources)}")
+    if name not in sources:
+        raise NotFound(f"no source named {name!r}{did_you_mean(name, sources)}; configured: {', '.join(sources)}")
+    return sources[name]
+
+
+@click.command(epilog="Example: webhooks trigger activity.whatsapp_message.created --set data.direction=outgoing")
+@click.argument("what", metavar="TYPE|FILE", required=False)
+@click.option("--source", metavar="NAME", help="As this source; default: the only one, else close.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the body; may be repeated.")
+@click.option("--duplicate", type=click.IntRange(0, 1000), default=0, metavar="N", help="Send it N times more.")
+@click.option("--age", metavar="TIME", help="Sign it as if it had been sent so long ago, e.g. 1h.")
+@click.option("--bad-signature", is_flag=True, help="With a signature that is wrong.")
+@click.option("--as-is", is_flag=True, help="The sample with its own id and dates, rather than as a new event.")
+@click.option("--to", metavar="URL", help="Post there; default: this directory's server on 127.0.0.1.")
+@json_option
+def trigger(
+    what: str | None,
+    source: str | None,
+    sets: tuple[str, ...],
+    duplicate: int,
+    age: str | None,
+    bad_signature: bool,
+    as_is: bool,
+    to: str | None,
+    as_json: bool,
+) -> None:
+    """Post a signed sample event, as its sender would. Without TYPE: list the samples. A FILE is sent as it stands.
+
+    Exit code 1 when an answer is not 2xx.
+    """
+    instance = webhooks()
+    sender = find_source(instance, source)
+    if what is None:
+        from webhooks.sources.samples import samples
+
+        rows = [(sample.type, one_line(sample.shows)) for sample in samples(sender.settings.scheme)]
+        if as_json:
+            output.emit_json({"samples": [{"type": type, "shows": shows} for type, shows in rows]})
+        else:
+            output.emit_table(("TYPE", "SHOWS"), rows, empty="this scheme has no samples; give a file")
+        return
+    now = instance.clock()
+    signed_at = now - (parse_duration(age, "age") if age is not None else timedelta(0))
+    body, headers, is_sample = choose(what, sender)
+    if is_sample and not as_is:
+        body = freshen(body, sender.settings.scheme, signed_at)
+    body = apply_sets(body, sets)
+    url = to or default_url(instance.settings, sender.name)
+    failed = 0
+    for _ in range(1 + duplicate):
+        answer = send(sender, body, headers, url, signed_at, bad_signature=bad_signature)
+        failed += not 200 <= answer.status < 300
+        if as_json:
+            output.emit_json_line({"status": answer.status, "body": answer.body})
+        else:
+            click.echo(f"{answer.status} {one_line(answer.text, 500)}")
+    if failed:
+        raise SystemExit(1)

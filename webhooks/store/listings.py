@@ -1,0 +1,567 @@
+"""Stored events and deliveries as people look at them: pages, walks, groups of failures, figures.
+
+A page or a step of a walk is one statement in autocommit, whatever is selected, so nobody holds a long read
+transaction. Places are (received_at, id): the order of arrival, which the index on `received_at` serves. What SQL
+cannot judge (`Selection.is_exact_in_sql`) is judged row by row, in bounded batches.
+
+Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, func, select, text, tuple_
+from sqlalchemy.engine import Connection, Row
+
+from webhooks import schema
+from webhooks.database import Database
+from webhooks.model import DeliveryClass, DeliveryState, Event
+from webhooks.selection import Selection
+from webhooks.store import selecting
+from webhooks.store.events import EVENT_COLUMNS, EventReader
+from webhooks.store.intake import ORIGINS
+
+#: webhooks_events.receipt in words; what ingest answered for a conflict was "duplicate".
+RECEIPT_LABELS = ("stored", "duplicate", "revision", "stale", "conflict", "stripped")
+#: Rows of one statement of a walk.
+STEP = 500
+#: Deliveries that `stats` looks back over, at most.
+STATS_LIMIT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands in the order of arrival."""
+
+    received_at: datetime
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventSummary:
+    """One line of a listing. receipt: a label of `RECEIPT_LABELS`. deliveries: {state's label: how many}.
+
+    event: the event itself, where it was asked for.
+    """
+
+    id: int
+    source: str
+    type: str
+    dedup_key: str
+    revision: int
+    receipt: str
+    previous_id: int | None
+    object_id: str | None
+    lead_id: str | None
+    occurred_at: datetime
+    received_at: datetime
+    origin: str
+    key_label: str | None
+    request_id: str | None
+    body_bytes: int
+    deliveries: Mapping[str, int] = field(default_factory=dict)
+    event: Event | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.received_at, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """One line of a listing of deliveries. source, type, dedup_key: of its event; None when that was pruned."""
+
+    id: int
+    event_id: int
+    handler: str
+    state: DeliveryState
+    delivery_class: DeliveryClass
+    replay_id: int
+    attempts: int
+    failures: int
+    lane: str | None
+    due_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+    worker: str | None
+    reason: str | None
+    source: str | None
+    type: str | None
+    dedup_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Deliveries of one handler that failed alike. error: with numbers and ids masked. example_id: the latest."""
+
+    handler: str
+    state: DeliveryState
+    error: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    example_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What came from one source in the window. oldest_unhandled_at: of an event with an unfinished delivery."""
+
+    source: str
+    events: int
+    per_minute: float
+    last_received_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerStats:
+    """How one handler does. wait_ms: from the event's commit to the end of its delivery, {50: …, 95: …, 99: …}."""
+
+    handler: str
+    succeeded: int
+    dead: int
+    cancelled: int
+    pending: int
+    running: int
+    oldest_unhandled_at: datetime | None
+    wait_ms: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of the last `window`. is_complete: False when more deliveries were made in it than are looked at."""
+
+    window: timedelta
+    now: datetime
+    sources: Sequence[SourceStats]
+    handlers: Sequence[HandlerStats]
+    is_complete: bool
+
+
+class Listings:
+    """Reads pages from one database."""
+
+    def __init__(self, database: Database, reader: EventReader) -> None:
+        self.database = database
+        self.reader = reader
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        selection: Selection,
+        *,
+        limit: int = 50,
+        newest_first: bool = True,
+        after: Place | None = None,
+        with_event: bool = False,
+    ) -> list[EventSummary]:
+        """A page of the selected events in order of arrival, from `after` on (excluded), deliveries counted."""
+        found: list[EventSummary] = []
+        for step in self.walk(
+            selection, newest_first=newest_first, after=after, step=min(limit, STEP), with_event=with_event
+        ):
+            found += step
+            if len(found) >= limit:
+                break
+        return self.with_deliveries(found[:limit])
+
+    def walk(
+        self,
+        selection: Selection,
+        *,
+        newest_first: bool = False,
+        after: Place | None = None,
+        step: int = STEP,
+        with_event: bool = False,
+        up_to_id: int | None = None,
+        only_delivered: bool = False,
+    ) -> Iterator[list[EventSummary]]:
+        """The selected events, a statement and a list a step; lists may be empty. Deliveries are not counted.
+
+        up_to_id: only events with ids up to this one, and only deliveries that are older. only_delivered: without
+        stale, conflicting and stripped copies.
+        """
+        judge = not selection.is_exact_in_sql
+        while True:
+            with self.database.read() as connection:
+                narrowed = selecting.with_ids(selection, connection)
+                rows = connection.execute(
+                    self._page(narrowed, newest_first, after, step, with_event or judge, up_to_id, only_delivered)
+                ).fetchall()
+            summaries = [self._summary(row, with_event or judge) for row in rows]
+            if judge:
+                yield [s for s in summaries if s.event is not None and selection.matches(s.event)]
+            else:
+                yield summaries
+            if len(rows) < step:
+                return
+            after = summaries[-1].place
+
+    def _page(
+        self,
+        selection: Selection,
+        newest_first: bool,
+        after: Place | None,
+        limit: int,
+        with_body: bool,
+        up_to_id: int | None,
+        only_delivered: bool,
+    ) -> Select[Any]:
+        events = schema.events.c
+        columns: list[Any] = [events[name] for name in EVENT_COLUMNS if with_body or name not in ("body", "headers")]
+        query = select(
+            *columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes")
+        ).where(*selecting.on_events(selection, sqlite=self.database.is_sqlite, deliveries_before=up_to_id))
+        if up_to_id is not None:
+            query = query.where(events.id <= up_to_id)
+        if only_delivered:
+            query = query.where(events.receipt.not_in(selecting.UNDELIVERED))
+        if after is not None:
+            here = tuple_(events.received_at, events.id)
+            there = tuple_(after.received_at, after.id, types=[events.received_at.type, events.id.type])
+            query = query.where(
+                events.received_at <= after.received_at if newest_first else events.received_at >= after.received_at,
+                here < there if newest_first else here > there,
+            )
+        if newest_first:
+            query = query.order_by(events.received_at.desc(), events.id.desc())
+        else:
+            query = query.order_by(events.received_at, events.id)
+        return query.limit(limit)
+
+    def _summary(self, row: Row[Any], with_event: bool) -> EventSummary:
+        event: Event | None = None
+        if with_event:
+            at = schema.to_microseconds if self.database.is_sqlite else _same
+            values = row._asdict() | {"occurred_at": at(row.occurred_at), "received_at": at(row.received_at)}
+            event = self.reader.from_row([values[name] for name in EVENT_COLUMNS])
+        return EventSummary(
+            id=row.id,
+            source=row.source,
+            type=row.type,
+            dedup_key=row.dedup_key,
+            revision=row.revision,
+            receipt=RECEIPT_LABELS[row.receipt],
+            previous_id=row.previous_id,
+            object_id=row.object_id,
+            lead_id=row.lead_id,
+            occurred_at=row.occurred_at,
+            received_at=row.received_at,
+            origin=str(ORIGINS[row.origin]),
+            key_label=row.key_label,
+            request_id=row.request_id,
+            body_bytes=row.body_bytes,
+            event=event,
+        )
+
+    def event(self, id: int) -> EventSummary | None:
+        """One event with its body and its deliveries counted; None when there is none."""
+        found = self.events(Selection(events=(id,)), limit=1, with_event=True)
+        return found[0] if found else None
+
+    def ids_of_key(self, key: str) -> list[int]:
+        """The ids of all events that a sender's own id names."""
+        with self.database.read() as connection:
+            return selecting.chosen_ids(connection, key)
+
+    def with_deliveries(self, summaries: Sequence[EventSummary]) -> list[EventSummary]:
+        """The same with deliveries counted by state."""
+        from dataclasses import replace
+
+        counts: dict[int, Counter[str]] = {}
+        table = schema.deliveries.c
+        ids = [summary.id for summary in summaries]
+        with self.database.read() as connection:
+            for start in range(0, len(ids), STEP):
+                rows = connection.execute(
+                    select(table.event_id, table.state, func.count())
+                    .where(table.event_id.in_(ids[start : start + STEP]))
+                    .group_by(table.event_id, table.state)
+                )
+                for event_id, state, count in rows:
+                    counts.setdefault(event_id, Counter())[DeliveryState(state).label] = count
+        return [replace(summary, deliveries=dict(counts.get(summary.id, {}))) for summary in summaries]
+
+    # -- deliveries ----------------------------------------------------------------------------------------
+
+    def deliveries(
+        self,
+        selection: Selection,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        replay_id: int | None = None,
+    ) -> list[DeliverySummary]:
+        """A page of the selected deliveries, the latest first. before: a delivery's id. replay_id: of this replay only."""
+        found: list[DeliverySummary] = []
+        for step in self.walk_deliveries(selection, step=min(limit, STEP), before=before, replay_id=replay_id):
+            found += step
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def walk_deliveries(
+        self,
+        selection: Selection,
+        *,
+        step: int = STEP,
+        before: int | None = None,
+        replay_id: int | None = None,
+    ) -> Iterator[list[DeliverySummary]]:
+        """The selected deliveries, the latest first, a statement and a list a step; lists may be empty."""
+        table, events = schema.deliveries.c, schema.events
+        judge = not selection.is_exact_in_sql
+        sqlite = self.database.is_sqlite
+        by_event = selection.only(states=(), unrouted=False, handler=None, error=None)
+        columns = [
+            table.id, table.event_id, table.handler, table.state, table.class_, table.replay_id, table.attempts,
+            table.failures, table.lane, table.due_at, table.created_at, table.finished_at, table.worker, table.reason,
+            events.c.source, events.c.type, events.c.dedup_key,
+        ]  # fmt: skip
+        body = [events.c[name].label(f"e_{name}") for name in EVENT_COLUMNS] if judge else []
+        while True:
+            with self.database.read() as connection:
+                narrowed = selecting.with_ids(by_event, connection)
+                conditions = selecting.on_deliveries(selection, sqlite=sqlite)
+                if narrowed.events:
+                    # on the deliveries' own column too: their index finds them
+                    conditions.append(table.event_id.in_(narrowed.events))
+                conditions += selecting.on_events(narrowed, sqlite=sqlite)
+                if before is not None:
+                    conditions.append(table.id < before)
+                if replay_id is not None:
+                    # ids grow, so what a replay made comes after the replay itself
+                    conditions += [table.replay_id == replay_id, table.id > replay_id]
+                query = (
+                    select(*columns, *body)
+                    .select_from(schema.deliveries.join(events, events.c.id == table.event_id, isouter=by_event.is_empty))
+                    .where(*conditions)
+                    .order_by(table.id.desc())
+                    .limit(step)
+                )
+                rows = connection.execute(query).fetchall() if not selection.unrouted or selection.states else []
+            yield [self._delivery(row) for row in rows if not judge or selection.matches(self._event_in(row))]
+            if len(rows) < step:
+                return
+            before = rows[-1].id
+
+    def _event_in(self, row: Row[Any]) -> Event:
+        at = schema.to_microseconds if self.database.is_sqlite else _same
+        values = row._asdict()
+        values["e_occurred_at"], values["e_received_at"] = at(row.e_occurred_at), at(row.e_received_at)
+        return self.reader.from_row([values[f"e_{name}"] for name in EVENT_COLUMNS])
+
+    @staticmethod
+    def _delivery(row: Row[Any]) -> DeliverySummary:
+        return DeliverySummary(
+            id=row.id,
+            event_id=row.event_id,
+            handler=row.handler,
+            state=DeliveryState(row.state),
+            delivery_class=DeliveryClass(row.class_ if hasattr(row, "class_") else row._mapping["class"]),
+            replay_id=row.replay_id,
+            attempts=row.attempts,
+            failures=row.failures,
+            lane=row.lane,
+            due_at=row.due_at,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            worker=row.worker,
+            reason=row.reason,
+            source=row.source,
+            type=row.type,
+            dedup_key=row.dedup_key,
+        )
+
+    def of_event(self, event_id: int) -> list[DeliverySummary]:
+        """Every delivery of one event, the eldest first."""
+        return self.deliveries(Selection(events=(event_id,)), limit=1000)[::-1]
+
+    def delivery(self, id: int) -> DeliverySummary | None:
+        """One delivery; None when there is none."""
+        found = self.deliveries(Selection(), limit=1, before=id + 1)
+        return found[0] if found and found[0].id == id else None
+
+    # -- failures ------------------------------------------------------------------------------------------
+
+    def failures(self, selection: Selection, *, limit: int = 50) -> list[FailureGroup]:
+        """Dead deliveries (or those in the states selected), grouped by handler and alike errors, most frequent first."""
+        wanted = selection if selection.states else selection.only(states=(DeliveryState.DEAD,))
+        groups: dict[tuple[str, int, str], list[Any]] = {}
+        for handler, state, reason, count, first, last, example in self._reasons(wanted):
+            key = (handler, state, alike(reason or ""))
+            group = groups.setdefault(key, [0, first, last, example])
+            group[0] += count
+            group[1] = min(group[1], first)
+            group[2], group[3] = max(group[2], last), max(group[3], example)
+        ordered = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
+        return [
+            FailureGroup(handler, DeliveryState(state), error, count, first, last, example)
+            for (handler, state, error), (count, first, last, example) in ordered[:limit]
+        ]
+
+    def _reasons(self, selection: Selection) -> Iterator[tuple[str, int, str | None, int, datetime, datetime, int]]:
+        table, events = schema.deliveries.c, schema.events
+        if not selection.is_exact_in_sql:
+            for step in self.walk_deliveries(selection):
+                for delivery in step:
+                    at = delivery.finished_at or delivery.created_at
+                    yield delivery.handler, int(delivery.state), delivery.reason, 1, at, at, delivery.id
+            return
+        by_event = selection.only(states=(), unrouted=False, handler=None, error=None)
+        at = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
+        with self.database.read() as connection:
+            by_event = selecting.with_ids(by_event, connection)
+            source: Any = schema.deliveries
+            if not by_event.is_empty:
+                source = schema.deliveries.join(events, events.c.id == table.event_id)
+            query = (
+                select(
+                    table.handler,
+                    table.state,
+                    table.reason,
+                    func.count(),
+                    func.min(at, type_=schema.Instant()),
+                    func.max(at, type_=schema.Instant()),
+                    func.max(table.id),
+                )
+                .select_from(source)
+                .where(*selecting.on_deliveries(selection, sqlite=self.database.is_sqlite))
+                .where(*selecting.on_events(by_event, sqlite=self.database.is_sqlite))
+                .group_by(table.handler, table.state, table.reason)
+            )
+            rows = connection.execute(query).fetchall()
+        for row in rows:
+            yield tuple(row)  # type: ignore[misc]
+
+    # -- figures -------------------------------------------------------------------------------------------
+
+    def stats(self, window: timedelta = timedelta(hours=1)) -> Stats:
+        """Rates, waits and backlog of the last `window`."""
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            sources = self._source_stats(connection, now, window)
+            waits, ended, is_complete = self._waits(connection, now - window)
+            backlog = self._backlog(connection)
+        names = sorted({*ended, *backlog})
+        handlers = []
+        for name in names:
+            pending, running, oldest = backlog.get(name, (0, 0, None))
+            counts = ended.get(name, Counter())
+            handlers.append(
+                HandlerStats(
+                    handler=name,
+                    succeeded=counts[DeliveryState.SUCCEEDED],
+                    dead=counts[DeliveryState.DEAD],
+                    cancelled=counts[DeliveryState.CANCELLED],
+                    pending=pending,
+                    running=running,
+                    oldest_unhandled_at=oldest,
+                    wait_ms=percentiles(waits.get(name, [])),
+                )
+            )
+        return Stats(window, now, sources, handlers, is_complete)
+
+    def _source_stats(self, connection: Connection, now: datetime, window: timedelta) -> list[SourceStats]:
+        events = schema.events.c
+        rows = connection.execute(
+            select(events.source, func.count(), func.max(events.received_at, type_=schema.Instant()))
+            .where(events.received_at >= now - window)
+            .group_by(events.source)
+            .order_by(events.source)
+        ).fetchall()
+        minutes = window / timedelta(minutes=1)
+        return [SourceStats(source, count, count / minutes, last) for source, count, last in rows]
+
+    def _waits(
+        self, connection: Connection, since: datetime
+    ) -> tuple[dict[str, list[float]], dict[str, Counter[int]], bool]:
+        """Milliseconds to the end of each delivery made since then, and how they ended, per handler."""
+        table = schema.deliveries.c
+        latest = (
+            select(table.handler, table.state, table.created_at, table.finished_at)
+            .order_by(table.id.desc())
+            .limit(STATS_LIMIT)
+            .subquery()
+        )
+        waits: dict[str, list[float]] = {}
+        ended: dict[str, Counter[int]] = {}
+        seen = 0
+        for handler, state, created_at, finished_at in connection.execute(
+            select(latest).where(latest.c.created_at >= since)
+        ):
+            seen += 1
+            if state >= DeliveryState.SUCCEEDED:
+                ended.setdefault(handler, Counter())[state] += 1
+                if state == DeliveryState.SUCCEEDED and finished_at is not None:
+                    waits.setdefault(handler, []).append((finished_at - created_at) / timedelta(milliseconds=1))
+        return waits, ended, seen < STATS_LIMIT
+
+    def _backlog(self, connection: Connection) -> dict[str, tuple[int, int, datetime | None]]:
+        """{handler: (pending, running, when the eldest of them was made)}, each read by its partial index."""
+        table = schema.deliveries.c
+        true = "1" if self.database.is_sqlite else "true"
+        scans = (
+            f"webhooks_deliveries.state = 0 and webhooks_deliveries.ready = {true}" if self.database.is_sqlite
+            else "webhooks_deliveries.state = 0 and webhooks_deliveries.ready",
+            "webhooks_deliveries.lane is not null and (webhooks_deliveries.state < 2 or webhooks_deliveries.blocks"
+            + (" = 1" if self.database.is_sqlite else "")
+            + ") and webhooks_deliveries.state = 0 and not webhooks_deliveries.ready",
+            "webhooks_deliveries.state = 1",
+        )
+        backlog: dict[str, tuple[int, int, datetime | None]] = {}
+        for number, condition in enumerate(scans):
+            rows = connection.execute(
+                select(table.handler, func.count(), func.min(table.created_at, type_=schema.Instant()))
+                .where(text(condition))
+                .group_by(table.handler)
+            )
+            for handler, count, oldest in rows:
+                pending, running, before = backlog.get(handler, (0, 0, None))
+                eldest = min(instant for instant in (oldest, before) if instant is not None)
+                is_running = number == 2
+                backlog[handler] = (pending + count * (not is_running), running + count * is_running, eldest)
+        return backlog
+
+    def suggestions(self, what: str) -> list[str]:
+        """Known values of `source`, `type` or `handler` for "did you mean", from the latest rows."""
+        column = schema.deliveries.c.handler if what == "handler" else schema.events.c[what]
+        table = schema.deliveries.c if what == "handler" else schema.events.c
+        latest = select(column.label("value")).order_by(table.id.desc()).limit(5_000).subquery()
+        with self.database.read() as connection:
+            return sorted(connection.execute(select(latest.c.value).distinct()).scalars())
+
+
+#: What differs between two failures that are the same: counts of attempts, ids, numbers, addresses.
+_ATTEMPT = re.compile(r" \(attempt \d+ of \d+\)$")
+_VARYING = re.compile(r"0x[0-9a-fA-F]+|\b[a-z]+_[0-9A-Za-z]{16,}\b|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\d+")
+
+
+def alike(reason: str) -> str:
+    """A reason with what varies between equal failures masked as `#`."""
+    return _VARYING.sub("#", _ATTEMPT.sub("", reason))
+
+
+def percentiles(values: Sequence[float], wanted: Sequence[int] = (50, 95, 99)) -> dict[int, float]:
+    """{percent: value that this share of `values` does not exceed}; empty when there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    return {percent: ordered[max(0, -(-len(ordered) * percent // 100) - 1)] for percent in wanted}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+__all__ = [
+    "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Listings", "Place", "SourceStats", "Stats",
+    "alike", "percentiles",
+]  # fmt: skip
