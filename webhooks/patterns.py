@@ -115,8 +115,8 @@ def _check(text: str) -> None:
         )
     if len(text.encode()) > LONGEST_PATTERN_BYTES:
         raise InvalidPattern(
-            f"pattern {_shown(text)} has {len(text.encode())} bytes and would match nothing, because no type has more than "
-            f"{LONGEST_PATTERN_BYTES}; shorten it, with '**' for the rest"
+            f"pattern {_shown(text)} has {len(text.encode())} bytes and would match nothing, because no type has more "
+            f"than {LONGEST_PATTERN_BYTES}; shorten it, with '**' for the rest"
         )
     segments = text.split(".")
     for segment in segments:
