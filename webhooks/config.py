@@ -1,20 +1,24 @@
 """The settings: `webhooks.toml`, then the environment, then what the application hands in; checked all at once.
 
-`load_settings` reads the three layers as plain values, converts each field by its type and collects every mistake into
-one `ConfigurationError`, each naming the setting as its author wrote it. No value of a secret appears in a message.
+`load_settings` reads the three layers as plain values, later ones winning setting by setting, converts each by its
+type, and collects every mistake into one `ConfigurationError`. Each names the setting as its author wrote it, says
+what was wrong and what is expected; the value of a secret is never in it.
 
-The surprising facts: names are case-insensitive (sources are lower case), `__` nests (`WEBHOOKS_SOURCES__close__SECRET`),
-every secret may come from a file (`…_FILE`), and `WEBHOOKS_TEST_*` is left to tests.
+The surprising facts: names are case-insensitive (names of sources become lower case), `__` nests
+(`WEBHOOKS_SOURCES__close__SECRET`), an empty environment variable is one that is not set (but an empty secret is a
+mistake), secrets may come from files (`…_FILE`), and `WEBHOOKS_TEST_*` is left to tests.
+
+Not here: what only one scheme understands (`SourceSettings.options`, checked by the source), the content of a
+`secret_file` (`sources.keyring`, which reads it again when it changed).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from webhooks import jsonio
 from webhooks.errors import ConfigurationError
 
 PREFIX = "WEBHOOKS_"
@@ -29,14 +34,11 @@ FILE = "webhooks.toml"
 DEFAULT_DATABASE = "sqlite:///webhooks.db"
 #: Dedup keys outlive payloads by at least this long, so that a late copy is still known as a duplicate.
 DEDUP_MARGIN = timedelta(days=5)
+#: Environment variables that are no settings: set by our own processes for their children.
+RESERVED = frozenset(("embedded",))
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|min|h|d|w)?\s*", re.ASCII)
-_DURATION_UNITS = {
-    "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0,
-}  # fmt: skip
-_SIZE = re.compile(r"\s*(\d+)\s*(b|kb|kib|mb|mib|gb|gib)?\s*", re.ASCII | re.IGNORECASE)
-_SIZE_UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_SOURCE_NAME_RULE = "a source's name has a-z, 0-9, _ and -, at most 64 of them, and begins with a letter or digit"
 
 
 class Secret:
@@ -70,12 +72,12 @@ class Secret:
 class SourceSettings:
     """What the operator says of one source; the section `[sources.<name>]` of `webhooks.toml`.
 
-    scheme: default the source's name. secrets: from `secret` (text, a list, or a table of label and key) or
-    `secret_file` (text, or JSON of labels and keys, read again when it changes). tolerance, tolerance_ahead: how old,
-    and how far ahead of our clock, a signed timestamp may be; None means the scheme's own. on_unparseable: "quarantine"
-    or "reject". accept_unsigned_body: start a scheme that does not sign the whole body. public_url: what the sender
-    posts to, for schemes that sign it. own: our own API key and OAuth client ids, for `ignore_own`. options: the keys
-    that only this scheme knows, validated by it at start.
+    scheme: default the source's name. secrets: from `secret` (text, a list, or a table of label and key).
+    secret_file: more of them (text, or JSON of labels and keys), read at start and again when it changes. tolerance,
+    tolerance_ahead: how old, and how far ahead of our clock, a signed timestamp may be; None means the scheme's own.
+    on_unparseable: "quarantine" or "reject". accept_unsigned_body: start a scheme that does not sign the whole body.
+    public_url: what the sender posts to, for schemes that sign it. own: our own API key and OAuth client ids, for
+    `ignore_own`. options: the keys that only this scheme knows, validated by it at start.
     """
 
     name: str
@@ -88,168 +90,387 @@ class SourceSettings:
     accept_unsigned_body: bool = False
     public_url: str = ""
     own: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold keys and tokens
 
 
-def _setting(default: Any, text: str, read: Callable[[Any], Any] | None = None) -> Any:
-    metadata = {"text": text, "read": read}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+# -- reading one value: each raises ValueError that says what was expected ------------------------------------
+
+Reader = Callable[[Any], Any]
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(us|ms|s|m|min|h|d|w)?", re.ASCII)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZE = re.compile(r"(\d{1,15})\s*(b|kb|kib|mb|mib|gb|gib)?", re.ASCII | re.IGNORECASE)
+_BYTES = {"b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 2**20, "gb": 10**9, "gib": 2**30}
+_LONGEST = timedelta(days=3660)
 
 
 def read_duration(value: Any) -> timedelta:
-    """A duration from "30s", "5m", "6h", "2d" or a number of seconds. Raises ValueError with what was expected."""
+    """A duration from "30s", "5m", "6h", "2d", a number of seconds or a `timedelta`."""
+    expected = "expected a duration such as '30s', '5m', '6h' or '2d'"
     if isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool):
-        raise ValueError("expected a duration such as '30s', '5m', '6h' or '2d'")
-    match = _DURATION.fullmatch(str(value)) if isinstance(value, (str, int, float)) else None
-    if match is None:
-        raise ValueError("expected a duration such as '30s', '5m', '6h' or '2d'")
-    seconds = float(match[1]) * _DURATION_UNITS[match[2] or "s"]
-    if seconds > 10 * 366 * 86400:
+        found = value
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        found = _seconds(float(match[1]) * _SECONDS[match[2] or "s"])
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = _seconds(value)
+    else:
+        raise ValueError(expected)
+    if found > _LONGEST:
         raise ValueError("expected a duration of at most ten years")
-    return timedelta(seconds=seconds)
+    return found
+
+
+def _seconds(number: float) -> timedelta:
+    try:
+        return timedelta(seconds=number)
+    except (OverflowError, ValueError):  # too large, infinite, not a number
+        raise ValueError("expected a duration of at most ten years") from None
+
+
+def show_duration(duration: timedelta) -> str:
+    """As `read_duration` reads it: `timedelta(hours=6)` is "6h"."""
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+        if duration and duration % timedelta(seconds=seconds) == timedelta(0):
+            return f"{duration // timedelta(seconds=seconds)}{unit}"
+    return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def duration(least: str, most: str) -> Reader:
+    shortest, longest = read_duration(least), read_duration(most)
+
+    def read(value: Any) -> timedelta:
+        found = read_duration(value)
+        if not shortest <= found <= longest:
+            raise ValueError(f"expected a duration from {least} to {most}")
+        return found
+
+    return read
 
 
 def read_size(value: Any) -> int:
-    """A number of bytes from "1MiB", "500kB" or a whole number. Raises ValueError with what was expected."""
-    match = _SIZE.fullmatch(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
-    if match is None:
-        raise ValueError("expected a size such as '1MiB', or a number of bytes")
-    return int(match[1]) * _SIZE_UNITS[(match[2] or "b").lower()]
+    """A number of bytes from "1MiB", "500kB" or a whole number."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        return int(match[1]) * _BYTES[(match[2] or "b").lower()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("expected a size such as '1MiB' or '500kB', or a number of bytes")
+
+
+def size(least: int, most: int) -> Reader:
+    def read(value: Any) -> int:
+        found = read_size(value)
+        if not least <= found <= most:
+            raise ValueError(f"expected {least} to {most} bytes, such as '1MiB'")
+        return found
+
+    return read
 
 
 def read_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (str, int)) and str(value).strip().lower() in ("true", "1"):
-        return True
-    if isinstance(value, (str, int)) and str(value).strip().lower() in ("false", "0"):
-        return False
-    raise ValueError("expected true, false, 1 or 0")
-
-
-def read_count(value: Any) -> int:
     try:
-        number = msgspec.convert(value, int, strict=False)
-    except msgspec.ValidationError:
-        raise ValueError("expected a whole number") from None
-    if isinstance(value, bool) or number < 0:
-        raise ValueError("expected a whole number of at least 0")
-    return number
+        return msgspec.convert(value, bool, strict=False)
+    except (msgspec.ValidationError, UnicodeError):
+        raise ValueError("expected true or false") from None
+
+
+def count(least: int, most: int) -> Reader:
+    def read(value: Any) -> int:
+        expected = f"expected a whole number from {least} to {most}"
+        try:
+            found = msgspec.convert(value, int, strict=False)
+        except (msgspec.ValidationError, UnicodeError):
+            raise ValueError(expected) from None
+        if isinstance(value, bool) or not least <= found <= most:
+            raise ValueError(expected)
+        return found
+
+    return read
+
+
+def read_text(value: Any) -> str:
+    """Text that is not blank and that every system can hold."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected text")
+    if "\0" in value:
+        raise ValueError("expected text without NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("expected text in UTF-8") from None
+    return value.strip()
 
 
 def read_names(value: Any) -> tuple[str, ...]:
-    """Names from a list, from JSON, or from text with commas."""
+    """Names from a list, from a JSON list, or from text with commas between."""
+    expected = "expected a list of names, or names with commas between"
     if isinstance(value, str):
         text = value.strip()
         if text.startswith("["):
             try:
-                value = json.loads(text)
-            except ValueError:
-                raise ValueError("expected a list of names, or names with commas between") from None
+                value = jsonio.load(text.encode())
+            except jsonio.ERRORS:
+                raise ValueError(expected) from None
         else:
             value = [part for part in re.split(r"[,\s]+", text) if part]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
-        raise ValueError("expected a list of names, or names with commas between")
-    return tuple(value)
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(expected)
+    return tuple(read_text(name) for name in value)
 
 
-def one_of(*choices: str) -> Callable[[Any], str]:
+def read_modules(value: Any) -> tuple[str, ...]:
+    names = read_names(value)
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            fixed = name.removesuffix(".py").replace("/", ".").replace("-", "_").strip(".")
+            raise ValueError(f"expected modules as they are imported, such as {fixed or 'my_app.handlers'!r}")
+    return names
+
+
+def one_of(*choices: str) -> Reader:
     def read(value: Any) -> str:
-        if str(value).lower() not in choices:
-            raise ValueError(f"expected {' or '.join(repr(choice) for choice in choices)}")
-        return str(value).lower()
+        if not isinstance(value, str) or value.strip().lower() not in choices:
+            raise ValueError(f"expected {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+        return value.strip().lower()
 
     return read
 
 
 def read_prefix(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
-        raise ValueError("expected a path such as '/webhooks'")
+    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value, re.ASCII):
+        raise ValueError("expected a path such as '/webhooks', without a slash at its end")
     return value
 
 
-def read_text(value: Any) -> str:
+def read_public_url(value: Any) -> str:
+    text = read_text(value)
+    if not re.match(r"https?://[^/?#]", text):
+        raise ValueError("expected the address that the sender calls, such as 'https://example.com/webhooks/name'")
+    return text
+
+
+def read_database_url(value: Any) -> str:
+    """The URL with the driver that we use. What it says beyond its scheme is checked when it is opened."""
+    expected = "expected sqlite:///webhooks.db or postgresql://user:password@host/name"
     if not isinstance(value, str):
-        raise ValueError("expected text")
-    return value
+        raise ValueError(expected)
+    text = read_text(value)
+    scheme, separator, rest = text.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        scheme = "postgresql+psycopg"  # SQLAlchemy refuses the first; the second means another driver in version 2.0
+    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError(expected)
+    return f"{scheme}://{rest}"
 
 
-@dataclass(frozen=True)
+def hide_password(url: str) -> str:
+    """A database URL as it may be shown; rather hides too much than too little."""
+    shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)
+
+
+# -- the settings ------------------------------------------------------------------------------------------
+
+
+def _about(text: str, read: Reader | None, *, secret: bool = False) -> Mapping[str, Any]:
+    """What is known of a setting: its line in the documentation, how it is read, whether its value is never shown."""
+    return {"text": text, "read": read, "secret": secret}
+
+
+@dataclass(frozen=True, repr=False)
 class Settings:
-    """Every setting with its default; `docs/operations.md` says the same in a table."""
+    """Every setting with its default; `SETTINGS` holds the same for documentation.
 
-    database_url: str = _setting(
-        DEFAULT_DATABASE,
-        "where everything is kept; falls back to DATABASE_URL, then to a SQLite file in the working directory",
-        read_text,
+    Made directly only in tests: `load_settings` is what checks.
+    """
+
+    # where things are
+    database_url: str = field(
+        default=DEFAULT_DATABASE,
+        metadata=_about(
+            "where everything is kept: sqlite:///… or postgresql://…; falls back to DATABASE_URL",
+            read_database_url,
+            secret=True,
+        ),
     )
-    sources: Mapping[str, SourceSettings] = _setting({}, "the senders, a section each")
-    handlers: tuple[str, ...] = _setting((), "modules with handlers, besides the directory", read_names)
-    handlers_dir: str = _setting("handlers", "directory whose modules are loaded as handlers", read_text)
-    url_prefix: str = _setting("/webhooks", "path under which the routes of the sources are", read_prefix)
-    max_body: int = _setting(2**20, "largest body taken; more is 413", read_size)
-    waiting_room: int = _setting(512, "requests of one process that may wait for a commit; more get 503", read_count)
-    in_flight_per_source: int = _setting(256, "requests of one source under way at once in one process", read_count)
-    strict_types: bool = _setting(False, "a pattern that matches no known type stops the start", read_bool)
-    lease: timedelta = _setting(timedelta(seconds=30), "how long a claim lasts unless extended", read_duration)
-    heartbeat: timedelta = _setting(timedelta(seconds=10), "how often a worker extends its claims", read_duration)
-    timeout: timedelta = _setting(timedelta(seconds=30), "how long one attempt may run", read_duration)
-    grace: timedelta = _setting(timedelta(seconds=25), "how long a stopping worker waits for handlers", read_duration)
-    max_attempts: int = _setting(20, "runs of a delivery, the first included, before it is dead", read_count)
-    retry_base: timedelta = _setting(timedelta(seconds=10), "bound of the first wait; doubles each time", read_duration)
-    retry_cap: timedelta = _setting(timedelta(hours=6), "longest bound of a wait", read_duration)
-    concurrency: int = _setting(8, "handlers that one worker runs at once", read_count)
-    poll_interval: timedelta = _setting(timedelta(seconds=1), "how often an idle worker looks by itself", read_duration)
-    abandoned_threads: int = _setting(4, "threads that outlived their time-out before a worker replaces itself", read_count)
-    sqlite_write_limit: timedelta = _setting(
-        timedelta(seconds=1), "how long a handler may hold SQLite's write lock", read_duration
+    sources: Mapping[str, SourceSettings] = field(
+        default_factory=dict, metadata=_about("the senders, a section each: [sources.close]", None)
     )
-    payload_retention: timedelta = _setting(timedelta(days=30), "how long events and deliveries are kept", read_duration)
-    dedup_retention: timedelta = _setting(timedelta(days=35), "how long a dedup key is kept after its last sight", read_duration)
-    capture_rejected: bool = _setting(False, "keep the bytes of sampled rejected requests (at most 64 kB each)", read_bool)
-    host: str = _setting("127.0.0.1", "address that `webhooks dev` binds", read_text)
-    port: int = _setting(8000, "port of `webhooks dev`; falls back to PORT", read_count)
-    worker_class: str = _setting("gthread", "gunicorn's worker class", one_of("gthread", "gevent", "sync"))
-    trusted_proxies: int = _setting(0, "proxies in front whose X-Forwarded-For is believed (for the log only)", read_count)
-    log_level: str = _setting("info", "falls back to LOG_LEVEL", one_of("debug", "info", "warning", "error"))
-    log_format: str = _setting("console", "falls back to LOG_FORMAT", one_of("console", "json"))
+    handlers: tuple[str, ...] = field(
+        default=(), metadata=_about("modules with handlers, besides those in handlers_dir", read_modules)
+    )
+    handlers_dir: str = field(
+        default="handlers", metadata=_about("directory whose modules are loaded as handlers", read_text)
+    )
+
+    # taking events in
+    url_prefix: str = field(
+        default="/webhooks", metadata=_about("path below which every source has its route", read_prefix)
+    )
+    max_body: int = field(
+        default=2**20, metadata=_about("largest body that is taken; a larger one gets 413", size(1, 2**30))
+    )
+    waiting_room: int = field(
+        default=512,
+        metadata=_about("requests of one process that may wait for a commit; more get 503", count(1, 100_000)),
+    )
+    in_flight_per_source: int = field(
+        default=256,
+        metadata=_about("requests of one source that a process answers at once; more get 503", count(1, 100_000)),
+    )
+    strict_types: bool = field(
+        default=False,
+        metadata=_about("whether a pattern that matches no known type stops the start instead of warning", read_bool),
+    )
+    capture_rejected: bool = field(
+        default=False,
+        metadata=_about("whether samples of rejected requests keep their bytes, at most 64 kB each", read_bool),
+    )
+
+    # running handlers
+    timeout: timedelta = field(
+        default=timedelta(seconds=30), metadata=_about("how long one attempt may run", duration("1ms", "7d"))
+    )
+    max_attempts: int = field(
+        default=20, metadata=_about("runs of a delivery, the first included, before it is dead", count(1, 10_000))
+    )
+    retry_base: timedelta = field(
+        default=timedelta(seconds=10),
+        metadata=_about("bound of the first wait before a retry; doubles each time", duration("0s", "30d")),
+    )
+    retry_cap: timedelta = field(
+        default=timedelta(hours=6), metadata=_about("longest bound of such a wait", duration("0s", "30d"))
+    )
+    sqlite_write_limit: timedelta = field(
+        default=timedelta(seconds=1),
+        metadata=_about(
+            "how long a handler may hold SQLite's write lock, from its first write to its end",
+            duration("1ms", "2s"),  # ingest waits for the lock at most so long
+        ),
+    )
+
+    # the worker
+    concurrency: int = field(default=8, metadata=_about("handlers that one worker runs at once", count(1, 1000)))
+    lease: timedelta = field(
+        default=timedelta(seconds=30),
+        metadata=_about(
+            "how long a claimed delivery stays with a worker that is not heard of", duration("100ms", "1h")
+        ),
+    )
+    heartbeat: timedelta = field(
+        default=timedelta(seconds=10), metadata=_about("how often a worker extends its leases", duration("10ms", "1h"))
+    )
+    grace: timedelta = field(
+        default=timedelta(seconds=25),
+        metadata=_about("how long a stopping worker waits for its handlers", duration("0s", "1h")),
+    )
+    poll_interval: timedelta = field(
+        default=timedelta(seconds=1),
+        metadata=_about("how often an idle worker looks by itself, should a wake-up get lost", duration("10ms", "10m")),
+    )
+    abandoned_threads: int = field(
+        default=4,
+        metadata=_about("threads that ran past their time-out before a worker replaces itself", count(1, 1000)),
+    )
+
+    # keeping
+    payload_retention: timedelta = field(
+        default=timedelta(days=30),
+        metadata=_about("how long events and their deliveries are kept", duration("1m", "3660d")),
+    )
+    dedup_retention: timedelta = field(
+        default=timedelta(days=35),
+        metadata=_about("how long a dedup key is kept after it was last seen", duration("1m", "3660d")),
+    )
+
+    # the process
+    host: str = field(default="127.0.0.1", metadata=_about("address that `webhooks dev` binds", read_text))
+    port: int = field(default=8000, metadata=_about("port of `webhooks dev`; falls back to PORT", count(0, 65535)))
+    worker_class: str = field(
+        default="gthread", metadata=_about("gunicorn's worker class", one_of("gthread", "gevent", "sync"))
+    )
+    trusted_proxies: int = field(
+        default=0,
+        metadata=_about("proxies in front whose X-Forwarded-For is believed, for the log only", count(0, 100)),
+    )
+    log_level: str = field(
+        default="info",
+        metadata=_about(
+            "least severe line that is logged; falls back to LOG_LEVEL", one_of("debug", "info", "warning", "error")
+        ),
+    )
+    log_format: str = field(
+        default="console",
+        metadata=_about("one line for people or one JSON object; falls back to LOG_FORMAT", one_of("console", "json")),
+    )
+
     #: no database was named: the schema is applied at start
     has_default_database: bool = field(default=True, metadata={"internal": True})
 
+    @property
+    def shown_database_url(self) -> str:
+        """The database URL without its password."""
+        return hide_password(self.database_url)
+
     def __repr__(self) -> str:
-        shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", self.database_url)
-        return f"<Settings database={shown} sources={sorted(self.sources)}>"
+        return f"<Settings database={self.shown_database_url} sources={sorted(self.sources)}>"
 
 
-#: {setting: environment variable of other tools that means the same}
+#: {setting: environment variable of other tools that means the same}; our own name wins over it.
 FALLBACKS = {"database_url": "DATABASE_URL", "port": "PORT", "log_level": "LOG_LEVEL", "log_format": "LOG_FORMAT"}
+
 _FIELDS = {f.name: f for f in dataclasses.fields(Settings) if not f.metadata.get("internal")}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingDoc:
-    """One setting for documentation."""
+    """One setting for documentation. default: as it would be written in `webhooks.toml`; "" for `sources`."""
 
     name: str
-    default: Any
+    variable: str
+    default: str
     text: str
 
 
+def _written(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f'"{show_duration(value)}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+#: Every setting, in the order of `Settings`.
 SETTINGS = tuple(
-    SettingDoc(name, None if name == "sources" else f.default, f.metadata["text"]) for name, f in _FIELDS.items()
+    SettingDoc(
+        name,
+        PREFIX + name.upper() if name != "sources" else f"{PREFIX}SOURCES__<name>__<KEY>",
+        "" if name == "sources" else _written(f.default),
+        f.metadata["text"],
+    )
+    for name, f in _FIELDS.items()
 )
 
 
+# -- loading -----------------------------------------------------------------------------------------------
+
+_Path = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class _Value:
-    """A raw value and where it was written."""
+class _Given:
+    """A value as it was given, and where, in the words of whoever wrote it. is_file: it names a file that has it."""
 
     raw: Any
     where: str
+    is_file: bool = False
+
+
+class _Problems(list[str]):
+    """Every mistake found so far. failed: the settings that could not be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: set[str] = set()
 
 
 def load_settings(
@@ -257,40 +478,19 @@ def load_settings(
 ) -> Settings:
     """Read the layers (file, environment, overrides; later ones win) and check everything.
 
-    overrides: names as in `Settings`, or `WEBHOOKS_…` as in `app.config`. Raises `ConfigurationError` with every mistake.
+    file: may be missing. overrides: names as in `Settings`, or `WEBHOOKS_…` and `WEBHOOKS` as in `app.config`, whose
+    other names (in capitals) are left alone. Raises `ConfigurationError` with every mistake, and nothing else.
     """
-    problems: list[str] = []
-    tree: dict[str, Any] = {}
+    problems = _Problems()
+    given: dict[_Path, _Given] = {}
     if file is not None:
-        _merge(tree, _read_file(Path(file), problems))
-    for name, fallback in FALLBACKS.items():
-        if environ.get(fallback):
-            tree[name] = _Value(environ[fallback], fallback)
-        elif name == "database_url" and environ.get("DATABASE_URL_FILE"):
-            tree[name + "_file"] = _Value(environ["DATABASE_URL_FILE"], "DATABASE_URL_FILE")
-    _merge(tree, _read_environment(environ))
-    _merge(tree, _read_overrides(overrides or {}))
-    _read_url_file(tree, problems)
-    fields: dict[str, Any] = {}
-    for name, value in tree.items():
-        if name == "sources":
-            continue
-        known = _FIELDS.get(name)
-        if known is None or not isinstance(value, _Value):
-            where = value.where if isinstance(value, _Value) else next(_wheres(value), name)
-            problems.append(f"{where}: there is no such setting{_did_you_mean(name, _FIELDS)}")
-            continue
-        try:
-            fields[name] = known.metadata["read"](value.raw)
-        except (ValueError, TypeError) as error:
-            shown = "" if name == "database_url" else f" is {value.raw!r};"
-            problems.append(f"{value.where}{shown} {error}")
-    fields["sources"] = _read_sources(tree.get("sources", {}), problems)
-    fields["has_default_database"] = "database_url" not in tree
-    if problems:
-        raise ConfigurationError(problems)
+        given.update(_one_each(_from_file(Path(file), problems), problems))
+    given.update(_from_fallbacks(environ))
+    given.update(_one_each(_from_environment(environ, problems), problems))
+    given.update(_one_each(_from_overrides(overrides or {}, problems), problems))
+    fields = _read_fields(given, problems)
     settings = Settings(**fields)
-    problems = _check(settings)
+    problems.extend(_contradictions(settings, problems.failed))
     if problems:
         raise ConfigurationError(problems)
     return settings
@@ -300,231 +500,304 @@ def require_sources(settings: Settings) -> None:
     """Raise `ConfigurationError` with the line to add when no source is configured."""
     if not settings.sources:
         raise ConfigurationError(
-            "no source is configured, so nothing could be taken in; set WEBHOOKS_SOURCES__close__SECRET to the signature "
-            f'key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…"'
+            "no source is configured, so nothing could be taken in; set WEBHOOKS_SOURCES__close__SECRET to the "
+            f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…"'
         )
 
 
-# -- layers ------------------------------------------------------------------------------------------------
+def require_dedup_covers(settings: Settings, tolerances: Mapping[str, timedelta]) -> None:
+    """Raise `ConfigurationError` when an accepted signature may be older than what dedup remembers.
+
+    tolerances: {source: how old its signatures may be}, the scheme's own where the settings name none.
+    """
+    problems = [
+        f"source {name!r}: signatures are taken for {show_duration(tolerance)}, not shorter than dedup_retention "
+        f"{show_duration(settings.dedup_retention)}; an old request sent again would be taken for a new event: "
+        f"raise dedup_retention, or set a shorter tolerance in [sources.{name}]"
+        for name, tolerance in tolerances.items()
+        if tolerance >= settings.dedup_retention
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
-def _read_file(path: Path, problems: list[str]) -> dict[str, Any]:
+# -- the layers: (path, value) pairs -------------------------------------------------------------------------
+
+_Layer = Iterable[tuple[_Path, _Given]]
+
+
+def _from_file(path: Path, problems: list[str]) -> _Layer:
     try:
-        text = path.read_text("utf-8")
+        table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        return {}
+        return
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: cannot be read: {error}")
-        return {}
-    try:
-        return _tagged(tomllib.loads(text), str(path))
-    except tomllib.TOMLDecodeError as error:
-        problems.append(f"{path}: {error}")
-        return {}
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        problems.append(f"{path} cannot be read: {reason}; correct it, or take it away")
+        return
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it cannot be read"
+        problems.append(f"{path} is not TOML: {reason}")
+        return
+    yield from _from_table(table, lambda name: f"{name} in {path}", problems)
 
 
-def _tagged(table: Mapping[str, Any], where: str, path: str = "") -> dict[str, Any]:
-    tagged: dict[str, Any] = {}
+def _from_table(table: Mapping[Any, Any], where: Callable[[str], str], problems: list[str]) -> _Layer:
+    """Settings from nested mappings; below a source's key, tables are the scheme's and stay whole."""
     for name, value in table.items():
-        here = f"{path}.{name}" if path else name
-        # below a source, tables are the scheme's (or the labels of secrets) and stay whole
-        if isinstance(value, Mapping) and here.count(".") < 2:
-            tagged[name.lower()] = _tagged(value, where, here)
-        else:
-            tagged[name.lower()] = _Value(value, f"{here} in {where}" if where else here)
-    return tagged
-
-
-def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name in sorted(environ):
-        if not name.upper().startswith(PREFIX) or name.upper().startswith(PREFIX + "TEST_"):
+        if str(name).lower() != "sources":
+            yield (str(name).lower(),), _Given(value, where(str(name)))
             continue
-        path = name[len(PREFIX) :].lower().split("__")
-        if path == ["embedded"] or not all(path):
+        if not isinstance(value, Mapping):
+            problems.append(f"{where('sources')}: expected a section for each source, such as [sources.close]")
             continue
-        place = tree
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                break
-        else:
-            place[path[-1]] = _Value(environ[name], name)
-    return tree
+        for source, section in value.items():
+            here = f"sources.{source}"
+            if not isinstance(section, Mapping):
+                problems.append(f'{where(here)}: expected a section, such as [{here}] with secret = "…" below it')
+                continue
+            if not section:
+                yield ("sources", str(source).lower(), ""), _Given(None, where(here))
+            for key, part in section.items():
+                yield ("sources", str(source).lower(), str(key).lower()), _Given(part, where(f"{here}.{key}"))
 
 
-def _read_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+def _from_fallbacks(environ: Mapping[str, str]) -> Iterator[tuple[_Path, _Given]]:
+    for name, variable in FALLBACKS.items():
+        if environ.get(variable):
+            yield (name,), _Given(environ[variable], variable)
+        elif _FIELDS[name].metadata.get("secret") and environ.get(f"{variable}_FILE"):
+            yield (name,), _Given(environ[f"{variable}_FILE"], f"{variable}_FILE", is_file=True)
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> _Layer:
+    nested: dict[_Path, tuple[dict[str, Any], str]] = {}
+    for variable in sorted(environ):
+        if not variable.upper().startswith(PREFIX) or variable.upper().startswith(f"{PREFIX}TEST_"):
+            continue
+        path, labels = _path_of(variable)
+        if path[0] in RESERVED:
+            continue
+        value = environ[variable]
+        if path[0] == "sources" and len(path) < 3:
+            wanted = path[1] if len(path) == 2 and path[1] else "close"
+            problems.append(
+                f"{variable} names no setting of a source; write {PREFIX}SOURCES__{wanted}__SECRET, or use {FILE}"
+            )
+        elif labels:
+            # below a source's key: labels of secrets, or a table of its scheme; their case is the author's
+            nested.setdefault(path, ({}, variable))[0]["__".join(labels)] = value
+        elif value or path[-1] in ("secret", "secrets"):
+            yield path, _Given(value, variable)
+    for path, (table, variable) in nested.items():
+        yield path, _Given(table, variable)
+
+
+def _path_of(variable: str) -> tuple[_Path, tuple[str, ...]]:
+    """The path of a variable, and what stands below the key of a source."""
+    parts = variable[len(PREFIX) :].split("__")
+    if parts[0].lower() != "sources":
+        return ("__".join(parts).lower(),), ()
+    return tuple(part.lower() for part in parts[:3]), tuple(parts[3:])
+
+
+def _from_overrides(overrides: Mapping[str, Any], problems: list[str]) -> _Layer:
+    found: dict[_Path, _Given] = {}
+    whole = overrides.get("WEBHOOKS", {})
+    if isinstance(whole, Mapping):
+        found.update(
+            _one_each(_from_table(whole, lambda name: f"{name} in app.config['WEBHOOKS']", problems), problems)
+        )
+    else:
+        problems.append("app.config['WEBHOOKS']: expected a mapping of settings")
     for name, value in overrides.items():
-        if not isinstance(name, str):
-            continue
-        if name.upper() == "WEBHOOKS" and isinstance(value, Mapping):
-            _merge(tree, _tagged(value, "app.config['WEBHOOKS']"))
-        elif name.upper().startswith(PREFIX):
-            _merge(tree, _tagged({name[len(PREFIX) :]: value}, "app.config"))
-        elif name in _FIELDS:
-            _merge(tree, _tagged({name: value}, ""))
-    return tree
+        if name.startswith(PREFIX):
+            path, labels = _path_of(name)
+            if path == ("sources",):
+                found.update(_from_table({"sources": value}, lambda name: f"{name} in app.config", problems))
+            elif path[0] == "sources" and (len(path) < 3 or labels):
+                problems.append(
+                    f"app.config[{name!r}]: write it as app.config['WEBHOOKS_SOURCES'] = {{'close': {{…}}}}"
+                )
+            elif path[0] not in RESERVED and not path[0].startswith("test_"):
+                found[path] = _Given(value, f"app.config[{name!r}]")
+        elif name.lower() == name:  # Flask's own settings, and those of extensions, are in capitals
+            found.update(_from_table({name: value}, lambda name: f"setting {name}", problems))
+    yield from found.items()
 
 
-def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for name, value in more.items():
-        if isinstance(value, dict) and isinstance(tree.get(name), dict):
-            _merge(tree[name], value)
+def _one_each(layer: _Layer, problems: list[str]) -> dict[_Path, _Given]:
+    """A layer as a mapping; what it says twice in different spellings is a mistake."""
+    found: dict[_Path, _Given] = {}
+    for path, given in layer:
+        secret = path[0].removesuffix("_file")
+        if path[2:] == ("secrets",):
+            path = (*path[:2], "secret")
+        elif secret != path[0] and secret in _FIELDS and _FIELDS[secret].metadata.get("secret"):
+            path, given = (secret,), dataclasses.replace(given, is_file=True)
+        if path in found:
+            problems.append(f"{given.where} and {found[path].where} are the same setting; keep one of them")
+        found[path] = given
+    return found
+
+
+# -- from values to settings ---------------------------------------------------------------------------------
+
+
+def _read_fields(given: Mapping[_Path, _Given], problems: _Problems) -> dict[str, Any]:
+    fields: dict[str, Any] = {"has_default_database": ("database_url",) not in given}
+    sections: dict[str, dict[str, _Given]] = {}
+    for path, value in given.items():
+        name = path[0]
+        if name == "sources":
+            sections.setdefault(path[1], {})[path[2]] = value
+        elif name not in _FIELDS:
+            problems.append(f"{value.where}: there is no such setting{_did_you_mean(name, _FIELDS)}")
         else:
-            tree[name] = value
+            _read_field(name, value, fields, problems)
+    fields["sources"] = {name: _read_source(name, section, problems) for name, section in sections.items()}
+    return fields
 
 
-def _wheres(value: Any) -> Any:
-    if isinstance(value, _Value):
-        yield value.where
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _wheres(part)
-
-
-def _read_url_file(tree: dict[str, Any], problems: list[str]) -> None:
-    value = tree.pop("database_url_file", None)
-    if isinstance(value, _Value):
-        text = _read_secret_text(value, problems)
-        if text is not None:
-            tree["database_url"] = _Value(text, value.where)
-
-
-def _read_secret_text(value: _Value, problems: list[str]) -> str | None:
+def _read_field(name: str, value: _Given, fields: dict[str, Any], problems: _Problems) -> None:
+    metadata = _FIELDS[name].metadata
     try:
-        text = Path(str(value.raw)).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        problems.append(f"{value.where}: the file {str(value.raw)!r} cannot be read: {reason}")
-        return None
-    return text
+        raw = _content(value) if value.is_file else value.raw
+        fields[name] = metadata["read"](raw)
+    except ValueError as error:
+        problems.failed.add(name)
+        problems.append(f"{value.where}{'' if metadata['secret'] else f' is {_shown(value.raw)}'}: {error}")
 
 
-# -- sources -----------------------------------------------------------------------------------------------
+def _content(value: _Given) -> str:
+    path = read_text(value.raw)
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {_shown(path)} is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"the file {_shown(path)} cannot be read: {error.strerror}") from None
 
-_SOURCE_READERS: dict[str, Callable[[Any], Any]] = {
+
+_SOURCE_READERS: Mapping[str, Reader] = {
     "scheme": read_text,
+    "secret_file": lambda value: Path(read_text(str(value) if isinstance(value, Path) else value)),
     "tolerance": read_duration,
     "tolerance_ahead": read_duration,
     "on_unparseable": one_of("quarantine", "reject"),
     "accept_unsigned_body": read_bool,
-    "public_url": read_text,
+    "public_url": read_public_url,
     "own": read_names,
 }
 
 
-def _read_sources(tree: Any, problems: list[str]) -> dict[str, SourceSettings]:
-    sources: dict[str, SourceSettings] = {}
-    if isinstance(tree, _Value):
-        problems.append(f"{tree.where}: expected a section for each source, such as [sources.close]")
-        return sources
-    for name, section in tree.items():
-        if not _SOURCE_NAME.fullmatch(name):
-            problems.append(f"{next(_wheres(section), name)}: {name!r} is no name for a source; use a-z, 0-9, _ and -")
-            continue
-        if isinstance(section, _Value):
-            problems.append(f"{section.where}: expected a section, such as [sources.{name}] with secret = \"…\" below it")
-            continue
-        sources[name] = _read_source(name, section, problems)
-    return sources
-
-
-def _read_source(name: str, section: Mapping[str, Any], problems: list[str]) -> SourceSettings:
-    fields: dict[str, Any] = {"name": name, "scheme": name}
+def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) -> SourceSettings:
+    fields: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    if not _SOURCE_NAME.fullmatch(name):
+        problems.append(f"{next(iter(section.values())).where}: {_SOURCE_NAME_RULE}")
     for key, value in section.items():
-        if key in ("secret", "secrets", "secret_file"):
-            continue
+        if not key:
+            continue  # an empty section
         reader = _SOURCE_READERS.get(key)
-        if not isinstance(value, _Value):
-            options[key] = _raw(value)
-        elif reader is None:
-            options[key] = value.raw
-        else:
-            try:
+        try:
+            if key == "secret":
+                fields["secrets"] = _read_secrets(value.raw)
+            elif reader is None:
+                options[key] = value.raw
+            else:
                 fields[key] = reader(value.raw)
-            except (ValueError, TypeError) as error:
-                problems.append(f"{value.where} is {value.raw!r}; {error}")
-    secret = section.get("secret", section.get("secrets"))
-    if isinstance(secret, _Value):
-        fields["secrets"] = _secrets(secret.raw, secret.where, problems)
-    elif isinstance(secret, Mapping):
-        fields["secrets"] = _secrets(_raw(secret), next(_wheres(secret), name), problems)
-    file = section.get("secret_file")
-    if isinstance(file, _Value):
-        fields["secret_file"] = Path(str(file.raw))
-        text = _read_secret_text(file, problems)
-        if text is not None:
-            fields["secrets"] = [*fields.get("secrets", ()), *_secrets(text, file.where, problems)]
-    if not fields.get("secrets") and not problems:
+        except ValueError as error:
+            problems.append(f"{value.where}{'' if key == 'secret' else f' is {_shown(value.raw)}'}: {error}")
+    if not section.keys() & {"secret", "secret_file"}:
         problems.append(
-            f"source {name!r} has no secret; set WEBHOOKS_SOURCES__{name}__SECRET, or secret (or secret_file) in "
+            f"source {name!r} has no secret; set {PREFIX}SOURCES__{name}__SECRET, or secret (or secret_file) in "
             f"[sources.{name}]"
         )
-    return SourceSettings(options=options, **fields)
+    return SourceSettings(**{"name": name, "scheme": name, "options": options, **fields})
 
 
-def _raw(value: Any) -> Any:
-    if isinstance(value, _Value):
-        return value.raw
-    return {name: _raw(part) for name, part in value.items()} if isinstance(value, Mapping) else value
-
-
-def _secrets(raw: Any, where: str, problems: list[str]) -> list[Secret]:
-    """Secrets from text, a list, or labels with keys; text may be JSON of either."""
+def _read_secrets(raw: Any) -> tuple[Secret, ...]:
+    """Secrets from text, a list, or labels with keys; text may be JSON of either. Never says a value."""
     if callable(raw):
-        raw = raw()
+        try:
+            raw = raw()
+        except Exception as error:
+            raise ValueError(f"the function given for it raised {type(error).__name__}") from error
     if isinstance(raw, str) and raw.lstrip()[:1] in ("[", "{"):
         try:
-            raw = json.loads(raw)
-        except ValueError:
-            problems.append(f"{where}: it looks like JSON and is not; write one secret, or a JSON list or object of them")
-            return []
+            raw = jsonio.load(raw.encode())
+        except jsonio.ERRORS:
+            raise ValueError(
+                "it begins like JSON and is none; expected one secret, or a JSON list or object of them"
+            ) from None
     if isinstance(raw, str):
         raw = {"1": raw}
-    elif isinstance(raw, (list, tuple)):
+    elif isinstance(raw, list | tuple):
         raw = {str(number): value for number, value in enumerate(raw, 1)}
     if not isinstance(raw, Mapping) or not all(isinstance(value, str) for value in raw.values()):
-        problems.append(f"{where}: expected one secret, a list of them, or a table of labels and secrets")
-        return []
-    if not all(value.strip() for value in raw.values()):
-        problems.append(f"{where}: a secret is blank; give its value, or leave the setting out")
-        return []
-    return [Secret(value.strip(), str(label)) for label, value in raw.items()]
+        raise ValueError("expected one secret, a list of them, or a table of labels and secrets")
+    if not raw:
+        raise ValueError("it is empty; expected at least one secret")
+    for label, value in raw.items():
+        if not value.strip():
+            which = "it" if len(raw) == 1 else f"secret {label!r}"
+            raise ValueError(f"{which} is blank; give its value, or take it away")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"secret {label!r} is not UTF-8 text") from None
+    return tuple(Secret(value.strip(), str(label)) for label, value in raw.items())
 
 
-# -- checks across settings --------------------------------------------------------------------------------
+# -- settings that contradict each other ---------------------------------------------------------------------
 
 
-def _check(settings: Settings) -> list[str]:
-    problems: list[str] = []
-    if settings.dedup_retention < settings.payload_retention + DEDUP_MARGIN:
-        problems.append(
-            f"dedup_retention is {settings.dedup_retention} and payload_retention {settings.payload_retention}; dedup keys "
-            f"must outlive payloads by at least {DEDUP_MARGIN.days} days, or late copies would be taken for new events"
+def _contradictions(settings: Settings, failed: Iterable[str]) -> Iterator[str]:
+    """Mistakes that only several settings together make; those that could not be read are left out."""
+
+    def known(*names: str) -> bool:
+        return not set(names) & set(failed)
+
+    least = settings.payload_retention + DEDUP_MARGIN
+    if known("dedup_retention", "payload_retention") and settings.dedup_retention < least:
+        yield (
+            f"dedup_retention is {show_duration(settings.dedup_retention)} and payload_retention "
+            f"{show_duration(settings.payload_retention)}; dedup keys must outlive payloads by {DEDUP_MARGIN.days} "
+            f"days, or late copies would be new events: set dedup_retention to at least {show_duration(least)}"
         )
-    if settings.heartbeat * 2 > settings.lease:
-        problems.append(
-            f"heartbeat is {settings.heartbeat} and lease {settings.lease}; the heartbeat may be at most half of the lease"
+    if known("heartbeat", "lease") and settings.heartbeat * 2 > settings.lease:
+        yield (
+            f"heartbeat is {show_duration(settings.heartbeat)} and lease {show_duration(settings.lease)}; one late "
+            f"heartbeat would lose the lease: set heartbeat to at most {show_duration(settings.lease / 2)}"
         )
-    if settings.retry_base > settings.retry_cap:
-        problems.append(f"retry_base is {settings.retry_base}, above retry_cap {settings.retry_cap}")
-    for name, least in (("max_attempts", 1), ("concurrency", 1), ("max_body", 1), ("abandoned_threads", 1)):
-        if getattr(settings, name) < least:
-            problems.append(f"{name} is {getattr(settings, name)}; it must be at least {least}")
-    for name in ("lease", "heartbeat", "timeout", "poll_interval", "sqlite_write_limit", "payload_retention"):
-        if getattr(settings, name) <= timedelta(0):
-            problems.append(f"{name} is {getattr(settings, name)}; it must be above zero")
-    for source in settings.sources.values():
-        if source.tolerance is not None and source.tolerance >= settings.dedup_retention:
-            problems.append(
-                f"source {source.name!r}: tolerance is {source.tolerance}, not shorter than dedup_retention "
-                f"{settings.dedup_retention}; an old request could be sent again and be taken for a new event"
-            )
-    return problems
+    if known("retry_base", "retry_cap") and settings.retry_base > settings.retry_cap:
+        yield (
+            f"retry_base is {show_duration(settings.retry_base)}, above retry_cap {show_duration(settings.retry_cap)}; "
+            "raise retry_cap or lower retry_base"
+        )
+    tolerances = {s.name: s.tolerance for s in settings.sources.values() if s.tolerance is not None}
+    if known("dedup_retention"):
+        try:
+            require_dedup_covers(settings, tolerances)
+        except ConfigurationError as error:
+            yield from error.problems
 
 
-def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+# -- words -------------------------------------------------------------------------------------------------
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: short, printable, and whatever its `__repr__` does."""
+    if not isinstance(value, str | int | float | bool | list | dict | timedelta | None):
+        return f"of type {type(value).__name__}"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of many digits
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else " (see the list in docs/operations.md, or take it away)"
