@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import sqlite3
 import threading
@@ -49,15 +50,15 @@ def normalise_url(url: str) -> str:
 class Database:
     """One database as one process uses it. Opens nothing until asked; survives a fork by `after_fork`.
 
-    statement_timeout: PostgreSQL ends our statements after this long (None: never), so that a web process can
-    answer within 2.5 s. pool_size: connections kept.
+    patience: how long a web process waits for PostgreSQL in all, connecting included, so that it can answer within
+    2.5 s (None: as long as it takes). pool_size: connections kept.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        statement_timeout: timedelta | None = None,
+        patience: timedelta | None = None,
         pool_size: int = 5,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         application: str = "webhooks",
@@ -70,7 +71,8 @@ class Database:
             ) from error
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
-        self.statement_timeout = statement_timeout
+        self.patience = patience
+        self._breaker = Breaker()
         self._application = application
         self._pool_size = pool_size
         if self.is_sqlite:
@@ -107,15 +109,14 @@ class Database:
 
     def _make_postgresql_engine(self) -> Engine:
         options = "-c timezone=UTC"
-        if self.statement_timeout is not None:
-            options += f" -c statement_timeout={int(self.statement_timeout.total_seconds() * 1000)}"
+        if self.patience is not None:
+            options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
         try:
-            return sqlalchemy.create_engine(
+            engine = sqlalchemy.create_engine(
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=20,
                 pool_timeout=2,
-                pool_pre_ping=True,
                 connect_args={
                     "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
                     "application_name": self._application,
@@ -130,19 +131,30 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL names PostgreSQL, whose driver is missing; install webhooks[postgres]"
             ) from error
+        event.listen(engine, "begin", _begin_on_postgresql)
+        return engine
+        event.listen(engine, "checkout", _refuse_closed)
+        return engine
 
     # -- connections ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in autocommit, for statements that only look. Raises `StorageUnavailable`."""
-        with translate_errors(), self.engine.connect() as connection:
+        begun = time.monotonic()
+        with translate_errors(), self.engine.connect() as connection, self._limit(connection.connection, begun):
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, committed at the end. Raises `StorageUnavailable`."""
-        with translate_errors(), self.write_lock(), self.engine.connect() as connection:
+        begun = time.monotonic()
+        with (
+            translate_errors(),
+            self.write_lock(),
+            self.engine.connect() as connection,
+            self._limit(connection.connection, begun),
+        ):
             connection = connection.execution_options(webhooks_write=True)
             with connection.begin():
                 yield connection
@@ -153,13 +165,15 @@ class Database:
 
         The caller takes `write_lock` around anything that writes. Raises `StorageUnavailable`.
         """
+        begun = time.monotonic()
         with translate_errors():
             fairy = self.engine.raw_connection()
             try:
                 connection: Any = fairy.driver_connection
                 if not self.is_sqlite and not connection.autocommit:
                     connection.autocommit = True
-                yield connection
+                with self._limit(fairy, begun):
+                    yield connection
             except BaseException:
                 # after an error (or an interrupted wait) nobody knows what state it is in; SQLite would keep the
                 # transaction of a closed connection for as long as a traceback refers to one of its cursors
@@ -170,6 +184,13 @@ class Database:
                 raise
             finally:
                 fairy.close()
+
+    def _limit(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
+        """What is left of our patience for one use of a connection, asked for at `begun`."""
+        if self.patience is None or self.is_sqlite:
+            return contextlib.nullcontext()
+        left = self.patience - timedelta(seconds=time.monotonic() - begun)
+        return self._breaker.limit(fairy.driver_connection, max(left, timedelta(milliseconds=100)))
 
     @contextlib.contextmanager
     def write_lock(self, timeout: timedelta = SQLITE_BUSY) -> Iterator[None]:
@@ -239,10 +260,28 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     cursor.close()
 
 
+def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
+    """Leave a connection in the pool that its server has closed; the pool then makes another.
+
+    An idle connection has nothing to read but the end of it, so looking costs no round trip; one that is frozen looks
+    well, and `Breaker` cuts it. pool_pre_ping would wait for its answer for ever.
+    """
+    if connection.closed or select.select([connection.pgconn.socket], [], [], 0)[0]:
+        raise exc.DisconnectionError
+
+
 def _begin_on_sqlite(connection: Connection) -> None:
     # reads stay in autocommit: a deferred transaction would keep an old snapshot, and fail when it first writes
     if connection.get_execution_options().get("webhooks_write"):
         connection.exec_driver_sql("begin immediate")
+
+
+def _begin_on_postgresql(connection: Connection) -> None:
+    # `raw` leaves its connections in autocommit, and the pool hands them out again as they are: a transaction of
+    # SQLAlchemy's would then commit every statement by itself. Changing the flag asks the server nothing.
+    driver: Any = connection.connection.driver_connection
+    if driver.autocommit and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        driver.autocommit = False
 
 
 # -- errors ------------------------------------------------------------------------------------------------
