@@ -1,0 +1,295 @@
+"""What every kind of object has in common: fields with their checks, and the places where a kind has rules of its own.
+
+A kind is one small module (`leads`, `emails`, …) with a subclass of `Resource`. `World` creates, changes and removes
+objects and writes the events; the subclass says which fields there are (`fields`), what follows from them (`derive`),
+and what else happens (`before_create`, `after_update`, …).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from webhooks.sandbox.accounts import USERS, Actor
+from webhooks.sandbox.refusals import Invalid
+
+if TYPE_CHECKING:
+    from webhooks.sandbox.world import World
+
+#: An object as the API shows it.
+Object = dict[str, Any]
+
+
+class Wrong(ValueError):
+    """A value that a field cannot have; the text says what it can."""
+
+
+#: Returns the value to store. Raises Wrong.
+Check = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field that may be written. default: of a new object; a callable is called for it."""
+
+    check: Check
+    default: Any = None
+    is_required: bool = False
+    is_fixed: bool = False  #: set when the object is made, never afterwards
+
+
+REQUIRED = "This field is required."
+NO_SUCH_OBJECT = "Object does not exist."
+
+
+class Resource:
+    """One kind of object."""
+
+    #: as in events: activity.call
+    object_type: ClassVar[str] = ""
+    #: as in addresses: activity/call
+    path: ClassVar[str] = ""
+    id_prefix: ClassVar[str] = ""
+    #: the `_type` that objects carry, if they do
+    type_name: ClassVar[str | None] = None
+    fields: ClassVar[Mapping[str, Field]] = {}
+    #: what else an object has at first
+    constants: ClassVar[Mapping[str, Any]] = {}
+    #: fields that a list may be filtered by
+    filters: ClassVar[tuple[str, ...]] = ("lead_id",)
+    has_names: ClassVar[bool] = True  #: created_by_name and updated_by_name
+    has_user: ClassVar[bool] = False  #: user_id and user_name
+    has_custom_fields: ClassVar[bool] = False
+    may_post: ClassVar[bool] = True
+
+    def derive(self, world: World, made: Object) -> None:
+        """Set the fields that follow from others; called before an object is stored, new or changed."""
+
+    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """Fill in what a new object needs; may make other objects. params: the request as sent. Raises Invalid."""
+
+    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens once `created` is in the log."""
+
+    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; `values` are only what was sent. Raises Invalid."""
+
+    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens once `updated` is in the log."""
+
+    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
+        """What goes first."""
+
+    def after_delete(self, world: World, gone: Object, actor: Actor) -> None:
+        """What follows."""
+
+    def lead_of(self, made: Object) -> str | None:
+        """The `lead_id` of its events."""
+        return made.get("lead_id")
+
+    # -- reading a request's body ---------------------------------------------------------------------------
+
+    def read(self, body: Mapping[str, Any], is_new: bool) -> Object:
+        """The fields of a request, checked. Unknown and read-only ones are left out, as Close does. Raises Invalid."""
+        values: Object = {}
+        wrong: dict[str, str] = {}
+        for name, field in self.fields.items():
+            if name in body and (is_new or not field.is_fixed):
+                try:
+                    values[name] = field.check(body[name])
+                except Wrong as error:
+                    wrong[name] = str(error)
+            elif is_new:
+                if field.is_required:
+                    wrong[name] = REQUIRED
+                values[name] = field.default() if callable(field.default) else field.default
+        if self.has_custom_fields:
+            values |= {name: value for name, value in body.items() if name.startswith("custom.")}
+        if wrong:
+            raise Invalid(f"{self.object_type}: {', '.join(f'{name}: {why}' for name, why in wrong.items())}", wrong)
+        return values
+
+
+class Activity(Resource):
+    """What belongs to a lead's time line."""
+
+    id_prefix: ClassVar[str] = "acti"
+    has_user: ClassVar[bool] = True
+    filters: ClassVar[tuple[str, ...]] = ("lead_id", "contact_id", "user_id")
+    constants: ClassVar[Mapping[str, Any]] = {
+        "sequence_id": None,
+        "sequence_name": None,
+        "sequence_subscription_id": None,
+        "users": list,
+    }
+
+    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        place_on_lead(world, made)
+
+
+def place_on_lead(world: World, made: Object) -> None:
+    """Check `lead_id` and `contact_id`; the lead of the contact is taken when none is given. Raises Invalid."""
+    contact = None
+    if made.get("contact_id") is not None:
+        contact = world.find("contact", made["contact_id"])
+        if contact is None:
+            raise Invalid.field("contact_id", NO_SUCH_OBJECT)
+    if made.get("lead_id") is None:
+        if contact is None:
+            raise Invalid.field("lead_id", REQUIRED)
+        made["lead_id"] = contact["lead_id"]
+    elif world.find("lead", made["lead_id"]) is None:
+        raise Invalid.field("lead_id", NO_SUCH_OBJECT)
+    if contact is not None and contact["lead_id"] != made["lead_id"]:
+        raise Invalid.field("contact_id", "This contact belongs to another lead.")
+
+
+def name_of_user(id: str | None) -> str | None:
+    user = USERS.get(id or "")
+    return user.name if user else None
+
+
+# -- checks -------------------------------------------------------------------------------------------------
+
+#: Characters that a text may have; mails can be large.
+MAX_TEXT = 1_000_000
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Wrong("Not a text.")
+    if len(value) > MAX_TEXT:
+        raise Wrong(f"Longer than {MAX_TEXT} characters.")
+    return value
+
+
+def name(value: Any) -> str:
+    if not text(value).strip():
+        raise Wrong("May not be empty.")
+    return str(value)
+
+
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong("Neither true nor false.")
+    return value
+
+
+def amount(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise Wrong("Not a whole number of 0 or more.")
+    return value
+
+
+def percent(value: Any) -> int:
+    if amount(value) > 100:
+        raise Wrong("More than 100.")
+    return int(value)
+
+
+def instant(value: Any) -> str:
+    """As Close writes it: with an offset and microseconds."""
+    try:
+        at = datetime.fromisoformat(text(value))
+        return stamp(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+    except (ValueError, OverflowError):
+        raise Wrong("Not a date; write it like 2026-03-10T14:05:12+00:00.") from None
+
+
+def day(value: Any) -> str:
+    try:
+        return date.fromisoformat(text(value)).isoformat()
+    except ValueError:
+        raise Wrong("Not a day; write it like 2026-03-10.") from None
+
+
+def day_or_instant(value: Any) -> str:
+    return day(value) if isinstance(value, str) and len(value) == len("2026-03-10") else instant(value)
+
+
+def user(value: Any) -> str:
+    if not isinstance(value, str) or value not in USERS:
+        raise Wrong("Given user does not exist in your organization.")
+    return value
+
+
+def url(value: Any) -> str:
+    if not re.match(r"https?://[^\s]+\Z", text(value)):
+        raise Wrong("Not an http or https address.")
+    return str(value)
+
+
+def optional(check: Check) -> Check:
+    """Also null."""
+    return lambda value: None if value is None else check(value)
+
+
+def choice(*choices: str) -> Check:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise Wrong(f"Not one of {', '.join(choices)}.")
+        return value
+
+    return read
+
+
+def list_of(check: Check) -> Check:
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise Wrong("Not a list.")
+        return [check(each) for each in value]
+
+    return read
+
+
+def record(required: Mapping[str, Check], others: Mapping[str, Check]) -> Check:
+    """An object with these keys and no others; what is left out becomes null."""
+
+    def read(value: Any) -> Object:
+        if not isinstance(value, Mapping):
+            raise Wrong("Not an object.")
+        for key in required:
+            if value.get(key) is None:
+                raise Wrong(f"Without {key!r}.")
+        made = {key: check(value[key]) for key, check in required.items()}
+        return made | {key: optional(check)(value.get(key)) for key, check in others.items()}
+
+    return read
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def stamp(at: datetime) -> str:
+    """An instant as it stands in objects: with an offset and microseconds."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def paragraph(plain: str) -> str:
+    """Plain text as Close's HTML."""
+    return "".join(f"<p>{html.escape(line, quote=False)}</p>" for line in plain.split("\n")) if plain else ""
+
+
+_COUNTRIES = {"+33": ("FR", 1), "+1": ("US", 3), "+44": ("GB", 4), "+49": ("DE", 3)}
+
+
+def country_of(phone: str | None) -> str | None:
+    return next((country for code, (country, _) in _COUNTRIES.items() if (phone or "").startswith(code)), None)
+
+
+def formatted(phone: str | None) -> str | None:
+    """A number as Close shows it: +33639980177 is +33 6 39 98 01 77."""
+    if phone is None:
+        return None
+    for code, (country, first) in _COUNTRIES.items():
+        if phone.startswith(code):
+            rest = phone.removeprefix(code)
+            if country == "US":
+                return f"{code} {rest[:3]}-{rest[3:6]}-{rest[6:]}"
+            groups = [rest[:first], *(rest[at : at + 2] for at in range(first, len(rest), 2))]
+            return " ".join([code, *groups])
+    return phone
