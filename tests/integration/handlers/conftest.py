@@ -1,0 +1,22 @@
+"""Fixtures for plugins: their tables on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.handlers.histories import Bench
+from webhooks import migrate
+from webhooks.database import Database
+from webhooks.session import Sessions
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, database: Database) -> Iterator[Bench]:
+    """A database with the tables of the plugin that the test's module names in PLUGIN."""
+    plugin = migrate.plugin(f"handlers.{request.module.PLUGIN}")
+    migrate.upgrade(database, plugins=[plugin])
+    sessions = Sessions(database)
+    yield Bench(database, sessions)
+    sessions.dispose()
