@@ -26,7 +26,7 @@ from webhooks.signing import decode_key, is_equal, read_instant, require_fresh, 
 from webhooks.sources import diagnosis, handshakes, keys
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.fields import at, form, instant, key_text, ordering_key, sorted_form, text_of
-from webhooks.sources.keyring import Key, KeyRing
+from webhooks.sources.keyring import Key, KeyRing, load_provider
 from webhooks.sources.keys import VerifyingKey
 from webhooks.sources.published import why_weak
 from webhooks.sources.scheme import (
@@ -52,7 +52,7 @@ _PUBLIC_KEY = "whpk_"
 _PRIVATE_KEY = "whsk_"
 
 #: Options that every declared source knows.
-COMMON_OPTIONS = frozenset(("dedup", "signing_key"))
+COMMON_OPTIONS = frozenset(("dedup", "signing_key", "secrets_from"))
 
 
 class DeclaredSource(Source):
@@ -76,7 +76,11 @@ class DeclaredSource(Source):
         if not found:
             try:
                 self.keys: KeyRing[VerifyingKey] = KeyRing(
-                    settings.name, settings.secrets, self._decode_key, settings.secret_file
+                    settings.name,
+                    settings.secrets,
+                    self._decode_key,
+                    settings.secret_file,
+                    load_provider(settings.name, settings.options.get("secrets_from")),
                 )
                 self._signing_key = self._decode_signing_key()
             except ConfigurationError as error:
@@ -128,7 +132,7 @@ class DeclaredSource(Source):
             if self._check_strength and len(text.strip().partition(":")[2]) < row.min_secret_bytes:
                 raise ValueError(f"is too short: the password must have at least {row.min_secret_bytes} characters")
             return keys.TokenKey(token)
-        raw = decode_key(text, row.secret, row.secret_prefix)
+        raw = decode_key(text, row.secret_encoding, row.secret_prefix)
         if self._check_strength and len(raw) < row.min_secret_bytes:
             raise ValueError(f"is too short: it has {len(raw)} bytes, and {row.min_secret_bytes} are the least")
         if not raw:
@@ -143,7 +147,7 @@ class DeclaredSource(Source):
         if row.public_key_prefix and text.startswith((_PUBLIC_KEY, _PRIVATE_KEY)):
             raw = decode_key(text.removeprefix(_PUBLIC_KEY).removeprefix(_PRIVATE_KEY), "base64")
             return keys.ed25519_key(raw, row.encoding, prefix, is_private=is_private)
-        raw = decode_key(text, row.secret, row.secret_prefix)
+        raw = decode_key(text, row.secret_encoding, row.secret_prefix)
         make = keys.ed25519_key if row.algorithm == "ed25519" else keys.ecdsa_key
         return make(raw, row.encoding, prefix, is_private=is_private)
 
@@ -172,11 +176,11 @@ class DeclaredSource(Source):
 
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         try:
-            return Verified(self._verify(request, now, self.keys.current()))
+            return Verified(self._verify(request, now, self.keys.current(request)))
         except SignatureError:
             if not self.keys.refresh():
                 raise
-            return Verified(self._verify(request, now, self.keys.current()))
+            return Verified(self._verify(request, now, self.keys.current(request)))
 
     def _verify(self, request: InboundRequest, now: datetime, ring: Sequence[Key[VerifyingKey]]) -> str:
         for header, wanted in self.row.require.items():
@@ -436,7 +440,7 @@ class DeclaredSource(Source):
         def mac(text: bytes) -> bytes:
             # verified again, to use the very secret that signed: during a rotation the sender knows only that one
             label = self.verify(request, now).label
-            key = next(key.value for key in self.keys.current() if key.label == label)
+            key = next(key.value for key in self.keys.current(request) if key.label == label)
             if not isinstance(key, keys.MacKey):
                 raise ChallengeFailed(f"scheme {self.row.name!r} has no shared key to answer with")
             return key.mac(text)
@@ -508,7 +512,7 @@ class DeclaredSource(Source):
         bare = [entry.strip().removeprefix(prefix) for entry in entries]
         return diagnosis.Facts(
             self.keys.secrets,
-            row.secret,
+            row.secret_encoding,
             row.secret_prefix,
             MACS[row.algorithm],
             row.encoding,
@@ -518,6 +522,8 @@ class DeclaredSource(Source):
         )
 
     def _signer(self) -> VerifyingKey:
+        if self._signing_key is None and not self.keys.current():
+            raise ConfigurationError(f"source {self.name!r} has only the secrets of secrets_from, and cannot sign")
         return self._signing_key or self.keys.current()[0].value
 
 

@@ -10,6 +10,7 @@ The only I/O below `store`, because a rotation must not need a restart; `clock` 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from webhooks import jsonio
-from webhooks.errors import ConfigurationError
+from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.model import InboundRequest
 from webhooks.signing import MAX_SECRETS
 from webhooks.sources.base import Secret
 
@@ -28,9 +30,13 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 Fingerprint = tuple[int, int, int]
+#: Looks up the secrets of the tenant that a request is for. The request is not verified: believe nothing in it.
+Provider = Callable[["InboundRequest"], Sequence[Secret]]
 
 #: Seconds between two looks at the file.
 LOOK_EVERY_SECONDS = 1.0
+#: Decoded keys of providers that are remembered.
+MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class KeyRing(Generic[K]):
         secrets: Sequence[Secret],
         decode: Callable[[str], K],
         file: str | Path | None = None,
+        provider: Provider | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         stat: Callable[[Path], os.stat_result] = os.stat,
@@ -64,6 +71,8 @@ class KeyRing(Generic[K]):
         self._source = source
         self._decode = decode
         self._file = Path(file) if file else None
+        self._provider = provider
+        self._provided: dict[Secret, Key[K]] = {}
         self._configured = self._not_in_file(secrets)
         self._clock = clock
         self._stat = stat
@@ -78,11 +87,35 @@ class KeyRing(Generic[K]):
         """The secrets as written, for `diagnose`."""
         return self._secrets
 
-    def current(self) -> tuple[Key[K], ...]:
-        """The keys to try now; looks at the file when the last look is a second ago."""
+    def current(self, request: InboundRequest | None = None) -> tuple[Key[K], ...]:
+        """The keys to try now; looks at the file when the last look is a second ago.
+
+        request: whose keys the provider is asked for; None for those that hold for every request. Raises
+        StorageUnavailable when the provider fails, so that the sender tries again.
+        """
         if self._file is not None and self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
             self.refresh()
-        return self._keys
+        if self._provider is None or request is None:
+            return self._keys
+        return (*self._keys, *self._ask(self._provider, request))
+
+    def _ask(self, provider: Provider, request: InboundRequest) -> list[Key[K]]:
+        try:
+            secrets = list(provider(request))[:MAX_SECRETS]
+        except Exception as error:
+            logger.exception("the secrets_from of source %r failed", self._source)
+            raise StorageUnavailable(f"secrets_from failed with {type(error).__name__}") from error
+        keys = []
+        for secret in secrets:
+            try:
+                if secret not in self._provided:
+                    if len(self._provided) >= MAX_REMEMBERED:
+                        self._provided.clear()
+                    self._provided[secret] = Key(secret.label, self._decode(secret.reveal()))
+                keys.append(self._provided[secret])
+            except ValueError as error:
+                logger.error("source %r: secret %r of secrets_from %s", self._source, secret.label, error)
+        return keys
 
     def refresh(self) -> bool:
         """Look at the file at once; whether the keys are others than before."""
@@ -142,7 +175,7 @@ class KeyRing(Generic[K]):
         labels = [secret.label for secret in secrets]
         for label in sorted({label for label in labels if labels.count(label) > 1}):
             problems.append(f"source {self._source!r}: two secrets are labelled {label!r}; give each its own label")
-        if not secrets and not problems:
+        if not secrets and not problems and self._provider is None:
             problems.append(
                 f"source {self._source!r} has no secret; set WEBHOOKS_SOURCES__{self._source}__SECRET or "
                 f"WEBHOOKS_SOURCES__{self._source}__SECRET_FILE"
@@ -153,6 +186,23 @@ class KeyRing(Generic[K]):
             raise ConfigurationError(problems)
         self._secrets = tuple(secrets)
         return tuple(keys)
+
+
+def load_provider(source: str, given: object) -> Provider | None:
+    """The callable that the option `secrets_from` names ("module:function") or is. Raises ConfigurationError."""
+    if given is None or callable(given):
+        return given
+    if not isinstance(given, str) or given.count(":") != 1:
+        raise ConfigurationError(f"source {source!r}: secrets_from is {given!r}; it must be 'module:function'")
+    module, _, name = given.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"source {source!r}: secrets_from {given!r} cannot be loaded ({error})") from error
+    if not callable(found):
+        raise ConfigurationError(f"source {source!r}: secrets_from {given!r} is not a function")
+    provider: Provider = found
+    return provider
 
 
 def read_secret_file(path: Path) -> list[Secret]:

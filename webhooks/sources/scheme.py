@@ -26,7 +26,7 @@ from webhooks.signing import ENCODERS
 MACS = {"hmac-sha256": "sha256", "hmac-sha1": "sha1", "hmac-sha512": "sha512"}
 PUBLIC_KEY_ALGORITHMS = ("ed25519", "ecdsa-sha256")
 ALGORITHMS = (*MACS, *PUBLIC_KEY_ALGORITHMS, "token", "basic")
-SECRET_KINDS = ("text", "hex", "base64")
+SECRET_ENCODINGS = ("text", "hex", "base64")
 TIMESTAMP_FORMATS = ("seconds", "milliseconds", "iso")
 BODY_FORMATS = ("json", "form", "json-or-form")
 DEDUP_KEYS = ("id", "body", "both")
@@ -43,8 +43,9 @@ class Scheme:
     """How one kind of sender signs and what its events look like; see the module for the notation.
 
     Verifying. algorithm: of `ALGORITHMS`. signature: places that carry one; any that matches will do. require:
-    headers that must have exactly this value. secret: how the key is written, and secret_prefix what may stand before
-    it. public_key_prefix: when not empty, secrets that begin with `whpk_` are Ed25519 keys whose parts begin with it.
+    headers that must have exactly this value. secret_encoding: how the key is written, and secret_prefix what may
+    stand before it. public_key_prefix: when not empty, secrets that begin with `whpk_` are Ed25519 keys whose parts
+    begin with it.
 
     Reading. items: the path of the list whose elements are events ("." for the body itself), unwrap: the key inside
     each element. id, type, occurred_at, object_id: templates, the first whose places all exist counts; no id means
@@ -60,7 +61,7 @@ class Scheme:
     prefix: str = ""
     encoding: str = "hex"
     signed: str = "{body}"
-    secret: str = "text"
+    secret_encoding: str = "text"
     secret_prefix: str = ""
     min_secret_bytes: int = 16
     public_key_prefix: str = ""
@@ -113,7 +114,7 @@ class Scheme:
         for name, allowed in (
             ("algorithm", ALGORITHMS),
             ("encoding", tuple(ENCODERS)),
-            ("secret", SECRET_KINDS),
+            ("secret_encoding", SECRET_ENCODINGS),
             ("timestamp_format", TIMESTAMP_FORMATS),
             ("body", BODY_FORMATS),
         ):

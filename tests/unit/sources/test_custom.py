@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.sources.cases import NOW
-from webhooks.errors import ConfigurationError, SignatureError
+from webhooks.errors import ConfigurationError, SignatureError, StorageUnavailable
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, Source, SourceSettings, make_source
 from webhooks.sources.scheme import Scheme
@@ -89,7 +89,7 @@ def test_every_mistake_is_told_at_once() -> None:
         signatur = "@x-sig"
         algorithm = "md5"
         encoding = "hexx"
-        secret_kind = "text"
+        secret_encodin = "text"
         signed = "{timestamp}.{body"
         timestamp_format = "minutes"
         items = "a b"
@@ -103,7 +103,7 @@ def test_every_mistake_is_told_at_once() -> None:
     text = "\n".join(found)
     for part in (
         "unknown option 'signatur' for scheme 'custom'; did you mean 'signature'?",
-        "unknown option 'secret_kind'",
+        "unknown option 'secret_encodin'",
         "algorithm is 'md5'; it must be one of hmac-sha256",
         "encoding is 'hexx'",
         "timestamp_format is 'minutes'",
@@ -149,8 +149,8 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'signed = "{url}{body}"', "set public_url"),
         (HEAD + 'signed = "{timestamp}"\ntimestamp = "@x-time"', "accept_unsigned_body = true"),
         (HEAD + 'algorithm = "token"', "accept_unsigned_body = true"),
-        (HEAD + 'algorithm = "ed25519"\nsecret = "hex"', "is not hex"),
-        (HEAD + 'algorithm = "ed25519"\nsecret = "text"', "must be 32 bytes"),
+        (HEAD + 'algorithm = "ed25519"\nsecret_encoding = "hex"', "is not hex"),
+        (HEAD + 'algorithm = "ed25519"\nsecret_encoding = "text"', "must be 32 bytes"),
         (HEAD + 'algorithm = "ecdsa-sha256"', "is not a key in DER"),
         (HEAD + "min_secret_bytes = 100", "too short: it has 21 bytes, and 100 are the least"),
     ],
@@ -243,3 +243,49 @@ def test_a_secret_added_to_the_file_works_for_the_request_that_needs_it(tmp_path
     new.write_text(json.dumps({"old": "another-secret-0123456789", "new": SECRET}))
     new.replace(file)
     assert source.verify(request, NOW).label == "new"
+
+
+class Tenants:
+    """Looks secrets up by a header, as a service with many tenants does."""
+
+    def __init__(self) -> None:
+        self.secrets = {b"north": [Secret(SECRET, "north")], b"weak": [Secret("x", "weak")]}
+
+    def __call__(self, request: InboundRequest) -> list[Secret]:
+        return self.secrets[request.headers.one("x-tenant") or b""]
+
+
+def tenant_request(tenant: str) -> InboundRequest:
+    body = b'{"type":"x"}'
+    mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    return InboundRequest(Headers({"x-sig": mac, "x-tenant": tenant}), body)
+
+
+def test_secrets_may_be_looked_up_for_each_request(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"signature": "@x-sig", "secrets_from": Tenants()}
+    source = make_source(SourceSettings("acme", "custom", options=options))
+    assert source.verify(tenant_request("north"), NOW).label == "north"
+    with pytest.raises(SignatureError):
+        source.verify(tenant_request("weak"), NOW)
+    assert "secret 'weak' of secrets_from is" in caplog.text
+    with pytest.raises(StorageUnavailable, match="KeyError"):
+        source.verify(tenant_request("nobody"), NOW)
+    with pytest.raises(ConfigurationError, match="cannot sign"):
+        source.sign(b"", NOW)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("no_colon", "must be 'module:function'"),
+        (5, "must be 'module:function'"),
+        ("no_such_module_at_all:f", "cannot be loaded"),
+        ("json:no_such_name", "cannot be loaded"),
+        ("json:__name__", "is not a function"),
+    ],
+)
+def test_a_lookup_that_cannot_be_loaded_does_not_start(given: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        make_source(SourceSettings("acme", "custom", options={"signature": "@x-sig", "secrets_from": given}))
+    with pytest.raises(ConfigurationError, match=says):
+        make_source(SourceSettings("acme", "close", options={"secrets_from": given}))

@@ -12,7 +12,7 @@ from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import envelope, signature
 from webhooks.sources.close.catalogue import known_types
-from webhooks.sources.keyring import KeyRing
+from webhooks.sources.keyring import KeyRing, load_provider
 
 
 class CloseSource(Source):
@@ -24,8 +24,8 @@ class CloseSource(Source):
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)
         problems = [
-            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' has none of its own"
-            for name in sorted(settings.options)
+            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows secrets_from"
+            for name in sorted(set(settings.options) - {"secrets_from"})
         ]
         self._past = settings.tolerance if settings.tolerance is not None else signature.TOLERANCE
         self._ahead = settings.tolerance_ahead if settings.tolerance_ahead is not None else signature.TOLERANCE_AHEAD
@@ -35,7 +35,11 @@ class CloseSource(Source):
             )
         try:
             self.keys: KeyRing[bytes] = KeyRing(
-                settings.name, settings.secrets, signature.decode_key, settings.secret_file
+                settings.name,
+                settings.secrets,
+                signature.decode_key,
+                settings.secret_file,
+                load_provider(settings.name, settings.options.get("secrets_from")),
             )
         except ConfigurationError as error:
             problems += error.problems
@@ -45,11 +49,15 @@ class CloseSource(Source):
 
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         try:
-            label = signature.verify(request.headers, request.body, self.keys.current(), now, self._past, self._ahead)
+            label = signature.verify(
+                request.headers, request.body, self.keys.current(request), now, self._past, self._ahead
+            )
         except SignatureError:
             if not self.keys.refresh():
                 raise
-            label = signature.verify(request.headers, request.body, self.keys.current(), now, self._past, self._ahead)
+            label = signature.verify(
+                request.headers, request.body, self.keys.current(request), now, self._past, self._ahead
+            )
         return Verified(label)
 
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
@@ -68,4 +76,7 @@ class CloseSource(Source):
         return diagnosis.diagnose(self, request, now, others, facts)
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
-        return signature.sign(self.keys.current()[0].value, body, now)
+        keys = self.keys.current()
+        if not keys:
+            raise ConfigurationError(f"source {self.name!r} has only the secrets of secrets_from, and cannot sign")
+        return signature.sign(keys[0].value, body, now)
