@@ -116,13 +116,13 @@ class World:
         if by < timedelta(0):
             raise Invalid.field("seconds", "time only moves on")
         with self.lock:
-            self._offset += by
+            self._offset = self.now() + by - self._clock()
             return self.now()
 
     def move_to(self, instant: datetime) -> None:
         """Move the world's time on to `instant`; nothing happens when it is there already."""
         with self.lock:
-            self.advance(max(instant - (self._clock() + self._offset), timedelta(0)))
+            self.advance(max(instant - self.now(), timedelta(0)))
 
     # -- what the API does ----------------------------------------------------------------------------------
 
