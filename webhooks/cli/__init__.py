@@ -7,6 +7,7 @@ line into `COMMANDS`. Errors of ours come out as one line on standard error, wit
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -138,6 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script. A console script does not have the working directory on sys.path; handlers live there."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
+    gc.disable()  # a sixth of the time that imports take; `context` puts it on again, for what comes after them
     group.main(args=arguments, prog_name="webhooks")
 
 

@@ -1,15 +1,21 @@
 """What commands work on, and the options that many of them share.
 
 `webhooks()` is the consumer of the working directory, made at first use; under `flask webhooks …` it is the application's.
-When no source is configured but `webhooks dev --demo` has run here, its demo source is used, so that the commands
-it recommends work.
+Commands that only look at what is stored take `desk()` instead: settings, sources and store without the handlers, because
+an operator must be able to look while a handler does not import, and because it starts in half the time.
+
+When no source is configured but `webhooks dev` has run here, its demo source is used, so that the commands it
+recommends work.
 """
 
 from __future__ import annotations
 
+import gc
 import getpass
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +26,10 @@ from webhooks.selection import Selection
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
+    from webhooks.config import Settings
+    from webhooks.database import Database
+    from webhooks.sources.base import Source
+    from webhooks.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,6 +41,7 @@ def webhooks(*, role: str = "cli") -> Webhooks:
     if found is None:
         found = root.meta["webhooks"] = _of_flask(root.obj) or _of_directory(role)
         root.call_on_close(found.close)
+        gc.enable()
     made: Webhooks = found
     return made
 
@@ -46,6 +57,44 @@ def _of_directory(role: str) -> Any:
     from webhooks.cli import demo
 
     return app.load(role=role, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What is needed to look at what is stored."""
+
+    settings: Settings
+    sources: Mapping[str, Source]
+    database: Database
+    store: Store
+    clock: Callable[[], datetime]
+
+
+def desk() -> Desk | Webhooks:
+    """Settings, sources and store, without handlers; made once a command. Raises `ConfigurationError`."""
+    root = click.get_current_context().find_root()
+    found: Desk | Webhooks | None = root.meta.get("webhooks") or root.meta.get("webhooks.desk") or _of_flask(root.obj)
+    if found is None:
+        found = root.meta["webhooks.desk"] = make_desk(Path.cwd(), os.environ)
+        root.call_on_close(found.database.dispose)
+        gc.enable()
+    return found
+
+
+def make_desk(directory: Path, environ: Mapping[str, str]) -> Desk:
+    """The desk of a directory."""
+    from webhooks.cli import demo
+    from webhooks.config import load_settings, require_sources
+    from webhooks.database import connect
+    from webhooks.sources import make_source
+    from webhooks.store import Store
+
+    settings = load_settings(environ, overrides=demo.overrides_if_needed(directory, environ))
+    require_sources(settings)
+    sources = {name: make_source(section) for name, section in settings.sources.items()}
+    database = connect(settings.database_url, application="webhooks cli")
+    store = Store(database, {name: source.read for name, source in sources.items()})
+    return Desk(settings, sources, database, store, lambda: datetime.now(UTC))
 
 
 def who() -> str:
@@ -96,14 +145,14 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
         if value == "":
             # an unset shell variable must not turn into "everything"
             raise SelectionError(f"{name}: nothing given; leave --{name} out, or give it a value", value, 0)
-    instance = webhooks()
-    selection = Selection.parse(conditions, instance.clock())
+    at = desk()
+    selection = Selection.parse(conditions, at.clock())
     ids: list[int] = []
     for event in events:
         if event.isascii() and event.isdigit():
-            ids += Selection.parse({"event": event}, instance.clock()).events
+            ids += Selection.parse({"event": event}, at.clock()).events
             continue
-        found = instance.store.listings.ids_of_key(event)
+        found = at.store.listings.ids_of_key(event)
         if not found:
             raise NotFound(f"no event {event!r}: it is neither an id of ours nor a sender's key that is stored")
         ids += found
@@ -115,16 +164,22 @@ def _check_names(selection: Selection) -> None:
     """Refuse a source or handler that neither the settings nor the stored rows know: a typing mistake."""
     from webhooks.selection import did_you_mean
 
-    instance = webhooks()
-    checks = (
-        ("source", selection.source, lambda: list(instance.sources)),
-        ("handler", selection.handler, lambda: [handler.name for handler in instance.registry.handlers()]),
+    at = desk()
+    names: tuple[tuple[str, str | None, Callable[[], list[str]]], ...] = (
+        ("source", selection.source, lambda: list(at.sources)),
+        ("handler", selection.handler, lambda: _handlers(at)),
     )
-    for what, value, known_here in checks:
+    for what, value, known_here in names:
         if value is None or value in (known := known_here()):
             continue
-        known = sorted({*known, *instance.store.listings.suggestions(what)})
+        known = sorted({*known, *at.store.listings.suggestions(what)})
         if value not in known:
             raise SelectionError(
                 f"no {what} named {value!r}{did_you_mean(value, known)}; known: {', '.join(known) or 'none'}", value
             )
+
+
+def _handlers(at: Desk | Webhooks) -> list[str]:
+    """The handlers that the database knows, and those that are registered here, where they are loaded."""
+    here = [] if isinstance(at, Desk) else [handler.name for handler in at.registry.handlers()]
+    return [*here, *at.store.handlers.states()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, LazyGroup, output
-from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
+from webhooks.cli.context import desk, json_option, parse_selection, selection_options, who
 from webhooks.errors import NotFound
 from webhooks.model import DeliveryState
 from webhooks.retry import printable
@@ -45,7 +45,7 @@ def list_(
     from webhooks.cli import records
 
     selection = parse_selection(conditions, event)
-    listings = webhooks().store.listings
+    listings = desk().store.listings
     if group:
         groups = listings.failures(selection, limit=limit)
         if as_json:
@@ -60,7 +60,9 @@ def list_(
         output.emit_json({"deliveries": [records.delivery_json(delivery) for delivery in found]})
         return
     rows = [records.delivery_cells(delivery) for delivery in found]
-    output.emit_table(records.DELIVERY_COLUMNS, rows, empty=f"no deliveries match ({selection})")
+    output.emit_table(
+        records.DELIVERY_COLUMNS, rows, empty=f"no deliveries match ({selection})", spare=("DUE", "TRIES", "EVENT")
+    )
     if len(found) == limit:
         output.say(f"the first {limit}; --limit shows more")
 
@@ -72,7 +74,7 @@ def show(delivery: str, as_json: bool) -> None:
     """Show one delivery with its attempts."""
     from webhooks.cli import records
 
-    store = webhooks().store
+    store = desk().store
     id = parse_id(delivery, "delivery")
     found = store.listings.delivery(id)
     if found is None:
@@ -163,7 +165,7 @@ def cancel(
     as_json: bool,
 ) -> None:
     """End pending deliveries unrun (and dead ones that hold an ordered lane). DELIVERY: ids, instead of a selection."""
-    store = webhooks().store
+    store = desk().store
     text = f"cancelled by {who()}" + (f": {reason}" if reason else "")
 
     def act(ids: list[int]) -> set[int]:

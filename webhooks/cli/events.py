@@ -16,7 +16,7 @@ import click
 
 from webhooks import jsonio
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks
+from webhooks.cli.context import desk, json_option, parse_selection, selection_options
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import Attempt
 from webhooks.retry import printable
@@ -52,12 +52,17 @@ def list_(
     from webhooks.cli import records
 
     selection = parse_selection(conditions, event)
-    found = webhooks().store.listings.events(selection, limit=limit, newest_first=not oldest_first)
+    found = desk().store.listings.events(selection, limit=limit, newest_first=not oldest_first)
     if as_json:
         output.emit_json({"events": [records.event_json(summary) for summary in found]})
         return
     rows = [records.event_cells(summary) for summary in found]
-    output.emit_table(records.EVENT_COLUMNS, rows, empty=f"no events match ({selection}); post one with: webhooks trigger")
+    output.emit_table(
+        records.EVENT_COLUMNS,
+        rows,
+        empty=f"no events match ({selection}); post one with: webhooks trigger",
+        spare=("SOURCE", "RECEIPT", "KEY"),
+    )
     if len(found) == limit:
         output.say(f"the first {limit}; --limit shows more, --until {output.iso(found[-1].received_at)} older ones")
 
@@ -144,7 +149,7 @@ def as_curl(raw: bytes, url: str, headers: Mapping[str, str]) -> str:
 @json_option
 def show(event: str, payload: bool, curl: bool, diff: bool, as_json: bool) -> None:
     """Show one event: payload, deliveries, attempts, timeline. EVENT: an id, or the sender's key (its newest copy)."""
-    instance = webhooks()
+    instance = desk()
     ids = parse_selection({}, (event,)).events
     seen = view(instance.store, ids[-1])
     assert seen.summary.event is not None
@@ -202,7 +207,9 @@ def _show(seen: View, others: Sequence[int]) -> None:
         click.echo(f"{at}  {printable(what)}")
     output.heading("Deliveries")
     rows = [records.delivery_cells(delivery) for delivery in seen.deliveries]
-    output.emit_table(records.DELIVERY_COLUMNS, rows, empty="none: no handler asked for this event")
+    output.emit_table(
+        records.DELIVERY_COLUMNS, rows, empty="none: no handler asked for this event", spare=("EVENT", "DUE", "TRIES")
+    )
     for delivery in seen.deliveries:
         last = [attempt for attempt in seen.attempts.get(delivery.id, ()) if attempt.error]
         if last:
@@ -274,7 +281,7 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
             time.sleep(TAIL_INTERVAL.total_seconds())
         return not no_follow
 
-    for found in follow(webhooks().store, selection, backlog=lines, pause=pause):
+    for found in follow(desk().store, selection, backlog=lines, pause=pause):
         for summary in found:
             if as_json:
                 output.emit_json_line(records.event_json(summary))
@@ -335,7 +342,7 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
     number = 0
     try:
         with output.progress(None, "exporting") as progress:
-            for place, line in itertools.islice(export_lines(webhooks().store, selection, start), limit):
+            for place, line in itertools.islice(export_lines(desk().store, selection, start), limit):
                 output.emit_json_line(line)
                 number += 1
                 if number % 100 == 0:

@@ -47,14 +47,20 @@ def emit_json_line(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"))
 
 
-def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Rows under their headings. empty: said on standard error when there are none."""
+def emit_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()
+) -> None:
+    """Rows under their headings.
+
+    empty: said on standard error when there are none. spare: columns to leave out on a terminal that is too narrow, the
+    first first.
+    """
     if not rows:
         say(empty)
         return
     cells = [[one_line(cell, 2_000) for cell in row] for row in rows]
     if is_terminal():
-        _draw(columns, cells)
+        _draw(columns, cells, spare)
         return
     widths = [max(_width(row[n]) for row in (columns, *cells)) for n in range(len(columns))]
     for row in (columns, *cells):
@@ -62,19 +68,25 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
         click.echo("  ".join(padded).rstrip())
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    widths = {name: max(_width(row[n]) for row in (columns, *rows)) + 2 for n, name in enumerate(columns)}
+    for name in spare:
+        if sum(widths.values()) > console.width:
+            widths.pop(name, None)
+    kept = [n for n, name in enumerate(columns) if name in widths]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = column in ("ID", "EVENT", "N", "BYTES", "TRIES")
-        table.add_column(column, no_wrap=column in ("ID", "EVENT", "STATE", "RECEIVED"), justify="right" if is_number else "left")
+    for n in kept:
+        is_whole = columns[n] in ("ID", "EVENT", "STATE", "RECEIVED", "N", "TRIES")
+        table.add_column(columns[n], no_wrap=is_whole, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(row[n], style=_COLOURS.get(row[n], "")) for n in kept))
+    console.print(table)
 
 
 def emit_fields(pairs: Sequence[tuple[str, str]]) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from webhooks import jsonio
 from webhooks.cli.output import iso, states, when
-from webhooks.model import Attempt, Event
-from webhooks.replay import Plan
-from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup, Stats
-from webhooks.store.replays import Replay
+
+if TYPE_CHECKING:
+    from webhooks.model import Attempt, Event
+    from webhooks.replay import Plan
+    from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup, Stats
+    from webhooks.store.replays import Replay
 
 EVENT_COLUMNS = ("ID", "RECEIVED", "SOURCE", "TYPE", "KEY", "RECEIPT", "DELIVERIES")
 DELIVERY_COLUMNS = ("ID", "EVENT", "HANDLER", "STATE", "TRIES", "DUE", "REASON")

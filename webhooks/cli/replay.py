@@ -13,7 +13,7 @@ from webhooks.cli.deliveries import UNASKED, change, count, require_something, r
 from webhooks.errors import NotFound
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
-from webhooks.selection import Selection, parse_id
+from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -29,9 +29,9 @@ class ReplayGroup(LazyGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] in self.list_commands(ctx):
-            return super().resolve_command(ctx, args)
-        return START, start, args
+        if args and args[0] == START:
+            return START, start, args[1:]
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in (*self.commands, "-h", "--help"):
@@ -84,6 +84,7 @@ def replay() -> None:
 @json_option
 def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, **given: Any) -> None:
     instance = webhooks()
+    _refuse_misspelt(event)
     selection = parse_selection(conditions, event)
     require_something(selection, given["all_"], "replay")
     options = Options(
@@ -125,6 +126,13 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
 
 
 replay.add_command(start)
+
+
+def _refuse_misspelt(events: tuple[str, ...]) -> None:
+    """`replay shwo` is more likely a command than a sender's key."""
+    known = [name for name in replay.commands if name != START]
+    if events and events[0] not in known and (near := did_you_mean(events[0], known)):
+        raise Failure(f"no event {events[0][:40]!r}{near}", 2)
 
 
 def make_replayer(instance: Webhooks) -> Replayer:

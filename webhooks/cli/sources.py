@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import json_option, webhooks
+from webhooks.cli.context import desk, json_option
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
+    from webhooks.cli.context import Desk
 
 COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", "LAST EVENT")
 
 
-def view(instance: Webhooks) -> list[dict[str, Any]]:
+def view(instance: Desk | Webhooks) -> list[dict[str, Any]]:
     """One mapping a source, ready for JSON; secrets by their labels only."""
     from datetime import timedelta
 
@@ -43,7 +44,7 @@ def view(instance: Webhooks) -> list[dict[str, Any]]:
 @json_option
 def sources(as_json: bool) -> None:
     """Show the configured sources: path, scheme, labels of their secrets, events of the last day."""
-    views = view(webhooks())
+    views = view(desk())
     if as_json:
         output.emit_json({"sources": views})
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import json_option, webhooks
+from webhooks.cli.context import desk, json_option
 from webhooks.selection import parse_duration
 from webhooks.store.listings import Stats
 
@@ -36,11 +36,11 @@ def stats(window: str, as_json: bool) -> None:
     """Rates, latency percentiles (from the commit of an event to the end of its delivery), backlog, oldest unhandled."""
     from webhooks.cli import records
 
-    found = webhooks().store.listings.stats(parse_duration(window, "window"))
+    found = desk().store.listings.stats(parse_duration(window, "window"))
     if as_json:
         output.emit_json(records.stats_json(found))
         return
     output.emit_table(SOURCE_COLUMNS, source_rows(found), empty=f"no events in the last {output.span(found.window)}")
-    output.emit_table(HANDLER_COLUMNS, handler_rows(found), empty="no deliveries in that time, and none waits")
+    output.emit_table(HANDLER_COLUMNS, handler_rows(found), empty="no deliveries in that time, and none waits", spare=("CANCELLED", "P95", "RUNNING"))
     if not found.is_complete:
         output.say("more deliveries were made in that time than are looked at: the figures are of the latest 100,000")
