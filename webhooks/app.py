@@ -24,7 +24,7 @@ from webhooks.database import Database, connect
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
-from webhooks.ingest import Engine, GroupCommit, Ingest
+from webhooks.ingest import Engine, GroupCommit, Ingest, Record
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
 from webhooks.model import Receipt
@@ -97,7 +97,7 @@ class Webhooks:
             self.database: Database = connect(
                 self.settings.database_url,
                 clock=self.clock,
-                statement_timeout=timedelta(seconds=2) if role == "web" else None,
+                patience=timedelta(seconds=2) if role == "web" else None,
                 application=f"webhooks {role}",
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
@@ -286,18 +286,16 @@ def _make_sources(settings: Settings) -> dict[str, Source]:
     return sources
 
 
-def _runner(
-    database: Database,
-) -> Callable[[Callable[[Sequence[Item]], list[Receipt]], Sequence[Item]], list[Receipt]] | None:
+def _runner(database: Database) -> Callable[[Record, Sequence[Item], timedelta], list[Receipt]] | None:
     """How a commit is run: in a native thread when gevent has patched this process and SQLite would block its hub."""
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is None or not database.is_sqlite or not monkey.is_module_patched("threading"):
         return None
 
-    def run(record: Callable[[Sequence[Item]], list[Receipt]], items: Sequence[Item]) -> list[Receipt]:
+    def run(record: Record, items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         import gevent
 
-        receipts: list[Receipt] = gevent.get_hub().threadpool.apply(record, (items,))
+        receipts: list[Receipt] = gevent.get_hub().threadpool.apply(record, (items, patience))
         return receipts
 
     return run

@@ -160,8 +160,10 @@ class Database:
                 yield connection
 
     @contextlib.contextmanager
-    def raw(self) -> Iterator[Any]:
+    def raw(self, patience: timedelta | None = None) -> Iterator[Any]:
         """The driver's own connection, in autocommit; given back to the pool, or dropped after an error.
+
+        patience: for this use, in place of the database's own.
 
         The caller takes `write_lock` around anything that writes. Raises `StorageUnavailable`.
         """
@@ -172,7 +174,7 @@ class Database:
                 connection: Any = fairy.driver_connection
                 if not self.is_sqlite and not connection.autocommit:
                     connection.autocommit = True
-                with self._limit(fairy, begun):
+                with self._limit(fairy, begun, patience):
                     yield connection
             except BaseException:
                 # after an error (or an interrupted wait) nobody knows what state it is in; SQLite would keep the
@@ -185,20 +187,23 @@ class Database:
             finally:
                 fairy.close()
 
-    def _limit(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
+    def _limit(
+        self, fairy: Any, begun: float, patience: timedelta | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """What is left of our patience for one use of a connection, asked for at `begun`."""
-        if self.patience is None or self.is_sqlite:
+        patience = patience or self.patience
+        if patience is None or self.is_sqlite:
             return contextlib.nullcontext()
-        left = self.patience - timedelta(seconds=time.monotonic() - begun)
+        left = patience - timedelta(seconds=time.monotonic() - begun)
         return self._breaker.limit(fairy.driver_connection, max(left, timedelta(milliseconds=100)))
 
     @contextlib.contextmanager
-    def write_lock(self, timeout: timedelta = SQLITE_BUSY) -> Iterator[None]:
+    def write_lock(self, timeout: timedelta | None = None) -> Iterator[None]:
         """Hold the right to write: the lock file on SQLite, nothing on PostgreSQL."""
         if self.path is None:
             yield
             return
-        with LockFile(self.lock_path).hold(timeout):
+        with LockFile(self.lock_path).hold(timeout or SQLITE_BUSY):
             yield
 
     @property

@@ -74,10 +74,11 @@ class Engine(Protocol):
 class _Entry:
     """The items of one request on their way to a commit."""
 
-    __slots__ = ("error", "items", "leads", "receipts", "taken", "wake")
+    __slots__ = ("error", "items", "leads", "receipts", "since", "taken", "wake")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
+        self.since = time.monotonic()
         self.receipts: list[Receipt] | None = None
         self.error: BaseException | None = None
         self.leads = False  # promoted: this request commits the next batch
@@ -85,28 +86,33 @@ class _Entry:
         self.wake = threading.Event()
 
 
+#: Commits a batch in one transaction, within the time given.
+Record = Callable[[Sequence[Item], timedelta], list[Receipt]]
+
+
 class GroupCommit:
     """One transaction for all requests that wait; correct under sync, threads and gevent.
 
-    record: commits a batch in one transaction, raising `StorageUnavailable` when the outcome is a "no" or unknown.
+    record: commits a batch in one transaction within the time given, raising `StorageUnavailable` when the outcome is a
+    "no" or unknown.
     capacity: requests that may wait in this process; more are `Overloaded`. run: how `record` is called: under gevent
     in a native thread when it would block the hub.
     """
 
     def __init__(
         self,
-        record: Callable[[Sequence[Item]], list[Receipt]],
+        record: Record,
         *,
         capacity: int = 512,
         deadline: timedelta = DEADLINE,
         largest_batch: int = LARGEST_BATCH,
-        run: Callable[[Callable[[Sequence[Item]], list[Receipt]], Sequence[Item]], list[Receipt]] | None = None,
+        run: Callable[[Record, Sequence[Item], timedelta], list[Receipt]] | None = None,
     ) -> None:
         self._record = record
         self._capacity = capacity
         self._deadline = deadline.total_seconds()
         self._largest = largest_batch
-        self._run = run or (lambda record, items: record(items))
+        self._run = run or (lambda record, items, patience: record(items, patience))
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -180,7 +186,7 @@ class GroupCommit:
                     entry.taken = True
                     rows += len(entry.items)
                     batch.append(entry)
-            self._commit(batch)
+            self._commit(batch, own.since)
         finally:
             # also when this request is ended from outside: nobody may wait for a leader that is gone
             for entry in batch:
@@ -194,14 +200,28 @@ class GroupCommit:
                         self._queue.remove(own)
                 self._promote()
 
-    def _commit(self, batch: Sequence[_Entry]) -> None:
+    def _left(self, since: float) -> timedelta:
+        """What is left for a commit to a request that waits since then; a promoted follower has less."""
+        return timedelta(seconds=max(0.1, since + self._deadline - 0.2 - time.monotonic()))
+
+    def _commit(self, batch: Sequence[_Entry], since: float) -> None:
         items = [item for entry in batch for item in entry.items]
         try:
-            receipts = self._run(self._record, items)
+            receipts = self._run(self._record, items, self._left(since))
         except RowRefused:
             # and with the row the whole transaction: one bad event must not fail its neighbours
             for entry in batch:
-                self._commit_alone(entry)
+                self._commit_alone(entry, since)
+            return
+        except StorageUnavailable as error:
+            # whoever has gathered meanwhile would wait as long for the same answer
+            with self._lock:
+                waiting = list(self._queue)
+                self._queue.clear()
+            for entry in (*batch, *waiting):
+                entry.error = error
+            for entry in waiting:
+                entry.wake.set()
             return
         except Exception as error:
             for entry in batch:
@@ -212,10 +232,10 @@ class GroupCommit:
             entry.receipts = receipts[start : start + len(entry.items)]
             start += len(entry.items)
 
-    def _commit_alone(self, entry: _Entry) -> None:
+    def _commit_alone(self, entry: _Entry, since: float) -> None:
         try:
             # new ids: two processes may have drawn the same one
-            entry.receipts = self._run(self._record, [with_new_ids(item) for item in entry.items])
+            entry.receipts = self._run(self._record, [with_new_ids(item) for item in entry.items], self._left(since))
         except Exception as error:
             entry.error = error
 

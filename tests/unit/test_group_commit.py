@@ -25,17 +25,22 @@ def item(key: str = "k") -> Item:
 class Recorder:
     """Records batches; `hold` makes it wait, so that others gather meanwhile."""
 
-    def __init__(self, refuse: str = "") -> None:
+    def __init__(self, refuse: str = "", away: bool = False) -> None:
+        self.away = away
+        self.patience: list[timedelta] = []
         self.batches: list[list[str]] = []
         self.entered = threading.Event()
         self.go = threading.Event()
         self.go.set()
         self.refuse = refuse
 
-    def __call__(self, items: Sequence[Item]) -> list[Receipt]:
+    def __call__(self, items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         self.batches.append([item.dedup_key for item in items])
         self.entered.set()
+        self.patience.append(patience)
         assert self.go.wait(10)
+        if self.away:
+            raise StorageUnavailable("away")
         if any(item.dedup_key == self.refuse for item in items):
             raise RowRefused("refused")
         return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
@@ -110,7 +115,7 @@ def test_one_bad_event_does_not_fail_its_neighbours() -> None:
 def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
     seen: list[int] = []
 
-    def record(items: Sequence[Item]) -> list[Receipt]:
+    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         seen.extend(item.event_id for item in items)
         if len(seen) == 1:
             raise RowRefused("this id is taken")
@@ -123,13 +128,34 @@ def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
 def test_an_outage_is_everybodys_and_is_not_tried_row_by_row() -> None:
     calls: list[int] = []
 
-    def record(items: Sequence[Item]) -> list[Receipt]:
+    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         calls.append(len(items))
         raise StorageUnavailable("away")
 
     with pytest.raises(StorageUnavailable, match="away"):
         GroupCommit(record).append([item()])
     assert calls == [1]
+
+
+def test_an_outage_answers_all_who_have_gathered_and_the_next_request_tries_again() -> None:
+    recorder = Recorder(away=True)
+    commit = GroupCommit(recorder)
+    leader, followers = gather(commit, recorder, [item()], [item()])
+    recorder.go.set()
+    join(leader, *followers)
+    assert all(isinstance(poster.error, StorageUnavailable) for poster in (leader, *followers))
+    assert recorder.batches == [["leader"]]
+    recorder.away = False
+    assert commit.append([item()])
+
+
+def test_a_promoted_follower_has_only_what_is_left_of_its_own_time() -> None:
+    recorder = Recorder()
+    commit = GroupCommit(recorder, deadline=timedelta(seconds=10))
+    leader, (follower,) = gather(commit, recorder, [item()])
+    recorder.go.set()
+    join(leader, follower)
+    assert recorder.patience[1] < recorder.patience[0] < timedelta(seconds=9.9)
 
 
 def test_more_than_the_waiting_room_holds_are_turned_away_at_once() -> None:
@@ -160,7 +186,7 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
     go = threading.Event()
     batches: list[int] = []
 
-    def record(items: Sequence[Item]) -> list[Receipt]:
+    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         batches.append(len(items))
         if len(batches) == 2:
             raise Interrupted
@@ -250,7 +276,7 @@ def test_hundreds_of_requests_at_once_all_get_an_answer() -> None:
     lock = threading.Lock()
     stored: list[int] = []
 
-    def record(items: Sequence[Item]) -> list[Receipt]:
+    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
         assert lock.acquire(blocking=False), "two leaders at once"
         try:
             stored.extend(item.event_id for item in items)

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from webhooks.database import Breaker, Database, describe
+from webhooks.database import Database, describe
 from webhooks.errors import RowRefused, StorageUnavailable
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
 from webhooks.schema import to_microseconds
@@ -217,14 +217,13 @@ _LITE_DELIVERY = """
 
 
 class Intake:
-    """The writing half of ingest. breaker: cuts the connection to a server that does not answer."""
+    """The writing half of ingest."""
 
-    def __init__(self, database: Database, breaker: Breaker | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         self.database = database
-        self.breaker = breaker or Breaker()
 
-    def record(self, items: Sequence[Item]) -> list[Receipt]:
-        """Record a batch in one transaction; one receipt per item, in order.
+    def record(self, items: Sequence[Item], patience: timedelta | None = None) -> list[Receipt]:
+        """Record a batch in one transaction; one receipt per item, in order. patience: how long it may take.
 
         Raises `StorageUnavailable` when nothing is known to have been committed (the commit's outcome may be unknown:
         a second try is then answered as duplicate), and `RowRefused` when an item is refused for what it says.
@@ -241,15 +240,16 @@ class Intake:
                 waves.append([])
             waves[depth].append(items[n])
         with _refusals():
-            outcomes = self._record_sqlite(waves) if self.database.is_sqlite else self._record_postgresql(waves)
+            record = self._record_sqlite if self.database.is_sqlite else self._record_postgresql
+            outcomes = record(waves, patience)
         return [_receipt(item, *outcomes[item.event_id]) for item in items]
 
     # -- PostgreSQL ----------------------------------------------------------------------------------------
 
-    def _record_postgresql(self, waves: list[list[Item]]) -> dict[int, tuple[int, int]]:
+    def _record_postgresql(self, waves: list[list[Item]], patience: timedelta | None) -> dict[int, tuple[int, int]]:
         has_lanes = any(route.lane for wave in waves for item in wave for route in item.routes)
         outcomes: dict[int, tuple[int, int]] = {}
-        with self.database.raw() as connection, self.breaker.limit(connection, timedelta(seconds=2)):
+        with self.database.raw(patience) as connection:
             cursor = connection.cursor()
             if len(waves) == 1 and not has_lanes:
                 self._wave_postgresql(cursor, waves[0], outcomes)
@@ -289,13 +289,13 @@ class Intake:
 
     # -- SQLite --------------------------------------------------------------------------------------------
 
-    def _record_sqlite(self, waves: list[list[Item]]) -> dict[int, tuple[int, int]]:
+    def _record_sqlite(self, waves: list[list[Item]], patience: timedelta | None) -> dict[int, tuple[int, int]]:
         outcomes: dict[int, tuple[int, int]] = {}
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
         with (
-            self.database.write_lock(),
+            self.database.write_lock(patience),
             self.database.raw() as connection,
             contextlib.closing(connection.cursor()) as cursor,
         ):

@@ -1,0 +1,317 @@
+"""gunicorn with our application, as deployed: worker classes, kill -9, a database that is away, slow senders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.acceptance.support import Answer, Process, Processes, free_port, send
+from tests.support import ROOT, wait_until
+from webhooks.database import connect
+from webhooks.sources import Secret, SourceSettings, make_source
+
+KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
+SOURCE = make_source(SourceSettings(name="close", scheme="close", secrets=[Secret(KEY)]))
+
+
+def body(key: str, **fields: Any) -> bytes:
+    event = {
+        "id": key,
+        "object_type": "lead",
+        "object_id": "lead_1",
+        "action": "updated",
+        "date_updated": "2026-03-10T14:05:12.417000",
+        "data": {"name": "é"},
+        **fields,
+    }
+    return json.dumps({"event": event, "subscription_id": "whsub_1"}).encode()
+
+
+class Server:
+    """gunicorn on a free port."""
+
+    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gthread", **env: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        for name in ("wsgi.py", "gunicorn.conf.py"):
+            (processes.directory / name).write_text((ROOT / name).read_text())
+        self.process: Process = processes.start(
+            "gunicorn",
+            "wsgi:app",
+            "--bind",
+            f"127.0.0.1:{self.port}",
+            env={
+                "DATABASE_URL": database_url,
+                "WEBHOOKS_SOURCES__close__SECRET": KEY,
+                "WEBHOOKS_WORKER_CLASS": worker_class,
+                **env,
+            },
+        )
+        self.process.wait_for(r"(?s)(Booting worker.*){2}")
+
+    def ready(self) -> Server:
+        wait_until(lambda: self.try_get("/readyz") == 200, timedelta(seconds=20), "the server to be ready")
+        return self
+
+    def try_get(self, path: str) -> int | None:
+        try:
+            return send(self.url + path).status
+        except OSError:
+            return None
+
+    def post(self, content: bytes, timeout: float = 10) -> Answer:
+        headers = dict(SOURCE.sign(content, datetime.now(UTC)))
+        return send(self.url + "/webhooks/close", content, headers, timeout=timedelta(seconds=timeout))
+
+
+@pytest.fixture(params=["gthread", "gevent", "sync"])
+def server(request: pytest.FixtureRequest, database_url: str, processes: Processes) -> Iterator[Server]:
+    yield Server(processes, database_url, request.param).ready()
+
+
+def stored(database_url: str) -> dict[str, int]:
+    """{dedup key: how many events}."""
+    database = connect(database_url)
+    try:
+        with database.read() as connection:
+            return dict(connection.execute(text("select dedup_key, count(*) from webhooks_events group by 1")).all())  # type: ignore[arg-type]
+    finally:
+        database.dispose()
+
+
+def in_threads(n: int, act: Any) -> None:
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_fifty_copies_at_once_are_one_event_under_every_worker_class(server: Server, database_url: str) -> None:
+    statuses: Counter[str] = Counter()
+
+    def post(number: int) -> None:
+        for _ in range(5):
+            statuses[json.loads(server.post(body("same")).body)["status"]] += 1
+
+    in_threads(10, post)
+    assert statuses == {"stored": 1, "duplicate": 49}
+    assert stored(database_url) == {"same": 1}
+
+
+def test_every_event_that_was_answered_200_is_stored_although_workers_are_killed(
+    server: Server, database_url: str
+) -> None:
+    answered: list[str] = []
+    refused: Counter[str] = Counter()
+    over = threading.Event()
+
+    def post(number: int) -> None:
+        turn = 0
+        while not over.is_set():
+            key = f"{number}-{turn}"
+            turn += 1
+            try:
+                answer = server.post(body(key))
+            except Exception as error:
+                refused[type(error).__name__] += 1
+                continue
+            if answer.status == 200:
+                answered.append(key)
+
+    posters = [threading.Thread(target=post, args=(number,)) for number in range(8)]
+    for poster in posters:
+        poster.start()
+    try:
+        for kills in range(1, 4):
+            wait_until(lambda kills=kills: len(answered) > 60 * kills, timedelta(seconds=30), "answers")  # type: ignore[misc]
+            workers = [pid for pid in server.process.members() if pid != server.process.pid]
+            os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: len(answered) > 300, timedelta(seconds=30), "answers after the kills")
+    finally:
+        over.set()
+        for poster in posters:
+            poster.join()
+    kept = stored(database_url)
+    assert not [key for key in answered if key not in kept]
+    assert set(kept.values()) == {1}
+
+
+def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Server, database_url: str) -> None:
+    answers: list[int] = []
+    started = threading.Event()
+
+    def post(number: int) -> None:
+        for turn in range(30):
+            try:
+                answers.append(server.post(body(f"{number}-{turn}")).status)
+            except OSError:
+                return  # refused before anything was sent, or closed while idle
+            started.set()
+
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(20)
+    assert server.process.stop() == 0
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {200}
+    assert len(stored(database_url)) >= len(answers)
+
+
+def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes) -> None:
+    server = Server(processes, sqlite_url).ready()
+    slow = []
+    try:
+        for number in range(12):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            head = b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\n" + (b"Content-Length: 500\r\n\r\nx" if number % 2 else b"X-")
+            connection.sendall(head)
+            slow.append(connection)
+        for number in range(10):
+            begin = time.monotonic()
+            assert server.post(body(f"ok-{number}")).status == 200
+            assert time.monotonic() - begin < 1.0
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
+    postgresql_url: str, processes: Processes, worker_class: str
+) -> None:
+    """Frozen: a proxy in front of PostgreSQL that stops passing bytes, as a stopped server or a broken network would."""
+    proxy = FreezableProxy(postgresql_url)
+    try:
+        server = Server(processes, proxy.url, worker_class).ready()
+        assert server.post(body("before")).status == 200
+        proxy.frozen.set()
+        took: list[float] = []
+        statuses: list[int] = []
+
+        def post(number: int) -> None:
+            begin = time.monotonic()
+            answer = server.post(body(f"frozen-{number}"))
+            took.append(time.monotonic() - begin)
+            statuses.append(answer.status)
+            assert int(answer.headers["retry-after"]) >= 1
+
+        in_threads(6, post)
+        in_threads(6, post)
+        assert set(statuses) == {503}
+        assert max(took) < 2.6
+        assert server.try_get("/healthz") == 200
+        proxy.frozen.clear()
+        wait_until(lambda: server.post(body("after")).status == 200, timedelta(seconds=15), "recovery")
+    finally:
+        proxy.close()
+
+
+def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(processes: Processes) -> None:
+    server = Server(processes, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    begin = time.monotonic()
+    answer = server.post(body("one"))
+    assert (answer.status, json.loads(answer.body)["error"]) == (503, "storage_unavailable")
+    assert time.monotonic() - begin < 2.5
+    assert server.try_get("/healthz") == 200
+    assert server.try_get("/readyz") == 503
+
+
+def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, processes: Processes) -> None:
+    server = Server(processes, empty_database_url)
+    assert server.post(body("one")).status == 503
+    ready = send(server.url + "/readyz")
+    assert ready.status == 503
+    assert "webhooks db upgrade" in ready.body.decode()
+    assert "run `webhooks db upgrade`" in server.process.output
+
+
+def test_a_database_locked_by_somebody_else_is_503_in_time(sqlite_url: str, processes: Processes) -> None:
+    import sqlite3
+
+    server = Server(processes, sqlite_url).ready()
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    try:
+        other.execute("begin immediate")
+        begin = time.monotonic()
+        assert server.post(body("one")).status == 503
+        assert time.monotonic() - begin < 2.5
+        other.execute("rollback")
+        assert server.post(body("one")).status == 200
+    finally:
+        other.close()
+
+
+class FreezableProxy:
+    """Passes bytes between the server under test and PostgreSQL, until `frozen` is set."""
+
+    def __init__(self, url: str) -> None:
+        from sqlalchemy.engine import make_url
+
+        from webhooks.database import normalise_url
+
+        parsed = make_url(normalise_url(url))
+        host = parsed.query.get("host") or parsed.host or "127.0.0.1"
+        self._target = (str(host), parsed.port or 5432)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        self.url = parsed.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
+        self.frozen = threading.Event()
+        self._closing = False
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _open(self) -> socket.socket:
+        host, port = self._target
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"{host}/.s.PGSQL.{port}")
+        return connection
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            target = self._open()
+            self._sockets += [client, target]
+            for source, sink in ((client, target), (target, client)):
+                threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                while self.frozen.is_set():
+                    time.sleep(0.01)
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._closing = True
+        self.frozen.clear()
+        self._listener.close()
+        for end in self._sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # close alone would leave a thread in recv with it
+            end.close()
