@@ -247,7 +247,7 @@ def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: An
 def test_a_database_that_is_away_is_503_with_retry_after(
     consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(items: Any) -> Any:
+    def away(items: Any, patience: Any) -> Any:
         raise StorageUnavailable("connection refused")
 
     monkeypatch.setattr(consumer.webhooks.ingest.commit, "_record", away)
@@ -266,8 +266,13 @@ def test_a_fault_of_ours_is_503_so_that_the_sender_tries_again(
 
 
 def test_a_flood_of_one_source_is_turned_away(make_consumer: Callable[..., Consumer], payload: Any) -> None:
-    consumer = make_consumer(in_flight_per_source=0)
-    response = consumer.post(payload(GOOD))
+    from tests.integration.conftest import KEY
+
+    sources = {name: {"scheme": "close", "secret": KEY} for name in ("close", "quiet")}
+    consumer = make_consumer(in_flight_per_source=1, sources=sources)
+    with consumer.webhooks.ingest._one_of("close"):  # one is under way
+        response = consumer.post(payload(GOOD))
+        assert consumer.post(payload(GOOD), source="quiet").status_code == 200
     assert (response.status_code, response.json["error"]) == (503, "overloaded")
     assert "Retry-After" in response.headers
 
