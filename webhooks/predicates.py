@@ -1,34 +1,57 @@
-"""Conditions on events that explain themselves: `changed("status_id", to="won")`, `field("data.direction") == "incoming"`.
+"""Conditions on events that explain themselves: `changed("status_id", to="won")`, `field("data.duration") > 60`.
 
-They combine with `&`, `|` and `~`. The worker asks `explain`; when a condition does not hold, the delivery is cancelled
-with the clause that failed and the value it met. A condition that raises makes the delivery fail, loudly, and be retried.
+They combine with `&`, `|` and `~`; a function of the event is a condition too. The worker asks `explain` before it
+runs the handler: when a condition does not hold, the delivery is cancelled, and its reason is the clause that decided
+with the value that it met. A condition that raises lets it raise: the delivery fails loudly and is retried.
+
+What surprises: Close writes custom fields as flat keys with a dot in them (`custom.cf_…`), so a path tries what is left
+of it as one key before it goes a step down.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from webhooks.model import Event
 
-_ABSENT: Any = object()
+#: What a path may begin with: attributes of the event.
+ROOTS = (
+    "data",
+    "previous",
+    "changed_fields",
+    "meta",
+    "type",
+    "source",
+    "action",
+    "object_type",
+    "object_id",
+    "dedup_key",
+    "revision",
+    "occurred_at",
+    "received_at",
+    "headers",
+    "origin",
+)
+
+#: A value in a reason is cut here.
+LONGEST_VALUE = 200
 
 
-class Predicate:
-    """A condition on an event. holds: the test. clause: how its author wrote it. value: what it met, for the reason."""
+class Predicate(ABC):
+    """A condition on an event. clause: how its author wrote it."""
 
-    def __init__(self, holds: Callable[[Event], bool], clause: str, value: Callable[[Event], Any] | None = None) -> None:
-        self._holds = holds
-        self.clause = clause
-        self._value = value
+    clause: str
 
-    def __call__(self, event: Event) -> bool:
-        return bool(self._holds(event))
-
+    @abstractmethod
     def explain(self, event: Event) -> tuple[bool, str, str]:
         """(whether it holds, the clause that decided, the value that it met as text)."""
-        holds = self(event)
-        return holds, self.clause, _shown(self._value(event) if self._value is not None else holds)
+
+    def __call__(self, event: Event) -> bool:
+        return self.explain(event)[0]
 
     def __and__(self, other: Any) -> Predicate:
         return _Both(self, as_predicate(other))
@@ -43,10 +66,13 @@ class Predicate:
         return _Either(as_predicate(other), self)
 
     def __invert__(self) -> Predicate:
-        return Predicate(lambda event: not self(event), f"not ({self.clause})", self._value)
+        return _Not(self)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(f"{self.clause} has no truth of its own; combine conditions with & | ~ instead of and, or, not")
+        raise TypeError(
+            f"{self.clause} is neither true nor false before it meets an event; combine conditions with & | ~ and "
+            "parentheses, not with and, or, not"
+        )
 
     def __repr__(self) -> str:
         return self.clause
@@ -54,38 +80,89 @@ class Predicate:
 
 class _Both(Predicate):
     def __init__(self, left: Predicate, right: Predicate) -> None:
-        super().__init__(lambda event: left(event) and right(event), f"({left.clause}) & ({right.clause})")
-        self._parts = (left, right)
+        self.parts = (left, right)
+        self.clause = f"({left.clause}) & ({right.clause})"
 
     def explain(self, event: Event) -> tuple[bool, str, str]:
-        first = self._parts[0].explain(event)
-        return first if not first[0] else self._parts[1].explain(event)
+        first = self.parts[0].explain(event)
+        return self.parts[1].explain(event) if first[0] else first
 
 
 class _Either(Predicate):
     def __init__(self, left: Predicate, right: Predicate) -> None:
-        super().__init__(lambda event: left(event) or right(event), f"({left.clause}) | ({right.clause})")
-        self._parts = (left, right)
+        self.parts = (left, right)
+        self.clause = f"({left.clause}) | ({right.clause})"
 
     def explain(self, event: Event) -> tuple[bool, str, str]:
-        results = []
-        for part in self._parts:
-            results.append(part.explain(event))
-            if results[-1][0]:
-                return results[-1]
-        return False, self.clause, ", ".join(value for _, _, value in results)
+        first = self.parts[0].explain(event)
+        if first[0]:
+            return first
+        second = self.parts[1].explain(event)
+        return second if second[0] else (False, self.clause, f"{first[2]} | {second[2]}")
+
+
+class _Not(Predicate):
+    def __init__(self, part: Predicate) -> None:
+        self.part = part
+        self.clause = f"~({part.clause})"
+
+    def explain(self, event: Event) -> tuple[bool, str, str]:
+        holds, clause, value = self.part.explain(event)
+        return not holds, f"~({clause})", value
+
+
+class _Test(Predicate):
+    """One clause. test: whether it holds for a value. value: takes that from the event."""
+
+    def __init__(self, clause: str, value: Callable[[Event], Any], test: Callable[[Any], Any]) -> None:
+        self.clause = clause
+        self._value = value
+        self._holds = test
+
+    def explain(self, event: Event) -> tuple[bool, str, str]:
+        value = self._value(event)
+        return bool(self._holds(value)), self.clause, _shown(value)
+
+
+class _Changed(Predicate):
+    def __init__(self, name: str, to: Any, was: Any, since: str) -> None:
+        self.name, self.to, self.was, self.since = name, to, was, since
+        given = [_written(name)]
+        given += [f"to={_written(to)}"] if to is not ... else []
+        given += [f"was={_written(was)}"] if was is not ... else []
+        given += [f"since={_written(since)}"] if since != "previous" else []
+        self.clause = f"changed({', '.join(given)})"
+
+    def explain(self, event: Event) -> tuple[bool, str, str]:
+        holds = event.did_change(self.name, to=self.to, was=self.was, since=self.since)
+        if self.name not in event.changed_fields:
+            return holds, self.clause, "unchanged"
+        before, now = look_up(event.previous, self.name), look_up(event.data, self.name)
+        return holds, self.clause, f"{_shown(now)}, before {_shown(before)}"
 
 
 def as_predicate(condition: Any) -> Predicate:
-    """A predicate as it is, or a function of the event as one. Raises TypeError with the fix for anything else."""
+    """A predicate as it is, or a function of the event as one. Raises TypeError, with the fix, for anything else."""
     if isinstance(condition, Predicate):
         return condition
-    if callable(condition):
-        name = getattr(condition, "__qualname__", repr(condition))
-        return Predicate(condition, f"{name}(event)")
-    raise TypeError(
-        f"{condition!r} is no condition; use changed(…), field(…) == value, or a function that takes the event"
-    )
+    if isinstance(condition, field):
+        raise TypeError(f"{condition!r} alone says nothing; compare it, or write {condition!r}.exists()")
+    if not callable(condition) or isinstance(condition, type):
+        raise TypeError(
+            f"{_shown(condition)} is no condition; use changed(…), field(…) == value, or a function of the event"
+        )
+    name = getattr(condition, "__qualname__", None) or repr(condition)
+    if inspect.iscoroutinefunction(condition):
+        raise TypeError(
+            f"{name} is async; a condition is asked before the handler runs, so make it an ordinary function"
+        )
+    try:
+        inspect.signature(condition).bind(None)
+    except TypeError as error:
+        raise TypeError(f"{name} cannot be called with the event alone: {error}") from None
+    except ValueError:  # a function in C that does not tell
+        pass
+    return _Test(f"{name}(event)", condition, lambda answer: answer)
 
 
 def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> Predicate:
@@ -93,24 +170,20 @@ def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous"
 
     since: on a revision, "previous" asks only for what it adds over the revision before; "first" for all of it.
     """
+    if not name:
+        raise ValueError(f"changed({name!r}): give the name of a field, such as changed('status_id')")
     if since not in ("previous", "first"):
         raise ValueError(f"since is {since!r}; it can be 'previous' or 'first'")
-    given = [repr(name)]
-    given += [f"to={to!r}"] if to is not ... else []
-    given += [f"was={was!r}"] if was is not ... else []
-    given += [f"since={since!r}"] if since != "previous" else []
-    return Predicate(
-        lambda event: event.did_change(name, to=to, was=was, since=since),
-        f"changed({', '.join(given)})",
-        lambda event: look_up(event.data, name) if name in event.changed_fields else "unchanged",
-    )
+    if name.startswith("data."):
+        raise ValueError(f"changed({name!r}): changed fields are those of data; write changed({name[5:]!r})")
+    return _Changed(name, to, was, since)
 
 
-class field:  # noqa: N801 - it reads as a function, like `changed`
-    """A field of the event, to be compared: `field("data.direction") == "incoming"`.
+class field:
+    """A part of the event, to be compared: `field("data.direction") == "incoming"`.
 
-    path: dotted, beginning with data, previous, meta, or an attribute of the event (type, action, object_id, …).
-    Keys that hold dots themselves (`data.custom.cf_…`) are found too. An absent field is None.
+    path: dotted, beginning with one of `ROOTS`. What is not there is None: it equals None only, is never less or
+    more than anything, and is in no list that does not hold None.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -119,86 +192,91 @@ class field:  # noqa: N801 - it reads as a function, like `changed`
         if not path or path.startswith(".") or path.endswith("."):
             raise ValueError(f"{path!r} is no path; write one like 'data.direction'")
         self.path = path
+        self._root, _, self._rest = path.partition(".")
+        if self._root not in ROOTS:
+            near = difflib.get_close_matches(self._root, ROOTS, n=1)
+            meant = f"{near[0]}.{self._rest}" if near and self._rest else f"data.{path}"
+            raise ValueError(f"field({path!r}) begins with none of {', '.join(ROOTS)}; did you mean field({meant!r})?")
 
     def value(self, event: Event) -> Any:
-        head, _, rest = self.path.partition(".")
-        base = getattr(event, head) if head in _ATTRIBUTES else _ABSENT
-        if base is _ABSENT:  # a path without "data." in front means the data
-            return look_up(event.data, self.path)
-        return look_up(base, rest) if rest else base
+        """What the event has there; None when it has nothing."""
+        base = getattr(event, self._root)
+        return look_up(base, self._rest) if self._rest else base
 
-    def _compare(self, symbol: str, other: Any, test: Callable[[Any], bool]) -> Predicate:
-        return Predicate(lambda event: test(self.value(event)), f"field({self.path!r}) {symbol} {other!r}", self.value)
+    def _test(self, symbol: str, other: Any, test: Callable[[Any], Any]) -> Predicate:
+        return _Test(f"{self!r} {symbol} {_written(other)}", self.value, test)
 
     def __eq__(self, other: object) -> Predicate:  # type: ignore[override]
-        return self._compare("==", other, lambda value: bool(value == other))
+        return self._test("==", other, lambda value: value == other)
 
     def __ne__(self, other: object) -> Predicate:  # type: ignore[override]
-        return self._compare("!=", other, lambda value: bool(value != other))
+        return self._test("!=", other, lambda value: value != other)
 
     def __lt__(self, other: Any) -> Predicate:
-        return self._compare("<", other, lambda value: value is not None and bool(value < other))
+        return self._test("<", other, lambda value: value is not None and value < other)
 
     def __le__(self, other: Any) -> Predicate:
-        return self._compare("<=", other, lambda value: value is not None and bool(value <= other))
+        return self._test("<=", other, lambda value: value is not None and value <= other)
 
     def __gt__(self, other: Any) -> Predicate:
-        return self._compare(">", other, lambda value: value is not None and bool(value > other))
+        return self._test(">", other, lambda value: value is not None and value > other)
 
     def __ge__(self, other: Any) -> Predicate:
-        return self._compare(">=", other, lambda value: value is not None and bool(value >= other))
+        return self._test(">=", other, lambda value: value is not None and value >= other)
 
     def in_(self, values: Collection[Any]) -> Predicate:
         """Whether the value is one of `values`."""
-        return self._compare("in", list(values), lambda value: value in values)
+        if isinstance(values, str | bytes):
+            raise TypeError(f"in_({values!r}) would look for a part of the text; give a list of whole values")
+        choices = list(values)  # a list compares: the value may be one that cannot be hashed
+        return _Test(f"{self!r}.in_([{', '.join(map(_written, choices))}])", self.value, lambda value: value in choices)
 
     def contains(self, part: Any) -> Predicate:
-        """Whether a list or text has `part` in it."""
-        return self._compare("contains", part, lambda value: value is not None and part in value)
+        """Whether a list, a text or an object has `part` in it."""
+        return _Test(
+            f"{self!r}.contains({_written(part)})", self.value, lambda value: value is not None and part in value
+        )
 
     def exists(self) -> Predicate:
         """Whether it is there and not null."""
-        return Predicate(
-            lambda event: self.value(event) is not None, f"field({self.path!r}).exists()", self.value
-        )
+        return _Test(f"{self!r}.exists()", self.value, lambda value: value is not None)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(f"field({self.path!r}) has no truth of its own; compare it, or call .exists()")
+        raise TypeError(f"{self!r} is neither true nor false; compare it, or write {self!r}.exists()")
 
     def __repr__(self) -> str:
-        return f"field({self.path!r})"
+        return f"field({_written(self.path)})"
 
 
-_ATTRIBUTES = frozenset(
-    "data previous meta id source type action object_type object_id dedup_key revision occurred_at received_at "
-    "changed_fields headers origin".split()
-)
+def look_up(value: Any, path: str) -> Any:
+    """The value at a dotted path in decoded JSON; None when it is absent. Numbers step into lists.
 
-
-def look_up(data: Any, path: str) -> Any:
-    """The value at a dotted path; None when it is absent.
-
-    At each level the whole rest of the path is tried as one key first, because Close writes custom fields as
-    `custom.cf_…`; one public consumer also met them nested, which the walk finds.
+    At each level the longest key wins: `custom.cf_x` is looked for as one key first, then below `custom`.
     """
-    while True:
-        if isinstance(data, Mapping):
-            if path in data:
-                return data[path]
-            head, dot, path = path.partition(".")
-            if head not in data or not dot:
-                return None
-            data = data[head]
-        elif isinstance(data, (list, tuple)):
-            head, dot, path = path.partition(".")
-            if not head.isdecimal() or int(head) >= len(data):
-                return None
-            data = data[int(head)]
-            if not dot:
-                return data
-        else:
-            return None
+    if isinstance(value, Mapping):
+        end = len(path)
+        while end > 0:
+            if path[:end] in value:
+                below = value[path[:end]]
+                found = below if end == len(path) else look_up(below, path[end + 1 :])
+                if found is not None or end == len(path):
+                    return found
+            end = path.rfind(".", 0, end)
+    elif isinstance(value, list | tuple):
+        step, dot, rest = path.partition(".")
+        if step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value):
+            return look_up(value[int(step)], rest) if dot else value[int(step)]
+    return None
+
+
+def _written(value: Any) -> str:
+    """A value as its author most likely wrote it: text in double quotes."""
+    text = repr(value)
+    if isinstance(value, str) and text[0] == "'" and '"' not in text:
+        return f'"{text[1:-1]}"'
+    return text
 
 
 def _shown(value: Any) -> str:
-    return repr(value)[:200]
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
