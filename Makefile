@@ -2,10 +2,11 @@
 # make test       every test, on SQLite and on a real PostgreSQL
 # make lint types wheel     what CI checks besides
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
+# make bench      side by side with what people would use instead (minutes; wants an idle machine)
 # make crash      the long harness: kill -9 again and again (minutes)
 #
 # make PYTHON=python3.12    to choose the interpreter; CONSTRAINTS= to install without pinned versions;
-# make test PYTEST="tests/unit -k close" to run a part.
+# make test PYTEST="tests/unit -k close" to run a part; make bench BENCH="ingest --all" too (benchmarks/README.md).
 .POSIX:
 
 VENV = .venv
@@ -13,6 +14,7 @@ BIN = $(VENV)/bin
 PYTHON =
 CONSTRAINTS = constraints.txt
 PYTEST =
+BENCH =
 
 demo: $(VENV)/.installed
 	@exec $(BIN)/webhooks dev --demo
@@ -25,6 +27,9 @@ crash: $(VENV)/.installed-test
 
 mutants: $(VENV)/.installed-test
 	$(BIN)/python tests/mutation/mutants.py
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -40,7 +45,7 @@ wheel: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test mutants crash lint types wheel clean
+.PHONY: demo test mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
@@ -52,6 +57,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 $(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[bench]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[dev]'
