@@ -14,6 +14,9 @@ from webhooks.sources.close import envelope, signature
 from webhooks.sources.close.catalogue import known_types
 from webhooks.sources.keyring import KeyRing, load_provider
 
+#: Options of `[sources.<name>]`: a look-up of secrets, and what only those need who ask Close's API.
+OPTIONS = frozenset(("secrets_from", "api_key", "api_key_file", "api_url"))
+
 
 class CloseSource(Source):
     """One or more Close subscriptions that post to one URL; each subscription's key under its own label."""
@@ -24,8 +27,8 @@ class CloseSource(Source):
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)
         problems = [
-            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows secrets_from"
-            for name in sorted(set(settings.options) - {"secrets_from"})
+            f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows {', '.join(sorted(OPTIONS))}"
+            for name in sorted(set(settings.options) - OPTIONS)
         ]
         self._past = settings.tolerance if settings.tolerance is not None else signature.TOLERANCE
         self._ahead = settings.tolerance_ahead if settings.tolerance_ahead is not None else signature.TOLERANCE_AHEAD
