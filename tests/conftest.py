@@ -79,14 +79,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def migrate(url: str) -> None:
     """Apply the core's migrations to the database of `url`."""
     from webhooks.database import connect
-
-    try:
-        from webhooks.migrate import upgrade
-    except ImportError:  # TODO: until the migrations are there
-        from webhooks.schema import metadata
-
-        def upgrade(database: Database) -> None:
-            metadata.create_all(database.engine)
+    from webhooks.migrate import upgrade
 
     database = connect(url)
     try:

@@ -123,9 +123,7 @@ class Webhooks:
             f'own = ["api_…"] in [sources.{handler.source or next(iter(self.sources))}]'
             for handler in self.registry.handlers()
             if handler.ignore_own
-            and not any(
-                source.settings.own for name, source in self.sources.items() if handler.source in (None, name)
-            )
+            and not any(source.settings.own for name, source in self.sources.items() if handler.source in (None, name))
         ]
         if problems:
             raise ConfigurationError(problems)
@@ -237,7 +235,9 @@ class Webhooks:
             logger.error("the database is away, answering 503 until it is back: %s", error.reason)
             return
         if not current:
-            logger.error("the database schema is not at head: run `%s`; answering 503 until then", command("db upgrade"))
+            logger.error(
+                "the database schema is not at head: run `%s`; answering 503 until then", command("db upgrade")
+            )
 
     def announce(self, kind: str) -> None:
         """Tell the database which handlers this process knows; `doctor` compares."""
@@ -335,5 +335,3 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     if not os.environ.get("WEBHOOKS_EMBEDDED"):
         logger.info("no worker runs in this process; start one with `webhooks worker`")
     return app
-
-

@@ -56,8 +56,11 @@ LONGEST_KEY_BYTES = 255
 
 #: Request headers that are never stored: credentials, and what a server or proxy adds.
 _NOT_STORED = frozenset(
-    "authorization proxy-authorization cookie host connection content-length transfer-encoding accept accept-encoding "
-    "x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip forwarded".split()
+    (
+        *("authorization", "proxy-authorization", "cookie", "host", "connection", "content-length", "transfer-encoding"),
+        *("accept", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
+        *("x-forwarded-port", "x-real-ip"),
+    )
 )
 _encode_json = msgspec.json.Encoder().encode
 
@@ -149,10 +152,11 @@ class GroupCommit:
         except BaseException:  # our request was ended from outside: do not take the lead away with it
             self._leave(entry)
             raise
-        if entry.receipts is None and entry.error is None and not entry.leads:
-            self._leave(entry)
-            if entry.receipts is None and entry.error is None:
-                entry.error = StorageUnavailable("the commit took too long; its outcome is unknown")
+        if entry.wake.is_set():
+            return
+        self._leave(entry)
+        if entry.receipts is None and entry.error is None:
+            entry.error = StorageUnavailable("the commit took too long; its outcome is unknown")
 
     def _leave(self, entry: _Entry) -> None:
         """Stop waiting: out of the queue, and the lead, if it came at the last moment, to the next."""

@@ -14,7 +14,7 @@ import enum
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -116,7 +116,7 @@ class Headers:
 
     __slots__ = ("_values",)
 
-    def __init__(self, pairs: Mapping[str, str | bytes] | Iterator[tuple[str, str | bytes]] | list[Any] = ()) -> None:
+    def __init__(self, pairs: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] = ()) -> None:
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         values: dict[str, list[bytes]] = {}
         for name, value in items:

@@ -84,6 +84,8 @@ Document = Text().with_variant(postgresql.JSONB(), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
+# fmt: off
+
 dedup_log = Table(
     "webhooks_dedup_log",
     metadata,
@@ -307,8 +309,22 @@ key_uses = Table(
     PrimaryKeyConstraint("source", "label"),
 )
 
+marks = Table(
+    "webhooks_marks",
+    metadata,
+    Column("source", Key, primary_key=True),
+    Column("mark_at", Instant, comment="the sender's log was read without a gap up to here"),
+    Column("window_since", Instant, comment="of a catch-up that was begun and not ended"),
+    Column("window_until", Instant),
+    Column("window_at", Instant, comment="how far that one came"),
+    Column("requested_at", Instant, comment="somebody wants the next one soon"),
+    Column("ran_at", Instant, comment="end of the last one, however it ended"),
+    Column("error", Text, comment="why the last one failed; null when it did not"),
+    Column("repaired", BigInteger, comment="events that the last one added"),
+    Column("stripped_at", Instant, comment="the eldest entry that it could only see without content"),
+)
+
 __all__ = [
     "EPOCH", "Instant", "attempts", "dedup_log", "deliveries", "events", "from_microseconds", "handlers", "key_uses",
-    "lanes", "leases", "metadata", "processes", "quarantine", "replays", "to_microseconds",
+    "lanes", "leases", "marks", "metadata", "processes", "quarantine", "replays", "to_microseconds",
 ]
-

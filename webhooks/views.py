@@ -59,7 +59,10 @@ def make_blueprint(
             return response
         except StorageUnavailable as error:
             logger.error(
-                "answered 503 to source %r: %s", source, error.reason, extra={"source": source, "request_id": request_id}
+                "answered 503 to source %r: %s",
+                source,
+                error.reason,
+                extra={"source": source, "request_id": request_id},
             )
             response = answer(503, {"error": error.slug, "request_id": request_id})
             response.headers["Retry-After"] = str(max(1, int(error.retry_after.total_seconds())))
@@ -220,7 +223,9 @@ class Readiness:
     check: raises nothing; answers (problems, last worker heartbeat).
     """
 
-    def __init__(self, check: Callable[[], tuple[Sequence[str], datetime | None]], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, check: Callable[[], tuple[Sequence[str], datetime | None]], clock: Callable[[], datetime]
+    ) -> None:
         self._check = check
         self._clock = clock
         self._asked = float("-inf")

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -77,8 +76,8 @@ class Server:
 
 
 @pytest.fixture(params=["gthread", "gevent", "sync"])
-def server(request: pytest.FixtureRequest, database_url: str, processes: Processes) -> Iterator[Server]:
-    yield Server(processes, database_url, request.param).ready()
+def server(request: pytest.FixtureRequest, database_url: str, processes: Processes) -> Server:
+    return Server(processes, database_url, request.param).ready()
 
 
 def stored(database_url: str) -> dict[str, int]:
@@ -86,7 +85,7 @@ def stored(database_url: str) -> dict[str, int]:
     database = connect(database_url)
     try:
         with database.read() as connection:
-            return dict(connection.execute(text("select dedup_key, count(*) from webhooks_events group by 1")).all())  # type: ignore[arg-type]
+            return dict(connection.execute(text("select dedup_key, count(*) from webhooks_events group by 1")).all())
     finally:
         database.dispose()
 
@@ -178,7 +177,9 @@ def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes) 
     try:
         for number in range(12):
             connection = socket.create_connection(("127.0.0.1", server.port))
-            head = b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\n" + (b"Content-Length: 500\r\n\r\nx" if number % 2 else b"X-")
+            head = b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\n" + (
+                b"Content-Length: 500\r\n\r\nx" if number % 2 else b"X-"
+            )
             connection.sendall(head)
             slow.append(connection)
         for number in range(10):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from webhooks.app import Webhooks
 from webhooks.registry import Registry
@@ -22,7 +21,7 @@ class Consumer:
     def __init__(self, app: Flask, webhooks: Webhooks) -> None:
         self.app = app
         self.webhooks = webhooks
-        self.client: FlaskClient = app.test_client()
+        self.client: Any = app.test_client()
 
     def post(self, body: bytes, source: str = "close", path: str | None = None, **headers: str) -> Any:
         """Post `body` signed as its sender would; headers given replace the right ones."""
@@ -37,7 +36,12 @@ def make_consumer(database_url: str) -> Iterator[Callable[..., Consumer]]:
     made: list[Webhooks] = []
 
     def make(
-        registry: Registry | None = None, *, app: Flask | None = None, name: str = "webhooks", clock: Any = None, **settings: Any
+        registry: Registry | None = None,
+        *,
+        app: Flask | None = None,
+        name: str = "webhooks",
+        clock: Any = None,
+        **settings: Any,
     ) -> Consumer:
         overrides = {"database_url": database_url, "sources": {"close": {"secret": KEY}}, **settings}
         flask = app or Flask(__name__)

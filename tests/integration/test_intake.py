@@ -6,7 +6,6 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,8 +41,8 @@ def item(key: str = "ev_1", revision: int = 1, *, digest: bytes = b"", source: s
 
 
 @pytest.fixture
-def intake(database: Database) -> Iterator[Intake]:
-    yield Intake(database)
+def intake(database: Database) -> Intake:
+    return Intake(database)
 
 
 def statuses(receipts: list[Receipt]) -> list[str]:

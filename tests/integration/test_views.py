@@ -85,7 +85,9 @@ def test_credentials_and_signatures_are_not_stored_with_the_headers(consumer: Co
     assert not {"authorization", "cookie", "close-sig-hash"} & set(event.headers)
 
 
-@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/xml", ""])
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/xml", ""]
+)
 def test_no_content_type_decides_how_a_signed_body_is_read(consumer: Consumer, payload: Any, content_type: str) -> None:
     assert consumer.post(payload(GOOD), Content_Type=content_type).status_code == 200
 
@@ -197,7 +199,7 @@ def test_a_body_over_the_limit_is_413_and_not_read_to_its_end(
         extra["CONTENT_LENGTH"] = "20000"
     else:
         extra |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
-    response = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    response: Any = consumer.client.post("/webhooks/close", environ_overrides=extra)
     assert (response.status_code, response.json["error"]) == (413, "payload_too_large")
     assert stream.read_bytes <= (0 if declared else 10_001)
 

@@ -108,7 +108,8 @@ def test_one_bad_event_does_not_fail_its_neighbours() -> None:
     leader, (good, bad, other) = gather(commit, recorder, [item("good")], [item("bad")], [item("other")])
     recorder.go.set()
     join(leader, good, bad, other)
-    assert good.receipts and other.receipts
+    assert good.receipts
+    assert other.receipts
     assert isinstance(bad.error, RowRefused)
 
 
@@ -206,9 +207,12 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
     go.set()
     join(leader, *followers)
     assert isinstance(followers[0].error, Interrupted)
-    assert isinstance(followers[1].error, StorageUnavailable), "its outcome is unknown: 503, and the resend is a duplicate"
+    assert isinstance(followers[1].error, StorageUnavailable), (
+        "its outcome is unknown: 503, and the resend is a duplicate"
+    )
     assert "unknown" in followers[1].error.reason
-    assert followers[2].receipts and followers[3].receipts
+    assert followers[2].receipts
+    assert followers[3].receipts
     assert GroupCommit.append(commit, [item()]), "and the next request finds a working house"
 
 

@@ -29,7 +29,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks.database import Database, describe
-from webhooks.errors import RowRefused, StorageUnavailable
+from webhooks.errors import RowRefused
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
 from webhooks.schema import to_microseconds
 from webhooks.store import lanes as lane_rows
@@ -143,7 +143,9 @@ def _pg_statement(items: str, routes: str) -> str:
         full=f"(select count(*) from jsonb_object_keys(l.older)) >= {OLDER_LIMIT}",
         conflict_target="as l",
     ).replace("%", "%%")
-    token = _token("d", "encode({}, 'hex')").replace("d.revision", "i.revision").replace("d.digest", "nullif(i.digest, '')")
+    token = (
+        _token("d", "encode({}, 'hex')").replace("d.revision", "i.revision").replace("d.digest", "nullif(i.digest, '')")
+    )
     return f"""
     with i as materialized ({items}),
     d as ({upsert} returning offered, outcome, event_id, previous_id, older),
@@ -187,7 +189,9 @@ _PG_ROUTES = _pg_source(_PG_ROUTE_COLUMNS, single=False)
 _PG_ROUTE_ONE = _pg_source(_PG_ROUTE_COLUMNS, single=True)
 _PG_ROUTE_NONE = "select 0::bigint id, 0::bigint event_id, ''::text handler, ''::text lane, ''::text error where false"
 _PG_STATEMENTS = {
-    (single, routes): _pg_statement(_pg_source(_PG_COLUMNS, single), (_PG_ROUTE_NONE, _PG_ROUTE_ONE, _PG_ROUTES)[routes])
+    (single, routes): _pg_statement(
+        _pg_source(_PG_COLUMNS, single), (_PG_ROUTE_NONE, _PG_ROUTE_ONE, _PG_ROUTES)[routes]
+    )
     for single in (True, False)
     for routes in (0, 1, 2)
 }

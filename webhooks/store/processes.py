@@ -80,7 +80,9 @@ class Processes:
         table = schema.processes
         with self.database.write() as connection:
             before = self.database.now(connection) - older_than
-            ids = connection.execute(select(table.c.id).where(table.c.heartbeat_at < before).limit(limit)).scalars().all()
+            ids = (
+                connection.execute(select(table.c.id).where(table.c.heartbeat_at < before).limit(limit)).scalars().all()
+            )
             return connection.execute(delete(table).where(table.c.id.in_(ids))).rowcount if ids else 0
 
     # -- duties --------------------------------------------------------------------------------------------
