@@ -23,6 +23,7 @@ import contextlib
 import functools
 import importlib.util
 import re
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import MetaData, exc, inspect
+from sqlalchemy import MetaData, exc, inspect, types
 from sqlalchemy.engine import Connection
 
 from webhooks import schema
@@ -82,9 +83,9 @@ class History:
     @property
     def metadata(self) -> MetaData | None:
         """The tables that the code wants: a plugin's are its module's `metadata`, once that module is loaded."""
-        if self.module is None:
+        if self.name == CORE:
             return schema.metadata
-        found = getattr(sys.modules.get(self.module), "metadata", None)
+        found = getattr(sys.modules.get(self.module or ""), "metadata", None)
         return found if isinstance(found, MetaData) else None
 
     @property
@@ -395,34 +396,39 @@ def revision(plugin: History, message: str, *, database: Database | None = None)
     Raises `ConfigurationError` without a message, `MigrationError` when the database is not at the plugin's head.
     """
     from alembic.autogenerate import RevisionContext
+    from alembic.util import CommandError
 
     if not message.strip():
         raise ConfigurationError("a migration is named for its effect; say it with -m 'add reactions'")
-    plugin.directory.mkdir(parents=True, exist_ok=True)
     numbers = [int(each.id) for each in plugin.revisions if _NUMBER.fullmatch(each.id)]
+    plugin.directory.mkdir(parents=True, exist_ok=True)
     script = _script_directory(plugin)
-    context = RevisionContext(
-        _config({}),
-        script,
-        {
-            "message": message.strip(),
-            "rev_id": f"{max(numbers, default=0) + 1:04d}",
-            "head": "head",
-            "splice": False,
-            "branch_label": None,
-            "version_path": str(plugin.directory),
-            "depends_on": None,
-            "sql": False,
-            "autogenerate": database is not None,
-        },
-    )
-    if database is not None and plugin.metadata is not None:
+    compares = database is not None and plugin.metadata is not None
+    asked = {
+        "message": message.strip().rstrip("."),
+        "rev_id": f"{max(numbers, default=0) + 1:04d}",
+        "version_path": str(plugin.directory),
+        "autogenerate": compares,
+        "head": "head",
+        "splice": False,
+        "branch_label": None,
+        "depends_on": None,
+        "sql": False,
+    }
+    context = RevisionContext(_config({}), script, asked)
+    if database is not None and compares:
 
         def compare(at: Any, migration: Any) -> list[Any]:
             context.run_autogenerate(at, migration)
             return []
 
-        _run(database, plugin, script, compare)
+        try:
+            _run(database, plugin, script, compare)
+        except CommandError as error:
+            raise MigrationError(
+                f"the database is not at the head of {plugin.name}, so there is nothing to compare its tables with; "
+                "run `webhooks db upgrade` first"
+            ) from error
     (written,) = context.generate_scripts()
     _read_directory.cache_clear()
     return Path(str(written.path))  # type: ignore[union-attr]
@@ -454,17 +460,34 @@ def _move(database: Database, history: History, revision: str, verb: str) -> Cha
         _run(database, history, script, plan, done.append)
     except CommandError as error:
         raise MigrationError(f"{history.name}: {error}; `webhooks db history` lists what there is") from error
-    except StorageUnavailable:
-        raise
-    except Exception as error:
-        failed = getattr(getattr(steps[len(done)], "revision", None), "revision", revision) if steps else revision
+    except _Failed as failed:
+        step = steps[min(len(done), len(steps) - 1)].revision if steps else None
         at = f"at revision {before[0]}" if before and before[0] else "without revisions"
         raise MigrationError(
-            f"migration {failed} of {history.name} failed: {describe(error)}; "
+            f"migration {getattr(step, 'revision', revision)} of {history.name} failed: {failed}; "
             f"nothing of it was kept, {history.name} is {at} as before"
-        ) from error
+        ) from failed.__cause__
     after = before[0] if not steps else _after(database, history)
     return Change(history.name, before[0], after)
+
+
+class _Failed(Exception):
+    """A migration's own fault: not "try again later", which is `StorageUnavailable`."""
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database was away or busy, rather than the migration wrong."""
+    if not isinstance(error, exc.DBAPIError):
+        return isinstance(error, StorageUnavailable)
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        # everything but a wrong statement or what does not fit the tables: locked, full, unreadable …
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        return code not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+    state = getattr(error.orig, "sqlstate", None)
+    # connection, resources, operator, system; a lock not to be had, a deadlock
+    return state is None or state[:2] in ("08", "53", "57", "58") or state in ("55P03", "40P01", "40001")
 
 
 def _after(database: Database, history: History) -> str | None:
@@ -480,6 +503,7 @@ def _run(
     on_step: Callable[[Any], None] = lambda step: None,
 ) -> None:
     from alembic.runtime.environment import EnvironmentContext
+    from alembic.util import CommandError
 
     with _one_at_a_time, _transaction(database) as connection:
         options = {
@@ -487,8 +511,17 @@ def _run(
             "on_version_apply": lambda *, step, **rest: on_step(step),
         }
         config = _config({"connection": connection, "metadata": history.metadata, "options": options})
-        with EnvironmentContext(config, script, fn=plan, as_sql=False):
-            script.run_env()
+        try:
+            with EnvironmentContext(config, script, fn=plan, as_sql=False):
+                script.run_env()
+            if database.is_sqlite:
+                _require_references(connection)
+        except CommandError:
+            raise
+        except Exception as error:
+            if _is_outage(error):
+                raise
+            raise _Failed(describe(error)) from error
 
 
 def _options(database: Database, history: History) -> Mapping[str, Any]:
@@ -502,8 +535,15 @@ def _options(database: Database, history: History) -> Mapping[str, Any]:
         "compare_type": True,
         "compare_server_default": not database.is_sqlite,  # there it compares texts: "true" and 1 differ
         "include_name": is_ours,
-        "user_module_prefix": None,
+        "render_item": _render,
     }
+
+
+def _render(kind: str, subject: Any, context: Any) -> str | bool:
+    """Write a type of the code's own as what the database gets: a migration must not change when the code does."""
+    if kind == "type" and isinstance(subject, types.TypeDecorator):
+        return f"sa.{subject.impl_instance!r}"
+    return False  # as Alembic does
 
 
 def _script_directory(history: History) -> Any:
@@ -554,14 +594,20 @@ def _prepare_sqlite(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("pragma foreign_keys=off")  # without effect inside a transaction
     connection.rollback()
     try:
-        connection = connection.execution_options(webhooks_write=True)
+        connection.execution_options(webhooks_write=True)
         with connection.begin():
             yield
-            broken = connection.exec_driver_sql("pragma foreign_key_check").fetchall()
-            if broken:
-                raise MigrationError(f"rows of {broken[0][0]} refer to rows of {broken[0][2]} that are not there")
     finally:
+        connection.execution_options(webhooks_write=False)  # no transaction of ours around the pragma
         connection.exec_driver_sql("pragma foreign_keys=on")
+        connection.rollback()
+
+
+def _require_references(connection: Connection) -> None:
+    """What foreign keys would have refused, had they been in force."""
+    broken = connection.exec_driver_sql("pragma foreign_key_check").fetchall()
+    if broken:
+        raise ValueError(f"rows of {broken[0][0]} refer to rows of {broken[0][2]} that are not there")
 
 
 @contextlib.contextmanager
