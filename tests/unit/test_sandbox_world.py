@@ -19,7 +19,9 @@ from webhooks.sandbox.eventlog import Entry
 from webhooks.sandbox.histories import by_seed, play, play_seed
 from webhooks.sandbox.refusals import Invalid, Missing
 from webhooks.sandbox.story import STORY
+from webhooks.sandbox.subscriptions import OUTCOME_TYPES
 from webhooks.sandbox.whatsapp import FILES, MAX_ATTACHMENT_BYTES, to_html, to_text
+from webhooks.sources.close.catalogue import known_types
 
 Object = dict[str, Any]
 
@@ -593,11 +595,12 @@ def test_the_same_seed_gives_the_same_history() -> None:
     assert other.state() != worlds[0].state()
 
 
-def test_every_kind_of_step_comes_up_in_histories() -> None:
+def test_every_kind_of_step_comes_up_in_histories_and_only_known_events() -> None:
     world = World(Clock(), rules=Rules(unlisted=True))
     done = set(play_seed(world, 1, 1500))
     types = {entry.type for entry in world.log}
     assert len(done) == 31
+    assert types <= known_types() | OUTCOME_TYPES
     assert {"lead.merged", "activity.email.sent", "activity.whatsapp_message.deleted", "outcome.updated"} <= types
 
 

@@ -28,6 +28,7 @@ from webhooks.sandbox.resource import (
     text,
     url,
 )
+from webhooks.sources.close.catalogue import known_types
 
 if TYPE_CHECKING:
     from webhooks.sandbox.world import World
@@ -129,6 +130,9 @@ def merge(world: World, body: Mapping[str, Any], actor: Actor) -> None:
     actor = actor.with_meta(merge_source_lead_id=source["id"], merge_destination_lead_id=destination["id"])
     contact_ids = [*destination["contact_ids"], *source["contact_ids"]]
     for kind, child in world.children(source["id"]):
+        if f"{kind}.updated" not in known_types():  # a finished task's activity; nobody could tell that it moved
+            world.remove(kind, child["id"], actor)
+            continue
         changes = {"lead_id": destination["id"]}
         if "lead_name" in child:
             changes["lead_name"] = destination["display_name"]
