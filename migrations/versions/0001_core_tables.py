@@ -357,24 +357,9 @@ def upgrade() -> None:
         sa.Column("last_used_at", Instant, nullable=False),
         sa.PrimaryKeyConstraint("source", "label", name=op.f("pk_webhooks_key_uses")),
     )
-    op.create_table(
-        "webhooks_marks",
-        sa.Column("source", Key, nullable=False),
-        sa.Column("mark_at", Instant, comment="the sender's log was read without a gap up to here"),
-        sa.Column("window_since", Instant, comment="of a catch-up that was begun and not ended"),
-        sa.Column("window_until", Instant),
-        sa.Column("window_at", Instant, comment="how far that one came"),
-        sa.Column("requested_at", Instant, comment="somebody wants the next one soon"),
-        sa.Column("ran_at", Instant, comment="end of the last one, however it ended"),
-        sa.Column("error", sa.Text(), comment="why the last one failed; null when it did not"),
-        sa.Column("repaired", sa.BigInteger(), comment="events that the last one added"),
-        sa.Column("stripped_at", Instant, comment="the eldest entry that it could only see without content"),
-        sa.PrimaryKeyConstraint("source", name=op.f("pk_webhooks_marks")),
-    )
 
 
 def downgrade() -> None:
-    op.drop_table("webhooks_marks")
     op.drop_table("webhooks_key_uses")
     op.drop_table("webhooks_quarantine")
     op.drop_table("webhooks_replays")
