@@ -229,8 +229,9 @@ def shown_state(world: World) -> dict[str, Any]:
 
 
 def _set_rules(world: World, body: Mapping[str, Any], post: Post) -> Any:
-    world.set_rules(**body)
-    return shown_rules(world.rules)
+    with world.lock:
+        world.rules = world.rules.changed(body)
+        return shown_rules(world.rules)
 
 
 def _advance(world: World, body: Mapping[str, Any], post: Post) -> Any:
@@ -273,7 +274,7 @@ def _order_fault(world: World, body: Mapping[str, Any], post: Post) -> Any:
         raise Invalid.field("headers", "has names of letters, digits and hyphens")
     if not all(at.isascii() for at in headers.values()):
         raise Invalid.field("headers", "has ASCII values")
-    world.fail_next(status, times, text, path, **headers)
+    world.fail_next(status, times, text, path, headers)
     return {"orders": len(world.faults)}
 
 

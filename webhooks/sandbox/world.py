@@ -259,11 +259,16 @@ class World:
             return self.rules
 
     def fail_next(
-        self, status: int, times: int = 1, text: str | None = None, path: str = "", **headers: str
+        self,
+        status: int,
+        times: int = 1,
+        text: str | None = None,
+        path: str = "",
+        headers: Mapping[str, str] = _NOTHING,
     ) -> FaultOrder:
         """Answer the next requests below `path` (as in `event/`) with this instead; text: a body sent as it stands."""
         with self.lock:
-            order = FaultOrder(status, times, text, path, {name.replace("_", "-"): at for name, at in headers.items()})
+            order = FaultOrder(status, times, text, path, headers)
             self.faults.append(order)
             return order
 
