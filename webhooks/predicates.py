@@ -151,18 +151,21 @@ def as_predicate(condition: Any) -> Predicate:
         raise TypeError(
             f"{_shown(condition)} is no condition; use changed(…), field(…) == value, or a function of the event"
         )
-    name = getattr(condition, "__qualname__", None) or repr(condition)
-    if inspect.iscoroutinefunction(condition):
-        raise TypeError(
-            f"{name} is async; a condition is asked before the handler runs, so make it an ordinary function"
-        )
+    return _Test(f"{require_function_of_event(condition)}(event)", condition, lambda answer: answer)
+
+
+def require_function_of_event(function: Callable[..., Any]) -> str:
+    """The name of an ordinary function that can be called with an event. Raises TypeError for another."""
+    name: str = getattr(function, "__qualname__", None) or repr(function)
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name} is async; it is asked before the handler runs, so make it an ordinary function")
     try:
-        inspect.signature(condition).bind(None)
+        inspect.signature(function).bind(None)
     except TypeError as error:
         raise TypeError(f"{name} cannot be called with the event alone: {error}") from None
     except ValueError:  # a function in C that does not tell
         pass
-    return _Test(f"{name}(event)", condition, lambda answer: answer)
+    return name
 
 
 def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> Predicate:

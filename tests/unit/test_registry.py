@@ -1,0 +1,769 @@
+"""Handlers are registered, checked where they stand, and found by type and source."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhooks import registry as registry_module
+from webhooks.errors import (
+    HandlerAlreadyRegistered,
+    InvalidHandler,
+    InvalidPattern,
+    RegistrationError,
+    WebhooksError,
+)
+from webhooks.model import Content, Event
+from webhooks.patterns import Pattern
+from webhooks.predicates import changed, field
+from webhooks.registry import ARGUMENTS, ROUTES_REMEMBERED, EventSignal, Handler, Registry, event_signal, on
+from webhooks.retry import RetryPolicy
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+
+
+def an_event(**content: Any) -> Event:
+    found = Content(**content)
+    return Event(
+        id=1,
+        source="close",
+        type="lead.deleted",
+        dedup_key="ev_1",
+        raw=b"{}",
+        occurred_at=NOW,
+        received_at=NOW,
+        reader=lambda raw, type: found,
+    )
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def names(handlers: Collection[Handler]) -> list[str]:
+    return [handler.name for handler in handlers]
+
+
+# functions of a module, as receivers must be
+
+
+def first(sender: str, event: Event) -> tuple[str, int]:
+    return sender, event.id
+
+
+def second(sender: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+    return sender, arguments
+
+
+async def waits(sender: str, event: Event) -> str:
+    return sender
+
+
+def plain(event: Event, session: Any) -> tuple[Event, Any]:
+    return event, session
+
+
+def everything(*arguments: Any, **named: Any) -> Any:
+    return arguments, named
+
+
+def nothing() -> None: ...
+
+
+def positional(sender: str, /, event: Event) -> str:
+    return sender
+
+
+class Mailer:
+    def send(self, sender: str, event: Event) -> None: ...
+
+    @classmethod
+    def send_all(cls, sender: str, event: Event) -> str:
+        return sender
+
+    @staticmethod
+    def send_one(sender: str, event: Event) -> str:
+        return sender
+
+    def __call__(self, event: Event) -> None: ...
+
+
+# -- routing -----------------------------------------------------------------------------------------------
+
+
+def test_an_event_goes_to_the_handlers_whose_patterns_match_it(registry: Registry) -> None:
+    @registry.on("lead.*", name="any_lead")
+    @registry.on("lead.created", "lead.deleted", name="some_leads")
+    @registry.on("**", name="all")
+    @registry.on("activity.**", name="activities")
+    def handler(event: Event) -> None: ...
+
+    assert names(registry.route("close", "lead.created")) == ["all", "some_leads", "any_lead"]
+    assert names(registry.route("close", "lead.updated")) == ["all", "any_lead"]
+    assert names(registry.route("close", "activity.call.created")) == ["activities", "all"]
+    assert names(registry.route("close", "")) == ["all"]
+
+
+def test_a_handler_of_a_source_hears_of_no_other(registry: Registry) -> None:
+    @registry.on("lead.*", source="close", name="close_only")
+    @registry.on("lead.*", name="any")
+    def handler(event: Event) -> None: ...
+
+    assert names(registry.route("close", "lead.created")) == ["any", "close_only"]
+    assert names(registry.route("stripe", "lead.created")) == ["any"]
+
+
+def test_a_handler_gets_an_event_once_however_many_patterns_match(registry: Registry) -> None:
+    registry.add(nothing, "lead.created", "lead.*", "**", "lead.created")
+
+    assert names(registry.route("close", "lead.created")) == [f"{__name__}.nothing"]
+    (handler,) = registry.handlers()
+    assert [str(pattern) for pattern in handler.patterns] == ["lead.created", "lead.*", "**"]
+
+
+def test_the_decorator_returns_the_function_itself(registry: Registry) -> None:
+    assert registry.on("lead.created")(nothing) is nothing
+    assert registry.handlers()[0].function is nothing
+
+
+def test_a_decorated_local_function_is_not_forgotten(registry: Registry) -> None:
+    def register() -> None:
+        @registry.on("lead.created", name="local")
+        def handler(event: Event) -> None: ...
+
+    register()
+    gc.collect()
+
+    assert names(registry.route("close", "lead.created")) == ["local"]
+
+
+def test_routes_follow_registration_that_comes_later(registry: Registry) -> None:
+    assert registry.route("close", "lead.created") == ()
+
+    registry.add(nothing, "lead.created", name="late")
+
+    assert names(registry.route("close", "lead.created")) == ["late"]
+
+
+def test_remembered_routes_are_bounded(registry: Registry) -> None:
+    registry.add(nothing, "**", name="all")
+
+    for number in range(ROUTES_REMEMBERED + 100):
+        registry.route("close", f"type.{number}")
+
+    assert registry._routes.cache_info().currsize == ROUTES_REMEMBERED
+
+
+def test_two_registries_know_nothing_of_each_other(registry: Registry) -> None:
+    other = Registry()
+    registry.add(nothing, "**", name="mine")
+    other.add(nothing, "**", name="theirs")
+
+    assert names(registry.route("close", "x")) == ["mine"]
+    assert names(other.route("close", "x")) == ["theirs"]
+    assert registry.event_signal("**") is not other.event_signal("**")
+
+
+def test_the_module_registers_with_the_default_registry(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+    monkeypatch.setattr(registry_module, "default_registry", registry)
+    other = Registry()
+
+    on("lead.created", name="x")(nothing)
+    on("lead.created", name="y", registry=other)(nothing)
+
+    assert names(registry.handlers()) == ["x"]
+    assert names(other.handlers()) == ["y"]
+    assert event_signal("lead.created") is registry.event_signal("lead.created")
+
+
+_TYPES = st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=4).map(".".join)
+_PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "**"]), min_size=1, max_size=4).map(".".join)
+
+
+@given(
+    st.lists(st.tuples(st.lists(_PATTERNS, min_size=1, max_size=3), st.sampled_from([None, "close", "x"])), max_size=6),
+    _TYPES,
+    st.sampled_from(["close", "x", "other"]),
+)
+def test_routing_is_what_patterns_and_sources_say(
+    handlers: list[tuple[list[str], str | None]], type: str, source: str
+) -> None:
+    registry = Registry()
+    for number, (patterns, wanted) in enumerate(handlers):
+        registry.add(nothing, *patterns, source=wanted, name=f"h{number}")
+
+    assert names(registry.route(source, type)) == [
+        f"h{number}"
+        for number, (patterns, wanted) in enumerate(handlers)
+        if wanted in (None, source) and any(Pattern(pattern).matches(type) for pattern in patterns)
+    ]
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+def test_the_default_name_is_module_and_function(registry: Registry) -> None:
+    def local(event: Event) -> None: ...
+
+    assert registry.add(nothing, "x").name == f"{__name__}.nothing"
+    assert registry.add(plain, "x", name="n").name == "n"
+    assert registry.add(local, "x").name == (f"{__name__}.test_the_default_name_is_module_and_function.local")
+
+
+def test_two_handlers_of_one_name_are_refused_with_both_places(registry: Registry) -> None:
+    registry.add(nothing, "x", name="same")
+
+    with pytest.raises(HandlerAlreadyRegistered) as caught:
+        registry.add(plain, "x", name="same")
+
+    text = str(caught.value)
+    assert "handler 'same' is already registered, by nothing (" in text
+    assert "pass name= to tell plain (" in text
+    assert names(registry.handlers()) == ["same"]
+    assert registry.get("same") is registry.handlers()[0]
+    assert registry.get("other") is None
+
+
+@pytest.mark.parametrize("name", ["", "a b", "größe", "-x", "x" * 201, "a/b", "a\n", 5])
+def test_a_name_that_cannot_be_typed_is_refused(registry: Registry, name: Any) -> None:
+    with pytest.raises(InvalidHandler, match="cannot be a handler's name"):
+        registry.add(nothing, "x", name=name)
+
+
+@pytest.mark.parametrize("function", [lambda event: None, functools.partial(plain, session=1), Mailer()], ids=repr)
+def test_a_function_without_a_name_needs_one(registry: Registry, function: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidHandler, match="pass name="):
+        registry.add(function, "x")
+
+    assert registry.add(function, "x", name="given").name == "given"
+
+
+# -- arguments ---------------------------------------------------------------------------------------------
+
+
+def test_arguments_are_those_that_the_function_names(registry: Registry) -> None:
+    def all_of_them(log, headers, raw, changed, previous, data, delivery, session, event):  # type: ignore[no-untyped-def]
+        ...
+
+    assert registry.add(nothing, "x").arguments == ()
+    assert registry.add(plain, "x").arguments == ("event", "session")
+    assert registry.add(all_of_them, "x").arguments == ARGUMENTS
+    assert registry.add(Mailer(), "x", name="object").arguments == ("event",)
+    assert registry.get(f"{__name__}.plain") is not None
+    assert [handler.wants_session for handler in registry.handlers()] == [False, True, True, False]
+
+
+def test_parameters_with_defaults_of_their_own_are_left_alone(registry: Registry) -> None:
+    def handler(event: Event, client: str = "c", *, log: Any = None) -> None: ...
+
+    assert registry.add(handler, "x").arguments == ("event", "log")
+
+
+def test_a_wrapped_function_asks_for_what_the_inner_one_names(registry: Registry) -> None:
+    @functools.wraps(plain)
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        return plain(*arguments, **named)
+
+    assert registry.add(wrapper, "x").arguments == ("event", "session")
+
+
+def takes_positional(event: Event, /) -> None: ...
+
+
+def takes_unknown(event: Event, lead: Any) -> None: ...
+
+
+def takes_misspelled(evnt: Event) -> None: ...
+
+
+def takes_misspelled_default(event: Event, sesion: Any = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        (takes_unknown, "asks for 'lead', which does not exist; it can ask for event, session, delivery"),
+        (takes_misspelled, "asks for 'evnt', which does not exist; did you mean 'event'?"),
+        (takes_misspelled_default, "asks for 'sesion'; did you mean 'session'?"),
+        (takes_positional, "takes 'event' by position only, and is called by name; take the / out"),
+        (everything, "takes *arguments, which does not say what it needs"),
+        (lambda event, **named: None, "takes **named, which does not say what it needs"),
+        (Mailer.send, "asks for 'self': it is a method"),
+        (first, "asks for 'sender', which only receivers get that are connected to a signal; ask for event"),
+        (dict.get, "pass name= with"),
+    ],
+    ids=["unknown", "misspelled", "default", "positional", "args", "kwargs", "self", "sender", "builtin"],
+)
+def test_a_function_that_cannot_be_called_by_name_is_refused(
+    registry: Registry, function: Callable[..., Any], complaint: str
+) -> None:
+    with pytest.raises(InvalidHandler) as caught:
+        registry.add(function, "x", name="h" if "name=" not in complaint else "no name")
+
+    assert complaint in str(caught.value)
+    assert registry.handlers() == []
+
+
+def generator(event: Event) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        (generator, "has a yield in it, so calling it would run nothing"),
+        (Mailer, "is no function"),
+        ("text", "'text' is no function"),
+    ],
+    ids=["generator", "class", "text"],
+)
+def test_what_is_no_function_is_refused(registry: Registry, function: Any, complaint: str) -> None:
+    with pytest.raises(InvalidHandler) as caught:
+        registry.add(function, "x", name="h")
+
+    assert complaint in str(caught.value)
+
+
+class AsyncCallable:
+    async def __call__(self, event: Event) -> None: ...
+
+
+def test_async_functions_are_told_apart(registry: Registry) -> None:
+    @functools.wraps(waits)
+    def returns_a_coroutine(*arguments: Any, **named: Any) -> Any: ...
+
+    async def handler(event: Event) -> None: ...
+
+    assert registry.add(handler, "x").is_async
+    assert registry.add(functools.partial(handler), "x", name="partial").is_async
+    assert registry.add(AsyncCallable(), "x", name="object").is_async
+    assert registry.add(lambda event: handler(event), "x", name="lambda").is_async is False
+    assert registry.add(nothing, "x").is_async is False
+
+
+# -- options -----------------------------------------------------------------------------------------------
+
+
+def test_options_become_fields(registry: Registry) -> None:
+    condition = changed("status_id")
+    handler = registry.add(
+        plain,
+        "lead.*",
+        name="h",
+        source="close",
+        where=condition,
+        ordered_by="object_id",
+        on_failure="skip",
+        stale="skip",
+        retry=RetryPolicy(3),
+        timeout=timedelta(seconds=5),
+        concurrency=4,
+        rate="10/s",
+        ignore_own=True,
+        isolation="process",
+        rehearsable=True,
+    )
+
+    assert handler.where is condition
+    assert (handler.source, handler.ordered_by, handler.on_failure, handler.stale) == (
+        "close",
+        "object_id",
+        "skip",
+        "skip",
+    )
+    assert (handler.retry, handler.timeout, handler.concurrency) == (RetryPolicy(3), timedelta(seconds=5), 4)
+    assert (handler.rate, handler.ignore_own) == ((10, timedelta(seconds=1)), True)
+    assert (handler.isolation, handler.rehearsable) == ("process", True)
+
+
+def test_options_given_as_none_are_not_given(registry: Registry) -> None:
+    assert (
+        registry.add(
+            nothing,
+            "x",
+            where=None,
+            ordered_by=None,
+            retry=None,
+            timeout=None,
+            concurrency=None,
+            rate=None,
+            source=None,
+        ).concurrency
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        ("10/s", (10, timedelta(seconds=1))),
+        ("100/min", (100, timedelta(minutes=1))),
+        (" 5 / minute ", (5, timedelta(minutes=1))),
+        ("1/h", (1, timedelta(hours=1))),
+        ("2/day", (2, timedelta(days=1))),
+    ],
+)
+def test_rates_are_read(registry: Registry, rate: str, expected: tuple[int, timedelta]) -> None:
+    assert registry.add(nothing, "x", rate=rate).rate == expected
+
+
+def event_and_more(event: Event, more: int) -> str | None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"retries": 3}, "there is no option 'retries'; did you mean 'retry'?"),
+        ({"source": ""}, "give the name of a source"),
+        ({"source": "Close"}, "write source='close'"),
+        ({"where": "data.x"}, "where: 'data.x' is no condition; use changed"),
+        ({"where": field("data.x")}, 'where: field("data.x") alone says nothing'),
+        ({"where": event_and_more}, "cannot be called with the event alone"),
+        ({"ordered_by": "objekt_id"}, "ordered_by is 'objekt_id'; give 'object_id' or 'lead_id', or a function"),
+        ({"ordered_by": 5}, "ordered_by is 5; give 'object_id'"),
+        ({"ordered_by": event_and_more}, "ordered_by: event_and_more cannot be called with the event alone"),
+        ({"ordered_by": waits}, "ordered_by: waits is async"),
+        ({"retry": 5}, "retry is 5; give RetryPolicy(max_attempts=…)"),
+        ({"timeout": 30}, "timeout is 30; give a duration, such as timedelta(seconds=30)"),
+        ({"timeout": "30s"}, "timeout is '30s'; give a duration"),
+        ({"timeout": timedelta(0)}, "it must be longer than nothing"),
+        ({"concurrency": 0}, "concurrency is 0; give a whole number from 1 on"),
+        ({"concurrency": True}, "concurrency is True"),
+        ({"rate": "fast"}, "rate is 'fast'; write '10/s', '100/min' or '1/h'"),
+        ({"rate": "0/s"}, "rate is '0/s'"),
+        ({"rate": 10}, "rate is 10"),
+        ({"rate": "٣/s"}, "rate is '٣/s'"),
+        ({"ignore_own": "yes"}, "ignore_own is 'yes'; give True or False"),
+        ({"isolation": "container"}, "isolation is 'container'; it can be 'thread' or 'process'"),
+        ({"on_failure": "stop", "ordered_by": "object_id"}, "it can be 'block' or 'skip'"),
+        ({"stale": "drop", "ordered_by": "object_id"}, "it can be 'run' or 'skip'"),
+        ({"stale": "skip"}, "stale='skip' needs ordered_by="),
+        ({"on_failure": "skip"}, "on_failure='skip' needs ordered_by="),
+        ({"rehearsable": True}, "so ask for session"),
+    ],
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
+)
+def test_an_option_that_makes_no_sense_is_refused(registry: Registry, options: Any, complaint: str) -> None:
+    with pytest.raises(InvalidHandler) as caught:
+        registry.add(nothing, "x", name="h", **options)
+
+    assert str(caught.value).startswith("handler 'h': ")
+    assert complaint in str(caught.value)
+    assert registry.handlers() == []
+    assert registry.route("close", "x") == ()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "complaint"),
+    [
+        ((), "a handler needs at least one event type"),
+        ((nothing,), "write @on('lead.created') with parentheses"),
+        ((["a", "b"],), "several patterns are several arguments; write on(*['a', 'b'])"),
+        (("lead..created",), "did you mean 'lead.created'?"),
+        ((5,), "a pattern is text"),
+    ],
+    ids=["none", "function", "list", "malformed", "number"],
+)
+def test_wrong_patterns_are_refused_before_a_function_is_decorated(
+    registry: Registry, patterns: Any, complaint: str
+) -> None:
+    for register in (registry.on, functools.partial(registry.add, nothing)):
+        with pytest.raises(InvalidPattern) as caught:
+            register(*patterns)
+        assert complaint in str(caught.value)
+
+
+# -- the order of a lane -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ordered_by", "content", "expected"),
+    [
+        (None, {"object_id": "o"}, None),
+        ("object_id", {"object_id": "o"}, "o"),
+        ("object_id", {}, None),
+        ("lead_id", {"meta": {"lead_id": "l"}}, "l"),
+        ("lead_id", {}, None),
+        (lambda event: event.data["number"], {"data": {"number": 7}}, "7"),
+        (lambda event: "", {}, None),
+        (lambda event: None, {}, None),
+    ],
+    ids=["none", "object", "no object", "lead", "no lead", "function", "empty", "function none"],
+)
+def test_the_ordering_key_comes_from_the_event(
+    registry: Registry, ordered_by: Any, content: dict[str, Any], expected: str | None
+) -> None:
+    assert registry.add(nothing, "x", ordered_by=ordered_by).lane_key(an_event(**content)) == expected
+
+
+@pytest.mark.parametrize("key", [{}, True, 1.5, b"x"], ids=repr)
+def test_what_is_no_ordering_key_is_refused(registry: Registry, key: Any) -> None:
+    handler = registry.add(nothing, "x", name="h", ordered_by=lambda event: key)
+
+    with pytest.raises(TypeError, match=r"ordered_by of handler 'h' gave .*; it must give text or None"):
+        handler.lane_key(an_event())
+
+
+# -- plain blinker -----------------------------------------------------------------------------------------
+
+
+def call(handler: Handler, **more: Any) -> Any:
+    """As the dispatcher does: by name, with what the handler asks for."""
+    offered = {**dict.fromkeys(ARGUMENTS), "event": an_event(data={"id": "lead_1"}), "data": {"id": "lead_1"}, **more}
+    return handler.function(**{name: offered[name] for name in handler.arguments})
+
+
+def test_connecting_to_a_signal_registers_a_handler(registry: Registry) -> None:
+    assert registry.event_signal("lead.deleted").connect(first) is first
+
+    (handler,) = registry.route("close", "lead.deleted")
+    assert handler.name == f"{__name__}.first"
+    assert call(handler) == ("close", 1)
+    assert registry.route("close", "lead.created") == ()
+
+
+def test_a_receiver_is_called_as_blinker_calls_it(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    for receiver in (first, second, waits, plain, everything, nothing, positional, Mailer.send_all, Mailer.send_one):
+        signal.connect(receiver)
+    handlers = {handler.name.rpartition(".")[2]: handler for handler in registry.handlers()}
+
+    assert call(handlers["first"]) == ("close", 1)
+    sender, arguments = call(handlers["second"], delivery="d")
+    assert sender == "close"
+    assert set(arguments) == {"event", "data", "delivery"}
+    assert asyncio.run(call(handlers["waits"])) == "close"
+    assert handlers["waits"].is_async
+    assert call(handlers["plain"], session="s")[1] == "s"
+    assert handlers["plain"].wants_session
+    positional_part, named = call(handlers["everything"])
+    assert positional_part == ("close",)
+    assert set(named) == {"event", "data", "delivery"}
+    assert not handlers["everything"].wants_session
+    call(handlers["nothing"])
+    assert call(handlers["positional"]) == "close"
+    assert call(handlers["send_all"]) == "close"
+    assert call(handlers["send_one"]) == "close"
+
+
+def test_connect_via_and_connected_to_work(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    signal.connect_via("close")(first)
+
+    assert names(registry.route("close", "lead.deleted")) == [f"{__name__}.first"]
+    assert registry.route("stripe", "lead.deleted") == ()
+    with signal.connected_to(second):
+        assert len(registry.route("close", "lead.deleted")) == 2
+    assert len(registry.route("close", "lead.deleted")) == 1
+
+
+def test_a_receiver_connected_to_several_patterns_and_senders_is_one_handler(registry: Registry) -> None:
+    registry.event_signal("lead.deleted").connect(first, sender="close")
+    registry.event_signal("lead.merged").connect(first, sender="close")
+    (handler,) = registry.handlers()
+    assert ([str(pattern) for pattern in handler.patterns], handler.source) == (
+        ["lead.deleted", "lead.merged"],
+        "close",
+    )
+
+    registry.event_signal("lead.merged").connect(first, sender="stripe")
+    registry.event_signal("lead.merged").connect(first, sender="stripe")
+
+    (handler,) = registry.handlers()
+    assert handler.source is None
+    assert len(registry.route("close", "lead.deleted")) == 1
+    assert registry.route("stripe", "lead.deleted") == ()
+    assert len(registry.route("stripe", "lead.merged")) == 1
+    assert registry.route("x", "lead.merged") == ()
+
+
+def test_disconnecting_is_respected(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    signal.connect(first)
+    registry.event_signal("lead.merged").connect(first)
+    assert len(registry.route("close", "lead.deleted")) == 1
+
+    signal.disconnect(first)
+
+    assert registry.route("close", "lead.deleted") == ()
+    assert len(registry.route("close", "lead.merged")) == 1
+    assert [str(pattern) for pattern in registry.handlers()[0].patterns] == ["lead.merged"]
+    registry.event_signal("lead.merged").disconnect(first)
+    assert registry.handlers() == []
+    signal.connect(first)
+    assert len(registry.route("close", "lead.deleted")) == 1
+
+
+def test_disconnecting_one_sender_leaves_the_others(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    signal.connect(first, sender="close")
+    signal.connect(first, sender="stripe")
+
+    signal.disconnect(first, sender="close")
+
+    assert registry.route("close", "lead.deleted") == ()
+    assert len(registry.route("stripe", "lead.deleted")) == 1
+    assert registry.handlers()[0].source == "stripe"
+    signal.disconnect(first, sender="stripe")
+    assert registry.handlers() == []
+
+
+def test_a_decorated_handler_can_be_disconnected_by_its_function(registry: Registry) -> None:
+    registry.add(plain, "lead.deleted", "lead.merged", name="one")
+    registry.add(plain, "lead.deleted", name="two")
+    registry.event_signal("lead.deleted").disconnect(plain)
+
+    assert registry.route("close", "lead.deleted") == ()
+    assert names(registry.route("close", "lead.merged")) == ["one"]
+    assert names(registry.handlers()) == ["one"]
+
+
+def test_disconnecting_what_was_never_connected_is_ignored(registry: Registry) -> None:
+    registry.event_signal("lead.deleted").disconnect(first)
+
+
+def test_after_the_start_disconnecting_stops_new_events_but_stored_ones_find_their_handler(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    signal.connect(first)
+    registry.freeze()
+
+    signal.disconnect(first)
+
+    assert registry.route("close", "lead.deleted") == ()
+    assert registry.get(f"{__name__}.first") is not None
+
+
+def make_local() -> Callable[..., Any]:
+    def local(sender: str, event: Event) -> None: ...
+
+    return local
+
+
+@pytest.mark.parametrize(
+    ("receiver", "what"),
+    [
+        (lambda sender, event: None, "a lambda"),
+        (make_local(), "made inside another function"),
+        (functools.partial(first, "close"), "an object without a name"),
+        (Mailer(), "an object without a name"),
+        (Mailer().send, "a method of an object"),
+    ],
+    ids=["lambda", "local", "partial", "object", "method"],
+)
+def test_a_receiver_without_a_stable_name_is_refused(registry: Registry, receiver: Any, what: str) -> None:
+    for weak in (True, False):
+        with pytest.raises(InvalidHandler) as caught:
+            registry.event_signal("lead.deleted").connect(receiver, weak=weak)
+        assert what in str(caught.value)
+        assert "use on(…, name=…)" in str(caught.value)
+    assert registry.route("close", "lead.deleted") == ()
+
+
+def test_a_receiver_that_cannot_be_called_is_refused_and_not_connected(registry: Registry) -> None:
+    with pytest.raises(InvalidHandler, match="asks for 'lead', which does not exist"):
+        registry.event_signal("lead.deleted").connect(takes_unknown)
+
+    assert registry.route("close", "lead.deleted") == ()
+    assert registry.handlers() == []
+
+
+def test_the_sender_is_a_source_by_name(registry: Registry) -> None:
+    with pytest.raises(InvalidHandler, match="give the name of a source, such as sender='close'"):
+        registry.event_signal("lead.deleted").connect(first, sender=object())
+
+
+def test_a_connected_and_a_decorated_handler_of_one_name_are_refused(registry: Registry) -> None:
+    registry.add(first_for_both, "lead.created")
+
+    with pytest.raises(HandlerAlreadyRegistered):
+        registry.event_signal("lead.deleted").connect(first_for_both)
+
+
+def first_for_both(event: Event) -> None: ...
+
+
+def test_sending_by_hand_is_refused_and_names_the_commands(registry: Registry) -> None:
+    signal = registry.event_signal("lead.deleted")
+    signal.connect(first)
+
+    with pytest.raises(WebhooksError, match=r"`webhooks trigger` makes one .* `webhooks replay`"):
+        signal.send("close", event=None)
+    with pytest.raises(WebhooksError, match="`webhooks trigger` makes one"):
+        asyncio.run(signal.send_async("close", event=None))
+    with pytest.raises(WebhooksError, match="cannot be muted"):
+        signal.muted()
+
+
+def test_a_signal_is_the_same_for_the_same_pattern_and_a_malformed_one_is_refused(registry: Registry) -> None:
+    assert isinstance(registry.event_signal("lead.*"), EventSignal)
+    assert registry.event_signal("lead.*") is registry.event_signal("lead.*")
+    with pytest.raises(InvalidPattern):
+        registry.event_signal("lead.")
+
+
+# -- the start ---------------------------------------------------------------------------------------------
+
+
+def test_after_the_start_nothing_can_be_registered(registry: Registry) -> None:
+    registry.add(nothing, "x")
+    registry.freeze()
+    registry.freeze()
+
+    for register in (lambda: registry.add(plain, "x"), lambda: registry.event_signal("x").connect(first)):
+        with pytest.raises(RegistrationError, match="comes after the start") as caught:
+            register()
+        assert "handlers/, or named in the setting HANDLERS" in str(caught.value)
+    assert names(registry.route("close", "x")) == [f"{__name__}.nothing"]
+
+
+@dataclass
+class KnownTypes:
+    """A source, as far as the check looks at it."""
+
+    known_types: Collection[str]
+
+
+CLOSE = KnownTypes(frozenset(("lead.created", "activity.whatsapp_message.created")))
+
+
+def test_a_pattern_of_no_known_type_is_one_warning_with_a_suggestion(registry: Registry) -> None:
+    registry.add(nothing, "lead.*", "lead.crated", name="h")
+
+    assert registry.check_known({"close": CLOSE}) == [
+        "pattern 'lead.crated' of handler 'h' matches no event type that we know of close; did you mean 'lead.created'?"
+    ]
+
+
+def test_under_strict_types_it_is_an_error_with_all_of_them(registry: Registry) -> None:
+    registry.add(nothing, "lead.crated", "qqq.**", name="h")
+
+    with pytest.raises(RegistrationError) as caught:
+        registry.check_known({"close": CLOSE}, strict=True)
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_where_types_are_not_known_nothing_is_said(registry: Registry) -> None:
+    registry.add(nothing, "lead.crated", name="any")
+    registry.add(nothing, "invoice.paid", source="own", name="own")
+
+    assert registry.check_known({"close": CLOSE, "own": KnownTypes(())}) == []
+    assert registry.check_known({"own": KnownTypes(())}, strict=True) == []
+
+
+def test_a_source_that_is_not_configured_is_a_warning(registry: Registry) -> None:
+    registry.add(nothing, "lead.created", source="clsoe", name="h")
+
+    assert registry.check_known({"close": CLOSE}) == [
+        "handler 'h' wants events of source 'clsoe', which is not configured; did you mean 'close'? (configured: close)"
+    ]
