@@ -162,8 +162,9 @@ class Replayer:
 
     # -- plan ----------------------------------------------------------------------------------------------
 
-    def plan(self, selection: Selection, options: Options = Options()) -> Plan:  # noqa: B008 - frozen
+    def plan(self, selection: Selection, options: Options | None = None) -> Plan:
         """Say what a replay would do; nothing is changed. Raises `SelectionError` and `NotFound`."""
+        options = options or Options()
         self._require_handler(options.handler)
         selection = self._for_handler(selection, options)
         self._require_events(selection)
@@ -177,7 +178,9 @@ class Replayer:
     def _require_handler(self, name: str | None) -> None:
         names = [handler.name for handler in self.registry.handlers()]
         if name is not None and name not in names:
-            raise NotFound(f"no handler named {name!r}{did_you_mean(name, names)}; registered: {', '.join(names) or 'none'}")
+            raise NotFound(
+                f"no handler named {name!r}{did_you_mean(name, names)}; registered: {', '.join(names) or 'none'}"
+            )
 
     @staticmethod
     def _for_handler(selection: Selection, options: Options) -> Selection:
@@ -263,7 +266,7 @@ class Replayer:
         return self.store.replays.start(by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id)
 
     def run(self, replay: Replay, on_progress: Callable[[Progress], None] | None = None) -> Replay:
-        """Make the deliveries of an open replay from where it stands. Raises `ReplayError` when it is not open (any more)."""
+        """Make the deliveries of an open replay from where it stands. Raises `ReplayError` when it is not open."""
         selection = Selection.parse(replay.selection, replay.created_at)
         options = Options.from_mapping(replay.options)
         current = replay
@@ -326,18 +329,16 @@ class Replayer:
     def _needs_bodies(self) -> bool:
         return any(handler.ordered_by not in (None, *_KEPT_KEYS) for handler in self.registry.handlers())
 
-    def targets(
-        self, summary: EventSummary, options: Options, then: set[str], matching: set[str] | None
-    ) -> list[Any]:
+    def targets(self, summary: EventSummary, options: Options, then: set[str], matching: set[str] | None) -> list[Any]:
         """The handlers that get a delivery for this event."""
         return self.names(self.registry.route(summary.source, summary.type), options, then, matching)
 
-    def names(
-        self, today: Sequence[Any], options: Options, then: set[str], matching: set[str] | None
-    ) -> list[Any]:
+    def names(self, today: Sequence[Any], options: Options, then: set[str], matching: set[str] | None) -> list[Any]:
         """Of all handlers: those that today's (or then's) routing gives the event to, narrowed as asked."""
         chosen = (
-            [handler for handler in self.registry.handlers() if handler.name in then] if options.original else list(today)
+            [handler for handler in self.registry.handlers() if handler.name in then]
+            if options.original
+            else list(today)
         )
         return [
             handler
@@ -440,14 +441,16 @@ class _Tally:
                 self.left_out[name] += number
 
     def plan(self, selection: Selection, upper_id: int, never: int, pruned: int) -> Plan:
-        names = sorted({name for name in (*self.deliveries, *self.left_out)})
+        names = sorted({*self.deliveries, *self.left_out})
         return Plan(
             selection=selection,
             options=self.options,
             upper_id=upper_id,
             events=self.events,
             deliveries=sum(self.deliveries.values()),
-            handlers=[HandlerPlan(name, self.deliveries[name], self.added[name], self.left_out[name]) for name in names],
+            handlers=[
+                HandlerPlan(name, self.deliveries[name], self.added[name], self.left_out[name]) for name in names
+            ],
             without_delivery=self.without,
             never_delivered=never,
             pruned=pruned,

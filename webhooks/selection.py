@@ -83,8 +83,8 @@ class Selection:
         selection = cls(**values)
         if selection.since is not None and selection.until is not None and selection.since >= selection.until:
             raise SelectionError(
-                f"since ({_iso(selection.since)}) is not before until ({_iso(selection.until)}), so nothing is selected; "
-                "swap them",
+                f"since ({_iso(selection.since)}) is not before until ({_iso(selection.until)}), "
+                "so nothing is selected; swap them",
                 _iso(selection.since),
             )
         return selection
@@ -149,7 +149,7 @@ def is_exact_in_sql(pattern: str) -> bool:
     """Whether the database's LIKE can say a type pattern; it cannot where `*` stands beside `**`."""
     segments = pattern.split(".")
     doubles = segments.count("**")
-    return doubles == len(segments) or doubles <= MOST_DOUBLE_WILDCARDS and not (doubles and "*" in segments)
+    return doubles == len(segments) or (doubles <= MOST_DOUBLE_WILDCARDS and not (doubles and "*" in segments))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -184,7 +184,9 @@ def _read_event(name: str, text: Any, now: datetime, before: Mapping[str, Any]) 
 def parse_id(text: str, what: str = "event") -> int:
     """An id as people write it: decimal digits. Raises `SelectionError`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and 0 < int(text) <= LARGEST_ID):
-        raise SelectionError(f"{one_line(text, 80)!r} is not an id; an {what}'s id is a decimal number such as 889211340439552", text)
+        raise SelectionError(
+            f"{one_line(text, 80)!r} is not an id; an {what}'s id is a decimal number such as 889211340439552", text
+        )
     return int(text)
 
 
@@ -279,14 +281,18 @@ def _duration(text: str, name: str, expected: str) -> timedelta:
     while position < len(lowered):
         part = _DURATION_PART.match(lowered, position)
         if part is None:
-            raise SelectionError(f"{name}: {one_line(text, 60)!r} cannot be read at character {position + 1}; {expected}", text, position)
+            raise SelectionError(
+                f"{name}: {one_line(text, 60)!r} cannot be read at character {position + 1}; {expected}", text, position
+            )
         unit = _UNITS.get(part[2])
         if unit is None:
             raise SelectionError(f"{name}: {part[2]!r} is not a unit; {expected}", text, part.start(2))
         try:
             total += int(part[1]) * unit
         except OverflowError:
-            raise SelectionError(f"{name}: {one_line(text, 60)!r} is too long a time; {expected}", text, position) from None
+            raise SelectionError(
+                f"{name}: {one_line(text, 60)!r} is too long a time; {expected}", text, position
+            ) from None
         position = part.end()
     return total
 
@@ -424,7 +430,7 @@ _TOKEN = re.compile(
       | (?P<quote>["'])""",
     re.VERBOSE,
 )
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "/": "/"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\\": "\\", '"': '"', "'": "'", "/": "/"}
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _KEYWORDS = ("and", "or", "not", "in", "contains", "exists", *_CONSTANTS)
@@ -439,7 +445,9 @@ def _tokens(text: str) -> list[_Token]:
             character = text[position]
             hint = ""
             if character in "=&|!":
-                hint = {"=": "; write == to compare", "&": "; write and", "|": "; write or", "!": "; write not"}[character]
+                hint = {"=": "; write == to compare", "&": "; write and", "|": "; write or", "!": "; write not"}[
+                    character
+                ]
             raise _unexpected(text, position, f"{one_line(character)!r} is not part of an expression{hint}")
         kind = str(found.lastgroup)
         if kind == "quote":
@@ -465,7 +473,9 @@ def _read_quoted(text: str, start: int) -> tuple[str, int]:
     while position < len(text):
         character = text[position]
         if character == quote:
-            return "".join(characters), position + 1
+            # \u escapes may come in surrogate pairs, as JSON writes what is beyond them
+            value = "".join(characters).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+            return value, position + 1
         if character == "\\":
             escape = text[position + 1 : position + 2]
             if escape == "u" and re.fullmatch(r"[0-9a-fA-F]{4}", text[position + 2 : position + 6]):
@@ -473,7 +483,9 @@ def _read_quoted(text: str, start: int) -> tuple[str, int]:
                 position += 6
                 continue
             if escape not in _ESCAPES:
-                raise _unexpected(text, position, r"this escape is unknown; use \\ \" \' \n \t or \u followed by 4 hex digits")
+                raise _unexpected(
+                    text, position, r"this escape is unknown; use \\ \" \' \n \t or \u followed by 4 hex digits"
+                )
             characters.append(_ESCAPES[escape])
             position += 2
             continue
@@ -527,7 +539,9 @@ class _Parser:
 
     def parse(self) -> _Judge:
         if self.token.kind == "end":
-            raise SelectionError('where: the expression is empty; write one such as data.lead_id == "lead_x"', self.text, 0)
+            raise SelectionError(
+                'where: the expression is empty; write one such as data.lead_id == "lead_x"', self.text, 0
+            )
         judge = self.either()
         if self.token.kind != "end":
             near = ""
@@ -562,7 +576,11 @@ class _Parser:
             return lambda event: left(event) is not MISSING
         if (token := self.take(*_COMPARISONS, "in", "contains")) is not None:
             return _compare(str(token.value), left, self.operand())
-        if self.token.value == "not" and self.token.kind == "word" and self.tokens[self.place + 1].value in ("in", "exists", "contains"):
+        if (
+            self.token.value == "not"
+            and self.token.kind == "word"
+            and self.tokens[self.place + 1].value in ("in", "exists", "contains")
+        ):
             self.place += 1
             if self.take("exists"):
                 return lambda event: left(event) is MISSING
@@ -609,8 +627,8 @@ class _Parser:
             raise _unexpected(
                 self.text,
                 root.position,
-                f"{one_line(root.source, 40)!r} is not a part of an event{near}; a path begins with one of {', '.join(ROOTS)}"
-                " (a text is written in quotes)",
+                f"{one_line(root.source, 40)!r} is not a part of an event{near}; "
+                f"a path begins with one of {', '.join(ROOTS)} (a text is written in quotes)",
             )
         self.place += 1
         steps: list[str | int] = []

@@ -7,11 +7,12 @@ line into `COMMANDS`. Errors of ours come out as one line on standard error, wit
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -45,7 +46,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(f"webhooks: {self.message}", file=file or sys.stderr)
@@ -93,19 +94,16 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
 
-class reporting:  # noqa: N801 - reads as a statement
-    """Turns errors of ours into a line and an exit code; what is not ours passes, with its traceback."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, KeyboardInterrupt):
-            click.echo("", err=True)
-            raise SystemExit(INTERRUPTED)
-        if isinstance(error, WebhooksError):
-            raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
-        return False
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Turn errors of ours into a line and an exit code; what is not ours passes, with its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except WebhooksError as error:
+        raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
 
 
 def describe(error: WebhooksError) -> str:

@@ -1,8 +1,8 @@
 """What commands work on, and the options that many of them share.
 
-`webhooks()` is the consumer of the working directory, made at first use; under `flask webhooks …` it is the application's.
-Commands that only look at what is stored take `desk()` instead: settings, sources and store without the handlers, because
-an operator must be able to look while a handler does not import, and because it starts in half the time.
+`webhooks()` is the consumer of the working directory, made at first use; under `flask webhooks …` it is the
+application's. Commands that only look at what is stored take `desk()` instead: settings, sources and store without the
+handlers, because an operator must be able to look while a handler does not import, and because it starts sooner.
 
 When no source is configured but `webhooks dev` has run here, its demo source is used, so that the commands it
 recommends work.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import getpass
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,19 +61,24 @@ def _of_directory(role: str) -> Any:
 
 @dataclass(frozen=True)
 class Desk:
-    """What is needed to look at what is stored."""
+    """What is needed to look at what is stored. handlers: names of those registered, where they are loaded."""
 
     settings: Settings
     sources: Mapping[str, Source]
     database: Database
     store: Store
     clock: Callable[[], datetime]
+    handlers: Sequence[str] = ()
 
 
-def desk() -> Desk | Webhooks:
+def desk() -> Desk:
     """Settings, sources and store, without handlers; made once a command. Raises `ConfigurationError`."""
     root = click.get_current_context().find_root()
-    found: Desk | Webhooks | None = root.meta.get("webhooks") or root.meta.get("webhooks.desk") or _of_flask(root.obj)
+    whole: Webhooks | None = root.meta.get("webhooks") or _of_flask(root.obj)
+    if whole is not None:
+        names = [handler.name for handler in whole.registry.handlers()]
+        return Desk(whole.settings, whole.sources, whole.database, whole.store, whole.clock, names)
+    found: Desk | None = root.meta.get("webhooks.desk")
     if found is None:
         found = root.meta["webhooks.desk"] = make_desk(Path.cwd(), os.environ)
         root.call_on_close(found.database.dispose)
@@ -112,7 +117,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (
 _SELECTION = (
     click.option("--source", metavar="NAME", help="From this source."),
     click.option("--type", metavar="PATTERN", help="Event type, e.g. 'activity.whatsapp_message.**'."),
-    click.option("--state", metavar="STATE[,…]", help="With a delivery that is pending, running, succeeded, dead, cancelled; or unrouted."),
+    click.option(
+        "--state",
+        metavar="STATE[,…]",
+        help="With a delivery that is pending, running, succeeded, dead, cancelled; or unrouted.",
+    ),
     click.option("--handler", metavar="NAME", help="With a delivery for this handler."),
     click.option("--key", metavar="KEY", help="The sender's own id of the event."),
     click.option("--since", metavar="TIME", help="Arrived at or after: 6h, 2d, or ISO 8601 (UTC unless it says)."),
@@ -167,7 +176,7 @@ def _check_names(selection: Selection) -> None:
     at = desk()
     names: tuple[tuple[str, str | None, Callable[[], list[str]]], ...] = (
         ("source", selection.source, lambda: list(at.sources)),
-        ("handler", selection.handler, lambda: _handlers(at)),
+        ("handler", selection.handler, lambda: [*at.handlers, *at.store.handlers.states()]),
     )
     for what, value, known_here in names:
         if value is None or value in (known := known_here()):
@@ -177,9 +186,3 @@ def _check_names(selection: Selection) -> None:
             raise SelectionError(
                 f"no {what} named {value!r}{did_you_mean(value, known)}; known: {', '.join(known) or 'none'}", value
             )
-
-
-def _handlers(at: Desk | Webhooks) -> list[str]:
-    """The handlers that the database knows, and those that are registered here, where they are loaded."""
-    here = [] if isinstance(at, Desk) else [handler.name for handler in at.registry.handlers()]
-    return [*here, *at.store.handlers.states()]

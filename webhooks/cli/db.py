@@ -65,7 +65,9 @@ def find_plugin(plugins: Sequence[History], name: str | None) -> History | None:
         if plugin.name == name:
             return plugin
     names = [plugin.name for plugin in plugins]
-    raise NotFound(f"no plugin {name!r} has migrations{did_you_mean(name, names)}; there are: {', '.join([CORE, *names])}")
+    raise NotFound(
+        f"no plugin {name!r} has migrations{did_you_mean(name, names)}; there are: {', '.join([CORE, *names])}"
+    )
 
 
 plugin_option = click.option("--plugin", metavar="NAME", help="Of this plugin's history; default: the core's.")
@@ -101,7 +103,9 @@ def downgrade(revision: str, plugin: str | None, yes: bool) -> None:
     from webhooks import migrate
 
     if not yes:
-        raise Failure("a downgrade may drop tables with what is in them; nothing was changed; add --yes if you mean it", 2)
+        raise Failure(
+            "a downgrade may drop tables with what is in them; nothing was changed; add --yes if you mean it", 2
+        )
     with opened() as (database, plugins):
         change = migrate.downgrade(database, revision, plugin=find_plugin(plugins, plugin))
     _say([change] if change.before != change.after else [])
@@ -158,11 +162,11 @@ def check(as_json: bool) -> None:
     """Compare the database with what the code wants. Exit code 1 when they differ."""
     from webhooks import migrate
     from webhooks.config import load_settings
-    from webhooks.discovery import load_handlers
-    from webhooks.registry import default_registry
+    from webhooks.discovery import find_modules, load_modules
 
+    settings = load_settings(os.environ)
     # a plugin's tables are compared once its module is loaded
-    load_handlers(load_settings(os.environ), default_registry)
+    load_modules(find_modules(settings.handlers_dir, settings.handlers))
     with opened() as (database, plugins):
         problems = migrate.check(database, plugins)
     if as_json:
@@ -195,17 +199,17 @@ def revision(plugin: str, message: str) -> None:
     """Write the next migration of a handler module, PLUGIN, filled with how its tables differ from the database."""
     from webhooks import migrate
     from webhooks.config import load_settings
-    from webhooks.discovery import find_modules, load_handlers
-    from webhooks.registry import default_registry
+    from webhooks.discovery import find_modules, load_modules
 
     settings = load_settings(os.environ)
     modules = find_modules(settings.handlers_dir, settings.handlers)
     named = {module.rpartition(".")[2]: module for module in modules}
     if plugin not in named:
         raise NotFound(
-            f"no handler module {plugin!r}{did_you_mean(plugin, named)}; there are: {', '.join(sorted(named)) or 'none'}"
+            f"no handler module {plugin!r}{did_you_mean(plugin, named)}; there are: "
+            f"{', '.join(sorted(named)) or 'none'}"
         )
-    load_handlers(settings, default_registry)
+    load_modules(modules)
     with opened() as (database, _):
         path: Any = migrate.revision(migrate.plugin(named[plugin]), message, database=database)
     click.echo(str(path))

@@ -83,16 +83,15 @@ def show(delivery: str, as_json: bool) -> None:
     if as_json:
         output.emit_json(records.delivery_json(found) | {"attempt_list": [records.attempt_json(a) for a in attempts]})
         return
-    output.emit_fields(
-        [
-            ("id", str(found.id)), ("event", f"{found.event_id}  {found.type or '(pruned)'}"), ("handler", found.handler),
-            ("state", found.state.label), ("class", found.delivery_class.name.lower()),
-            ("replay", str(found.replay_id or "")), ("lane", found.lane or ""),
-            ("attempts", f"{found.attempts}, {found.failures} failed"), ("created", output.when(found.created_at)),
-            ("due", output.when(found.due_at)), ("finished", output.when(found.finished_at)),
-            ("worker", found.worker or ""), ("reason", found.reason or ""),
-        ]  # fmt: skip
-    )
+    fields = [
+        ("id", str(found.id)), ("event", f"{found.event_id}  {found.type or '(pruned)'}"), ("handler", found.handler),
+        ("state", found.state.label), ("class", found.delivery_class.name.lower()),
+        ("replay", str(found.replay_id or "")), ("lane", found.lane or ""),
+        ("attempts", f"{found.attempts}, {found.failures} failed"), ("created", output.when(found.created_at)),
+        ("due", output.when(found.due_at)), ("finished", output.when(found.finished_at)),
+        ("worker", found.worker or ""), ("reason", found.reason or ""),
+    ]  # fmt: skip
+    output.emit_fields(fields)
     for attempt in attempts:
         took = "" if attempt.finished_at is None else output.span(attempt.finished_at - attempt.started_at)
         output.heading(f"Attempt {attempt.number}: {attempt.outcome}, {output.when(attempt.started_at)}, {took}")
@@ -136,7 +135,9 @@ def count(store: Store, selection: Selection, limit: int) -> int:
 def require_something(selection: Selection, all_: bool, command: str) -> None:
     """Refuse to change everything unless that was typed."""
     if selection.is_empty and not all_:
-        raise Failure(f"nothing is selected; say which (see webhooks {command} --help), or type --all for everything", 2)
+        raise Failure(
+            f"nothing is selected; say which (see webhooks {command} --help), or type --all for everything", 2
+        )
     if all_ and not selection.is_empty:
         raise Failure("--all means everything; leave it out beside a selection", 2)
 
@@ -144,7 +145,9 @@ def require_something(selection: Selection, all_: bool, command: str) -> None:
 def require_yes(number: int, yes: bool, what: str) -> None:
     """Refuse to change many unless that was typed."""
     if number > UNASKED and not yes:
-        raise Failure(f"this would {what} more than {UNASKED:,} deliveries; nothing was changed; add --yes if you mean it", 2)
+        raise Failure(
+            f"this would {what} more than {UNASKED:,} deliveries; nothing was changed; add --yes if you mean it", 2
+        )
 
 
 @deliveries.command("cancel", epilog="Example: webhooks deliveries cancel 889211340439552")
@@ -195,7 +198,9 @@ def _cancel_named(store: Store, ids: list[int], act: Any, dry_run: bool, as_json
         if found is None:
             raise NotFound(f"no delivery {id}{_perhaps_event(store, id)}; nothing was changed")
         if found.state not in (DeliveryState.PENDING, DeliveryState.DEAD):
-            raise Failure(f"delivery {id} is {found.state.label}; only pending ones can be cancelled; nothing was changed")
+            raise Failure(
+                f"delivery {id} is {found.state.label}; only pending ones can be cancelled; nothing was changed"
+            )
     if dry_run:
         _say_count("would be cancelled", len(ids), as_json)
         return

@@ -45,9 +45,7 @@ def events() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @click.option("--oldest-first", is_flag=True, help="The eldest first, rather than the latest.")
 @json_option
-def list_(
-    event: tuple[str, ...], conditions: Mapping[str, Any], limit: int, oldest_first: bool, as_json: bool
-) -> None:
+def list_(event: tuple[str, ...], conditions: Mapping[str, Any], limit: int, oldest_first: bool, as_json: bool) -> None:
     """List events in the order of arrival, the latest first. EVENT: ids, or senders' keys."""
     from webhooks.cli import records
 
@@ -103,7 +101,9 @@ def timeline(view: View) -> list[tuple[str, str]]:
         if delivery.replay_id:
             moments.append((delivery.created_at, f"{delivery.handler}: replayed (replay {delivery.replay_id})"))
         for attempt in view.attempts.get(delivery.id, ()):
-            took = "" if attempt.finished_at is None else f" after {output.span(attempt.finished_at - attempt.started_at)}"
+            took = (
+                "" if attempt.finished_at is None else f" after {output.span(attempt.finished_at - attempt.started_at)}"
+            )
             moments.append(
                 (
                     attempt.finished_at or attempt.started_at,
@@ -111,7 +111,9 @@ def timeline(view: View) -> list[tuple[str, str]]:
                 )
             )
         if delivery.state.label in ("dead", "cancelled") and delivery.finished_at is not None:
-            moments.append((delivery.finished_at, f"{delivery.handler}: {delivery.state.label}: {delivery.reason or ''}"))
+            moments.append(
+                (delivery.finished_at, f"{delivery.handler}: {delivery.state.label}: {delivery.reason or ''}")
+            )
     return [(output.when(at), what) for at, what in sorted(moments, key=lambda moment: moment[0])]
 
 
@@ -155,7 +157,7 @@ def show(event: str, payload: bool, curl: bool, diff: bool, as_json: bool) -> No
     assert seen.summary.event is not None
     raw = seen.summary.event.raw
     if payload:
-        click.get_binary_stream("stdout").write(raw)
+        click.echo(raw, nl=False)
     elif curl:
         source = instance.sources.get(seen.summary.source)
         if source is None:
@@ -181,9 +183,7 @@ def _show_json(seen: View) -> None:
         records.event_json(seen.summary)
         | records.payload_json(seen.summary.event)
         | {
-            "attempts": [
-                records.attempt_json(attempt) for attempts in seen.attempts.values() for attempt in attempts
-            ],
+            "attempts": [records.attempt_json(attempt) for attempts in seen.attempts.values() for attempt in attempts],
             "delivery_list": [records.delivery_json(delivery) for delivery in seen.deliveries],
         }
     )
@@ -290,7 +290,9 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
                 output.when(summary.received_at), summary.source, summary.type, summary.dedup_key,
                 output.coloured(summary.receipt), str(summary.id),
             )  # fmt: skip
-            click.echo("  ".join(word if "\x1b" in word and output.is_terminal() else printable(word) for word in words))
+            click.echo(
+                "  ".join(word if "\x1b" in word and output.is_terminal() else printable(word) for word in words)
+            )
 
 
 # -- export --------------------------------------------------------------------------------------------------
@@ -337,18 +339,20 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
     When it ends, or is interrupted, the place to go on from is printed on standard error.
     """
     selection = parse_selection(conditions, event)
-    start = None if after is None else parse_place(after)
-    place = start
+    place = None if after is None else parse_place(after)
+    lines = export_lines(desk().store, selection, place)
     number = 0
     try:
         with output.progress(None, "exporting") as progress:
-            for place, line in itertools.islice(export_lines(desk().store, selection, start), limit):
+            for here, line in itertools.islice(lines, limit):
                 output.emit_json_line(line)
-                number += 1
+                place, number = here, number + 1
                 if number % 100 == 0:
                     progress(number)
     finally:
         if place is not None:
-            output.say(f"{output.counted(number, 'event')}; go on with --after {output.iso(place.received_at)}/{place.id}")
+            output.say(
+                f"{output.counted(number, 'event')}; go on with --after {output.iso(place.received_at)}/{place.id}"
+            )
         else:
             output.say("no events match")

@@ -50,7 +50,9 @@ def view(instance: Webhooks) -> list[HandlerView]:
         views.append(
             HandlerView(
                 name=name,
-                patterns=tuple(str(p) for p in handler.patterns) if handler is not None else (row.patterns if row else ()),
+                patterns=tuple(str(p) for p in handler.patterns)
+                if handler is not None
+                else (row.patterns if row else ()),
                 source=handler.source if handler is not None else (row.source if row else None),
                 is_registered=handler is not None,
                 state=state,
@@ -162,4 +164,6 @@ def _known(name: str) -> Webhooks:
         instance.store.handlers.register([row for row in handler_rows(instance.registry) if row.name == name])
         return instance
     everything = sorted({*known, *registered})
-    raise NotFound(f"no handler named {name!r}{did_you_mean(name, everything)}; known: {', '.join(everything) or 'none'}")
+    raise NotFound(
+        f"no handler named {name!r}{did_you_mean(name, everything)}; known: {', '.join(everything) or 'none'}"
+    )

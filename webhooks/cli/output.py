@@ -39,7 +39,9 @@ def is_terminal() -> bool:
 
 def emit_json(value: Any) -> None:
     """One JSON document on standard output; indented on a terminal."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None).encode("utf-8", "backslashreplace"))
+    click.echo(
+        json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None).encode("utf-8", "backslashreplace")
+    )
 
 
 def emit_json_line(value: Any) -> None:
@@ -47,9 +49,7 @@ def emit_json_line(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"))
 
 
-def emit_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()
-) -> None:
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()) -> None:
     """Rows under their headings.
 
     empty: said on standard error when there are none. spare: columns to leave out on a terminal that is too narrow, the
@@ -143,7 +143,11 @@ def span(duration: timedelta | None) -> str:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
-    for large, small, factor, unit, less in ((3600, 60, 60, "min", "s"), (86400, 3600, 60, "h", "min"), (0, 0, 24, "d", "h")):
+    for large, small, factor, unit, less in (
+        (3600, 60, 60, "min", "s"),
+        (86400, 3600, 60, "h", "min"),
+        (0, 0, 24, "d", "h"),
+    ):
         if seconds < large or not large:
             base = small or 86400
             rest = int(seconds % base // (base // factor))

@@ -130,7 +130,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "events": plan.events,
         "deliveries": plan.deliveries,
         "handlers": [
-            {"name": h.name, "deliveries": h.deliveries, "added": h.added, "left_out": h.left_out} for h in plan.handlers
+            {"name": h.name, "deliveries": h.deliveries, "added": h.added, "left_out": h.left_out}
+            for h in plan.handlers
         ],
         "without_delivery": plan.without_delivery,
         "never_delivered": plan.never_delivered,

@@ -48,7 +48,9 @@ class ReplayGroup(LazyGroup):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Options"):
-            formatter.write_dl([record for p in start.get_params(ctx) if (record := p.get_help_record(ctx)) is not None])
+            formatter.write_dl(
+                [record for p in start.get_params(ctx) if (record := p.get_help_record(ctx)) is not None]
+            )
         self.format_commands(ctx, formatter)
 
 
@@ -58,21 +60,27 @@ START = "start"
 
 @click.group(
     cls=ReplayGroup,
-    epilog="Example: webhooks replay --type 'activity.whatsapp_message.**' --since 2d --handler whatsapp.mirror --dry-run",
+    epilog="Example: webhooks replay --type 'activity.whatsapp_message.**' --since 2d --dry-run",
 )
 def replay() -> None:
     """Make new deliveries for stored events: the plan first, then, if it is agreed, the deliveries.
 
-    EVENT: ids, or senders' keys. Fresh events go before replayed ones. Where the selection speaks of --state or --error,
-    only handlers whose delivery matches get a new one; else --handler NAME narrows to one.
+    EVENT: ids, or senders' keys. Fresh events go before replayed ones. Where the selection speaks of --state or
+    --error, only handlers whose delivery matches get a new one; else --handler NAME narrows to one.
     """
 
 
 @click.command(START, add_help_option=False)
 @click.argument("event", nargs=-1)
 @selection_options
-@click.option("--original", is_flag=True, help="To the handlers that got it then, rather than those of today.")
-@click.option("--order", type=click.Choice([str(order) for order in Order]), default="occurred", show_default=True, help="As the events occurred, or were received.")
+@click.option("--original", is_flag=True, help="To the handlers of then, rather than today's.")
+@click.option(
+    "--order",
+    type=click.Choice([str(order) for order in Order]),
+    default="occurred",
+    show_default=True,
+    help="As events occurred, or arrived.",
+)
 @click.option("--rate", metavar="N/s", help="At most so many deliveries due per second, e.g. 20/s.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many events, the first in order.")
 @click.option("--fresh-keys", is_flag=True, help="With new idempotency keys, rather than those of the first time.")
@@ -142,10 +150,14 @@ def make_replayer(instance: Webhooks) -> Replayer:
 def describe_plan(plan: Plan) -> list[str]:
     """What a replay would do, in lines for people."""
     lines = [
-        f"{output.counted(plan.events, 'event')} selected ({plan.selection}), {output.counted(plan.deliveries, 'delivery')} to make"
+        f"{output.counted(plan.events, 'event')} selected ({plan.selection}), "
+        f"{output.counted(plan.deliveries, 'delivery')} to make"
     ]
     if plan.eta is not None:
-        lines.append(f"about {output.span(plan.eta)} to run, " + ("at that rate" if plan.options.rate else "at the speed of late"))
+        lines.append(
+            f"about {output.span(plan.eta)} to run, "
+            + ("at that rate" if plan.options.rate else "at the speed of late")
+        )
     for handler in plan.handlers:
         if handler.added and not plan.options.original:
             lines.append(f"{handler.name}: {output.counted(handler.added, 'event')} that it did not get then")
@@ -155,12 +167,15 @@ def describe_plan(plan: Plan) -> list[str]:
                 "--original gives them to it again"
             )
     for name, number in sorted(plan.gone.items()):
-        lines.append(f"{name}: is not registered any more; its {output.counted(number, 'delivery')} of then are left out")
+        lines.append(
+            f"{name}: is not registered any more; its {output.counted(number, 'delivery')} of then are left out"
+        )
     if plan.without_delivery:
         lines.append(f"{output.counted(plan.without_delivery, 'event')} that no handler gets")
     if plan.never_delivered:
         lines.append(
-            f"{output.counted(plan.never_delivered, 'copy')} (stale, conflicting or stripped) left out; name one by its id to replay it"
+            f"{output.counted(plan.never_delivered, 'copy')} (stale, conflicting or stripped) left out; "
+            "name one by its id to replay it"
         )
     if plan.pruned:
         lines.append(f"at least {output.counted(plan.pruned, 'event')} of that time pruned, and cannot be replayed")
@@ -169,7 +184,8 @@ def describe_plan(plan: Plan) -> list[str]:
 
 def _emit_plan(plan: Plan) -> None:
     rows = [
-        (handler.name, f"{handler.deliveries:,}", f"{handler.added:,}", f"{handler.left_out:,}") for handler in plan.handlers
+        (handler.name, f"{handler.deliveries:,}", f"{handler.added:,}", f"{handler.left_out:,}")
+        for handler in plan.handlers
     ]
     output.emit_table(("HANDLER", "DELIVERIES", "NEW TO IT", "LEFT OUT"), rows, empty="no handler would get anything")
 
@@ -246,14 +262,14 @@ def show(replay_id: str, as_json: bool) -> None:
         output.emit_json(records.replay_json(one, progress))
         return
     options = ", ".join(f"{name} {value}" for name, value in sorted(one.options.items()))
-    output.emit_fields(
-        [
-            ("id", str(one.id)), ("state", one.state.label), ("created", output.when(one.created_at)), ("by", one.created_by),
-            ("why", one.why or ""), ("selection", str(Selection.parse(one.selection, one.created_at))), ("options", options),
-            ("events", f"{one.events:,}"), ("deliveries", f"{one.deliveries:,}"), ("stand", output.states(progress)),
-            ("finished", output.when(one.finished_at)),
-        ]  # fmt: skip
-    )
+    fields = [
+        ("id", str(one.id)), ("state", one.state.label), ("created", output.when(one.created_at)),
+        ("by", one.created_by), ("why", one.why or ""),
+        ("selection", str(Selection.parse(one.selection, one.created_at))), ("options", options),
+        ("events", f"{one.events:,}"), ("deliveries", f"{one.deliveries:,}"), ("stand", output.states(progress)),
+        ("finished", output.when(one.finished_at)),
+    ]  # fmt: skip
+    output.emit_fields(fields)
     if one.state.label == "open":
         output.say(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
     if progress.get("dead"):
@@ -290,7 +306,7 @@ def resume(replay_id: str, as_json: bool) -> None:
 
 
 def requeueable(selection: Selection) -> Selection:
-    """The selection narrowed to what `requeue` can change: dead deliveries, or cancelled ones where they are asked for."""
+    """The selection narrowed to what `requeue` can change: dead deliveries, or cancelled ones if asked for."""
     return selection.only(states=selection.states or (DeliveryState.DEAD,))
 
 
@@ -320,7 +336,11 @@ def requeue(
     chosen = requeueable(chosen)
     wrong = [state.label for state in chosen.states if state not in (DeliveryState.DEAD, DeliveryState.CANCELLED)]
     if wrong:
-        raise Failure(f"{wrong[0]} deliveries cannot be requeued; only dead and cancelled ones; to run others again: webhooks replay", 2)
+        raise Failure(
+            f"{wrong[0]} deliveries cannot be requeued, only dead and cancelled ones; "
+            "to run others again: webhooks replay",
+            2,
+        )
     number = count(store, chosen, UNASKED + 1)
     if dry_run:
         _say("would be requeued", number, as_json)
@@ -354,7 +374,9 @@ def _requeue_named(instance: Webhooks, ids: list[int], dry_run: bool, as_json: b
             near = f"; {id} is an event: webhooks replay {id}" if store.events.get(id) is not None else ""
             raise NotFound(f"no delivery {id}{near}; nothing was changed")
         if found.state not in (DeliveryState.DEAD, DeliveryState.CANCELLED):
-            raise Failure(f"delivery {id} is {found.state.label}; only dead and cancelled ones are requeued; nothing was changed")
+            raise Failure(
+                f"delivery {id} is {found.state.label}; only dead and cancelled ones are requeued; nothing was changed"
+            )
     if dry_run:
         _say("would be requeued", len(ids), as_json)
         return
@@ -366,4 +388,7 @@ def _say(what: str, number: int, as_json: bool) -> None:
         output.emit_json({"deliveries": number, "done": what == "requeued"})
     else:
         at_least = what.startswith("would") and number > UNASKED
-        output.say(("more than " if at_least else "") + f"{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}")
+        output.say(
+            ("more than " if at_least else "")
+            + f"{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}"
+        )

@@ -53,7 +53,9 @@ _GUARD = 'trap "" INT TERM HUP; read _; kill -TERM "$1" 2>/dev/null; exit 0'
 class Child:
     """One child process, and the guard that ends it when we are gone. lifeline: (read end, write end) of our pipe."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], lifeline: tuple[int, int]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], lifeline: tuple[int, int]
+    ) -> None:
         self.name = name
         self.command = command
         self.environment = dict(environment)
@@ -289,8 +291,8 @@ def apply_schema(instance: Webhooks) -> None:
 def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> None:
     """Run a server on 127.0.0.1, a worker and a database for development, until Ctrl-C.
 
-    The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port is
-    PORT, else 8000 or the next free one.
+    The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port
+    is PORT, else 8000 or the next free one.
     """
     if once and not show_demo:
         raise Failure("--once goes with --demo", 2)

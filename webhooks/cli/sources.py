@@ -10,13 +10,12 @@ from webhooks.cli import output
 from webhooks.cli.context import desk, json_option
 
 if TYPE_CHECKING:
-    from webhooks.app import Webhooks
     from webhooks.cli.context import Desk
 
 COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", "LAST EVENT")
 
 
-def view(instance: Desk | Webhooks) -> list[dict[str, Any]]:
+def view(instance: Desk) -> list[dict[str, Any]]:
     """One mapping a source, ready for JSON; secrets by their labels only."""
     from datetime import timedelta
 

@@ -10,7 +10,18 @@ from webhooks.selection import parse_duration
 from webhooks.store.listings import Stats
 
 SOURCE_COLUMNS = ("SOURCE", "EVENTS", "PER MINUTE", "LAST RECEIVED")
-HANDLER_COLUMNS = ("HANDLER", "SUCCEEDED", "DEAD", "CANCELLED", "PENDING", "RUNNING", "OLDEST UNHANDLED", "P50", "P95", "P99")
+HANDLER_COLUMNS = (
+    "HANDLER",
+    "SUCCEEDED",
+    "DEAD",
+    "CANCELLED",
+    "PENDING",
+    "RUNNING",
+    "OLDEST UNHANDLED",
+    "P50",
+    "P95",
+    "P99",
+)
 
 
 def source_rows(stats: Stats) -> list[tuple[str, ...]]:
@@ -33,7 +44,7 @@ def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
 @click.option("--window", default="1h", show_default=True, metavar="TIME", help="Of the last so long.")
 @json_option
 def stats(window: str, as_json: bool) -> None:
-    """Rates, latency percentiles (from the commit of an event to the end of its delivery), backlog, oldest unhandled."""
+    """Rates, latency percentiles (commit of the event to end of the delivery), backlog, oldest unhandled."""
     from webhooks.cli import records
 
     found = desk().store.listings.stats(parse_duration(window, "window"))
@@ -41,6 +52,11 @@ def stats(window: str, as_json: bool) -> None:
         output.emit_json(records.stats_json(found))
         return
     output.emit_table(SOURCE_COLUMNS, source_rows(found), empty=f"no events in the last {output.span(found.window)}")
-    output.emit_table(HANDLER_COLUMNS, handler_rows(found), empty="no deliveries in that time, and none waits", spare=("CANCELLED", "P95", "RUNNING"))
+    output.emit_table(
+        HANDLER_COLUMNS,
+        handler_rows(found),
+        empty="no deliveries in that time, and none waits",
+        spare=("CANCELLED", "P95", "RUNNING"),
+    )
     if not found.is_complete:
         output.say("more deliveries were made in that time than are looked at: the figures are of the latest 100,000")

@@ -92,7 +92,9 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
     for text in sets:
         path, equals, raw = text.partition("=")
         if not equals or not path:
-            raise SelectionError(f"--set {text[:80]!r} is not path=value, such as event.data.direction=outgoing", text, len(path))
+            raise SelectionError(
+                f"--set {text[:80]!r} is not path=value, such as event.data.direction=outgoing", text, len(path)
+            )
         try:
             new = json.loads(raw)
         except ValueError:
@@ -128,7 +130,9 @@ def _set(value: Any, path: str, new: Any, text: str) -> None:
             if step not in place:
                 known = [str(key) for key in place]
                 raise SelectionError(
-                    f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}", text, position
+                    f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
+                    text,
+                    position,
                 )
             place = place[step]
         else:
@@ -165,7 +169,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     except (ValueError, http.client.InvalidURL) as error:
         raise SelectionError(f"--to {url[:100]!r}: {error}", url) from error
     try:
-        connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, dict(headers))
+        connection.request(
+            "POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, dict(headers)
+        )
         response = connection.getresponse()
         raw = response.read(1_000_000)
     except ConnectionRefusedError as error:
@@ -173,7 +179,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
             f"nothing listens at {parts.scheme}://{parts.netloc}; start a server first: webhooks dev"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise Failure(f"no answer from {parts.scheme}://{parts.netloc}: {one_line(str(error)) or type(error).__name__}") from error
+        raise Failure(
+            f"no answer from {parts.scheme}://{parts.netloc}: {one_line(str(error)) or type(error).__name__}"
+        ) from error
     finally:
         connection.close()
     try:
@@ -184,7 +192,13 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
 
 
 def send(
-    source: Source, body: bytes, headers: Mapping[str, str], url: str, signed_at: datetime, *, bad_signature: bool = False
+    source: Source,
+    body: bytes,
+    headers: Mapping[str, str],
+    url: str,
+    signed_at: datetime,
+    *,
+    bad_signature: bool = False,
 ) -> Answer:
     """Sign as the sender would, and post."""
     prepared = source.prepare(body, signed_at)
@@ -209,7 +223,9 @@ def find_source(instance: Webhooks, name: str | None) -> Source:
 @click.command(epilog="Example: webhooks trigger activity.whatsapp_message.created --set data.direction=outgoing")
 @click.argument("what", metavar="TYPE|FILE", required=False)
 @click.option("--source", metavar="NAME", help="As this source; default: the only one, else close.")
-@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the body; may be repeated.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the body; may be repeated."
+)
 @click.option("--duplicate", type=click.IntRange(0, 1000), default=0, metavar="N", help="Send it N times more.")
 @click.option("--age", metavar="TIME", help="Sign it as if it had been sent so long ago, e.g. 1h.")
 @click.option("--bad-signature", is_flag=True, help="With a signature that is wrong.")

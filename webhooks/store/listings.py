@@ -216,9 +216,9 @@ class Listings:
     ) -> Select[Any]:
         events = schema.events.c
         columns: list[Any] = [events[name] for name in EVENT_COLUMNS if with_body or name not in ("body", "headers")]
-        query = select(
-            *columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes")
-        ).where(*selecting.on_events(selection, sqlite=self.database.is_sqlite, deliveries_before=up_to_id))
+        query = select(*columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes")).where(
+            *selecting.on_events(selection, sqlite=self.database.is_sqlite, deliveries_before=up_to_id)
+        )
         if up_to_id is not None:
             query = query.where(events.id <= up_to_id)
         if only_delivered:
@@ -299,7 +299,7 @@ class Listings:
         before: int | None = None,
         replay_id: int | None = None,
     ) -> list[DeliverySummary]:
-        """A page of the selected deliveries, the latest first. before: a delivery's id. replay_id: of this replay only."""
+        """A page of the selected deliveries, the latest first. before: an id. replay_id: of this replay only."""
         found: list[DeliverySummary] = []
         for step in self.walk_deliveries(selection, step=min(limit, STEP), before=before, replay_id=replay_id):
             found += step
@@ -341,7 +341,9 @@ class Listings:
                     conditions += [table.replay_id == replay_id, table.id > replay_id]
                 query = (
                     select(*columns, *body)
-                    .select_from(schema.deliveries.join(events, events.c.id == table.event_id, isouter=by_event.is_empty))
+                    .select_from(
+                        schema.deliveries.join(events, events.c.id == table.event_id, isouter=by_event.is_empty)
+                    )
                     .where(*conditions)
                     .order_by(table.id.desc())
                     .limit(step)
@@ -392,7 +394,7 @@ class Listings:
     # -- failures ------------------------------------------------------------------------------------------
 
     def failures(self, selection: Selection, *, limit: int = 50) -> list[FailureGroup]:
-        """Dead deliveries (or those in the states selected), grouped by handler and alike errors, most frequent first."""
+        """Dead deliveries (or those in the states selected), grouped by handler and error, most frequent first."""
         wanted = selection if selection.states else selection.only(states=(DeliveryState.DEAD,))
         groups: dict[tuple[str, int, str], list[Any]] = {}
         for handler, state, reason, count, first, last, example in self._reasons(wanted):
@@ -416,7 +418,7 @@ class Listings:
                     yield delivery.handler, int(delivery.state), delivery.reason, 1, at, at, delivery.id
             return
         by_event = selection.only(states=(), unrouted=False, handler=None, error=None)
-        at = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
+        moment = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
         with self.database.read() as connection:
             by_event = selecting.with_ids(by_event, connection)
             source: Any = schema.deliveries
@@ -428,8 +430,8 @@ class Listings:
                     table.state,
                     table.reason,
                     func.count(),
-                    func.min(at, type_=schema.Instant()),
-                    func.max(at, type_=schema.Instant()),
+                    func.min(moment, type_=schema.Instant()),
+                    func.max(moment, type_=schema.Instant()),
                     func.max(table.id),
                 )
                 .select_from(source)
@@ -439,7 +441,7 @@ class Listings:
             )
             rows = connection.execute(query).fetchall()
         for row in rows:
-            yield tuple(row)  # type: ignore[misc]
+            yield tuple(row)
 
     # -- figures -------------------------------------------------------------------------------------------
 
@@ -509,7 +511,8 @@ class Listings:
         table = schema.deliveries.c
         true = "1" if self.database.is_sqlite else "true"
         scans = (
-            f"webhooks_deliveries.state = 0 and webhooks_deliveries.ready = {true}" if self.database.is_sqlite
+            f"webhooks_deliveries.state = 0 and webhooks_deliveries.ready = {true}"
+            if self.database.is_sqlite
             else "webhooks_deliveries.state = 0 and webhooks_deliveries.ready",
             "webhooks_deliveries.lane is not null and (webhooks_deliveries.state < 2 or webhooks_deliveries.blocks"
             + (" = 1" if self.database.is_sqlite else "")
@@ -541,7 +544,9 @@ class Listings:
 
 #: What differs between two failures that are the same: counts of attempts, ids, numbers, addresses.
 _ATTEMPT = re.compile(r" \(attempt \d+ of \d+\)$")
-_VARYING = re.compile(r"0x[0-9a-fA-F]+|\b[a-z]+_[0-9A-Za-z]{16,}\b|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\d+")
+_VARYING = re.compile(
+    r"0x[0-9a-fA-F]+|\b[a-z]+_[0-9A-Za-z]{16,}\b|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\d+"
+)
 
 
 def alike(reason: str) -> str:

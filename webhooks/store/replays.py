@@ -77,13 +77,13 @@ class Planned:
 
 
 _INSERT = """
-    insert into webhooks_deliveries (id, event_id, handler, replay_id, state, class, ready, lane, lane_at, lane_revision,
-        due_at, created_at, reason, finished_at)
+    insert into webhooks_deliveries (id, event_id, handler, replay_id, state, class, ready, lane, lane_at,
+        lane_revision, due_at, created_at, reason, finished_at)
 """
 _PG_INSERT = f"""{_INSERT}
-    select n.id, n.event_id, n.handler, n.replay_id, case when n.error is null then 0 else 3 end, {int(DeliveryClass.REPLAY)},
-           n.lane is null, n.lane, n.lane_at, n.lane_revision, n.due_at, statement_timestamp(), n.error,
-           case when n.error is not null then statement_timestamp() end
+    select n.id, n.event_id, n.handler, n.replay_id, case when n.error is null then 0 else 3 end,
+           {int(DeliveryClass.REPLAY)}, n.lane is null, n.lane, n.lane_at, n.lane_revision, n.due_at,
+           statement_timestamp(), n.error, case when n.error is not null then statement_timestamp() end
       from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[],
                   %s::timestamptz[], %s::text[])
            n(id, event_id, handler, replay_id, lane, lane_at, lane_revision, due_at, error)
@@ -116,14 +116,18 @@ class Replays:
             )
             return [(source, type, bool(flag), count) for source, type, flag, count in connection.execute(query)]
 
-    def count_deliveries(self, selection: Selection, upper_id: int, *, matching: bool) -> list[tuple[str, str, str, int]]:
+    def count_deliveries(
+        self, selection: Selection, upper_id: int, *, matching: bool
+    ) -> list[tuple[str, str, str, int]]:
         """(source, type, handler, how many events): who got the selected events when they came in.
 
         matching: rather whose deliveries match the selection's states and error, whenever made.
         """
         with self.database.read() as connection:
-            rows = connection.execute(self._count_deliveries(selecting.with_ids(selection, connection), upper_id, matching))
-            return [tuple(row) for row in rows]  # type: ignore[misc]
+            rows = connection.execute(
+                self._count_deliveries(selecting.with_ids(selection, connection), upper_id, matching)
+            )
+            return [tuple(row) for row in rows]
 
     def _count_deliveries(self, selection: Selection, upper_id: int, matching: bool) -> Select[Any]:
         events, table = schema.events.c, schema.deliveries.c
@@ -186,7 +190,13 @@ class Replays:
     def recent_rate(self) -> float | None:
         """Deliveries finished per second, over the latest ones; None when there are too few to tell."""
         table = schema.deliveries.c
-        latest = select(table.finished_at).where(table.finished_at.is_not(None)).order_by(table.id.desc()).limit(1000).subquery()
+        latest = (
+            select(table.finished_at)
+            .where(table.finished_at.is_not(None))
+            .order_by(table.id.desc())
+            .limit(1000)
+            .subquery()
+        )
         query = select(
             func.count(),
             func.min(latest.c.finished_at, type_=schema.Instant()),
@@ -223,7 +233,9 @@ class Replays:
         assert replay is not None
         return replay
 
-    def add(self, replay: Replay, planned: Sequence[Planned], *, events: int, cursor: str, is_last: bool) -> Replay | None:
+    def add(
+        self, replay: Replay, planned: Sequence[Planned], *, events: int, cursor: str, is_last: bool
+    ) -> Replay | None:
         """Make these deliveries and move the cursor, together; None when the replay is not open at `replay.cursor`.
 
         Deliveries that are there already are passed over, and not counted.
@@ -248,7 +260,9 @@ class Replays:
             driver: Any = connection.connection.driver_connection
             cursor_of_driver = driver.cursor()
             made = self._insert(cursor_of_driver, replay.id, planned, now) if planned else 0
-            lanes = {(delivery.handler, delivery.lane) for delivery in planned if delivery.lane and delivery.error is None}
+            lanes = {
+                (delivery.handler, delivery.lane) for delivery in planned if delivery.lane and delivery.error is None
+            }
             lane_rows.lock(cursor_of_driver, lanes, sqlite=sqlite, now=to_microseconds(now))
             lane_rows.settle(cursor_of_driver, lanes, sqlite=sqlite)
             connection.execute(

@@ -1,7 +1,7 @@
 """A `Selection` as SQL: conditions with bound values, the same meaning on both databases.
 
-`on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`; `chosen_ids` looks up
-what a `key` names. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
+`on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`; `chosen_ids` looks
+up what a `key` names. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
 conditions here then let too much through, never too little.
 
 LIKE on SQLite knows no case, so globs use its GLOB there; a prefix is a range, which an index can serve.
@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from itertools import product
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal_column, or_, select, text
 from sqlalchemy.engine import Connection
 
 from webhooks import schema
@@ -60,10 +60,15 @@ def _by_deliveries(selection: Selection, sqlite: bool, before: int | None) -> Co
     wanted = on_deliveries(selection, sqlite=sqlite)
     either: list[Condition] = []
     if wanted or not selection.unrouted:
-        either.append(exists(select(1).where(*of_event, *wanted)))
+        either.append(exists(_some(of_event + wanted)))
     if selection.unrouted:
-        either.append(~exists(select(1).where(*of_event)))
+        either.append(~exists(_some(of_event)))
     return or_(*either)
+
+
+def _some(conditions: list[Condition]) -> Select[tuple[int]]:
+    # said explicitly, because the query around it may join deliveries as well
+    return select(literal_column("1")).select_from(schema.deliveries).where(*conditions).correlate(schema.events)
 
 
 def on_deliveries(selection: Selection, *, sqlite: bool) -> list[Condition]:
@@ -106,6 +111,7 @@ def _like(column: ColumnElement[str], parts: Sequence[str], sqlite: bool) -> Con
 
 
 # -- type patterns -----------------------------------------------------------------------------------------
+
 
 def of_type(pattern: str, *, sqlite: bool) -> Condition | None:
     """A type pattern; None when everything matches. With both wildcards mixed it lets too much through."""
@@ -154,24 +160,27 @@ _OF_KEY = """
     with recursive s(source) as (
         select min(source) from webhooks_dedup_log
         union all
-        select (select min(l.source) from webhooks_dedup_log l where l.source > s.source) from s where s.source is not null)
-    select l.event_id, l.previous_id, l.older from s join webhooks_dedup_log l on l.source = s.source and l.dedup_key = :key
+        select (select min(l.source) from webhooks_dedup_log l where l.source > s.source)
+          from s where s.source is not null)
+    select l.event_id, l.previous_id, l.older
+      from s join webhooks_dedup_log l on l.source = s.source and l.dedup_key = :key
      where s.source is not null
 """
 
 
 def chosen_ids(connection: Connection, key: str) -> list[int]:
-    """The ids of all events under a sender's key, whatever the source: every revision and copy that was kept."""
+    """The ids of all events under a sender's key, whatever the source: every copy that was kept, the newest last."""
     import json  # integers of ours alone
 
     ids: set[int] = set()
+    newest: list[int] = []
     for event_id, previous_id, older in connection.execute(text(_OF_KEY), {"key": key}):
-        ids.add(event_id)
+        newest.append(event_id)
         if previous_id is not None:
             ids.add(previous_id)
         if older:
             ids.update((json.loads(older) if isinstance(older, str) else older).values())
-    return sorted(ids)
+    return [*sorted(ids - set(newest)), *newest]
 
 
 def with_ids(selection: Selection, connection: Connection) -> Selection:

@@ -1,0 +1,188 @@
+"""Pages, walks, groups and figures, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support import Clock
+from webhooks.database import Database, connect
+from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, new_id
+from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.selection import Expression, Selection
+from webhooks.store import Store
+from webhooks.store.deliveries import Finished
+from webhooks.store.intake import Item, Routed
+from webhooks.store.listings import Place, alike, percentiles
+
+NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
+
+
+def read(raw: bytes, type: str) -> Content:
+    from webhooks import jsonio
+
+    return Content(data=jsonio.load(raw))
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database, {"close": read})
+
+
+def put(store: Store, n: int = 1, *, seconds: int = 0, handler: str = "a", **fields: Any) -> list[int]:
+    """Store n events received together, each with a delivery for `handler`; the ids of the events."""
+    values: dict[str, Any] = {"source": "close", "revision": 1, "type": "lead.updated", "body": b'{"n": 1}'}
+    items = [
+        Item(
+            **(values | fields),
+            event_id=new_id(),
+            dedup_key=f"ev_{new_id()}",
+            occurred_at=NOW,
+            received_at=NOW + timedelta(seconds=seconds),
+            routes=(Routed(new_id(), handler),),
+        )
+        for _ in range(n)
+    ]
+    store.intake.record(items)
+    return [one.event_id for one in items]
+
+
+def run(store: Store, handler: str, verdict: Verdict, n: int = 100) -> None:
+    claimed = store.deliveries.claim({(handler, DeliveryClass.FRESH): n}, lease=timedelta(seconds=30), worker="w")
+    store.deliveries.finish([Finished(one.delivery, verdict) for one in claimed])
+
+
+def dead(reason: str) -> Verdict:
+    return Verdict(DeliveryState.DEAD, AttemptOutcome.FAILED, reason=reason, error="trace")
+
+
+def test_events_come_in_order_of_arrival_either_way(store: Store) -> None:
+    early, late = put(store, 3), put(store, 3, seconds=5)
+    newest = [summary.id for summary in store.listings.events(Selection())]
+    assert newest == [*late[::-1], *early[::-1]]
+    assert [summary.id for summary in store.listings.events(Selection(), newest_first=False)] == newest[::-1]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_walk_meets_every_event_once_even_where_many_arrived_in_one_instant(store: Store, newest_first: bool) -> None:
+    ids = [*put(store, 7), *put(store, 7, seconds=1)]
+    met = [s.id for step in store.listings.walk(Selection(), newest_first=newest_first, step=3) for s in step]
+    assert sorted(met) == sorted(ids)
+    assert len(met) == len(ids)
+
+
+def test_a_walk_goes_on_after_a_place(store: Store) -> None:
+    ids = put(store, 5)
+    met = [s.id for step in store.listings.walk(Selection(), after=Place(NOW, ids[2])) for s in step]
+    assert met == ids[3:]
+
+
+def test_content_is_judged_row_by_row_until_the_page_is_full(store: Store) -> None:
+    put(store, 6)
+    wanted = put(store, 3, body=b'{"n": 2}')
+    put(store, 6)
+    selection = Selection(where=Expression.parse("data.n == 2"))
+    assert [summary.id for summary in store.listings.events(selection, limit=2)] == wanted[:0:-1]
+    assert len(store.listings.events(selection, limit=50)) == 3
+    assert [delivery.event_id for delivery in store.listings.deliveries(selection)] == wanted[::-1]
+
+
+def test_deliveries_of_a_page_are_counted_by_state(store: Store) -> None:
+    put(store, handler="a")
+    run(store, "a", SUCCEEDED)
+    (first,) = store.listings.events(Selection())
+    assert first.deliveries == {"succeeded": 1}
+    assert first.event is None
+    assert first.body_bytes == 8
+
+
+def test_deliveries_are_listed_latest_first_with_their_event(store: Store) -> None:
+    put(store, 2, handler="a")
+    put(store, 1, handler="b", type="push", source="github")
+    listed = store.listings.deliveries(Selection())
+    assert [(d.handler, d.type) for d in listed] == [("b", "push"), ("a", "lead.updated"), ("a", "lead.updated")]
+    assert [d.handler for d in store.listings.deliveries(Selection(source="github"))] == ["b"]
+    assert store.listings.deliveries(Selection(states=(DeliveryState.DEAD,))) == []
+    assert store.listings.delivery(listed[1].id) == listed[1]
+    assert store.listings.delivery(listed[1].id + 1) is None
+
+
+def test_failures_that_are_alike_are_grouped(store: Store) -> None:
+    for number in (1, 22):
+        put(store, 2, handler="a")
+        run(store, "a", dead(f"ValueError: lead_x{'y' * 20} at {number} (attempt 20 of 20)"))
+    put(store, 1, handler="a")
+    run(store, "a", dead("KeyError: 'x' (attempt 20 of 20)"))
+    put(store, 1, handler="b")
+    groups = store.listings.failures(Selection())
+    assert [(group.handler, group.count, group.error) for group in groups] == [
+        ("a", 4, "ValueError: # at #"),
+        ("a", 1, "KeyError: 'x'"),
+    ]
+    assert groups[0].first_at <= groups[0].last_at
+    assert store.listings.delivery(groups[0].example_id) is not None
+    assert store.listings.failures(Selection(error="*KeyError*"))[0].count == 1
+    assert store.listings.failures(Selection(source="close"))[0].count == 4
+    assert store.listings.failures(Selection(where=Expression.parse("data.n == 1")))[0].count == 4
+    assert store.listings.failures(Selection(where=Expression.parse("data.n == 5"))) == []
+
+
+def test_figures_tell_rates_waits_and_backlog(database_url: str, clock: Clock) -> None:
+    database = connect(database_url, clock=clock)
+    try:
+        store = Store(database, {})
+        now = database.now()
+        put(store, 4, handler="a", seconds=int((now - NOW).total_seconds()))
+        run(store, "a", SUCCEEDED, 2)
+        run(store, "a", dead("no"), 1)
+        store.intake.record(
+            [
+                Item(
+                    new_id(), "close", "ev_x", 1, "lead.updated", NOW, now, b"{}",
+                    routes=(Routed(new_id(), "b", "lane"), Routed(new_id(), "c", "lane")),
+                ),
+                Item(
+                    new_id(), "close", "ev_y", 1, "lead.updated", NOW, now, b"{}", routes=(Routed(new_id(), "b", "lane"),)
+                ),
+            ]
+        )  # fmt: skip
+        stats = store.listings.stats(timedelta(hours=1))
+        (source,) = stats.sources
+        assert (source.source, source.events, source.per_minute) == ("close", 6, 0.1)
+        by_name = {handler.handler: handler for handler in stats.handlers}
+        assert (by_name["a"].succeeded, by_name["a"].dead, by_name["a"].pending) == (2, 1, 1)
+        assert set(by_name["a"].wait_ms) == {50, 95, 99}
+        assert (by_name["b"].pending, by_name["b"].running) == (2, 0)
+        assert by_name["b"].oldest_unhandled_at is not None
+        assert stats.is_complete
+    finally:
+        database.dispose()
+
+
+def test_known_values_are_suggested(store: Store) -> None:
+    put(store, handler="a")
+    assert store.listings.suggestions("source") == ["close"]
+    assert store.listings.suggestions("type") == ["lead.updated"]
+    assert store.listings.suggestions("handler") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "masked"),
+    [
+        ("ValueError: 12 of 13 (attempt 20 of 20)", "ValueError: # of #"),
+        ("at 0x7fAB00", "at #"),
+        ("lead_QyNaWw4fdSwxl5Mc5daMFf is gone", "# is gone"),
+        ("no 123e4567-e89b-12d3-a456-426614174000", "no #"),
+        ("KeyError: 'x'", "KeyError: 'x'"),
+    ],
+)
+def test_what_varies_between_equal_failures_is_masked(reason: str, masked: str) -> None:
+    assert alike(reason) == masked
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    assert percentiles([]) == {}
+    assert percentiles([5.0]) == {50: 5.0, 95: 5.0, 99: 5.0}
+    assert percentiles([float(n) for n in range(1, 101)]) == {50: 50.0, 95: 95.0, 99: 99.0}

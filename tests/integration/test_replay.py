@@ -1,0 +1,470 @@
+"""Replay: planned first, recorded, resumable, never doubled, never feeding itself; on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.support import Clock
+from webhooks import schema
+from webhooks.database import Database, connect
+from webhooks.errors import NotFound, SelectionError, StorageUnavailable
+from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, Event, new_id
+from webhooks.registry import Registry
+from webhooks.replay import HandlerPlan, Options, Order, Replayer, ReplayError, parse_rate
+from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.selection import Expression, Selection
+from webhooks.store import Store
+from webhooks.store.deliveries import Finished
+from webhooks.store.intake import Item, Routed
+from webhooks.store.replays import Planned, Replay, ReplayState
+
+NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
+EVERYTHING = Selection()
+
+
+def read(raw: bytes, type: str) -> Content:
+    from webhooks import jsonio
+
+    return Content(data=jsonio.load(raw))
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database, {"close": read})
+
+
+def nothing(event: Event) -> None:
+    """A handler."""
+
+
+def registry(**patterns: str) -> Registry:
+    """Handlers by name, each for one pattern."""
+    made = Registry()
+    for name, pattern in patterns.items():
+        made.add(nothing, pattern, name=name)
+    return made
+
+
+def replayer(store: Store, handlers: Registry | None = None, chunk: int = 3) -> Replayer:
+    return Replayer(store=store, registry=handlers or registry(a="lead.**"), chunk=chunk)
+
+
+def put(
+    store: Store,
+    n: int = 1,
+    *,
+    handlers: tuple[str, ...] = ("a",),
+    occurred: int = 0,
+    received: int = 0,
+    **fields: Any,
+) -> list[int]:
+    """Store n events with deliveries for `handlers`; the ids of the events."""
+    values: dict[str, Any] = {"source": "close", "revision": 1, "type": "lead.updated", "body": b'{"n": 1}'}
+    items = [
+        Item(
+            **({"dedup_key": f"ev_{new_id()}"} | values | fields),
+            event_id=new_id(),
+            occurred_at=NOW + timedelta(seconds=occurred),
+            received_at=NOW + timedelta(seconds=received),
+            routes=tuple(Routed(new_id(), name) for name in handlers),
+        )
+        for _ in range(n)
+    ]
+    store.intake.record(items)
+    return [one.event_id for one in items]
+
+
+def run(store: Store, handler: str = "a", verdict: Verdict = SUCCEEDED, n: int = 100) -> int:
+    quotas = {(handler, kind): n for kind in DeliveryClass}
+    claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
+    store.deliveries.finish([Finished(one.delivery, verdict) for one in claimed])
+    return len(claimed)
+
+
+DEAD = Verdict(DeliveryState.DEAD, AttemptOutcome.FAILED, reason="ValueError: no", error="trace")
+
+
+def rows(store: Store, replay: Replay) -> list[Any]:
+    """The deliveries of a replay in the order in which they become due."""
+    table = schema.deliveries
+    query = select(table).where(table.c.replay_id == replay.id).order_by(table.c.due_at, table.c.id)
+    with store.database.read() as connection:
+        return list(connection.execute(query))
+
+
+def replay(
+    store: Store, selection: Selection = EVERYTHING, options: Options | None = None, handlers: Registry | None = None
+) -> Replay:
+    made = replayer(store, handlers)
+    return made.run(made.start(made.plan(selection, options), by="ann", why="test"))
+
+
+# -- plan --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_counts_events_deliveries_and_what_routing_would_do_differently(store: Store) -> None:
+    put(store, 4, handlers=("a", "gone"))
+    put(store, 2, handlers=(), type="lead.created")
+    put(store, 3, handlers=(), type="push", source="github")
+    plan = replayer(store, registry(a="lead.**", new="lead.created")).plan(EVERYTHING)
+    assert (plan.events, plan.deliveries, plan.without_delivery) == (9, 8, 3)
+    assert list(plan.handlers) == [
+        HandlerPlan("a", 6, added=2),
+        HandlerPlan("gone", 0, left_out=4),
+        HandlerPlan("new", 2, added=2),
+    ]
+    assert store.replays.all() == []
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(type="lead.**"),
+        Selection(states=(DeliveryState.DEAD,)),
+        Selection(error="*no*"),
+        Selection(unrouted=True),
+        Selection(source="github"),
+    ],
+)
+@pytest.mark.parametrize("options", [Options(), Options(original=True), Options(handler="a")])
+def test_counting_and_walking_come_to_the_same_plan(store: Store, selection: Selection, options: Options) -> None:
+    """What needs a look at each event is planned by walking, the rest by SQL."""
+    put(store, 4, handlers=("a", "gone"))
+    run(store, "a", DEAD, 2)
+    put(store, 2, handlers=("b",), type="lead.created")
+    put(store, 3, handlers=(), type="push", source="github")
+    made = replayer(store, registry(a="lead.**", b="lead.created", c="push"))
+    counted = made.plan(selection, options)
+    walked = made.plan(selection.only(where=Expression.parse("true")), options)
+    assert counted.events == walked.events
+    assert counted.deliveries == walked.deliveries
+    assert list(counted.handlers) == list(walked.handlers)
+    assert counted.gone == walked.gone
+
+
+def test_a_plan_tells_what_is_made(store: Store) -> None:
+    put(store, 5)
+    made = replayer(store)
+    plan = made.plan(EVERYTHING, Options(limit=4))
+    assert (plan.events, plan.deliveries) == (4, 4)
+    assert made.run(made.start(plan, by="ann")).deliveries == 4
+
+
+def test_a_rate_tells_how_long_it_takes(store: Store) -> None:
+    put(store, 6)
+    assert replayer(store).plan(EVERYTHING, Options(rate=2.0)).eta == timedelta(seconds=3)
+
+
+def test_pruned_events_are_counted(store: Store) -> None:
+    put(store, 2)
+    put(store, 1, received=100)
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.received_at < NOW + timedelta(seconds=50)))
+    made = replayer(store)
+    assert made.plan(EVERYTHING).pruned == 2
+    assert made.plan(Selection(since=NOW + timedelta(seconds=200))).pruned == 0
+    assert made.plan(Selection(source="github")).pruned == 0
+
+
+def test_copies_that_were_never_delivered_are_left_out_unless_named(store: Store) -> None:
+    put(store, dedup_key="ev_1", revision=5)
+    (stale,) = put(store, dedup_key="ev_1", revision=3)
+    put(store, dedup_key="ev_2", revision=-1)
+    made = replayer(store)
+    plan = made.plan(EVERYTHING)
+    assert (plan.events, plan.never_delivered) == (1, 2)
+    assert made.run(made.start(plan, by="ann")).deliveries == 1
+    named = made.plan(Selection(events=(stale,)))
+    assert (named.events, named.deliveries) == (1, 1)
+    assert made.run(made.start(named, by="ann")).deliveries == 1
+
+
+def test_unknown_events_and_handlers_change_nothing(store: Store) -> None:
+    put(store)
+    with pytest.raises(NotFound, match="no event 5: it was never stored here, or has been pruned"):
+        replayer(store).plan(Selection(events=(5,)))
+    with pytest.raises(NotFound, match="no handler named 'aa'; did you mean 'a'"):
+        replayer(store, registry(a="**")).plan(EVERYTHING, Options(handler="aa"))
+
+
+# -- who gets it -------------------------------------------------------------------------------------------------
+
+
+def test_todays_routing_decides(store: Store) -> None:
+    put(store, handlers=("gone",))
+    made = replay(store, handlers=registry(new="lead.*"))
+    assert [row.handler for row in rows(store, made)] == ["new"]
+
+
+def test_original_routing_is_that_of_then(store: Store) -> None:
+    put(store, handlers=("a", "gone"))
+    handlers = registry(a="push", new="lead.*")
+    plan = replayer(store, handlers).plan(EVERYTHING, Options(original=True))
+    assert plan.gone == {"gone": 1}
+    made = replay(store, options=Options(original=True), handlers=handlers)
+    assert [row.handler for row in rows(store, made)] == ["a"]
+
+
+def test_one_handler_can_be_asked_for(store: Store) -> None:
+    put(store, handlers=("a", "b"))
+    made = replay(store, options=Options(handler="b"), handlers=registry(a="**", b="**"))
+    assert [row.handler for row in rows(store, made)] == ["b"]
+
+
+def test_a_state_selects_handlers_too(store: Store) -> None:
+    """Replaying what is dead must not run again what succeeded."""
+    put(store, 2, handlers=("a", "b"))
+    run(store, "a", DEAD)
+    run(store, "b", SUCCEEDED)
+    made = replay(store, Selection(states=(DeliveryState.DEAD,)), handlers=registry(a="**", b="**"))
+    assert [row.handler for row in rows(store, made)] == ["a", "a"]
+
+
+# -- what is made ------------------------------------------------------------------------------------------------
+
+
+def test_deliveries_are_of_the_class_replay_and_bear_its_id(store: Store) -> None:
+    ids = put(store, 4)
+    made = replay(store)
+    found = rows(store, made)
+    assert [row.event_id for row in found] == ids
+    assert {(row.state, row._mapping[schema.deliveries.c.class_], row.ready) for row in found} == {(0, 2, True)}
+    assert (made.state, made.events, made.deliveries) == (ReplayState.DONE, 4, 4)
+    assert (made.created_by, made.why) == ("ann", "test")
+    assert made.finished_at is not None
+
+
+def test_an_event_that_succeeded_runs_again(store: Store) -> None:
+    put(store, 2)
+    assert run(store) == 2
+    made = replay(store)
+    assert run(store) == 2
+    assert store.replays.progress(made.id) == {DeliveryState.SUCCEEDED: 2}
+
+
+def test_nothing_selected_makes_a_replay_that_is_done(store: Store) -> None:
+    made = replay(store)
+    assert (made.state, made.events, made.deliveries) == (ReplayState.DONE, 0, 0)
+
+
+def test_order_of_occurrence_is_not_that_of_arrival(store: Store) -> None:
+    late = put(store, 2, occurred=50, received=0)
+    early = put(store, 2, occurred=10, received=60)
+    by_occurrence = replay(store, options=Options(order=Order.OCCURRED))
+    assert [row.event_id for row in rows(store, by_occurrence)] == [*early, *late]
+    by_arrival = replay(store, options=Options(order=Order.RECEIVED))
+    assert [row.event_id for row in rows(store, by_arrival)] == [*late, *early]
+
+
+def test_a_limit_takes_the_first_in_order(store: Store) -> None:
+    put(store, 4, occurred=50)
+    early = put(store, 4, occurred=10)
+    made = replay(store, options=Options(limit=4))
+    assert [row.event_id for row in rows(store, made)] == early
+
+
+def test_a_rate_spreads_the_due_times(database_url: str, clock: Clock) -> None:
+    database = connect(database_url, clock=clock)
+    try:
+        store = Store(database, {})
+        put(store, 7)
+        made = replay(store, options=Options(rate=2.0))
+        due = [row.due_at for row in rows(store, made)]
+        assert due[-1] - due[0] == pytest.approx(timedelta(seconds=3), abs=timedelta(milliseconds=200))
+    finally:
+        database.dispose()
+
+
+def test_ordered_deliveries_wait_in_their_lane_behind_fresh_ones(store: Store) -> None:
+    handlers = Registry()
+    handlers.add(nothing, "lead.**", name="a", ordered_by="object_id")
+    put(store, 3, handlers=(), object_id="lead_1")
+    put(store, 1, handlers=(), object_id="lead_2")
+    made = replay(store, handlers=handlers)
+    assert [(row.lane, row.ready) for row in sorted(rows(store, made), key=lambda row: row.id)] == [
+        ("lead_1", True),
+        ("lead_1", False),
+        ("lead_1", False),
+        ("lead_2", True),
+    ]
+    assert [run(store) for _ in range(4)] == [2, 1, 1, 0]
+
+
+def test_an_ordering_key_that_fails_makes_a_dead_delivery(store: Store) -> None:
+    def broken(event: Event) -> str:
+        raise ValueError("no key")
+
+    handlers = Registry()
+    handlers.add(nothing, "lead.**", name="a", ordered_by=broken)
+    put(store, handlers=())
+    (row,) = rows(store, replay(store, handlers=handlers))
+    assert (row.state, row.reason) == (3, "ordered_by failed: ValueError: no key")
+
+
+def test_an_ordering_function_reads_the_content(store: Store) -> None:
+    handlers = Registry()
+    handlers.add(nothing, "lead.**", name="a", ordered_by=lambda event: f"n{event.data['n']}")
+    put(store, handlers=())
+    assert [row.lane for row in rows(store, replay(store, handlers=handlers))] == ["n1"]
+
+
+def test_fresh_keys_differ_and_others_do_not(store: Store) -> None:
+    put(store)
+    (first,) = store.deliveries.claim({("a", DeliveryClass.FRESH): 1}, lease=timedelta(seconds=30), worker="w")
+    replay(store)
+    replay(store, options=Options(fresh_keys=True))
+    again = store.deliveries.claim({("a", DeliveryClass.REPLAY): 9}, lease=timedelta(seconds=30), worker="w")
+    keys = [one.delivery.idempotency_key for one in again]
+    assert keys[0] == first.delivery.idempotency_key
+    assert keys[1] != keys[0]
+
+
+# -- never twice -------------------------------------------------------------------------------------------------
+
+
+class DiesAfter:
+    """A replays store whose process dies after n chunks."""
+
+    def __init__(self, store: Store, chunks: int) -> None:
+        self.add_really: Callable[..., Any] = store.replays.add
+        self.left = chunks
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.left == 0:
+            raise StorageUnavailable("the process died here")
+        self.left -= 1
+        return self.add_really(*args, **kwargs)
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_a_replay_is_resumed_after_a_crash_without_doubling(
+    store: Store, order: Order, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [*put(store, 4, occurred=50), *put(store, 4, occurred=10)]
+    made = replayer(store)
+    begun = made.start(made.plan(EVERYTHING, Options(order=order)), by="ann")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.replays, "add", DiesAfter(store, chunks))
+        with pytest.raises(StorageUnavailable):
+            made.run(begun)
+    assert made.get(begun.id).state is ReplayState.OPEN
+    assert made.get(begun.id).deliveries == 3 * chunks
+    done = made.resume(begun.id)
+    assert (done.state, done.events, done.deliveries) == (ReplayState.DONE, 8, 8)
+    assert sorted(row.event_id for row in rows(store, done)) == sorted(ids)
+    with pytest.raises(ReplayError, match="is done; there is nothing to resume"):
+        made.resume(begun.id)
+
+
+def test_a_limit_holds_over_a_resumption(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, 8)
+    made = replayer(store)
+    begun = made.start(made.plan(EVERYTHING, Options(limit=5)), by="ann")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.replays, "add", DiesAfter(store, 1))
+        with pytest.raises(StorageUnavailable):
+            made.run(begun)
+    assert made.resume(begun.id).events == 5
+
+
+def test_of_two_that_go_on_with_one_replay_one_stops(store: Store) -> None:
+    put(store, 8)
+    made = replayer(store)
+    begun = made.start(made.plan(EVERYTHING), by="ann")
+    made.run(begun)
+    with pytest.raises(ReplayError, match="is done; this process stops"):
+        made.run(begun)
+    assert len(rows(store, begun)) == 8
+
+
+def test_the_same_delivery_is_made_once_a_replay(store: Store) -> None:
+    (id,) = put(store)
+    made = replayer(store)
+    begun = made.start(made.plan(EVERYTHING), by="ann")
+    planned = [Planned(id, "a", NOW)] * 2
+    moved = store.replays.add(begun, planned, events=1, cursor="x", is_last=False)
+    assert moved is not None
+    assert moved.deliveries == 1
+    assert store.replays.add(begun, planned, events=1, cursor="y", is_last=True) is None
+
+
+def test_a_second_press_of_the_button_is_refused_until_the_first_is_through(store: Store) -> None:
+    put(store, 2)
+    made = replayer(store)
+    first = made.run(made.start(made.plan(Selection(since=NOW)), by="ann"))
+    with pytest.raises(ReplayError, match=rf"replay {first.id} of the same events \(by ann\) is still under way"):
+        made.start(made.plan(Selection(since=NOW + timedelta(microseconds=-1))), by="bob")
+    made.start(made.plan(Selection(source="close")), by="bob")
+    run(store)
+    made.start(made.plan(Selection(since=NOW)), by="bob")
+
+
+def test_a_replay_never_feeds_itself(store: Store) -> None:
+    put(store, 2)
+    run(store, "a", DEAD)
+    made = replayer(store)
+    plan = made.plan(Selection(states=(DeliveryState.DEAD,)))
+    begun = made.start(plan, by="ann")
+    put(store, 2)
+    run(store, "a", DEAD)
+    done = made.run(begun)
+    assert done.deliveries == 2
+    run(store, "a", DEAD)
+    assert len(rows(store, done)) == 2
+
+
+# -- stopping ----------------------------------------------------------------------------------------------------
+
+
+def test_cancelling_stops_what_has_not_run(store: Store) -> None:
+    put(store, 4)
+    run(store)
+    made = replayer(store)
+    done = made.run(made.start(made.plan(EVERYTHING), by="ann"))
+    assert run(store, n=1) == 1
+    assert made.cancel(done.id, by="bob") == 3
+    assert store.replays.progress(done.id) == {DeliveryState.SUCCEEDED: 1, DeliveryState.CANCELLED: 3}
+    with pytest.raises(ReplayError, match="was cancelled already"):
+        made.cancel(done.id, by="bob")
+    with pytest.raises(ReplayError, match="is cancelled; there is nothing to resume"):
+        made.resume(done.id)
+
+
+def test_a_cancelled_replay_makes_nothing_more(store: Store) -> None:
+    put(store, 4)
+    made = replayer(store)
+    begun = made.start(made.plan(EVERYTHING), by="ann")
+    made.cancel(begun.id, by="bob")
+    with pytest.raises(ReplayError, match="is cancelled; this process stops"):
+        made.run(begun)
+    assert rows(store, begun) == []
+
+
+def test_what_is_through_cannot_be_cancelled(store: Store) -> None:
+    put(store)
+    made = replayer(store)
+    done = made.run(made.start(made.plan(EVERYTHING), by="ann"))
+    run(store)
+    with pytest.raises(ReplayError, match="nothing left to cancel"):
+        made.cancel(done.id, by="bob")
+    with pytest.raises(NotFound, match="no replay 5"):
+        made.cancel(5, by="bob")
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("20/s", 20.0), ("20", 20.0), ("120/min", 2.0), ("0.5/s", 0.5), ("3600/h", 1.0), ("90/m", 1.5)]
+)
+def test_rates_are_read(text: str, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0/s", "-1/s", "fast", "20/fortnight", "1e9/s", "٣/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(SelectionError, match="is not a rate; write 20/s"):
+        parse_rate(text)
