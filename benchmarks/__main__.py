@@ -1,7 +1,7 @@
 """Every benchmark in its short form, or one of them with its own options.
 
-    python -m benchmarks                    all of them: some minutes
-    python -m benchmarks ingest --all       one, as `python -m benchmarks.ingest --all`
+python -m benchmarks                    all of them: some minutes
+python -m benchmarks ingest --all       one, as `python -m benchmarks.ingest --all`
 """
 
 from __future__ import annotations

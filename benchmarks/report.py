@@ -71,6 +71,24 @@ class Comparison:
             }
         )
 
+    def judge_value(self, name: str, figure: str, goal: measure.Goal) -> None:
+        """The same for a figure of ours that has a limit of its own."""
+        values = self.results.get(name, {}).get(figure, [])
+        if not values:
+            return
+        summary = measure.summarise(values)
+        self.judged.append(
+            {
+                "ours": name,
+                "peer": None,
+                "figure": figure,
+                "ratio": asdict(summary),
+                "goal": goal.show(),
+                "verdict": measure.verdict(summary, goal, self.noisy),
+                "shown": summary.show(2),
+            }
+        )
+
     def show(self) -> str:
         lines = [f"\n{self.title}", ""]
         rows = []
@@ -87,23 +105,25 @@ class Comparison:
             rows.append(row)
         lines.append(measure.table(rows))
         if self.judged:
-            titles = {column.key: column.title for column in self.columns}
-            lines += ["", measure.table([
-                {
-                    "ratio, by rounds": f"{titles[str(entry['figure'])]}: {self.labels[str(entry['ours'])]} ÷ "
-                    f"{self.labels[str(entry['peer'])]}",
-                    "median (range)": str(entry["shown"]),
-                    "goal": str(entry["goal"] or ""),
-                    "": str(entry["verdict"]),
-                }
-                for entry in self.judged
-            ])]  # fmt: skip
+            lines += ["", measure.table([self._judgement(entry) for entry in self.judged])]
         lines.append("")
         lines += [f"not run: {label}: {reason}" for label, reason in self.missing.items()]
         if self.references:
             reference = measure.summarise(self.references)
             lines.append(self.noisy or f"reference work varied by {reference.spread:.0%} over {reference.rounds} runs")
         return "\n".join(lines)
+
+    def _judgement(self, entry: dict[str, object]) -> dict[str, str]:
+        titles = {column.key: column.title for column in self.columns}
+        what = f"{titles[str(entry['figure'])]}: {self.labels[str(entry['ours'])]}"
+        if entry["peer"] is not None:
+            what += f" ÷ {self.labels[str(entry['peer'])]}"
+        return {
+            "compared round by round": what,
+            "median (range)": str(entry["shown"]),
+            "goal": str(entry["goal"] or ""),
+            "": str(entry["verdict"]),
+        }
 
     def plain(self) -> dict[str, object]:
         return {
