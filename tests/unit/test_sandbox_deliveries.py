@@ -429,6 +429,10 @@ def test_administrators_manage_all_others_their_own(world: World) -> None:
         world.subscriptions.get("whsub_none", ADMIN)
 
 
+def test_a_key_is_not_shown_by_accident(subscription: Subscription) -> None:
+    assert subscription.signature_key not in repr(subscription)
+
+
 def test_a_wrong_update_changes_nothing(world: World, subscription: Subscription) -> None:
     before = shown(world, subscription)
     for body in ({"url": "http://other.example/", "status": "asleep"}, {"status": "paused", "events": []}):

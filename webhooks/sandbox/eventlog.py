@@ -209,7 +209,9 @@ class _Query:
                 raise Invalid.field(name, f"the log has no such filter; there are {', '.join(sorted(known))}")
         fields = {name: params[name] for name in _FIELDS if name in params}
         if frozenset(fields) not in COMBINATIONS:
-            raise Invalid(f"the log cannot be filtered by {' and '.join(sorted(fields))} together")
+            raise Invalid(
+                f"the log cannot be filtered by {' and '.join(sorted(fields))} {'together' if len(fields) > 1 else 'alone'}"
+            )
         dates = {name: params[name] for name in _DATES if name in params}
         at, is_newer = None, False
         if "_cursor" in params:

@@ -83,7 +83,7 @@ class Subscription:
     url: str
     events: list[dict[str, Any]]
     verify_ssl: bool
-    signature_key: str
+    signature_key: str = field(repr=False)
     created_by: str | None
     updated_by: str | None
     date_created: str
