@@ -296,6 +296,25 @@ def test_a_subscription_removed_during_a_post_is_not_revived(world: World, subsc
     assert world.waiting() == 0
 
 
+@pytest.mark.parametrize("is_resumed", [False, True])
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_pause_during_a_post_leaves_nothing_behind(
+    world: World, subscription: Subscription, status: int, is_resumed: bool
+) -> None:
+    world.set_rules(duplicates=1.0)
+
+    def pauses_it(url: str, headers: Mapping[str, str], body: bytes) -> int:
+        world.subscriptions.update(subscription.id, {"status": "paused"}, ADMIN, "", world.rules)
+        if is_resumed:
+            world.subscriptions.update(subscription.id, {"status": "active"}, ADMIN, "", world.rules)
+        return status
+
+    world.create("lead", {"name": "A"})
+    world.deliver(pauses_it)
+    assert world.waiting() == 0
+    assert shown(world, subscription)["health_status"] == "healthy"
+
+
 # -- disorder and duplicates --------------------------------------------------------------------------------
 
 

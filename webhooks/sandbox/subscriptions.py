@@ -41,12 +41,17 @@ Post = Callable[[str, Mapping[str, str], bytes], int]
 
 @dataclass
 class Pending:
-    """One entry on its way to one subscription. copy_of: the bytes of a deliberate duplicate."""
+    """One entry on its way to one subscription.
+
+    pauses: how often the subscription had been paused when this was queued. copy_of: the bytes of a deliberate
+    duplicate.
+    """
 
     subscription_id: str
     entry: Entry
     due: datetime
     since: datetime
+    pauses: int
     tries: int = 0
     signed_at: datetime | None = None
     copy_of: bytes | None = None
@@ -94,6 +99,7 @@ class Subscription:
     delivered: int = 0
     failed: int = 0
     dropped: int = 0
+    pauses: int = 0
     failing_since: datetime | None = None
     #: (when due, turn, what)
     queue: list[tuple[datetime, float, int, Pending]] = field(default_factory=list, repr=False)
@@ -119,6 +125,7 @@ class Subscription:
     def pause(self, reason: str) -> None:
         """Stop, and empty the queue."""
         self.status = "paused"
+        self.pauses += 1
         self.pause_reason = reason
         self.queue.clear()
         self.untried.clear()
@@ -274,7 +281,7 @@ class Deliveries:
             if not each.is_active or entry.id in each.untried or not each.wants(event):
                 continue
             due = now + self._wait_for(entry, rules) + self._random.random() * rules.disorder
-            pending = Pending(each.id, entry, due, since=now)
+            pending = Pending(each.id, entry, due, now, each.pauses)
             each.untried[entry.id] = pending
             self._push(each, pending, rules)
             if len(each.queue) >= rules.backlog:
@@ -301,7 +308,7 @@ class Deliveries:
         """Record how a post went, and what comes next."""
         pending, now = parcel.pending, attempt.at
         found = self._subscriptions.find(pending.subscription_id)
-        if found is None or not found.is_active:
+        if found is None or found.pauses != pending.pauses:  # the queue that this was in is gone
             return
         if attempt.is_taken:
             found.delivered += 1
@@ -309,7 +316,7 @@ class Deliveries:
             found.latest_error = None
             if pending.copy_of is None and self._random.random() < rules.duplicates:
                 due = now + timedelta(seconds=1) + self._random.random() * rules.disorder
-                self._push(found, Pending(found.id, pending.entry, due, now, copy_of=parcel.body), rules)
+                self._push(found, Pending(found.id, pending.entry, due, now, found.pauses, copy_of=parcel.body), rules)
             return
         found.failed += 1
         found.latest_error = attempt.error or f"HTTP {attempt.status}"
