@@ -24,16 +24,15 @@ from webhooks.database import Database, connect
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
-from webhooks.ingest import Engine, GroupCommit, Ingest, Record
+from webhooks.ingest import Engine, GroupCommit, Ingest
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
-from webhooks.model import Receipt
+from webhooks.notes import Notes
 from webhooks.registry import Registry, default_registry
 from webhooks.retry import RetryPolicy
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.store import Store
-from webhooks.store.intake import Item
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
 if TYPE_CHECKING:
@@ -102,16 +101,17 @@ class Webhooks:
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
             self.engine: Engine | None = None
+            call = _caller(self.database)
+            self.notes = Notes(self.store, self.sources, capture=self.settings.capture_rejected, run=call)
             self.ingest = Ingest(
                 sources=self.sources,
                 registry=self.registry,
                 store=self.store,
                 clock=self.clock,
-                commit=GroupCommit(
-                    self.store.intake.record, capacity=self.settings.waiting_room, run=_runner(self.database)
-                ),
+                commit=GroupCommit(self.store.intake.record, capacity=self.settings.waiting_room, run=call),
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
+                notes=self.notes,
             )
             self._dispatcher: Dispatcher | None = None
             self._assembled = True
@@ -221,6 +221,7 @@ class Webhooks:
         """Forget connections and waiting requests of the parent; call first thing in a forked child."""
         self.database.after_fork()
         self.ingest.after_fork()
+        self.notes.after_fork()
 
     def prepare_database(self) -> None:
         """Apply the schema to the default SQLite file; elsewhere only say what to run."""
@@ -247,6 +248,7 @@ class Webhooks:
     def close(self) -> None:
         """Close every connection."""
         if self._assembled:
+            self.notes.close()
             if self._dispatcher is not None:
                 self._dispatcher.sessions.dispose()
             self.database.dispose()
@@ -286,19 +288,18 @@ def _make_sources(settings: Settings) -> dict[str, Source]:
     return sources
 
 
-def _runner(database: Database) -> Callable[[Record, Sequence[Item], timedelta], list[Receipt]] | None:
-    """How a commit is run: in a native thread when gevent has patched this process and SQLite would block its hub."""
+def _caller(database: Database) -> Callable[..., Any]:
+    """How what writes is called: in a native thread when gevent has patched this process and SQLite would block its hub."""
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is None or not database.is_sqlite or not monkey.is_module_patched("threading"):
-        return None
+        return lambda function, *arguments: function(*arguments)
 
-    def run(record: Record, items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
         import gevent
 
-        receipts: list[Receipt] = gevent.get_hub().threadpool.apply(record, (items, patience))
-        return receipts
+        return gevent.get_hub().threadpool.apply(function, arguments)
 
-    return run
+    return call
 
 
 def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:

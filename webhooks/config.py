@@ -709,7 +709,7 @@ def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) 
                 fields[key] = reader(value.raw)
         except ValueError as error:
             problems.append(f"{value.where}{'' if key == 'secret' else f' is {_shown(value.raw)}'}: {error}")
-    if not section.keys() & {"secret", "secret_file"}:
+    if not section.keys() & {"secret", "secret_file", "secrets_from"}:
         problems.append(
             f"source {name!r} has no secret; set {PREFIX}SOURCES__{name}__SECRET, or secret (or secret_file) in "
             f"[sources.{name}]"

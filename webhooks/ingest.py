@@ -57,7 +57,15 @@ LONGEST_KEY_BYTES = 255
 #: Request headers that are never stored: credentials, and what a server or proxy adds.
 _NOT_STORED = frozenset(
     (
-        *("authorization", "proxy-authorization", "cookie", "host", "connection", "content-length", "transfer-encoding"),
+        *(
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "host",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+        ),
         *("accept", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
         *("x-forwarded-port", "x-real-ip"),
     )
@@ -69,6 +77,14 @@ class Engine(Protocol):
     """Whoever runs committed deliveries besides our own workers; a hint, and losing it costs delay only."""
 
     def notify(self, delivery_ids: Sequence[int]) -> None: ...
+
+
+class Notes(Protocol):
+    """Whoever writes down what is worth knowing beside the events, after the answer; never raises, never waits."""
+
+    def rejected(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None: ...
+
+    def key_used(self, source: str, label: str, now: datetime) -> None: ...
 
 
 # -- group commit ------------------------------------------------------------------------------------------
@@ -271,6 +287,7 @@ class Ingest:
         clock: Callable[[], datetime],
         commit: GroupCommit,
         engine: Engine | None = None,
+        notes: Notes | None = None,
         in_flight: int = 256,
     ) -> None:
         self.sources = sources
@@ -279,6 +296,7 @@ class Ingest:
         self.clock = clock
         self.commit = commit
         self.engine = engine
+        self.notes = notes
         self._in_flight_limit = in_flight
         self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
         self._in_flight_lock = threading.Lock()
@@ -315,6 +333,8 @@ class Ingest:
             except Rejected as error:
                 self._reject(source, request, error, now)
                 raise
+            if self.notes is not None:
+                self.notes.key_used(name, verified.label, now)
             if challenge is not None:
                 return Accepted(challenge=challenge)
             try:
@@ -469,6 +489,8 @@ class Ingest:
             error.reason,
             extra={"source": source.name, "request_id": request.id, "bytes": len(request.body), "action": "reject"},
         )
+        if self.notes is not None:
+            self.notes.rejected(source, request, error, now)
         signals.emit(
             signals.request_rejected, source.name, request=request, error=error, request_id=request.id, received_at=now
         )

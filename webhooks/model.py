@@ -173,10 +173,11 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The answer to a handshake, sent as it stands."""
+    """An answer that the sender's protocol fixes, sent as it stands."""
 
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)

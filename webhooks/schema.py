@@ -300,6 +300,24 @@ quarantine = Table(
     Index("uq_webhooks_quarantine_source_digest", "source", "digest", unique=True),
 )
 
+rejections = Table(
+    "webhooks_rejections",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("source", Key, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("diagnosis", Text, comment="what probably went wrong, for people"),
+    Column("header_names", Text, nullable=False, comment="JSON list; values are never kept"),
+    Column("header_bytes", Integer, nullable=False),
+    Column("body_bytes", Integer, nullable=False),
+    Column("body", LargeBinary, comment="only with capture_rejected, at most 64 kB"),
+    Index("ix_webhooks_rejections_source_id", "source", "id"),
+    Index("ix_webhooks_rejections_request_id", "request_id"),
+)
+
 key_uses = Table(
     "webhooks_key_uses",
     metadata,
@@ -326,5 +344,5 @@ marks = Table(
 
 __all__ = [
     "EPOCH", "Instant", "attempts", "dedup_log", "deliveries", "events", "from_microseconds", "handlers", "key_uses",
-    "lanes", "leases", "marks", "metadata", "processes", "quarantine", "replays", "to_microseconds",
+    "lanes", "leases", "marks", "metadata", "processes", "quarantine", "rejections", "replays", "to_microseconds",
 ]

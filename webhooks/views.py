@@ -27,7 +27,7 @@ from webhooks.errors import (
     UnsupportedEncoding,
 )
 from webhooks.ingest import Accepted, Ingest
-from webhooks.model import Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
+from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _receive(ingest: Ingest, source: str, request_id: str, max_body: int) -> Res
         )
         challenge = ingest.challenge(source, inbound)
         if challenge is not None:
-            return Response(challenge.body, 200, content_type=challenge.content_type)
+            return fixed(challenge)
     if request.method != "POST":
         response = answer(405, {"error": "method_not_allowed", "request_id": request_id})
         response.headers["Allow"] = "GET, POST" if known.has_get_challenge else "POST"
@@ -101,7 +101,9 @@ def _receive(ingest: Ingest, source: str, request_id: str, max_body: int) -> Res
     )
     accepted = ingest.accept(source, inbound)
     if accepted.challenge is not None:
-        return Response(accepted.challenge.body, 200, content_type=accepted.challenge.content_type)
+        return fixed(accepted.challenge)
+    if known.success is not None:
+        return fixed(known.success)
     return answer(200, receipt_body(accepted, request_id))
 
 
@@ -184,6 +186,14 @@ def receipt_body(accepted: Accepted, request_id: str) -> dict[str, Any]:
 
 def _id(receipt: Receipt) -> str | None:
     return None if receipt.event_id is None else str(receipt.event_id)
+
+
+def fixed(challenge: Challenge) -> Response:
+    """An answer that the sender's protocol fixes; never interpreted as anything else."""
+    response = Response(challenge.body, challenge.status, content_type=challenge.content_type)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def answer(status: int, body: dict[str, Any]) -> Response:

@@ -22,6 +22,7 @@ FLOORS = {
     "errors": 0,
     "model": 0,
     "jsonio": 0,
+    "failpoints": 0,
     # 1 rules
     "signing": 1,
     "retry": 1,
@@ -47,6 +48,8 @@ FLOORS = {
     "dispatch": 4,
     "replay": 4,
     "maintenance": 4,
+    "notes": 4,
+    "admission": 4,
     # 5 processes
     "engines": 5,
     "isolation": 5,

@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "deliveries": ("webhooks.cli.deliveries:deliveries", "List, show and cancel deliveries."),
     "handlers": ("webhooks.cli.handlers:handlers", "Show handlers; pause and resume them."),
     "sources": ("webhooks.cli.sources:sources", "Show the configured sources."),
+    "explain": ("webhooks.cli.explain:explain", "Say why a request was refused, or what became of an event."),
+    "quarantine": ("webhooks.cli.quarantine:quarantine", "Signed requests that could not be read."),
     "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),
     "requeue": ("webhooks.cli.replay:requeue", "Put dead deliveries back to pending."),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),

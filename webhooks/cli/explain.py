@@ -11,7 +11,8 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import desk, json_option, webhooks
 from webhooks.errors import NotFound
-from webhooks.model import DeliveryState, ReceiptStatus
+from webhooks.model import ReceiptStatus
+from webhooks.retry import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -35,7 +36,7 @@ def of_event(instance: Webhooks, event: Event) -> list[Answer]:
     answers: dict[str, Answer] = {}
     states = instance.store.handlers.states()
     for delivery in instance.store.listings.of_event(event.id):
-        state = delivery.state if isinstance(delivery.state, str) else DeliveryState(delivery.state).label
+        state = delivery.state.label
         why = delivery.reason or ""
         row = states.get(delivery.handler)
         if state == "pending" and row is not None and row.paused:
@@ -80,7 +81,7 @@ def explain(id: str, as_json: bool) -> None:
         if found is not None:
             _show_rejection(found, as_json)
             return
-        ids = desk().store.listings.ids_of_request(id)
+        ids = desk().store.events.ids_of_request(id)
         if not ids:
             raise NotFound(
                 f"request {id} is not known: it led to no event, and was not sampled (at most one refused request of a "
@@ -98,7 +99,7 @@ def explain(id: str, as_json: bool) -> None:
         return
     for event, rows in answers:
         click.echo(
-            output.escaped(
+            printable(
                 f"event {event.id} of {event.source}: {event.type}, {event.receipt.value}, verified by key "
                 f"{event.key_label or 'unknown'}, request {event.request_id or 'unknown'}"
             )
@@ -135,4 +136,4 @@ def _show_rejection(found: Rejection, as_json: bool) -> None:
         return
     for name, value in record.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        click.echo(f"{name.replace('_', ' '):<14}{output.escaped(text)}")
+        click.echo(f"{name.replace('_', ' '):<14}{printable(text)}")

@@ -10,6 +10,7 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, webhooks, who
 from webhooks.errors import NotFound
+from webhooks.retry import printable
 
 if TYPE_CHECKING:
     from webhooks.store.quarantine import Quarantined
@@ -77,9 +78,9 @@ def show(id: int, as_json: bool) -> None:
     record = as_json_record(kept)
     for name, value in record.items():
         if value not in (None, []):
-            click.echo(f"{name.replace('_', ' '):<14}{output.escaped(str(value))}")
+            click.echo(f"{name.replace('_', ' '):<14}{printable(str(value))}")
     click.echo()
-    click.echo(output.escaped(kept.body.decode("utf-8", "backslashreplace")))
+    click.echo(printable(kept.body.decode("utf-8", "backslashreplace")))
 
 
 @quarantine.command("retry", epilog="Example: webhooks quarantine retry 891150187957228597")
@@ -120,7 +121,7 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
         for result in results:
             what = ", ".join(f"{receipt.status.value} (event {receipt.event_id})" for receipt in result.receipts)
             outcome = f"not admitted: {result.reason}" if result.reason is not None else what or "held no event"
-            click.echo(f"{result.id}  {output.escaped(outcome)}")
+            click.echo(f"{result.id}  {printable(outcome)}")
     if any(result.reason is not None for result in results):
         ctx.exit(1)
 

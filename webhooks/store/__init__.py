@@ -15,8 +15,10 @@ from webhooks.store.events import EventReader
 from webhooks.store.handlers import Handlers
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
+from webhooks.store.marks import KeyUses, Marks
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
+from webhooks.store.rejections import Rejections
 from webhooks.store.replays import Replays
 
 
@@ -32,7 +34,10 @@ class Store:
         self.processes = Processes(database)
         self.quarantine = Quarantine(database)
         self.listings = Listings(database, self.events)
+        self.rejections = Rejections(database)
         self.replays = Replays(database)
+        self.marks = Marks(database)
+        self.key_uses = KeyUses(database)
 
 
 __all__ = ["Store"]

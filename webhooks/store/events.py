@@ -31,6 +31,8 @@ RECEIPTS = (
     ReceiptStatus.DUPLICATE, ReceiptStatus.STORED,
 )  # fmt: skip
 CONFLICT = 4
+#: No event is made later than this after its request's id: a minute, in the unit of ids.
+_REQUEST_SPAN = 60_000_000 << 12
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -87,3 +89,16 @@ class EventReader:
         if event.previous_id is None:
             return event
         return replace(event, superseded=self.get(event.previous_id))
+
+    def ids_of_request(self, request_id: str) -> list[int]:
+        """The ids of the events that came with one request (16 hex characters).
+
+        Both kinds of id grow with time, so the events stand right behind their request's place.
+        """
+        begun = int(request_id, 16)
+        with self.database.read() as connection:
+            query = text(
+                "select id from webhooks_events where id >= :begun and id < :later and request_id = :request order by id"
+            )
+            rows = connection.execute(query, {"begun": begun, "later": begun + _REQUEST_SPAN, "request": request_id})
+            return [row[0] for row in rows]

@@ -1,20 +1,52 @@
 """Quarantine: rightly signed requests whose body could not be read, kept raw and never dispatched.
 
-A resend of the same body counts on the row that is there; retry, list and drop are the operator's.
+A resend of the same body counts on the row that is there. `begin` lets one person at a time admit a row; `admit` keeps
+the receipts on it. Were a process to die between the two, dedup makes a second try harmless, and `begin` allows it
+after `ADMISSION_LIMIT`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, text
+import msgspec
+from sqlalchemy import bindparam, or_, select, text, update
 
 from webhooks import schema
 from webhooks.database import Database
 from webhooks.model import new_id
+
+HELD, ADMITTED, DROPPED, ADMITTING = range(4)
+STATES = ("held", "admitted", "dropped", "being admitted")
+#: An admission that has not ended after this long was interrupted.
+ADMISSION_LIMIT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One kept request. headers: all of them, as received, since a retry verifies again; not for showing."""
+
+    id: int
+    source: str
+    reason: str
+    kind: str
+    state: str
+    copies: int
+    received_at: datetime
+    last_seen_at: datetime
+    body: bytes
+    query: bytes = b""
+    key_label: str | None = None
+    request_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    receipts: Sequence[Mapping[str, Any]] = ()
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+
 
 _PUT = """
     insert into webhooks_quarantine as q (id, source, digest, reason, kind, received_at, last_seen_at, key_label, request_id,
@@ -61,3 +93,73 @@ class Quarantine:
         }
         with self.database.write() as connection:
             return int(connection.execute(statement, values).scalar_one())
+
+    def get(self, id: int) -> Quarantined | None:
+        """The row under `id`, with its body."""
+        table = schema.quarantine
+        with self.database.read() as connection:
+            row = connection.execute(select(table).where(table.c.id == id)).first()
+        return None if row is None else _quarantined(row)
+
+    def list(self, limit: int, *, source: str | None = None, state: str | None = "held") -> list[Quarantined]:
+        """The latest rows, newest first. state: one of `STATES`; None for all."""
+        table = schema.quarantine
+        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        if source is not None:
+            query = query.where(table.c.source == source)
+        if state is not None:
+            query = query.where(table.c.state == STATES.index(state))
+        with self.database.read() as connection:
+            return [_quarantined(row) for row in connection.execute(query)]
+
+    def begin(self, id: int, by: str) -> bool:
+        """Take a held row in hand; False when it is not held, or somebody else has it in hand."""
+        table = schema.quarantine
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            interrupted = (table.c.state == ADMITTING) & (table.c.decided_at < now - ADMISSION_LIMIT)
+            statement = (
+                update(table)
+                .where(table.c.id == id, or_(table.c.state == HELD, interrupted))
+                .values(state=ADMITTING, decided_by=by, decided_at=now)
+            )
+            return bool(connection.execute(statement).rowcount)
+
+    def admit(self, id: int, receipts: Sequence[Mapping[str, Any]]) -> None:
+        """Note what a row that is in hand became."""
+        self._leave(id, ADMITTING, state=ADMITTED, receipts=msgspec.json.encode(receipts).decode())
+
+    def put_back(self, id: int, reason: str) -> None:
+        """Hold a row that is in hand again, with the reason of today."""
+        self._leave(id, ADMITTING, state=HELD, reason=reason, decided_by=None, decided_at=None)
+
+    def drop(self, id: int, by: str) -> bool:
+        """Give a held row up; it stays, for the record. False when it is not held."""
+        return self._leave(id, HELD, state=DROPPED, decided_by=by, decided_at=self.database.now())
+
+    def _leave(self, id: int, state_before: int, **values: Any) -> bool:
+        table = schema.quarantine
+        with self.database.write() as connection:
+            statement = update(table).where(table.c.id == id, table.c.state == state_before).values(**values)
+            return bool(connection.execute(statement).rowcount)
+
+
+def _quarantined(row: Any) -> Quarantined:
+    return Quarantined(
+        id=row.id,
+        source=row.source,
+        reason=row.reason,
+        kind=row.kind,
+        state=STATES[row.state],
+        copies=row.copies,
+        received_at=row.received_at,
+        last_seen_at=row.last_seen_at,
+        body=bytes(row.body),
+        query=bytes(row.query or b""),
+        key_label=row.key_label,
+        request_id=row.request_id,
+        headers=msgspec.json.decode(row.headers, type=dict[str, str]) if row.headers else {},
+        receipts=msgspec.json.decode(row.receipts) if row.receipts else (),
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+    )

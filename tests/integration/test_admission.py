@@ -1,0 +1,227 @@
+"""Quarantine, refused requests and `explain`: nothing is lost that was signed, and every refusal has its reason."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from tests.integration.conftest import KEY, Consumer
+from tests.support import Clock
+from webhooks import admission, schema
+from webhooks.cli.explain import of_event
+from webhooks.errors import NotFound
+from webhooks.model import Event, ReceiptStatus
+from webhooks.registry import Registry
+from webhooks.store.rejections import ROWS_PER_SOURCE, Rejection
+
+
+@pytest.fixture
+def consumer(make_consumer: Callable[..., Consumer], clock: Clock) -> Consumer:
+    """A consumer whose parser is broken until `mend` is called, and that writes its notes at once."""
+    consumer = make_consumer(clock=clock)
+    consumer.webhooks.notes._write_soon = lambda write: write()
+    return consumer
+
+
+def broken(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Break the parser of source close; undo with the returned context."""
+    from webhooks.errors import Malformed
+
+    def parse(request: Any) -> Any:
+        raise Malformed("a fault of ours")
+
+    context = pytest.MonkeyPatch()
+    context.setattr(consumer.webhooks.sources["close"], "parse", parse)
+    return context
+
+
+def retry(consumer: Consumer, id: str) -> admission.Admission:
+    webhooks = consumer.webhooks
+    return admission.retry(int(id), store=webhooks.store, ingest=webhooks.ingest, by="ines")
+
+
+def test_what_was_quarantined_is_admitted_with_the_time_at_which_it_came(
+    consumer: Consumer, clock: Clock, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = payload("whatsapp_message_created_incoming")
+    received_at = clock()
+    fault = broken(consumer, monkeypatch)
+    id = consumer.post(body).json["quarantine_id"]
+    assert retry(consumer, id).reason == "a fault of ours"
+    fault.undo()
+    clock.move(timedelta(days=40))  # longer than any signature is good for
+    (receipt,) = retry(consumer, id).receipts
+    assert receipt.status is ReceiptStatus.STORED
+    event = consumer.webhooks.store.events.get(receipt.event_id or 0)
+    assert event is not None
+    assert (event.received_at, event.origin, event.raw) == (received_at, "quarantine", body)
+    kept = consumer.webhooks.store.quarantine.get(int(id))
+    assert kept is not None
+    assert (kept.state, kept.decided_by) == ("admitted", "ines")
+    assert kept.receipts == [{"status": "stored", "event_id": str(event.id)}]
+    assert "admitted by ines" in (retry(consumer, id).reason or "")
+
+
+def test_what_came_again_meanwhile_is_a_duplicate(
+    consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = payload("lead_merged")
+    fault = broken(consumer, monkeypatch)
+    id = consumer.post(body).json["quarantine_id"]
+    fault.undo()
+    assert consumer.post(body).json["status"] == "stored"
+    (receipt,) = retry(consumer, id).receipts
+    assert receipt.status is ReceiptStatus.DUPLICATE
+
+
+def test_two_people_at_once_admit_it_once(consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = broken(consumer, monkeypatch)
+    id = consumer.post(payload("lead_merged")).json["quarantine_id"]
+    fault.undo()
+    results: list[admission.Admission] = []
+    threads = [threading.Thread(target=lambda: results.append(retry(consumer, id))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(bool(result.receipts) for result in results) == 1
+    with consumer.webhooks.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.events)).scalar_one() == 1
+
+
+def test_an_interrupted_admission_can_be_taken_up_again(
+    consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = broken(consumer, monkeypatch)
+    id = int(consumer.post(payload("lead_merged")).json["quarantine_id"])
+    fault.undo()
+    store = consumer.webhooks.store.quarantine
+    assert store.begin(id, "rosa")
+    assert not store.begin(id, "ines")
+    with consumer.webhooks.database.write() as connection:
+        now = consumer.webhooks.database.now(connection)
+        connection.execute(schema.quarantine.update().values(decided_at=now - timedelta(minutes=3)))
+    assert retry(consumer, str(id)).receipts
+
+
+def test_dropped_ones_stay_dropped_and_unknown_ids_are_said(consumer: Consumer) -> None:
+    id = consumer.post(b"no json").json["quarantine_id"]
+    assert consumer.webhooks.store.quarantine.drop(int(id), "ines")
+    assert not consumer.webhooks.store.quarantine.drop(int(id), "ines")
+    assert "dropped by ines" in (retry(consumer, id).reason or "")
+    assert [row.state for row in consumer.webhooks.store.quarantine.list(5, state=None)] == ["dropped"]
+    with pytest.raises(NotFound, match="quarantine list"):
+        retry(consumer, "1")
+
+
+# -- refused requests --------------------------------------------------------------------------------------
+
+
+def test_a_refused_request_is_kept_with_its_diagnosis_and_without_values(
+    consumer: Consumer, clock: Clock, payload: Any
+) -> None:
+    body = payload("lead_merged")
+    signed = dict(consumer.webhooks.sources["close"].sign(body, clock()))
+    signed["Authorization"] = "Basic c2VjcmV0"
+    reencoded = json.dumps(json.loads(body)).encode()
+    response = consumer.client.post("/webhooks/close", data=reencoded, headers=signed)
+    found = consumer.webhooks.store.rejections.find(response.json["request_id"])
+    assert found is not None
+    assert (found.status, found.body_bytes, found.body) == (401, len(reencoded), None)
+    assert "authorization" in found.header_names
+    assert found.diagnosis
+    with consumer.webhooks.database.read() as connection:
+        row = connection.execute(select(schema.rejections)).one()
+    assert not any("c2VjcmV0" in str(value) or signed["close-sig-hash"] in str(value) for value in row)
+
+
+def test_at_most_one_refused_request_a_second_is_kept(consumer: Consumer) -> None:
+    ticks = iter([10.0, 10.5, 11.1])
+    consumer.webhooks.notes._monotonic = lambda: next(ticks)
+    ids = [consumer.client.post("/webhooks/close", data=b"x").json["request_id"] for _ in range(3)]
+    assert [consumer.webhooks.store.rejections.find(id) is not None for id in ids] == [True, False, True]
+
+
+def test_a_body_is_captured_only_when_asked_for_and_cut(make_consumer: Callable[..., Consumer]) -> None:
+    consumer = make_consumer(capture_rejected=True)
+    consumer.webhooks.notes._write_soon = lambda write: write()
+    response = consumer.client.post("/webhooks/close", data=b"x" * 100_000)
+    found = consumer.webhooks.store.rejections.find(response.json["request_id"])
+    assert found is not None
+    assert found.body is not None
+    assert (len(found.body), found.body_bytes) == (64_000, 100_000)
+
+
+def test_the_sample_of_a_source_is_bounded(consumer: Consumer, clock: Clock) -> None:
+    store = consumer.webhooks.store.rejections
+    with consumer.webhooks.database.write() as connection:
+        rows = [
+            {"id": n, "source": "close", "received_at": clock(), "request_id": str(n), "status": 401, "reason": "r",
+             "header_names": "[]", "header_bytes": 0, "body_bytes": 0}
+            for n in range(ROWS_PER_SOURCE)
+        ]  # fmt: skip
+        connection.execute(schema.rejections.insert(), rows)
+    for n in range(3):
+        store.put(Rejection("close", clock(), f"new-{n}", 401, "r", None, (), 0, 0))
+    store.put(Rejection("stripe", clock(), "other", 401, "r", None, (), 0, 0))
+    assert len(store.latest(5000, "close")) == ROWS_PER_SOURCE
+    assert store.find("0") is None
+    assert store.find("new-2") is not None
+
+
+def test_a_note_that_cannot_be_written_fails_no_request(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhooks.notes import Notes
+
+    webhooks = consumer.webhooks
+    webhooks.ingest.notes = notes = Notes(webhooks.store, webhooks.sources)
+    monkeypatch.setattr(webhooks.store.rejections, "put", lambda rejection: 1 / 0)
+    assert consumer.client.post("/webhooks/close", data=b"x").status_code == 401
+    thread = notes._thread
+    assert thread is not None
+    assert thread.daemon
+
+
+def test_the_use_of_a_key_is_remembered_by_its_label(make_consumer: Callable[..., Consumer], payload: Any) -> None:
+    consumer = make_consumer(sources={"close": {"secret": {"old": KEY, "new": KEY[::-1]}}})
+    consumer.webhooks.notes._write_soon = lambda write: write()
+    consumer.post(payload("lead_merged"))
+    used = consumer.webhooks.store.key_uses.of("close")
+    assert list(used) == ["old"]
+
+
+# -- explain -----------------------------------------------------------------------------------------------
+
+
+def test_explain_says_for_each_handler_what_became_of_an_event(
+    make_consumer: Callable[..., Consumer], payload: Any
+) -> None:
+    registry = Registry()
+
+    @registry.on("activity.whatsapp_message.created", name="takes")
+    def takes(event: Event) -> None: ...
+
+    @registry.on("lead.*", name="leads")
+    def leads(event: Event) -> None: ...
+
+    @registry.on("**", source="stripe", name="stripes")
+    def stripes(event: Event) -> None: ...
+
+    consumer = make_consumer(registry)
+    webhooks = consumer.webhooks
+    webhooks.announce("web")
+    response = consumer.post(payload("whatsapp_message_created_incoming")).json
+    webhooks.store.handlers.pause("takes", "ines")
+    event = webhooks.store.events.get(int(response["event_id"]))
+    assert event is not None
+    assert webhooks.store.events.ids_of_request(response["request_id"]) == [event.id]
+    answers = {answer.handler: (answer.outcome, answer.why) for answer in of_event(webhooks, event)}
+    assert answers["takes"][0] == "pending"
+    assert "paused by ines" in answers["takes"][1]
+    assert answers["leads"] == ("not subscribed", "none of its patterns matches: lead.*")
+    assert answers["stripes"] == ("not subscribed", "it wants events of source 'stripe'")

@@ -1,0 +1,74 @@
+"""Admit quarantined requests, once what was wrong with reading them is mended.
+
+A retry verifies again, with the time at which the request came, and goes through `Ingest.record` with the original
+`received_at`, so that the event becomes stored, duplicate, revision or stale like any other. The row keeps the receipts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
+from webhooks.ingest import Ingest, require_storable, stored_headers
+from webhooks.model import Headers, InboundRequest, Origin, Receipt
+from webhooks.store import Store
+from webhooks.store.quarantine import Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a retry led to. receipts: empty when it was not admitted; reason: why not."""
+
+    id: int
+    receipts: tuple[Receipt, ...] = ()
+    reason: str | None = None
+
+
+def retry(id: int, *, store: Store, ingest: Ingest, by: str) -> Admission:
+    """Try to admit one quarantined request. Raises `NotFound` for an id that is none."""
+    kept = store.quarantine.get(id)
+    if kept is None:
+        raise NotFound(f"nothing is quarantined under {id}; `webhooks quarantine list` shows what is")
+    if not store.quarantine.begin(id, by):
+        now = store.quarantine.get(id) or kept
+        who = f" by {now.decided_by}" if now.decided_by else ""
+        return Admission(id, reason=f"it is {now.state}{who}")
+    try:
+        receipts = _record(kept, ingest)
+    except (Rejected, RowRefused) as error:
+        reason = error.reason if isinstance(error, Rejected) else "the database refused it"
+        store.quarantine.put_back(id, reason)
+        return Admission(id, reason=reason)
+    except BaseException:
+        store.quarantine.put_back(id, kept.reason)
+        raise
+    store.quarantine.admit(
+        id,
+        [
+            {"status": receipt.status.value, "event_id": None if receipt.event_id is None else str(receipt.event_id)}
+            for receipt in receipts
+        ],
+    )
+    return Admission(id, tuple(receipts))
+
+
+def _record(kept: Quarantined, ingest: Ingest) -> list[Receipt]:
+    try:
+        source = ingest.source(kept.source)
+    except UnknownSource as error:
+        raise Malformed(f"source {kept.source!r} is not configured any more") from error
+    headers = Headers({name: value.encode("latin-1", "replace") for name, value in kept.headers.items()})
+    request = InboundRequest(headers, kept.body, "POST", kept.query, source.settings.public_url, kept.request_id or "")
+    verified = source.verify(request, kept.received_at)
+    parsed = source.parse(request)
+    for event in parsed:
+        require_storable(event)
+    return ingest.record(
+        source,
+        parsed,
+        received_at=kept.received_at,
+        origin=Origin.QUARANTINE,
+        key_label=verified.label,
+        request_id=kept.request_id or "",
+        headers=stored_headers(headers, source),
+    )
