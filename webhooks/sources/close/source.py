@@ -11,11 +11,12 @@ from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
 from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import envelope, signature
+from webhooks.sources.close.api import API_OPTIONS, Api, read_api
 from webhooks.sources.close.catalogue import known_types
 from webhooks.sources.keyring import KeyRing, load_provider
 
 #: Options of `[sources.<name>]`: a look-up of secrets, and what only those need who ask Close's API.
-OPTIONS = frozenset(("secrets_from", "api_key", "api_key_file", "api_url"))
+OPTIONS = API_OPTIONS | {"secrets_from"}
 
 
 class CloseSource(Source):
@@ -30,6 +31,10 @@ class CloseSource(Source):
             f"source {settings.name!r}: unknown option {name!r}; scheme 'close' knows {', '.join(sorted(OPTIONS))}"
             for name in sorted(set(settings.options) - OPTIONS)
         ]
+        #: where Close's API is, and the key for it, which only `catch-up`, `subscriptions` and `doctor` need
+        self.api: Api
+        self.api, wrong = read_api(settings.name, settings.options)
+        problems += wrong
         self._past = settings.tolerance if settings.tolerance is not None else signature.TOLERANCE
         self._ahead = settings.tolerance_ahead if settings.tolerance_ahead is not None else signature.TOLERANCE_AHEAD
         if self._past <= timedelta(0) or self._ahead < timedelta(0):

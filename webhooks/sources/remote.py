@@ -1,0 +1,81 @@
+"""What a sender's API can give, and how it can fail; shared by every client of one.
+
+A client (`close.client`) turns HTTP into these records and errors, so that catch-up, subscriptions and doctor know
+neither HTTP nor a vendor. Errors are sorted by what to do: mend the key (`ApiRefused`), come back later
+(`ApiUnavailable`), begin again (`StaleCursor`), look at who answers (`ApiMalformed`). No text holds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from webhooks.config import Secret
+from webhooks.errors import WebhooksError
+
+
+class ApiError(WebhooksError):
+    """A sender's API did not do what was asked. status: of its answer; None when there was none."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiRefused(ApiError):
+    """The key is missing, unknown or may not do this (401, 403), or what was asked cannot be (other 4xx)."""
+
+
+class ApiUnavailable(ApiError):
+    """No answer, a server's error, or a rate limit that asks for more patience than there is: later it may work."""
+
+
+class ApiMalformed(ApiError):
+    """An answer that is not what this address should answer."""
+
+
+class StaleCursor(ApiError):
+    """The API no longer knows the place where a walk was: it begins again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """One page of a sender's event log, newest entry first. entries: their bytes, as written. next: cursor to older ones."""
+
+    entries: tuple[bytes, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One kind of event that a subscription asks for. filter: the sender's own, narrowing it; None for all."""
+
+    type: str
+    filter: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One webhook subscription as the sender has it. key: its signature key, where the sender shows it."""
+
+    id: str
+    url: str
+    status: str
+    topics: tuple[Topic, ...] = ()
+    verify_ssl: bool = True
+    health_status: str | None = None
+    latest_error: str | None = None
+    pause_reason: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    key: Secret | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == "active"
+
+    @property
+    def types(self) -> frozenset[str]:
+        return frozenset(topic.type for topic in self.topics)
