@@ -16,7 +16,6 @@ from webhooks.store.handlers import Handlers
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
 from webhooks.store.marks import KeyUses, Marks
-from webhooks.store.marks import KeyUses, Marks
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
 from webhooks.store.rejections import Rejections
@@ -37,8 +36,6 @@ class Store:
         self.listings = Listings(database, self.events)
         self.rejections = Rejections(database)
         self.replays = Replays(database)
-        self.marks = Marks(database)
-        self.key_uses = KeyUses(database)
         self.marks = Marks(database)
         self.key_uses = KeyUses(database)
 
