@@ -306,6 +306,10 @@ _JSON = st.recursive(
 )
 
 
+def test_a_key_that_leads_nowhere_gives_way_to_a_shorter_one() -> None:
+    assert look_up({"a.b": {"c": 1}, "a": {"b": {"d": 2}}}, "a.b.d") == 2
+
+
 @given(_JSON, st.text("ab.01", max_size=8))
 def test_looking_up_never_raises(value: Any, path: str) -> None:
     look_up(value, path)
