@@ -244,24 +244,21 @@ def follow(
     listings = store.listings
     shown = listings.events(selection, limit=backlog)[::-1] if backlog else []
     yield shown
-    start = store.database.now() if not shown else shown[-1].received_at
     seen = {summary.id for summary in shown}
-    newest = start
-    while pause():
+    last = shown[-1].place if shown else None
+    newest = last.received_at if last is not None else store.database.now()
+    is_first = True
+    while is_first or pause():
         window = selection.only(since=max(newest - TAIL_OVERLAP, selection.since or newest - TAIL_OVERLAP))
-        fresh: list[EventSummary] = []
-        recent: set[int] = set()
-        for step in listings.walk(window):
-            for summary in step:
-                recent.add(summary.id)
-                if summary.id not in seen and (summary.received_at > start or not shown):
-                    fresh.append(summary)
-        if not shown:
-            # nothing was there at the start, so what arrived before it is not news
-            fresh = [summary for summary in fresh if summary.received_at >= start - timedelta(seconds=1)]
-        seen = (seen & recent) | recent
+        recent = [summary for step in listings.walk(window) for summary in step]
+        fresh = [summary for summary in recent if summary.id not in seen]
+        if is_first:
+            # what was there before the backlog is no news; what came after it, or while it was read, is
+            fresh = [summary for summary in fresh if last is not None and summary.place > last]
+            is_first = False
+        seen = {summary.id for summary in recent}
         if fresh:
-            newest = max(newest, max(summary.received_at for summary in fresh))
+            newest = max(newest, fresh[-1].received_at)
             yield listings.with_deliveries(fresh)
 
 

@@ -35,7 +35,7 @@ STEP = 500
 STATS_LIMIT = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Where an event stands in the order of arrival."""
 

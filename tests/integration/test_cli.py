@@ -1,0 +1,586 @@
+"""Commands as an operator types them: data on stdout, prose on stderr, exit codes, one clear line for what is wrong."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support import Clock
+from webhooks.app import Webhooks
+from webhooks.cli import COMMANDS, group
+from webhooks.cli.events import as_curl, export_lines, follow
+from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
+from webhooks.registry import Registry
+from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.selection import Selection
+from webhooks.store.deliveries import Finished
+
+KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
+
+
+class Cli:
+    """Runs commands in this process, on one instance."""
+
+    def __init__(self, instance: Webhooks) -> None:
+        self.instance = instance
+        # what Flask's own command line hands over
+        self._info = SimpleNamespace(load_app=lambda: SimpleNamespace(extensions={"webhooks": instance}))
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(group, list(arguments), obj=self._info, catch_exceptions=False)
+
+    def json(self, *arguments: str) -> Any:
+        result = self(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def refused(self, *arguments: str, code: int) -> str:
+        """The line that a wrong command is answered with; nothing is on stdout."""
+        result = self(*arguments)
+        assert result.exit_code == code, result.output
+        assert result.stdout == ""
+        return result.stderr
+
+    def receive(self, body: bytes) -> int:
+        source = self.instance.sources["close"]
+        headers = Headers(dict(source.sign(body, self.instance.clock())))
+        accepted = self.instance.ingest.accept("close", InboundRequest(headers, body, id="r1"))
+        assert accepted.receipts[0].event_id is not None
+        return accepted.receipts[0].event_id
+
+    def run(self, handler: str, verdict: Verdict = SUCCEEDED) -> int:
+        from datetime import timedelta
+
+        store = self.instance.store
+        quotas = {(handler, kind): 100 for kind in DeliveryClass}
+        claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
+        store.deliveries.finish([Finished(one.delivery, verdict) for one in claimed])
+        return len(claimed)
+
+
+DEAD = Verdict(DeliveryState.DEAD, AttemptOutcome.FAILED, reason="ValueError: \x1b[31mno", error="Traceback …\nno")
+
+
+def mirror(event: Event) -> None:
+    """A handler."""
+
+
+@pytest.fixture
+def cli(database_url: str, clock: Clock) -> Iterator[Cli]:
+    registry = Registry()
+    registry.add(mirror, "activity.whatsapp_message.**", name="mirror")
+    instance = Webhooks(
+        registry=registry,
+        overrides={"database_url": database_url, "sources": {"close": {"secret": KEY}}},
+        environ={},
+        clock=clock,
+    ).assemble(role="cli")
+    yield Cli(instance)
+    instance.close()
+
+
+@pytest.fixture
+def filled(cli: Cli, payload: Any) -> Cli:
+    """With a message, its edit, the edit's revision, and a lead that nobody asked for."""
+    for name in (
+        "whatsapp_message_created_incoming",
+        "whatsapp_message_updated",
+        "whatsapp_message_updated_revision",
+        "lead_merged",
+    ):
+        cli.receive(payload(name))
+    return cli
+
+
+# -- help ------------------------------------------------------------------------------------------------------
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from commands(found, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(commands(group)), ids=lambda path: " ".join(path) or "webhooks")
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(group, [*path, "--help"])
+    assert result.exit_code == 0
+    named = COMMANDS.get(path[0], ("", ""))[1] if len(path) == 1 else "."
+    assert named.endswith(".")
+    if path not in {("events",), ("deliveries",), ("db",)}:  # groups whose commands have theirs
+        assert re.search(r"Example:\s", result.output), result.output
+
+
+def test_the_list_of_commands_costs_no_imports() -> None:
+    code = (
+        "import sys, webhooks.cli; from click.testing import CliRunner; "
+        "CliRunner().invoke(webhooks.cli.group, ['--help']); "
+        "print([name for name in ('sqlalchemy', 'flask', 'alembic', 'rich', 'msgspec') if name in sys.modules])"
+    )
+    from sys import executable
+
+    assert subprocess.run([executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_looking_at_events_does_not_import_what_it_does_not_need(cli: Cli, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom webhooks.cli import main\n"
+        "try: main(['events', 'list'])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([n for n in ('flask', 'alembic', 'rich', 'structlog', 'gunicorn', 'handlers.broken') if n in sys.modules])"
+    )
+    from sys import executable
+
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "broken.py").write_text("1 / 0")
+    environment = {
+        **os.environ,
+        "DATABASE_URL": cli.instance.settings.database_url,
+        "WEBHOOKS_SOURCES__close__SECRET": KEY,
+    }
+    done = subprocess.run([executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(cli: Cli) -> None:
+    assert cli.refused("evnts", code=2) == "webhooks: no command 'evnts'; did you mean 'events'?\n"
+    assert "did you mean 'list'?" in cli.refused("events", "lst", code=2)
+    assert "did you mean 'show'?" in cli.refused("replay", "shwo", code=2)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------
+
+
+def test_events_are_listed_in_plain_columns_in_a_pipe(filled: Cli) -> None:
+    result = filled("events", "list")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["ID", "RECEIVED", "SOURCE", "TYPE", "KEY", "RECEIPT", "DELIVERIES"]
+    assert len(lines) == 5
+    assert "lead.merged" in lines[1]
+    assert lines[1].endswith("unrouted")
+    assert "revision" in lines[2]
+    assert lines[2].endswith("1 pending")
+    assert "\x1b" not in result.stdout
+
+
+def test_events_in_json_have_ids_as_text(filled: Cli) -> None:
+    events = filled.json("events", "list", "--type", "activity.**")["events"]
+    assert [event["receipt"] for event in events] == ["revision", "stored", "stored"]
+    assert all(isinstance(event["id"], str) for event in events)
+    assert events[0]["previous_id"] == events[1]["id"]
+    assert set(events[0]) == {
+        "id", "source", "type", "key", "revision", "receipt", "previous_id", "object_id", "lead_id", "occurred_at",
+        "received_at", "origin", "key_label", "request_id", "body_bytes", "deliveries",
+    }  # fmt: skip
+
+
+def test_a_selection_with_where_reads_the_content(filled: Cli) -> None:
+    events = filled.json("events", "list", "--where", 'data.direction == "incoming" and changed_fields == []')["events"]
+    assert [event["type"] for event in events] == ["activity.whatsapp_message.created"]
+
+
+def test_an_event_is_shown_by_id_and_by_its_senders_key(filled: Cli) -> None:
+    (first,) = filled.json("events", "list", "--type", "**.created")["events"]
+    shown = filled("events", "show", first["id"]).stdout
+    assert "Timeline" in shown
+    assert '"direction": "incoming"' in shown
+    assert filled("events", "show", first["key"]).stdout == shown
+
+
+def test_a_key_shows_the_newest_revision_with_what_it_changed(filled: Cli) -> None:
+    newest, before = filled.json("events", "list", "--type", "**.updated")["events"]
+    assert newest["key"] == before["key"]
+    shown = filled("events", "show", newest["key"]).stdout
+    assert f"other copies  {before['id']}" in shown
+    assert f"Changed since revision {before['id']}" in shown
+    assert '+    "date_updated"' in filled("events", "show", newest["id"], "--diff").stdout
+
+
+def test_a_payload_comes_out_as_it_came_in(filled: Cli, payload: Any) -> None:
+    (event,) = filled.json("events", "list", "--type", "**.created")["events"]
+    assert filled("events", "show", event["id"], "--payload").stdout_bytes == payload(
+        "whatsapp_message_created_incoming"
+    )
+
+
+def test_an_event_in_json_has_payload_attempts_and_deliveries(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    (event,) = filled.json("events", "list", "--type", "**.created")["events"]
+    shown = filled.json("events", "show", event["id"])
+    assert shown["payload"]["event"]["id"] == event["key"]
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["failed"]
+    assert [delivery["state"] for delivery in shown["delivery_list"]] == ["dead"]
+
+
+def test_the_curl_command_posts_the_same_bytes_rightly_signed(filled: Cli) -> None:
+    (event,) = filled.json("events", "list", "--type", "**.created")["events"]
+    command = filled("events", "show", event["id"], "--curl").stdout
+    assert "close-sig-hash" in command
+    assert command.startswith("printf ")  # it is not plain ASCII
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": "it\'s"}', "é 🏠 %d \\n".encode(), bytes(range(256)), b"", b"a\r\n\tb'\"$`\\"], ids=range(5)
+)
+def test_bytes_survive_the_shell(body: bytes, tmp_path: Path) -> None:
+    fake = tmp_path / "curl"
+    fake.write_text(
+        '#!/bin/sh\nfor last; do :; done\nif [ "$last" = @-\n]; then cat; else printf %s "$last"; fi\n'.replace(
+            "@-\n]", "@- ]"
+        )
+    )
+    fake.chmod(0o755)
+    command = as_curl(body, "http://127.0.0.1/x", {"a": "b c"})
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment, check=True)
+    assert done.stdout == body
+
+
+def test_stored_text_cannot_steer_a_terminal(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    for command in (("deliveries", "list"), ("deliveries", "list", "--group")):
+        assert "\\x1b[" in filled(*command).stdout
+        assert "\x1b" not in filled(*command).stdout
+
+
+def test_failures_are_grouped(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    (failure,) = filled.json("deliveries", "list", "--group")["failures"]
+    assert (failure["handler"], failure["count"]) == ("mirror", 3)
+
+
+def test_a_delivery_is_shown_with_its_attempts(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    (delivery, *_) = filled.json("deliveries", "list")["deliveries"]
+    assert "Attempt 1: failed" in filled("deliveries", "show", delivery["id"]).stdout
+    assert f"{delivery['event_id']} is an event" in filled.refused("deliveries", "show", delivery["event_id"], code=1)
+
+
+def test_handlers_sources_and_figures_are_shown(filled: Cli) -> None:
+    (handler,) = filled.json("handlers")["handlers"]
+    assert (handler["name"], handler["patterns"]) == ("mirror", ["activity.whatsapp_message.**"])
+    (source,) = filled.json("sources")["sources"]
+    assert (source["name"], source["path"]) == ("close", "/webhooks/close")
+    assert KEY not in filled("sources").output
+    assert filled.json("stats", "--window", "999w")["sources"][0]["events"] == 4
+    for command in ("handlers", "sources", "stats"):
+        assert filled(command).exit_code == 0
+
+
+def test_a_handler_is_paused_and_resumed(filled: Cli) -> None:
+    assert filled("handlers", "pause", "mirror").exit_code == 0
+    assert filled.json("handlers")["handlers"][0]["state"] == "paused"
+    assert "paused already" in filled("handlers", "pause", "mirror").stderr
+    assert filled("handlers", "resume", "mirror").exit_code == 0
+    assert filled.json("handlers")["handlers"][0]["state"] == "running"
+    assert "not paused" in filled("handlers", "resume", "mirror").stderr
+    assert "did you mean 'mirror'?" in filled.refused("handlers", "pause", "mirorr", code=1)
+
+
+# -- following and exporting -----------------------------------------------------------------------------------
+
+
+def test_tail_shows_the_latest_and_then_what_comes_each_once(cli: Cli, payload: Any) -> None:
+    first = cli.receive(payload("lead_merged"))
+    later: list[bytes] = [payload("lead_deleted"), payload("contact_updated_by_merge")]
+    turns = iter([lambda: cli.receive(later[0]), lambda: None, lambda: cli.receive(later[1]), lambda: None])
+    arrived: list[int] = []
+
+    def pause() -> bool:
+        turn = next(turns, None)
+        if turn is None:
+            return False
+        if (id := turn()) is not None:
+            arrived.append(id)
+        return True
+
+    shown = [s.id for step in follow(cli.instance.store, Selection(), backlog=10, pause=pause) for s in step]
+    assert shown == [first, *arrived]
+
+
+def test_tail_without_follow_ends(filled: Cli) -> None:
+    result = filled("events", "tail", "--no-follow", "-n", "2", "--json")
+    assert [json.loads(line)["type"] for line in result.stdout.splitlines()] == [
+        "activity.whatsapp_message.updated",
+        "lead.merged",
+    ]
+
+
+def test_an_export_goes_on_where_it_stopped(filled: Cli) -> None:
+    first = filled("events", "export", "--limit", "3")
+    place = first.stderr.strip().rpartition(" ")[2]
+    second = filled("events", "export", "--after", place)
+    lines = [json.loads(line) for line in (first.stdout + second.stdout).splitlines()]
+    assert len(lines) == len({line["id"] for line in lines}) == 4
+    assert lines[0]["payload"]["event"]["action"] == "created"
+    assert "is not a place" in filled.refused("events", "export", "--after", "yesterday", code=2)
+
+
+def test_an_export_holds_no_transaction_open_between_lines(filled: Cli) -> None:
+    lines = export_lines(filled.instance.store, Selection(), None)
+    next(lines)
+    with filled.instance.database.write() as connection:
+        connection.exec_driver_sql("update webhooks_events set request_id = 'x'")
+    assert len(list(lines)) == 3
+
+
+# -- replay, requeue, cancel -----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_counts_and_changes_nothing(filled: Cli) -> None:
+    result = filled("replay", "--type", "activity.whatsapp_message.**", "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split() == ["mirror", "3", "0", "0"]
+    assert "3 events selected" in result.stderr
+    assert filled.json("replay", "list") == {"replays": []}
+
+
+def test_a_replay_prints_its_id_and_is_shown(filled: Cli) -> None:
+    filled.run("mirror")
+    id = filled("replay", "--type", "**.created", "--why", "a test").stdout.strip()
+    assert filled.run("mirror") == 1
+    shown = filled.json("replay", "show", id)
+    assert (shown["state"], shown["deliveries"], shown["why"]) == ("done", 1, "a test")
+    assert shown["states"] == {"succeeded": 1}
+    assert id in filled("replay", "list").stdout
+    assert "a test" in filled("replay", "show", id).stdout
+
+
+def test_nothing_is_replayed_without_a_selection(filled: Cli) -> None:
+    assert "type --all" in filled.refused("replay", code=2)
+    assert "leave it out" in filled.refused("replay", "--all", "--since", "1h", code=2)
+    assert filled.json("replay", "--all")["replay"]["deliveries"] == 3
+
+
+def test_an_empty_option_is_not_everything(filled: Cli) -> None:
+    assert "type: nothing given" in filled.refused("replay", "--type", "", code=2)
+
+
+def test_more_than_a_thousand_need_yes(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhooks.cli.deliveries.UNASKED", 2)
+    assert "add --yes" in filled.refused("replay", "--all", code=2)
+    assert filled.json("replay", "list") == {"replays": []}
+    assert filled("replay", "--all", "--yes").exit_code == 0
+    filled.run("mirror", DEAD)
+    assert "add --yes" in filled.refused("requeue", "--all", code=2)
+    assert filled("requeue", "--all", "--yes").exit_code == 0
+    assert "add --yes" in filled.refused("deliveries", "cancel", "--all", code=2)
+
+
+def test_a_cancelled_replay_is_cancelled_once(filled: Cli) -> None:
+    id = filled("replay", "--all").stdout.strip()
+    assert filled.json("replay", "cancel", id)["deliveries"] == 3
+    assert "was cancelled already" in filled.refused("replay", "cancel", id, code=1)
+    assert "nothing to resume" in filled.refused("replay", "resume", id, code=1)
+    assert "no replay 5" in filled.refused("replay", "show", "5", code=1)
+
+
+def test_dead_deliveries_are_requeued_by_selection_and_by_id(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    assert filled("requeue", "--handler", "mirror", "--dry-run").stderr == "3 deliveries would be requeued\n"
+    (delivery, *_) = filled.json("deliveries", "list", "--state", "dead")["deliveries"]
+    assert filled.json("requeue", delivery["id"]) == {"deliveries": 1, "done": True}
+    assert f"delivery {delivery['id']} is pending" in filled.refused("requeue", delivery["id"], code=1)
+    assert filled.json("requeue", "--error", "*ValueError*")["deliveries"] == 2
+    assert filled.run("mirror") == 3
+    assert "cannot be requeued" in filled.refused("requeue", "--state", "succeeded", code=2)
+    assert "no delivery 5" in filled.refused("requeue", "5", code=1)
+
+
+def test_pending_deliveries_are_cancelled_by_selection_and_by_id(filled: Cli) -> None:
+    (delivery, *_) = filled.json("deliveries", "list")["deliveries"]
+    assert filled("deliveries", "cancel", delivery["id"], "--reason", "no use").exit_code == 0
+    shown = filled.json("deliveries", "show", delivery["id"])
+    assert shown["state"] == "cancelled"
+    assert shown["reason"].endswith(": no use")
+    assert "is cancelled; only pending ones" in filled.refused("deliveries", "cancel", delivery["id"], code=1)
+    assert filled.json("deliveries", "cancel", "--handler", "mirror")["deliveries"] == 2
+    assert filled.run("mirror") == 0
+    assert "type --all" in filled.refused("deliveries", "cancel", code=2)
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ("events show 5", 1, "no event 5"),
+        ("events show ev_nothing", 1, "no event 'ev_nothing'"),
+        ("events list --since 6x", 2, "  6x\n   ^"),
+        ("events list --where 'data.x = 1'", 2, "       ^"),
+        ("events list --source clsoe", 2, "did you mean 'close'?"),
+        ("events list --handler mirorr", 2, "did you mean 'mirror'?"),
+        ("events list --state ded", 2, "did you mean 'dead'?"),
+        ("events list --type lead..x", 2, "empty segment"),
+        ("replay --rate fast --all", 2, "is not a rate"),
+        ("replay 5", 1, "no event 5"),
+        ("replay --handler mirorr --all", 2, "did you mean 'mirror'?"),
+        ("trigger activity.whatsap_message.created", 1, "did you mean 'activity.whatsapp_message.created'?"),
+        ("trigger lead.created --source clsoe", 1, "did you mean 'close'?"),
+        ("trigger lead.created --to nowhere", 2, "is no address"),
+        ("trigger lead.created --set nothing", 2, "is not path=value"),
+        ("trigger lead.created --set data.nme.x=1 --to http://127.0.0.1:1/", 2, "there is no 'nme' here"),
+        ("trigger lead.created --to http://127.0.0.1:1/webhooks/close", 1, "start a server first: webhooks dev"),
+    ],
+)
+def test_what_is_wrong_gets_one_clear_line(filled: Cli, arguments: str, code: int, says: str) -> None:
+    assert says in filled.refused(*shlex.split(arguments), code=code)
+    assert filled.json("replay", "list") == {"replays": []}
+
+
+def test_a_database_that_is_away_gets_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        group,
+        ["events", "list"],
+        env={
+            "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+            "WEBHOOKS_SOURCES__close__SECRET": KEY,
+        },
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("webhooks: the database is not to be had: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_schema_that_is_missing_names_the_command(empty_database_url: str) -> None:
+    environment = {"DATABASE_URL": empty_database_url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+    result = CliRunner().invoke(group, ["events", "list"], env=environment)
+    assert result.exit_code == 1
+    assert "webhooks db upgrade" in result.stderr
+
+
+def test_no_source_names_the_line_to_add() -> None:
+    result = CliRunner().invoke(group, ["events", "list"])
+    assert result.exit_code == 1
+    assert "WEBHOOKS_SOURCES__close__SECRET" in result.stderr
+
+
+# -- trigger ---------------------------------------------------------------------------------------------------
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Answers 200, or 401 when the instance refuses the signature, and keeps what was posted."""
+
+    posts: list[tuple[dict[str, str], bytes]]
+    instance: Webhooks
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        type(self).posts.append((dict(self.headers.items()), body))
+        request = InboundRequest(Headers(dict(self.headers.items())), body)
+        try:
+            self.instance.sources["close"].verify(request, self.instance.clock())
+            status = 200
+        except Exception:
+            status = 401
+        self.send_response(status)
+        self.send_header("content-length", "17")
+        self.end_headers()
+        self.wfile.write(b'{"status":"\x1bsto"}')
+
+    def log_message(self, *arguments: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def posts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[dict[str, str], bytes]]]:
+    """What was posted to the server that `trigger` finds by PORT."""
+    Collector.posts, Collector.instance = [], cli.instance
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr("webhooks.cli.demo.running_url", lambda directory: url)
+    yield Collector.posts
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_sample_is_posted_as_a_new_event_rightly_signed(cli: Cli, posts: Sequence[tuple[Any, bytes]]) -> None:
+    result = cli("trigger", "activity.whatsapp_message.created")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("200 ")
+    assert "\x1b" not in result.stdout
+    cli("trigger", "activity.whatsapp_message.created")
+    ids = {json.loads(body)["event"]["id"] for _, body in posts}
+    assert len(ids) == 2
+
+
+def test_duplicates_are_the_same_bytes(cli: Cli, posts: Sequence[tuple[Any, bytes]]) -> None:
+    assert cli("trigger", "lead.created", "--duplicate", "2").exit_code == 0
+    assert len(posts) == 3
+    assert len({body for _, body in posts}) == 1
+
+
+def test_values_are_set(cli: Cli, posts: Sequence[tuple[Any, bytes]]) -> None:
+    arguments = ("--set", "data.direction=outgoing", "--set", "event.data.attachments=[]", "--set", "data.users=x=y")
+    assert cli("trigger", "activity.whatsapp_message.created", *arguments).exit_code == 0
+    data = json.loads(posts[0][1])["event"]["data"]
+    assert (data["direction"], data["attachments"], data["users"]) == ("outgoing", [], "x=y")
+
+
+def test_wrong_and_old_signatures_are_refused(cli: Cli, posts: Sequence[tuple[Any, bytes]]) -> None:
+    assert cli("trigger", "lead.created", "--bad-signature").exit_code == 1
+    assert cli("trigger", "lead.created", "--age", "40d").exit_code == 1
+    assert cli("trigger", "lead.created", "--age", "1h").exit_code == 0
+    assert cli.refused("trigger", "lead.created", "--age", "soon", code=2)
+
+
+def test_a_file_is_posted_byte_for_byte(cli: Cli, posts: Sequence[tuple[Any, bytes]], tmp_path: Path) -> None:
+    (tmp_path / "body.json").write_bytes(b'{ "a" : 1 }\n')
+    cli("trigger", "body.json")
+    assert posts[0][1] == b'{ "a" : 1 }\n'
+
+
+def test_samples_are_listed(cli: Cli) -> None:
+    assert "activity.whatsapp_message.created" in cli("trigger").stdout
+
+
+# -- init, completion, db --------------------------------------------------------------------------------------
+
+
+def test_a_starter_project_is_written_once(tmp_path: Path) -> None:
+    result = CliRunner().invoke(group, ["init", "project"])
+    assert result.exit_code == 0
+    assert {"wsgi.py", "webhooks.toml", "Makefile", ".gitignore", "handlers/hello.py"} <= set(result.stdout.split())
+    again = CliRunner().invoke(group, ["init", "project"])
+    assert again.exit_code == 1
+    assert "is not empty: .gitignore, Makefile, handlers, webhooks.toml, wsgi.py" in again.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_their_completion(shell: str) -> None:
+    assert "_WEBHOOKS_COMPLETE" in CliRunner().invoke(group, ["completion", shell]).stdout
+
+
+def test_the_schema_is_applied_and_checked_without_a_source(tmp_path: Path) -> None:
+    runner = CliRunner()
+    assert runner.invoke(group, ["db", "current"]).exit_code == 1
+    assert "core nothing -> " in runner.invoke(group, ["db", "upgrade"]).stderr
+    assert runner.invoke(group, ["db", "upgrade"]).stderr == "nothing to do\n"
+    assert runner.invoke(group, ["db", "current"]).exit_code == 0
+    assert runner.invoke(group, ["db", "check"]).exit_code == 0
+    assert "0001" in runner.invoke(group, ["db", "history"]).stdout
+    refused = runner.invoke(group, ["db", "downgrade", "base"])
+    assert refused.exit_code == 2
+    assert "add --yes" in refused.stderr
+    assert runner.invoke(group, ["db", "downgrade", "base", "--yes"]).exit_code == 0
