@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import Clock
+from webhooks.errors import ConfigurationError
 from webhooks.model import Headers
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.accounts import ADMIN, MEMBER
@@ -446,6 +447,16 @@ def test_administrators_manage_all_others_their_own(world: World) -> None:
     assert of_admin.is_active
     with pytest.raises(Missing):
         world.subscriptions.get("whsub_none", ADMIN)
+
+
+def test_a_subscription_can_be_given_a_key(world: World) -> None:
+    key = "00112233445566778899aabbccddeeff" * 2
+    assert subscribe_all(world, URL, ["lead.created"], key).signature_key == key
+    for wrong in ("", "key", key[:-1], key + "00"):
+        with pytest.raises(ConfigurationError, match="signature_key") as caught:
+            subscribe_all(world, URL, ["lead.created"], wrong)
+        assert key[:8] not in str(caught.value)
+    assert len(list(world.subscriptions)) == 1
 
 
 def test_a_key_is_not_shown_by_accident(subscription: Subscription) -> None:

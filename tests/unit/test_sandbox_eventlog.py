@@ -215,6 +215,18 @@ def test_a_limit_is_one_to_fifty(world: World, limit: str) -> None:
         world.events({"_limit": limit})
 
 
+def test_entries_can_show_up_late_and_out_of_order(world: World) -> None:
+    world.set_rules(log_delay=60)
+    ids = leads(world, 40)
+    seen = {each["object_id"] for each in walk(world, {})}
+    world.advance(timedelta(seconds=30))
+    half = [each["object_id"] for each in walk(world, {})]
+    world.advance(timedelta(seconds=31))
+    assert len(seen) < len(half) < 40
+    assert half != ids[: len(half)][::-1]
+    assert [each["object_id"] for each in walk(world, {})] == ids[::-1]
+
+
 # -- filters ------------------------------------------------------------------------------------------------
 
 ALLOWED = [

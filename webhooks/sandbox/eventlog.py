@@ -59,7 +59,7 @@ def stamp(at: datetime) -> str:
 
 @dataclass
 class Entry:
-    """One event. data and previous_data are copies of its own."""
+    """One event. data and previous_data are copies of its own. shows_at: when the log begins to show it."""
 
     id: str
     date_created: datetime
@@ -72,6 +72,7 @@ class Entry:
     data: dict[str, Any] | None
     previous_data: dict[str, Any] = field(default_factory=dict)
     changed_fields: list[str] = field(default_factory=list)
+    shows_at: datetime | None = None
 
     @property
     def type(self) -> str:
@@ -158,9 +159,13 @@ class EventLog:
         """One page, newest first, with cursors to older and newer ones. Raises Invalid."""
         self.forget(now, rules)
         query = _Query.read(params, now, rules)
-        found = [entry for entry in reversed(self._entries.values()) if query.lets_through(entry)]
+        matching = [
+            entry
+            for entry in reversed(self._entries.values())
+            if query.fits(entry) and (entry.shows_at is None or entry.shows_at <= now)
+        ]
+        found = [entry for entry in matching if query.is_beyond_cursor(entry)]
         page = found[-query.limit :] if query.is_newer else found[: query.limit]
-        matching = [entry for entry in reversed(self._entries.values()) if query.fits(entry)]
         older = bool(page) and matching[-1].date_updated < page[-1].date_updated
         newer = bool(page) and matching[0].date_updated > page[0].date_updated
         return {
@@ -239,14 +244,11 @@ class _Query:
             value == (shown[name] if name in shown else getattr(entry, name)) for name, value in self.fields.items()
         )
 
-    def lets_through(self, entry: Entry) -> bool:
-        """Whether the filters and the cursor do."""
-        if self.at is not None:
-            if self.is_newer and entry.date_updated <= self.at:
-                return False
-            if not self.is_newer and entry.date_updated >= self.at:
-                return False
-        return self.fits(entry)
+    def is_beyond_cursor(self, entry: Entry) -> bool:
+        """Whether the entry lies on the side of the cursor that was asked for."""
+        if self.at is None:
+            return True
+        return entry.date_updated > self.at if self.is_newer else entry.date_updated < self.at
 
     def cursor(self, way: str, at: datetime, now: datetime) -> str:
         text = json.dumps([way, stamp(at), stamp(now), _digest(self.fields), dict(self.dates)])

@@ -30,6 +30,8 @@ class Rules:
     full_for_all: timedelta = timedelta(hours=1)
     #: how long a cursor of the log is good for (?)
     cursor_lifetime: timedelta = timedelta(minutes=30)
+    #: an entry shows up in the log later by a random time up to this
+    log_delay: timedelta = timedelta(0)
     #: entries on a page of the log, at most
     page: int = 50
 

@@ -30,6 +30,7 @@ from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.subscriptions import OUTCOME_TYPES, Post, Subscription
 from webhooks.sandbox.world import World
+from webhooks.sources.close import signature
 from webhooks.sources.close.catalogue import known_types
 
 #: Mail bodies can be large, files are not uploaded.
@@ -190,13 +191,14 @@ def run(
     rules: Rules | None = None,
     secret_file: Path | None = None,
     events: Sequence[str] | None = None,
+    signature_key: str | None = None,
     say: Callable[[str], None] = print,
     until: threading.Event | None = None,
 ) -> None:
     """Serve a new world until interrupted, or until `until` is set. Raises ConfigurationError.
 
     url: subscribe this address, such as http://127.0.0.1:8000/webhooks/close. events: to these types; all that Close
-    publishes when None. secret_file: write the subscription's key there, as the source's SECRET_FILE wants it;
+    publishes when None. signature_key: sign with this instead of a new key. secret_file: write the subscription's key there, as the source's SECRET_FILE wants it;
     without one it is said, which is fine for a key that guards nothing. say: gets each line of what is going on.
     """
     world = World(seed=seed, rules=(rules or Rules()).changed({"unlisted": unlisted} if unlisted else {}))
@@ -204,7 +206,7 @@ def run(
         say(f"a local Close listens at {close.url}")
         say(f"keys: {ADMIN_KEY} (administrator), {MEMBER_KEY}; bearer token: {OAUTH_TOKEN}")
         if url is not None:
-            subscription = subscribe_all(world, url, events)
+            subscription = subscribe_all(world, url, events, signature_key)
             if secret_file is not None:
                 write_secret(secret_file, subscription)
                 say(f"subscription {subscription.id} posts to {url}; its key is in {secret_file}")
@@ -214,11 +216,23 @@ def run(
             (until or threading.Event()).wait()
 
 
-def subscribe_all(world: World, url: str, events: Sequence[str] | None = None) -> Subscription:
-    """Subscribe `url` to `events`, or to all there are. Raises Invalid."""
+def subscribe_all(
+    world: World, url: str, events: Sequence[str] | None = None, signature_key: str | None = None
+) -> Subscription:
+    """Subscribe `url` to `events`, or to all there are. signature_key: 64 hex characters; a new one when None.
+
+    Raises Invalid, and ConfigurationError for a key that is none.
+    """
+    if signature_key is not None:
+        try:
+            signature.decode_key(signature_key)
+        except ValueError as error:
+            raise ConfigurationError(f"the signature_key {error}") from None
     everything = known_types() | (OUTCOME_TYPES if world.rules.unlisted else frozenset())
     pairs = [event.rpartition(".") for event in (events if events is not None else sorted(everything))]
-    return world.subscribe(url, [{"object_type": kind, "action": action} for kind, _, action in pairs])
+    made = world.subscribe(url, [{"object_type": kind, "action": action} for kind, _, action in pairs])
+    made.signature_key = signature_key or made.signature_key
+    return made
 
 
 def write_secret(path: Path, subscription: Subscription) -> None:

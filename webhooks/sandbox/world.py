@@ -405,6 +405,7 @@ class World:
             data=copy.deepcopy(data),
             previous_data=copy.deepcopy(dict(previous)),
             changed_fields=changed or [],
+            shows_at=at + self.ids.random.random() * self.rules.log_delay if self.rules.log_delay else None,
         )
         self._deliveries.offer(self.log.add(entry, self.rules), self.now(), self.rules)
 
