@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from webhooks.version import VERSION as __version__
 
 #: {public name: module that has it}
 _PUBLIC = {
@@ -55,5 +55,5 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Attempt", "ConfigurationError", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
-    "WebhooksError", "changed", "create_app", "event_signal", "field", "on",
+    "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
 ]  # fmt: skip

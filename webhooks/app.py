@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks import __version__
 from webhooks.config import Settings, load_settings, require_sources
 from webhooks.database import Database, connect
 from webhooks.discovery import find_modules, load_modules
@@ -33,6 +32,7 @@ from webhooks.retry import RetryPolicy
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.store import Store
+from webhooks.version import VERSION
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Webhooks:
                 poll_interval=settings.poll_interval,
                 abandoned_threads=settings.abandoned_threads,
             ),
-            version=__version__,
+            version=VERSION,
             isolated=IsolatedPool(command=isolated_command(), dispatcher=self.dispatcher, store=self.store),
             maintenance=Maintenance(
                 self.store,
