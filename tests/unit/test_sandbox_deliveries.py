@@ -13,14 +13,28 @@ import pytest
 
 from tests.support import Clock
 from webhooks.errors import ConfigurationError
-from webhooks.model import Headers
+from webhooks.model import Headers, InboundRequest
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.accounts import ADMIN, MEMBER
 from webhooks.sandbox.histories import play_seed
 from webhooks.sandbox.refusals import Forbidden, Invalid, Missing
 from webhooks.sandbox.server import subscribe_all
 from webhooks.sandbox.subscriptions import Subscription
-from webhooks.sources.close import signature
+from webhooks.sources.base import Secret, SourceSettings
+from webhooks.sources.close import CloseSource, signature
+from webhooks.sources.close.views import (
+    Call,
+    Contact,
+    Email,
+    Lead,
+    Meeting,
+    Note,
+    Opportunity,
+    Outcome,
+    Task,
+    View,
+    WhatsAppMessage,
+)
 from webhooks.sources.keyring import Key
 
 URL = "http://127.0.0.1:9/webhooks/close"
@@ -213,6 +227,15 @@ def test_a_delivery_is_given_up_after_72_hours(world: World, receiver: Receiver,
     assert subscription.is_active
 
 
+def test_a_receiver_that_is_down_is_not_asked_without_end(
+    world: World, receiver: Receiver, subscription: Subscription
+) -> None:
+    world.set_rules(retry_base=0, retry_cap=0)
+    receiver.status = 503
+    world.create("lead", {"name": "A"})
+    assert len(world.drain(receiver, within=timedelta(minutes=1))) < 100
+
+
 @pytest.mark.parametrize("resign", [True, False])
 def test_a_retry_is_signed_anew_or_as_at_first(
     world: World, receiver: Receiver, subscription: Subscription, resign: bool
@@ -394,6 +417,44 @@ def test_deliveries_bring_the_state_of_the_world_whatever_their_order(seed: int)
         if event["data"] is not None:
             mirrored[kind][id] = event["data"]
     assert mirrored == world.state()
+
+
+VIEWS: dict[str, type[View]] = {
+    "lead": Lead,
+    "contact": Contact,
+    "opportunity": Opportunity,
+    "outcome": Outcome,
+    "task.lead": Task,
+    "activity.call": Call,
+    "activity.meeting": Meeting,
+    "activity.note": Note,
+    "activity.email": Email,
+    "activity.whatsapp_message": WhatsAppMessage,
+}
+
+
+def test_our_source_and_our_views_read_every_delivery(clock: Clock) -> None:
+    """The two ends were written from the same facts, and meet here."""
+    world, receiver = World(clock, seed=2, rules=Rules(unlisted=True)), Receiver()
+    subscription = subscribe_all(world, URL)
+    settings = SourceSettings("close", "close", [Secret(subscription.signature_key, subscription.id)])
+    source = CloseSource(settings)
+    play_seed(world, 2, 400)
+    world.drain(receiver)
+    viewed = set()
+    for _, headers, body in receiver.requests:
+        request = InboundRequest(Headers(headers), body)
+        assert source.verify(request, world.now()).label == subscription.id
+        (parsed,) = source.parse(request)
+        assert parsed.subscription == subscription.id
+        content = source.read(parsed.body, parsed.type)
+        if content.object_type in VIEWS:
+            viewed.add(content.object_type)
+            view = VIEWS[content.object_type].from_data(content.data or content.previous)
+            assert view.id == content.object_id
+            assert None not in (view.organization_id, view.date_created, view.date_updated)
+            assert getattr(view, "lead_id", "") is not None
+    assert viewed == set(VIEWS)
 
 
 # -- managing subscriptions ---------------------------------------------------------------------------------

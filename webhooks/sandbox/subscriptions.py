@@ -324,7 +324,9 @@ class Deliveries:
         if now - found.failing_since >= rules.failing_for:
             found.pause("failing")
             return
-        wait = min(rules.retry_base * 2 ** min(pending.tries, 16), rules.retry_cap)
+        # never nothing: a receiver that is down would be asked without end
+        base, cap = max(rules.retry_base, timedelta(milliseconds=1)), max(rules.retry_cap, timedelta(seconds=1))
+        wait = min(base * 2 ** min(pending.tries, 16), cap)
         pending.tries += 1
         pending.due = now + wait
         if pending.due - pending.since > rules.retry_for:
