@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import gc
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
