@@ -18,8 +18,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,7 @@ class Contender:
     left: str
     workers: int = 2
     handler: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 def by_script(*command: str) -> Callable[[dict[str, str], int], None]:
@@ -63,7 +64,9 @@ def by_script(*command: str) -> Callable[[dict[str, str], int], None]:
 
 
 def python(module: str) -> Callable[[dict[str, str], int], None]:
-    return by_script(sys.executable, "-m", f"benchmarks.peers.{module}")
+    # not by -m: in a module that is __main__ tasks would be queued under that name
+    call = f"import sys; from benchmarks.peers import {module} as peer; peer.enqueue(int(sys.argv[1]))"
+    return by_script(sys.executable, "-c", call)
 
 
 @contextlib.contextmanager
@@ -74,12 +77,17 @@ def application(url: str, handler: str) -> Iterator[Webhooks]:
 
     registry = Registry()
     registry.on("**", source="close", name=handler)(_nothing)
-    environ = {"DATABASE_URL": url, "WEBHOOKS_SOURCES__close__SECRET": events.SECRET, "WEBHOOKS_HANDLERS_DIR": "none"}
-    made = Webhooks(registry=registry, environ=environ).assemble(role="cli")
-    try:
-        yield made
-    finally:
-        made.close()
+    with tempfile.TemporaryDirectory(prefix=databases.PREFIX) as nothing:
+        environ = {
+            "DATABASE_URL": url,
+            "WEBHOOKS_SOURCES__close__SECRET": events.SECRET,
+            "WEBHOOKS_HANDLERS_DIR": nothing,  # not those of the working directory
+        }
+        made = Webhooks(registry=registry, environ=environ).assemble(role="cli")
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def _nothing(event: object) -> None:
@@ -145,6 +153,11 @@ def contenders() -> list[Contender]:
             (*celery, "--without-gossip", "--without-mingle", "--without-heartbeat"), "celery", 1,
         ),
         Contender(
+            "celery-early", "Celery (Redis), early acknowledgement", "redis", 4000, python("tasks_celery"),
+            (*celery, "--without-gossip", "--without-mingle", "--without-heartbeat"), "celery", 1,
+            environ={"BENCHMARK_EARLY": "1"},
+        ),
+        Contender(
             "dramatiq", "Dramatiq (Redis)", "redis", 8000, python("tasks_dramatiq"),
             (sys.executable, "-m", "dramatiq", "benchmarks.peers.tasks_dramatiq", "-p", "2", "-t", "8"), "dramatiq", 1,
         ),
@@ -155,10 +168,7 @@ def contenders() -> list[Contender]:
         ),
         Contender(
             "pgqueuer", "PgQueuer (PostgreSQL)", "postgresql", 12_000, python("tasks_pgqueuer"),
-            (
-                sys.executable, "-m", "pgqueuer", "run", "benchmarks.peers.tasks_pgqueuer:main",
-                "--batch-size", "100", "--log-level", "WARN",
-            ),
+            (sys.executable, "-m", "benchmarks.peers.tasks_pgqueuer"),
             "select count(*) from pgqueuer",
         ),
         Contender(
@@ -248,7 +258,7 @@ def run_once(bench: Bench, contender: Contender, share: float) -> dict[str, floa
     jobs = max(200, int(contender.jobs * share))
     body = events.make_bodies()()[1].decode()
     with bench.place(contender) as (place, others, left), contextlib.ExitStack() as stack:
-        environ = {**place, **our_environ(contender), "BENCHMARK_BODY": body, "PGDSN": place.get("DATABASE_URL", "")}
+        environ = {**place, **our_environ(contender), **contender.environ, "BENCHMARK_BODY": body}
         if contender.command[0] == "node":
             environ["NODE_PATH"] = str(services.node_modules())
         contender.enqueue(environ, jobs)
@@ -281,6 +291,9 @@ def run_once(bench: Bench, contender: Contender, share: float) -> dict[str, floa
             last = left()
         seconds = time.monotonic() - started
         cpu = used() - cpu
+        text = log.read_text("utf-8", "replace")
+        if "Traceback" in text:
+            raise processes.DidNotStart(f"{contender.name} failed jobs instead of running them:\n{text[-1500:]}")
         if first == last:
             raise processes.DidNotStart(f"{contender.name} was done before it could be timed; give it more jobs")
         return {

@@ -1,9 +1,8 @@
-"""A Dramatiq actor that does nothing; `python -m benchmarks.peers.tasks_dramatiq N` queues N of them."""
+"""A Dramatiq actor that does nothing; `enqueue` queues some."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
@@ -16,6 +15,6 @@ def nothing(payload: str) -> None:
     pass
 
 
-if __name__ == "__main__":
-    for _ in range(int(sys.argv[1])):
+def enqueue(count: int) -> None:
+    for _ in range(count):
         nothing.send(os.environ["BENCHMARK_BODY"])

@@ -1,4 +1,4 @@
-"""A Huey task that does nothing; `python -m benchmarks.peers.tasks_huey N` queues N of them. No results are kept.
+"""A Huey task that does nothing; `enqueue` queues some. No results are kept.
 
 SQLite's own default stands (synchronous=FULL), so that a finished task stays finished after power loss, as ours does.
 """
@@ -6,18 +6,17 @@ SQLite's own default stands (synchronous=FULL), so that a finished task stays fi
 from __future__ import annotations
 
 import os
-import sys
 
 from huey import SqliteHuey
 
 huey = SqliteHuey(filename=os.environ["BENCHMARK_FILE"], results=False)
 
 
-@huey.task()  # type: ignore[untyped-decorator]
+@huey.task(name="nothing")  # type: ignore[untyped-decorator]
 def nothing(payload: str) -> None:
     pass
 
 
-if __name__ == "__main__":
-    for _ in range(int(sys.argv[1])):
+def enqueue(count: int) -> None:
+    for _ in range(count):
         nothing(os.environ["BENCHMARK_BODY"])

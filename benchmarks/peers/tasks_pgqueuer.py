@@ -1,26 +1,19 @@
-"""A PgQueuer entrypoint that does nothing; `python -m benchmarks.peers.tasks_pgqueuer N` queues N of them."""
+"""A PgQueuer entrypoint that does nothing; `enqueue` queues some, the program itself works (its CLI, without the CLI)."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
 
 import asyncpg
 from pgqueuer import AsyncpgDriver, Job, PgQueuer, Queries
 
 
-async def main() -> PgQueuer:
-    pgq = PgQueuer(AsyncpgDriver(await asyncpg.connect(os.environ["DATABASE_URL"])))
-
-    @pgq.entrypoint("nothing")
-    async def nothing(job: Job) -> None:
-        pass
-
-    return pgq
+def enqueue(count: int) -> None:
+    asyncio.run(_enqueue(count))
 
 
-async def enqueue(count: int) -> None:
+async def _enqueue(count: int) -> None:
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     queries = Queries(AsyncpgDriver(connection))
     await queries.install()
@@ -32,5 +25,15 @@ async def enqueue(count: int) -> None:
     await connection.close()
 
 
+async def work() -> None:
+    pgq = PgQueuer(AsyncpgDriver(await asyncpg.connect(os.environ["DATABASE_URL"])))
+
+    @pgq.entrypoint("nothing")
+    async def nothing(job: Job) -> None:
+        pass
+
+    await pgq.run(batch_size=100)
+
+
 if __name__ == "__main__":
-    asyncio.run(enqueue(int(sys.argv[1])))
+    asyncio.run(work())
