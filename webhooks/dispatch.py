@@ -1,21 +1,22 @@
 """Run one delivery: resolve, filter, run, decide, record, announce.
 
-`Dispatcher.run` takes a claimed delivery through these steps in the calling thread and answers with a `Finished`
-that is still to be recorded, or None when the handler's own transaction recorded it. It knows no slots, leases or
-time-outs of waiting; `worker` owns those, and ends an attempt that takes too long through `Attempt.expire`.
+`Dispatcher.run` takes a claimed delivery through these steps in the calling thread and answers with a `Finished`: still
+to be recorded, unless `attempt.recorded` says that the handler's own transaction did it; None when the lease was lost.
+It knows no slots and no waiting; `worker` owns those, and ends an attempt that takes too long through `Attempt.expire`.
 
 What a handler promises decides how it is recorded. With `session`, the done-mark is written in the handler's
 transaction and both commit together; when the fencing token no longer matches, everything is rolled back. Without,
 the mark is written afterwards, so the handler runs at least once.
+
+What surprises: a database that goes away under a handler is nobody's failure. Such a run goes on record as lost, does
+not count, and is tried again soon (`interrupted`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
-import inspect
 import logging
+import os
 import random
 import threading
 import time
@@ -23,35 +24,55 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from webhooks import signals
-from webhooks.errors import AttemptTimeout, LeaseLost
+from webhooks import failpoints, signals
+from webhooks.errors import AttemptTimeout, LeaseLost, StorageUnavailable
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.registry import Handler, Registry
-from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide, one_line
+from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide, error_summary, one_line
 from webhooks.session import HandlerSession, Sessions
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
 
 logger = logging.getLogger(__name__)
 
+#: Runs of one delivery that may end because the database went away, before such an end counts as a failure: a handler
+#: that breaks its connection by itself must end dead like any other.
+SPARED_RUNS = 30
+
+#: Written on the row of a running delivery that may not commit any more, while the thread that ran it may still be
+#: running: its next run waits for that thread or its process, and whoever rescues it knows what happened.
+TIME_WAS_UP = "its time was up; the next run waits until the thread that ran it, or its process, has ended"
+WAS_STOPPED = "its worker stopped before it was done; the next run waits until that process has ended"
+
 
 class Attempt:
     """One delivery being run by one thread, as its supervisor sees it.
 
-    started: `time.monotonic()` at the start, None before. over: set when the thread is done with it, whatever came
-    out. `expire` is called by another thread when time is up.
+    started: `time.monotonic()` at the start, None before. over: the thread is done with it. expired: somebody else
+    ended it, and records what came of it; of the two, the first wins. recorded: its outcome is committed already.
+    fenced: the delivery under the token that took it away from the thread. waits: the outcome is recorded when the
+    thread has ended. leased_until: by `time.monotonic()`.
     """
 
-    __slots__ = ("claimed", "expired", "future", "handler", "holder", "lock", "over", "started", "thread")
+    __slots__ = (
+        "claimed", "expired", "fenced", "handler", "holder", "job", "kill", "leased_until", "lock", "over", "recorded",
+        "started", "thread", "waits",
+    )  # fmt: skip
 
-    def __init__(self, claimed: Claimed, handler: Handler) -> None:
+    def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
         self.claimed = claimed
         self.handler = handler
+        self.leased_until = leased_until
+        self.fenced: Delivery | None = None
+        self.waits = False
         self.started: float | None = None
         self.expired = False
         self.over = False
+        self.recorded = False
         self.holder: HandlerSession | None = None
-        self.future: concurrent.futures.Future[Any] | None = None
+        self.job: Job | None = None
+        #: ends the process that runs it, when that is another one
+        self.kill: Callable[[], None] | None = None
         self.thread: threading.Thread | None = None
         self.lock = threading.Lock()
 
@@ -59,26 +80,117 @@ class Attempt:
     def delivery(self) -> Delivery:
         return self.claimed.delivery
 
-    def hold(self, holder: HandlerSession) -> None:
-        """Note the session in use, so that `expire` can end it; too late, and it is ended at once."""
+    @property
+    def current(self) -> Delivery:
+        """The delivery under the token that we hold now."""
+        return self.fenced or self.claimed.delivery
+
+    def hold(
+        self,
+        *,
+        holder: HandlerSession | None = None,
+        job: Job | None = None,
+        kill: Callable[[], None] | None = None,
+    ) -> None:
+        """Note what `abort` has to end; too late, and it is ended at once."""
         with self.lock:
-            self.holder = holder
+            self.holder = holder or self.holder
+            self.job = job or self.job
+            self.kill = kill or self.kill
             expired = self.expired
         if expired:
-            holder.abort()
+            self.abort()
 
-    def expire(self) -> None:
-        """Make this attempt unable to commit, and cancel it where that is possible. Any thread, any time."""
+    def expire(self) -> bool:
+        """Take the outcome out of the thread's hands, unless it was faster; any thread, any time."""
         with self.lock:
+            if self.over:
+                return False
             self.expired = True
-            holder, future = self.holder, self.future
+            return True
+
+    def end(self) -> bool:
+        """The thread is done with it; whether the outcome is still its own to report."""
+        with self.lock:
+            self.over = True
+            return not self.expired
+
+    def abort(self, reason: BaseException | None = None) -> None:
+        """Make this attempt unable to commit, and end it where that is possible. Any thread, any time."""
+        with self.lock:
+            holder, job, kill = self.holder, self.job, self.kill
+        if kill is not None:
+            kill()
         if holder is not None:
-            holder.abort()
-        if future is not None:
-            future.cancel()
+            holder.abort(reason)
+        if job is not None:
+            job.cancel()
 
     def took(self) -> timedelta:
         return timedelta(seconds=time.monotonic() - self.started) if self.started is not None else timedelta(0)
+
+
+class Job:
+    """One coroutine on a loop. Over only when the coroutine is, however it was cancelled."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._coroutine = coroutine
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+
+    def start(self) -> None:
+        """Called on the loop."""
+        if self._cancelled:
+            self._coroutine.close()
+            self._error = asyncio.CancelledError()
+            self._done.set()
+            return
+        self._task = self.loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        try:
+            await self._coroutine
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._error = error  # asyncio would end the loop with it, and every other handler on it
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._coroutine.close()  # cancelled before its first step
+        if task.cancelled():
+            self._error = asyncio.CancelledError()
+        elif self._error is None:
+            self._error = task.exception()
+        self._done.set()
+
+    def result(self) -> None:
+        """Wait until the coroutine is over; raises what it raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """Ask the coroutine to end; any thread."""
+        self._cancelled = True
+
+        def cancel() -> None:
+            if self._task is not None:
+                self._task.cancel()
+
+        try:
+            self.loop.call_soon_threadsafe(cancel)
+        except RuntimeError:  # the loop is closed, and everything on it over
+            self._done.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over within `seconds`."""
+        return self._done.wait(seconds)
+
+    def has_the_loop(self) -> bool:
+        """Whether this coroutine is the one that runs right now, in its loop's thread."""
+        return self._task is not None and asyncio.current_task(self.loop) is self._task
 
 
 class Loop:
@@ -88,39 +200,48 @@ class Loop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running())
-
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Job:
         with self._lock:
             if self._loop is None:
                 loop = self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._serve, args=(loop,), name="webhooks-async", daemon=True).start()
-            return self._loop
+            job = Job(coroutine, self._loop)
+            self._loop.call_soon_threadsafe(job.start)
+            return job
 
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while True:
+                try:
+                    loop.run_forever()
+                    break
+                except (SystemExit, KeyboardInterrupt):
+                    # out of a task that a handler made itself; its own attempt fails or times out, others go on
+                    logger.warning("a task of an async handler raised SystemExit; the loop goes on")
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
         finally:
             loop.close()
 
-    def is_blocked(self, patience: float = 0.5) -> bool:
-        """Whether the loop does not answer within `patience` seconds: some handler blocks it."""
-        loop = self._loop
-        if loop is None:
-            return False
+    def is_blocked(self, loop: asyncio.AbstractEventLoop, patience: float = 0.5) -> bool:
+        """Whether `loop` does not answer within `patience` seconds: some handler blocks it."""
         answered = threading.Event()
-        loop.call_soon_threadsafe(answered.set)
+        try:
+            loop.call_soon_threadsafe(answered.set)
+        except RuntimeError:
+            return False
         return not answered.wait(patience)
 
-    def abandon(self) -> None:
+    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Leave a blocked loop to itself; the next coroutine gets a new one."""
         with self._lock:
-            self._loop = None
+            if self._loop is loop:
+                self._loop = None
 
     def stop(self) -> None:
+        """Cancel what runs and end the loop's thread."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
@@ -161,34 +282,55 @@ class Dispatcher:
     # -- one attempt ---------------------------------------------------------------------------------------
 
     def run(self, attempt: Attempt) -> Finished | None:
-        """Take one attempt through its steps; what is still to be recorded, or None when that is done."""
+        """Take one attempt through its steps; see the module's docstring for the answer."""
         attempt.started = time.monotonic()
         delivery, handler, event = attempt.delivery, attempt.handler, attempt.claimed.event
         ran = False
-        error: BaseException | None = None
         try:
             if event is None:
-                return self._end(attempt, cancelled("the event's payload was pruned"), ran=False)
+                return self.finished(attempt, cancelled("the event's payload was pruned"), ran=False)
             if event.previous_id is not None:
                 event = self.store.events.with_superseded(event)
             reason = self.filtered(handler, event, delivery)
             if reason is not None:
-                return self._end(attempt, cancelled(reason), ran=False)
+                return self.finished(attempt, cancelled(reason), ran=False)
             signals.emit(signals.delivery_started, handler.name, delivery=delivery, event=event)
             ran = True
+            failpoints.hit("run.before_handler")
             if handler.wants_session:
-                return self._run_with_session(attempt, event)
+                finished = self._run_with_session(attempt, event)
+                self.announce(finished)
+                return finished
             self._call(attempt, event, None)
+            failpoints.hit("run.after_handler")
+            verdict = SUCCEEDED
         except LeaseLost:
-            self._lost(attempt)
+            if not attempt.expired:
+                self.lease_lost(delivery)
             return None
+        except StorageUnavailable as away:
+            verdict = self.interrupted(handler, delivery, away.reason)
         except BaseException as raised:  # a handler may raise anything, SystemExit too; none of it is ours
-            error = raised
-        return self._end(attempt, self.decide(handler, delivery, error), ran=ran)
+            verdict = self.decide(handler, delivery, raised)
+        return self.finished(attempt, verdict, ran=ran)
 
-    def decide(self, handler: Handler | None, delivery: Delivery, error: BaseException | None) -> Verdict:
-        """The verdict for an attempt that ended with `error`, by the handler's policy."""
-        return decide(error, delivery.failures, self.retry_of(handler), self.chance(), self.clock())
+    def decide(self, handler: Handler | None, delivery: Delivery, error: BaseException) -> Verdict:
+        """The verdict for an attempt that ended with `error`, by the handler's policy. Cannot fail."""
+        chance, now = self.chance(), self.clock()
+        try:
+            return decide(error, delivery.failures, self.retry_of(handler), chance, now)
+        except Exception as broken:
+            # the error is a stranger's object, and so are the `Retry` and `Discard` that it may be a child of
+            return decide(RuntimeError(error_summary(broken)), delivery.failures, self.retry_of(handler), chance, now)
+
+    def interrupted(self, handler: Handler | None, delivery: Delivery, reason: str) -> Verdict:
+        """The verdict for an attempt that ended because the database went away: not counted, tried again soon."""
+        text = one_line(f"the database went away while it ran: {reason}")
+        spared = max(0, delivery.number - delivery.failures - 1)
+        if spared >= SPARED_RUNS:
+            return self.decide(handler, delivery, StorageUnavailable(text))
+        wait = timedelta(seconds=min(5.0, 0.25 * 2 ** min(spared, 10)) * (0.5 + self.chance() / 2))
+        return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, text, text, counts=False)
 
     def filtered(self, handler: Handler, event: Event, delivery: Delivery) -> str | None:
         """Why the handler is not to run for this event; None when it is.
@@ -207,41 +349,40 @@ class Dispatcher:
                 return one_line(f"filtered: {clause}, value {value}")
         return None
 
-    def _run_with_session(self, attempt: Attempt, event: Event) -> None:
+    def _run_with_session(self, attempt: Attempt, event: Event) -> Finished:
         with self.sessions.open() as holder:
-            attempt.hold(holder)
+            attempt.hold(holder=holder)
             try:
                 self._call(attempt, event, holder.session)
+                failpoints.hit("run.after_handler")
                 holder.before_finish()
-                finished = self._finished(attempt, SUCCEEDED, ran=True)
+                finished = self.finished(attempt, SUCCEEDED, ran=True)
                 if not self.store.deliveries.finish_on(holder.connection, finished):
                     raise LeaseLost(f"delivery {attempt.delivery.id} belongs to another worker now")
+                failpoints.hit("run.before_commit")
                 holder.commit()
-            except BaseException:
-                # what ended the attempt from outside explains the error better than the error does
-                with contextlib.suppress(LeaseLost):
-                    holder.check()
+            except BaseException as error:
+                holder.check()  # what ended the attempt from outside explains the error better than the error does
+                if holder.is_away(error):
+                    raise StorageUnavailable(error_summary(error)) from error
                 raise
-        self.announce(finished)
+            attempt.recorded = True
+            failpoints.hit("run.after_commit")
+        return finished
 
     def _call(self, attempt: Attempt, event: Event, session: Any) -> None:
         handler = attempt.handler
         arguments = self.arguments(handler, event, attempt.delivery, session)
-        if not handler.is_async:
-            handler.function(**arguments)
-            return
-        coroutine = handler.function(**arguments)
-        if not inspect.iscoroutine(coroutine):
-            return
-        with attempt.lock:
-            if attempt.expired:
-                coroutine.close()
-                raise AttemptTimeout("time was up before it started")
-            future = attempt.future = self.loop.submit(coroutine)
+        process = os.getpid()
         try:
-            future.result()
-        except concurrent.futures.CancelledError:
-            raise AttemptTimeout("it was cancelled") from None
+            result = handler.function(**arguments)
+            if handler.is_async and asyncio.iscoroutine(result):
+                job = self.loop.submit(result)
+                attempt.hold(job=job)
+                job.result()
+        finally:
+            if os.getpid() != process:
+                os._exit(70)  # the handler forked, and its child came back here: it may not go on in our name
 
     def arguments(self, handler: Handler, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]:
         """What the handler asked for, by name."""
@@ -272,12 +413,8 @@ class Dispatcher:
 
     # -- the end of an attempt -----------------------------------------------------------------------------
 
-    def _end(self, attempt: Attempt, verdict: Verdict, *, ran: bool) -> Finished | None:
-        if attempt.expired:
-            return None  # its supervisor has recorded the time-out
-        return self._finished(attempt, verdict, ran=ran)
-
-    def _finished(self, attempt: Attempt, verdict: Verdict, *, ran: bool) -> Finished:
+    def finished(self, attempt: Attempt, verdict: Verdict, *, ran: bool) -> Finished:
+        """What to record for an attempt under the token that it was claimed with."""
         delivery = attempt.delivery
         return Finished(
             delivery,
@@ -285,27 +422,36 @@ class Dispatcher:
             took=attempt.took(),
             ran=ran,
             holds_lane=holds_lane(attempt.handler, delivery, verdict),
+            # a suspect stays alone until a run of it says something
+            alone=delivery.alone and verdict.outcome is AttemptOutcome.LOST,
         )
 
-    def expired(self, attempt: Attempt, delivery: Delivery) -> Finished:
-        """What to record for an attempt whose time was up; delivery: under the token that took it over."""
-        timeout = self.timeout_of(attempt.handler)
-        error = AttemptTimeout(f"it ran longer than its timeout of {timeout.total_seconds():g} s")
-        verdict = self.decide(attempt.handler, delivery, error)
+    def expired(self, attempt: Attempt, delivery: Delivery, *, innocent: bool = False) -> Finished:
+        """What to record for an attempt whose time was up; delivery: under the token that took it over.
+
+        innocent: another handler blocked the loop that it ran on, so this does not count.
+        """
+        handler = attempt.handler
+        if innocent:
+            reason = "another async handler blocked the event loop, so its time was up"
+            verdict = Verdict(
+                DeliveryState.PENDING, AttemptOutcome.TIMED_OUT, reason=reason, error=reason, counts=False
+            )
+        else:
+            verdict = self.timed_out(handler, delivery)
         return Finished(
-            delivery,
-            verdict,
-            took=attempt.took(),
-            ran=True,
-            holds_lane=holds_lane(attempt.handler, delivery, verdict),
+            delivery, verdict, took=attempt.took(), ran=True, holds_lane=holds_lane(handler, delivery, verdict)
         )
 
-    def _lost(self, attempt: Attempt) -> None:
-        if attempt.expired:
-            return
-        delivery = attempt.delivery
+    def timed_out(self, handler: Handler, delivery: Delivery) -> Verdict:
+        seconds = self.timeout_of(handler).total_seconds()
+        return self.decide(handler, delivery, AttemptTimeout(f"it ran longer than its timeout of {seconds:g} s"))
+
+    def lease_lost(self, delivery: Delivery) -> None:
+        """Say, once, that an attempt came too late."""
         logger.warning(
-            "the lease of delivery %d for handler %r was lost while it ran; what it wrote is rolled back",
+            "the lease of delivery %d for handler %r was lost while it ran; what this attempt did is not recorded, "
+            "and what it wrote through its session is rolled back",
             delivery.id,
             delivery.handler,
             extra={"delivery_id": delivery.id, "handler": delivery.handler, "attempt": delivery.number},
@@ -313,7 +459,13 @@ class Dispatcher:
         signals.emit(signals.delivery_lost, delivery.handler, delivery=delivery)
 
     def announce(self, finished: Finished) -> None:
-        """Log and signal what was recorded."""
+        """Log and signal what was recorded. Raises nothing: what is recorded is recorded."""
+        try:
+            self._announce(finished)
+        except BaseException:
+            logger.exception("an observer of delivery %d failed", finished.delivery.id)
+
+    def _announce(self, finished: Finished) -> None:
         delivery, verdict = finished.delivery, finished.verdict
         extra = {
             "delivery_id": delivery.id,
@@ -369,22 +521,44 @@ class Dispatcher:
         Its next run is alone, in a process of its own. Only a death while alone counts towards `max_attempts`.
         """
         handler = self.registry.get(delivery.handler)
-        holds = handler is not None and delivery.lane is not None and handler.on_failure == "block"
+        if delivery.reason == TIME_WAS_UP and handler is not None:
+            verdict = self.timed_out(handler, delivery)
+            return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict))
+        if delivery.reason == WAS_STOPPED:
+            return Finished(delivery, released())
         if not delivery.alone:
             reason = "its worker died or lost its lease; the next run is alone, in a process of its own"
-            verdict = Verdict(
-                DeliveryState.PENDING, AttemptOutcome.LOST, reason=reason, error=reason, counts=False
-            )
-            return Finished(delivery, verdict, alone=True)
+            return Finished(delivery, _lost(reason), alone=True)
+        return self.died_alone(delivery)
+
+    def died_alone(self, delivery: Delivery) -> Finished:
+        """What becomes of a delivery whose process died while it ran nothing else."""
+        handler = self.registry.get(delivery.handler)
         policy = self.retry_of(handler)
         failures = delivery.failures + 1
         reason = f"its process died while it ran alone (attempt {failures} of {policy.max_attempts})"
-        if failures >= policy.max_attempts:
+        if handler is not None and failures >= policy.max_attempts:
             verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason)
-            return Finished(delivery, verdict, holds_lane=holds and delivery.replay_id == 0, alone=True)
+            return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict), alone=True)
         wait = policy.wait(failures, self.chance())
         verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait=wait, reason=reason, error=reason)
         return Finished(delivery, verdict, alone=True)
+
+    def not_started(self, delivery: Delivery, why: str) -> Finished:
+        """What becomes of a delivery whose own process could not be had: not counted, tried again soon."""
+        reason = one_line(f"its process could not be started: {why}")
+        wait = timedelta(seconds=5 * (0.5 + self.chance()))
+        return Finished(delivery, _lost(reason, wait), ran=False, alone=True)
+
+
+def _lost(reason: str, wait: timedelta = timedelta(0)) -> Verdict:
+    return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, counts=False)
+
+
+def released() -> Verdict:
+    """The verdict for an attempt that a stopping worker ended: on record, not counted, due at once."""
+    reason = "its worker stopped before it was done"
+    return Verdict(DeliveryState.PENDING, AttemptOutcome.RELEASED, reason=reason, error=reason, counts=False)
 
 
 def cancelled(reason: str) -> Verdict:
@@ -409,4 +583,3 @@ def own_change(event: Event, own: frozenset[str]) -> str | None:
         if isinstance(value, str) and value in own:
             return f"{field} {value}"
     return None
-

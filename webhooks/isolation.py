@@ -1,12 +1,15 @@
 """Run attempts in processes of their own, one at a time each: for `isolation="process"`, and for deliveries whose
 process died before.
 
-`IsolatedPool.run` hands an attempt to a child and waits. The child runs it through its own Dispatcher, records the
-outcome itself and answers with one line. When it takes too long, its whole process group is killed; when it dies, the
-delivery is recorded here as lost while alone, which counts towards `max_attempts`.
+`IsolatedPool.run` hands an attempt to a child and waits. The child runs it through its own Dispatcher and answers with
+one line; only what a handler did through `session` is recorded there, in the handler's transaction. When it takes too
+long, its whole process group is killed; when it dies, the delivery is lost while alone, which counts towards
+`max_attempts`.
 
-Children are started with exec, never forked from a process with threads, and serve until they die or the pool
-closes. A child ends with its parent, also after kill -9: it notices that its request pipe is closed.
+Children are started with exec, never forked from a process with threads, and serve until they die, have run
+`RUNS_OF_A_CHILD` attempts or the pool closes; a delivery that died alone before gets a fresh one. A child ends with its
+parent, also after kill -9: it notices that its request pipe is closed. SIGTERM and SIGINT are the parent's business: a
+service manager that signals every process of the service must not make a child look as if its handler had killed it.
 """
 
 from __future__ import annotations
@@ -27,14 +30,17 @@ from typing import Any
 
 import msgspec
 
-from webhooks.dispatch import Attempt, Dispatcher
-from webhooks.model import AttemptOutcome, DeliveryState
+from webhooks.dispatch import Attempt, Dispatcher, released
+from webhooks.errors import StorageUnavailable
+from webhooks.model import AttemptOutcome, Delivery, DeliveryState
 from webhooks.retry import Verdict
 from webhooks.store import Store
-from webhooks.store.deliveries import Finished
+from webhooks.store.deliveries import Claimed, Finished
 
 #: A child has this long to import the handlers and open the database.
 START_SECONDS = 30.0
+#: Then a child is replaced: whatever its handlers leaked ends with it.
+RUNS_OF_A_CHILD = 100
 
 
 class Order(msgspec.Struct):
@@ -45,11 +51,12 @@ class Order(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What came of it. recorded: False when the lease was lost."""
+    """What came of it. recorded: it is committed already. lost: the delivery was not ours any more."""
 
-    recorded: bool
-    state: int
-    outcome: str
+    recorded: bool = False
+    lost: bool = False
+    state: int = 0
+    outcome: str = ""
     wait: float = 0.0
     reason: str | None = None
     error: str | None = None
@@ -74,6 +81,7 @@ class _Child:
             os.close(order_read)
             os.close(report_write)
         self._buffer = b""
+        self.runs = 0
 
     def send(self, message: bytes) -> None:
         os.write(self._orders, message + b"\n")
@@ -83,8 +91,14 @@ class _Child:
         deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._reports], [], [], left)[0]:
+            if left <= 0:
                 return None
+            # asked before looking: what it wrote last must be seen. Something that it started may hold the pipe open
+            is_gone = self.process.poll() is not None
+            if not select.select([self._reports], [], [], 0 if is_gone else min(left, 0.5))[0]:
+                if is_gone:
+                    raise EOFError
+                continue
             piece = os.read(self._reports, 65536)
             if not piece:
                 raise EOFError
@@ -93,12 +107,14 @@ class _Child:
         return line
 
     def kill(self) -> None:
+        """End it and all that it started; any thread. The pipes stay open for whoever waits on them."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.close()
 
     def close(self) -> None:
+        """Kill it and close the pipes; only when nobody waits on them."""
+        self.kill()
         for descriptor in (self._orders, self._reports):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -121,25 +137,30 @@ class IsolatedPool:
         self._closed = False
 
     def run(self, attempt: Attempt) -> Finished | None:
-        """Run one attempt in a child; what is still to be recorded, or None when the child recorded it."""
+        """Run one attempt in a child; what came of it, or None when the delivery was not ours any more.
+
+        `attempt.recorded` says whether that is committed.
+        """
         if self._command is None:
             return self._dispatcher.run(attempt)
-        timeout = self._dispatcher.timeout_of(attempt.handler)
-        try:
-            child = self._take()
-        except (OSError, EOFError, TimeoutError) as error:
-            return self._dead(attempt, f"its process could not be started: {type(error).__name__}")
-        attempt.started = time.monotonic()
         delivery = attempt.delivery
+        try:
+            child = self._take(fresh=delivery.alone and delivery.failures > 0)
+        except (OSError, EOFError, TimeoutError) as error:
+            return self._dispatcher.not_started(delivery, type(error).__name__)
+        attempt.started = time.monotonic()
+        attempt.hold(kill=child.kill)
+        timeout = self._dispatcher.timeout_of(attempt.handler)
         try:
             child.send(msgspec.json.encode(Order(delivery.id, delivery.token)))
             line = child.receive(timeout.total_seconds())
         except (OSError, EOFError):
             self._forget(child)
-            return self._dead(attempt)
+            return self._died(attempt)
         if line is None:
             self._forget(child)
             return self._timed_out(attempt)
+        attempt.kill = None
         self._give_back(child)
         return self._reported(attempt, msgspec.json.decode(line, type=Report))
 
@@ -147,47 +168,54 @@ class IsolatedPool:
         """Kill every child."""
         with self._lock:
             self._closed = True
-            children = [*self._idle, *self._busy]
+            idle, busy = list(self._idle), list(self._busy)
             self._idle.clear()
-        for child in children:
-            child.kill()
+        for child in busy:
+            child.kill()  # whoever waits for it closes it
+        for child in idle:
+            child.close()
 
     # -- children ------------------------------------------------------------------------------------------
 
-    def _take(self) -> _Child:
+    def _take(self, *, fresh: bool) -> _Child:
+        assert self._command is not None
         with self._lock:
-            while self._idle:
+            while self._idle and not fresh:
                 child = self._idle.pop()
                 if child.process.poll() is None:
                     self._busy.add(child)
                     return child
                 child.close()
-        assert self._command is not None
-        child = _Child(self._command)
-        with self._lock:
+            if self._closed:
+                raise EOFError
+            child = _Child(self._command)
             self._busy.add(child)
-        if child.receive(START_SECONDS) != b"ready":
+        try:
+            if child.receive(START_SECONDS) != b"ready":
+                raise TimeoutError
+        except BaseException:
             self._forget(child)
-            raise TimeoutError
+            raise
         return child
 
     def _give_back(self, child: _Child) -> None:
+        child.runs += 1
         with self._lock:
             self._busy.discard(child)
-            if not self._closed:
+            if not self._closed and child.runs < RUNS_OF_A_CHILD:
                 self._idle.append(child)
                 return
-        child.kill()
+        child.close()
 
     def _forget(self, child: _Child) -> None:
         with self._lock:
             self._busy.discard(child)
-        child.kill()
+        child.close()
 
     # -- outcomes ------------------------------------------------------------------------------------------
 
     def _reported(self, attempt: Attempt, report: Report) -> Finished | None:
-        if not report.recorded:
+        if report.lost:
             return None
         verdict = Verdict(
             DeliveryState(report.state),
@@ -197,22 +225,37 @@ class IsolatedPool:
             report.error,
             report.counts,
         )
-        self._dispatcher.announce(Finished(attempt.delivery, verdict, took=attempt.took(), ran=report.ran))
-        return None
+        finished = self._dispatcher.finished(attempt, verdict, ran=report.ran)
+        if report.recorded:
+            attempt.recorded = True
+            self._dispatcher.announce(finished)
+        return finished
 
     def _timed_out(self, attempt: Attempt) -> Finished | None:
-        delivery = self._store.deliveries.fence(attempt.delivery)
+        # it is dead, but may have committed just before; then the token does not move
+        delivery = self._fence(attempt)
         return None if delivery is None else self._dispatcher.expired(attempt, delivery)
 
-    def _dead(self, attempt: Attempt, reason: str | None = None) -> Finished | None:
-        # the child may have committed just before it died; then the token does not move
-        delivery = self._store.deliveries.fence(attempt.delivery)
+    def _died(self, attempt: Attempt) -> Finished | None:
+        if attempt.expired:
+            return None  # killed by its supervisor, which records it
+        delivery = self._fence(attempt)
         if delivery is None:
             return None
-        finished = self._dispatcher.lost(replace(delivery, alone=True))
-        if reason is not None:
-            finished = replace(finished, verdict=replace(finished.verdict, reason=reason, error=reason))
-        return replace(finished, took=attempt.took())
+        if self._closed:
+            return replace(Finished(delivery, released()), took=attempt.took())
+        return replace(self._dispatcher.died_alone(delivery), took=attempt.took())
+
+    def _fence(self, attempt: Attempt) -> Delivery | None:
+        """Wait for the database if need be: what became of the attempt is known here alone."""
+        while True:
+            try:
+                attempt.fenced = self._store.deliveries.fence(attempt.delivery)
+                return attempt.fenced
+            except StorageUnavailable:
+                if self._closed:
+                    return None  # its lease runs out
+                time.sleep(0.5)
 
 
 # -- in the child ------------------------------------------------------------------------------------------
@@ -237,25 +280,25 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
         with ready:
             ready.wait_for(lambda: bool(lines))
             order = msgspec.json.decode(lines.pop(0), type=Order)
-        os.write(reports, msgspec.json.encode(_run(dispatcher, store, order)) + b"\n")
+        report = _run(dispatcher, store, order)
+        message = msgspec.json.encode(report) + b"\n"
+        while message:
+            message = message[os.write(reports, message) :]
 
 
 def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
-    claimed = store.deliveries.load(order.id)
+    claimed = _load(store, order.id)
     handler = None if claimed is None else dispatcher.registry.get(claimed.delivery.handler)
     if claimed is None or handler is None or claimed.delivery.token != order.token:
-        return Report(recorded=False, state=0, outcome=AttemptOutcome.LOST)
+        return Report(lost=True)
+    attempt = Attempt(claimed, handler)
     # its own process is its isolation: a handler that dies here is the parent's to record
-    finished = dispatcher.run(Attempt(claimed, handler))
-    if finished is None:  # committed with the handler's own writes, or the lease was lost and that is logged
-        now = store.deliveries.load(order.id)
-        done = now is not None and now.delivery.token == order.token and now.delivery.state is DeliveryState.SUCCEEDED
-        return Report(recorded=done, state=int(DeliveryState.SUCCEEDED), outcome=AttemptOutcome.SUCCEEDED)
-    finished = replace(finished, alone=False)
-    recorded = bool(store.deliveries.finish([finished]))
+    finished = dispatcher.run(attempt)
+    if finished is None:
+        return Report(lost=True)
     verdict = finished.verdict
     return Report(
-        recorded=recorded,
+        recorded=attempt.recorded,
         state=int(verdict.state),
         outcome=verdict.outcome,
         wait=verdict.wait.total_seconds(),
@@ -266,11 +309,27 @@ def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
     )
 
 
+def _load(store: Store, id: int) -> Claimed | None:
+    while True:
+        try:
+            return store.deliveries.load(id)
+        except StorageUnavailable:
+            time.sleep(0.2)  # the parent watches the time
+
+
+def _leave_it_to_the_parent(number: int, frame: object) -> None:
+    pass
+
+
 def main(arguments: Sequence[str]) -> None:
     """`python -m webhooks.isolation MODULE:FUNCTION ORDERS REPORTS`; the function makes (dispatcher, store)."""
     module, _, name = arguments[0].partition(":")
     sys.path.insert(0, os.getcwd())
     make: Callable[[], tuple[Any, Any]] = getattr(importlib.import_module(module), name)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave_it_to_the_parent)  # a function: what a handler starts does not inherit it
+    for descriptor in arguments[1:3]:
+        os.set_inheritable(int(descriptor), False)
     dispatcher, store = make()
     serve(dispatcher, store, int(arguments[1]), int(arguments[2]))
 

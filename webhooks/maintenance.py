@@ -2,34 +2,73 @@
 
 Runs inside every worker; a lease in the database elects the one that acts, and each step is a bounded batch. Rescue
 never asks why a lease ran out: a worker that died and one that slept look the same, and the fencing token sorts them.
+Pruning goes on between two rescues, a moment at a time, so that neither waits for the other.
+
+`prune` is also what `webhooks prune` calls.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from webhooks import signals
 from webhooks.dispatch import Dispatcher
+from webhooks.errors import ConfigurationError
 from webhooks.model import DeliveryState
 from webhooks.store import Store
 
 logger = logging.getLogger(__name__)
 
 DUTY = "maintenance"
-#: The elected process keeps the duty this long after its last tick.
-DUTY_LEASE = timedelta(seconds=5)
+#: The elected process keeps the duty this long after its last tick: when it dies, another takes over in time to rescue
+#: within lease + 2 s.
+DUTY_LEASE = timedelta(seconds=2)
 RESCUE_BATCH = 200
+#: Dedup keys are kept at least this much longer than payloads.
+LEAST_MARGIN = timedelta(days=5)
+#: Of every tick, pruning may take this long.
+PRUNE_SECONDS = 0.2
+#: Processes that have been silent this long are forgotten.
+SILENT_PROCESSES = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long rows are kept. dedup outlives payloads by at least five days (checked at start)."""
+    """How long rows are kept; dedup keys by their last sight.
+
+    Raises `ConfigurationError` when they would not outlive payloads by at least five days: a sender that posts an
+    event again after its payload was pruned must be told that it is a duplicate.
+    """
 
     payloads: timedelta = timedelta(days=30)
     dedup: timedelta = timedelta(days=35)
+
+    def __post_init__(self) -> None:
+        if self.dedup < self.payloads + LEAST_MARGIN:
+            raise ConfigurationError(
+                f"dedup_retention is {self.dedup.days} d and payload_retention {self.payloads.days} d; "
+                f"dedup keys must outlive payloads by at least {LEAST_MARGIN.days} days"
+            )
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What pruning did so far. looked_at: events that were old enough; kept ones are needed still."""
+
+    looked_at: int = 0
+    events: int = 0
+    deliveries: int = 0
+    dedup_keys: int = 0
+    lanes: int = 0
+    quarantined: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.looked_at - self.events
 
 
 class Maintenance:
@@ -41,22 +80,30 @@ class Maintenance:
         dispatcher: Dispatcher,
         retention: Retention | None = None,
         prune_every: timedelta = timedelta(minutes=10),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.dispatcher = dispatcher
         self.retention = retention or Retention()
         self._prune_every = prune_every.total_seconds()
-        self._pruned_at = time.monotonic()
+        self._monotonic = monotonic
+        self._pruned_at = monotonic()
+        self._pruning: Iterator[Pruned] | None = None
 
-    def tick(self, holder: str) -> None:
-        """Do what is due, if `holder` has the duty or can get it."""
+    def tick(self, holder: str) -> bool:
+        """Do what is due, if `holder` has the duty or can get it; whether anything was rescued."""
         if not self.store.processes.acquire(DUTY, holder, DUTY_LEASE):
-            return
-        while self.rescue() == RESCUE_BATCH:
-            pass
-        if time.monotonic() - self._pruned_at >= self._prune_every:
-            self._pruned_at = time.monotonic()
-            self.store.processes.prune(timedelta(hours=1))
+            self._pruning = None  # whoever has the duty now begins anew
+            return False
+        rescued = False
+        while (found := self.rescue()) > 0:
+            rescued = True
+            if found < RESCUE_BATCH:
+                break
+        self._go_on_pruning()
+        return rescued
+
+    # -- rescue --------------------------------------------------------------------------------------------
 
     def rescue(self) -> int:
         """Return deliveries whose lease ran out to pending, alone from now on; how many were found."""
@@ -78,3 +125,87 @@ class Maintenance:
             if finished.verdict.state is DeliveryState.DEAD:
                 self.dispatcher.announce(finished)
         return len(found)
+
+    # -- prune ---------------------------------------------------------------------------------------------
+
+    def _go_on_pruning(self) -> None:
+        now = self._monotonic()
+        if self._pruning is None:
+            if now - self._pruned_at < self._prune_every:
+                return
+            self._pruned_at = now
+            self._pruning = self._prune_by_retention()
+        done = Pruned()
+        while (step := next(self._pruning, None)) is not None:
+            done = step
+            if self._monotonic() - now > PRUNE_SECONDS:
+                return
+        self._pruning = None
+        if done.events or done.dedup_keys:
+            logger.info("pruned %d events and %d dedup keys", done.events, done.dedup_keys, extra={"action": "prune"})
+
+    def _prune_by_retention(self) -> Iterator[Pruned]:
+        now = self.store.database.now()
+        yield from prune_steps(
+            self.store, payloads_before=now - self.retention.payloads, dedup_before=now - self.retention.dedup
+        )
+        self.store.processes.prune(SILENT_PROCESSES)
+
+
+def prune_steps(
+    store: Store,
+    *,
+    payloads_before: datetime,
+    dedup_before: datetime | None = None,
+    states: Collection[DeliveryState] = (),
+    dry_run: bool = False,
+) -> Iterator[Pruned]:
+    """Delete what is old, a batch at a step; each step tells what was done so far.
+
+    payloads_before: events received earlier go, unless something needs them (see `store.pruning`). dedup_before: keys
+    last seen earlier go; None leaves them to the workers. states: only events with a delivery in one of these.
+    """
+    done = Pruned()
+    after = None
+    while True:
+        batch = store.pruning.events(payloads_before, states=states, after=after, dry_run=dry_run)
+        done.looked_at += batch.looked_at
+        done.events += batch.events
+        done.deliveries += batch.deliveries
+        yield done
+        after = batch.last
+        if after is None:
+            break
+    if dedup_before is None or dry_run:
+        return
+    while gone := store.pruning.dedup_keys(dedup_before):
+        done.dedup_keys += gone
+        yield done
+    while gone := store.pruning.lanes(dedup_before):
+        done.lanes += gone
+        yield done
+    while gone := store.pruning.quarantine(payloads_before):
+        done.quarantined += gone
+        yield done
+
+
+def prune(
+    store: Store,
+    *,
+    payloads_before: datetime,
+    dedup_before: datetime | None = None,
+    states: Collection[DeliveryState] = (),
+    dry_run: bool = False,
+    progress: Callable[[Pruned], None] | None = None,
+) -> Pruned:
+    """All steps of `prune_steps`; progress: called after each."""
+    done = Pruned()
+    for done in prune_steps(
+        store, payloads_before=payloads_before, dedup_before=dedup_before, states=states, dry_run=dry_run
+    ):
+        if progress is not None:
+            progress(done)
+    return done
+
+
+__all__ = ["Maintenance", "Pruned", "Retention", "prune", "prune_steps"]

@@ -24,6 +24,8 @@ ERROR_TEXT_LIMIT = 10_000
 
 #: A `Retry-After` longer than this is somebody's mistake; we look again sooner.
 LONGEST_RETRY_AFTER = timedelta(days=1)
+#: The longest wait that a handler can ask for by `Retry(after=)`.
+LONGEST_RETRY = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class RetryPolicy:
         doublings = min(failures - 1, 62)  # beyond that timedelta overflows, and cap has long been reached
         if self.base > self.cap / 2**doublings:
             return self.cap
-        return self.base * 2**doublings
+        bound: timedelta = self.base * 2**doublings
+        return bound
 
     def wait(self, failures: int, chance: float) -> timedelta:
         """The wait itself; chance: 0 ≤ chance < 1, drawn by the caller."""
@@ -87,7 +90,7 @@ def decide(error: BaseException | None, failures: int, policy: RetryPolicy, chan
     if error is None:
         return SUCCEEDED
     if isinstance(error, Discard):
-        reason = one_line(error.reason) or "discarded by the handler"
+        reason = one_line(text_of(error)) or "by the handler"
         return Verdict(DeliveryState.CANCELLED, AttemptOutcome.CANCELLED, reason=f"discarded: {reason}", counts=False)
     failures += 1
     text = error_text(error)
@@ -101,7 +104,8 @@ def decide(error: BaseException | None, failures: int, policy: RetryPolicy, chan
         return Verdict(DeliveryState.DEAD, outcome, reason=f"{summary} (attempt {failures} of {failures})", error=text)
     wait = policy.wait(failures, chance)
     asked = error.after if isinstance(error, Retry) else retry_after(error, now)
-    if asked is not None:
+    if isinstance(asked, timedelta):
+        asked = min(asked, LONGEST_RETRY)
         # at least as long as asked; a tenth of jitter on top, so that all who were told "60 s" do not come at once
         wait = max(asked, timedelta(0)) * (1 + chance / 10)
     return Verdict(DeliveryState.PENDING, outcome, wait=wait, reason=summary, error=text)
@@ -157,7 +161,9 @@ def printable(text: str, limit: int = ERROR_TEXT_LIMIT) -> str:
 def _escape(character: str) -> str:
     if character in "\n\t":
         return character
-    if character.isprintable() or (ord(character) > 0x7F and character.isspace() and character not in "\u2028\u2029\x85"):
+    if character.isprintable() or (
+        ord(character) > 0x7F and character.isspace() and character not in "\u2028\u2029\x85"
+    ):
         return character
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
@@ -167,14 +173,19 @@ def one_line(text: str, limit: int = 300) -> str:
     return printable(" ".join(text[: 4 * limit].split()), limit)
 
 
-def error_summary(error: BaseException) -> str:
-    """`ValueError: what it says`, on one line; cannot fail, whatever the error's `__str__` does."""
+def text_of(error: BaseException, limit: int = 2000) -> str:
+    """The beginning of what an error says; cannot fail, whatever its `__str__` does."""
     try:
-        text = str(error)
+        return str.__getitem__(str(error), slice(0, limit))
     except BaseException as broken:
-        text = f"(its text cannot be had: {type(broken).__name__})"
-    name = type(error).__name__
-    return one_line(f"{name}: {text[:2000]}" if text else name)
+        return f"(its text cannot be had: {type(broken).__name__})"
+
+
+def error_summary(error: BaseException) -> str:
+    """`ValueError: what it says`, on one line; cannot fail."""
+    text = text_of(error)
+    name = type.__getattribute__(type(error), "__name__")
+    return one_line(f"{name}: {text}" if text else name)
 
 
 def error_text(error: BaseException) -> str:

@@ -1,13 +1,19 @@
 """The `session` that a handler gets: its writes and the delivery's done-mark commit together, or not at all.
 
-`open_session` hands out an ORM `Session` on a connection whose outer transaction belongs to the dispatcher.
+`Sessions.open` hands out an ORM `Session` on a connection whose outer transaction belongs to the dispatcher.
 `session.commit()`, `rollback()` and `close()` act on savepoints below it, so nothing that a handler does ends
-the outer transaction.
+the outer transaction; `session.connection().commit()` and a textual COMMIT are refused, with what to do instead.
 
 What surprises is SQLite: reads run in autocommit and the write lock is taken at the handler's *first write*
 (lock file, then `BEGIN IMMEDIATE`; savepoints asked for before are made up then). From there to the commit a
 handler has `write_limit`; a watchdog then rolls back, because while a handler holds that lock nobody else can
 write. PostgreSQL needs none of it: row locks hurt nobody who wants other rows.
+
+`HandlerSession.abort` ends the transaction from another thread. On SQLite no statement may be on its way then: one that
+passed its check before the rollback would run after it, in autocommit. So each statement holds a lock, and `abort`
+interrupts until it has that lock.
+
+Not kept: what a handler writes through the driver's own cursor, around the session.
 """
 
 from __future__ import annotations
@@ -16,20 +22,41 @@ import contextlib
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
-from webhooks.database import SQLITE_BUSY, Database, LockFile, cut, set_up_sqlite, translate_errors
+from webhooks.database import SQLITE_BUSY, Database, LockFile, connect, cut, set_up_sqlite, translate_errors
 from webhooks.errors import AttemptTimeout, WriteLockHeldTooLong
 
-_READS = re.compile(r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(select|values|explain|pragma)\b", re.IGNORECASE | re.DOTALL)
-_WITH = re.compile(r"\s*with\b", re.IGNORECASE)
+_COMMENTS = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
+_READS = re.compile(_COMMENTS + r"(select|values|explain|pragma)\b", re.IGNORECASE | re.DOTALL)
+_WITH = re.compile(_COMMENTS + r"with\b", re.IGNORECASE | re.DOTALL)
 _WRITES = re.compile(r"\b(insert|update|delete|replace)\b", re.IGNORECASE)
+_ENDS_TRANSACTION = re.compile(
+    _COMMENTS + r"(commit|end|abort|begin|(start|prepare)\s+transaction"
+    r"|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+#: What outlives a transaction on PostgreSQL: a connection that ran it is not used for another delivery.
+_LEAVES_TRACES = re.compile(
+    _COMMENTS + r"(set(?!\s+(local|transaction|constraints)\b)|reset|listen|unlisten|prepare|declare|load|discard"
+    r"|create\s+temp(orary)?)\b"
+    r"|\bpg_(try_)?advisory_(lock|unlock)|\bset_config\s*\(|\binto\s+temp",
+    re.IGNORECASE | re.DOTALL,
+)
+#: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
+_SQLITE_AWAY = frozenset({5, 6, 10, 13, 14})
+
+NOT_YOURS = (
+    "the transaction belongs to the delivery: it commits when the handler returns and rolls back when it raises; "
+    "use session.commit(), session.rollback() or session.begin_nested(), which act on savepoints"
+)
 
 
 def is_read(statement: str) -> bool:
@@ -39,6 +66,39 @@ def is_read(statement: str) -> bool:
     return bool(_READS.match(statement))
 
 
+class _Outer(Protocol):
+    """The transaction around a handler's session."""
+
+    failed: BaseException | None
+
+    def before(self, statement: str) -> None:
+        """A statement of the handler's is about to run; raises when it may not."""
+
+    def after(self) -> None:
+        """It has run, or failed."""
+
+    def begin(self) -> None:
+        """Be ready for the dispatcher's own writes."""
+
+    def check(self) -> None:
+        """Raise why this transaction can no longer commit, if it cannot."""
+
+    def commit(self) -> None: ...
+
+    def abort(self, reason: BaseException) -> None:
+        """Any thread: from here on nothing commits. Nothing happens when it is over already."""
+
+    def end(self) -> None:
+        """Roll back whatever is still open; afterwards `abort` does nothing."""
+
+    def is_away(self, error: BaseException) -> bool:
+        """Whether `error` came from a database that was not to be had, rather than from the handler."""
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the connection must not serve anybody else."""
+
+
 class HandlerSession:
     """One handler's session and the transaction around it. Made by `Sessions.open`, used by one thread.
 
@@ -46,16 +106,10 @@ class HandlerSession:
     from any thread: it makes the attempt unable to commit.
     """
 
-    def __init__(
-        self, database: Database, connection: Connection, session: Session, sqlite: _LazyWrites | None
-    ) -> None:
-        self.database = database
+    def __init__(self, connection: Connection, session: Session, outer: _Outer) -> None:
         self.connection = connection
         self.session = session
-        self._sqlite = sqlite
-        self._driver: Any = connection.connection.driver_connection
-        self._ended = threading.Lock()
-        self._aborted: BaseException | None = None
+        self._outer = outer
 
     def before_finish(self) -> None:
         """Flush what the handler left in its session, and take the write lock if it has not been taken.
@@ -66,94 +120,220 @@ class HandlerSession:
         self.session.flush()
         if self.session.in_transaction():
             self.session.commit()  # releases the savepoint; the outer transaction is ours
-        if self._sqlite is not None:
-            self._sqlite.begin()
+        self._outer.begin()
         self.check()
 
     def check(self) -> None:
         """Raise the reason if this attempt can no longer commit."""
-        if self._sqlite is not None:
-            self._sqlite.check()
-        if self._aborted is not None:
-            raise self._aborted
+        self._outer.check()
 
     def commit(self) -> None:
         """Commit the outer transaction; the last act of a successful attempt."""
-        with self._ended:
-            self.check()
-            if self._sqlite is not None:
-                self._sqlite.commit()
-            else:
-                self.connection.commit()
+        self._outer.commit()
 
     def abort(self, reason: BaseException | None = None) -> None:
         """Make this attempt unable to commit, from any thread. Harmless when it has ended already."""
-        with self._ended:
-            self._aborted = reason or AttemptTimeout("the attempt was aborted")
-            if self._sqlite is not None:
-                self._sqlite.abort(self._aborted)
-                return
-        if self._sqlite is None:
-            # the server would go on with a statement after its client is gone; nothing may commit from here on
-            with contextlib.suppress(Exception), self.database.read() as other:
-                other.exec_driver_sql("select pg_terminate_backend(%s)", (self._driver.info.backend_pid,))
-            cut(self._driver)
+        self._outer.abort(reason or AttemptTimeout("the attempt was aborted"))
+
+    def is_away(self, error: BaseException) -> bool:
+        """Whether the attempt failed because the database went away, which is not the handler's fault."""
+        return self._outer.failed is None and self._outer.is_away(error)
 
 
 class Sessions:
     """Makes handler sessions; one a process, with connections of its own.
 
-    write_limit: how long a handler may hold SQLite's write lock.
+    write_limit: how long a handler may hold SQLite's write lock. pool_size: connections kept.
     """
 
     def __init__(self, database: Database, write_limit: timedelta = timedelta(seconds=1), pool_size: int = 8) -> None:
         self.database = database
         self.write_limit = write_limit
-        self._engine: Engine = _lazy_engine(database, pool_size) if database.is_sqlite else database.engine
+        self._watchdog = _Watchdog()
+        self._own: Database | None = None
+        if database.is_sqlite:
+            self._engine = _lazy_engine(database, pool_size)
+        else:
+            # apart from the store's connections: whatever a handler does to one, ours are not touched
+            self._own = connect(
+                database.url.render_as_string(hide_password=False), pool_size=pool_size, application="webhooks handler"
+            )
+            self._engine = self._own.engine
+        _guard_engine(self._engine)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[HandlerSession]:
-        """A session for one attempt; whatever was not committed is rolled back at the end."""
+        """A session for one attempt; whatever was not committed is rolled back at the end.
+
+        Raises `StorageUnavailable` when no connection is to be had.
+        """
         with translate_errors():
             connection = self._engine.connect()
-        lazy: _LazyWrites | None = None
-        discard = False
+            info = connection.info
+        outer: _Outer
+        if self.database.is_sqlite:
+            outer = _LazyWrites(self.database, connection, self.write_limit, self._watchdog)
+        else:
+            outer = _ServerTransaction(self.database, connection)
+        # a handler that closes the connection would give it to somebody else while we still hold it
+        given: Any = connection
+        given.close = lambda: None
+        discard = True
+        info["webhooks_outer"] = outer
         try:
-            if self.database.is_sqlite:
-                lazy = _LazyWrites(self.database, connection, self.write_limit)
-                connection.info["webhooks_lazy"] = lazy
-            outer = connection.begin()
+            with translate_errors():
+                connection.begin()
             session = Session(
                 bind=connection,
                 join_transaction_mode="create_savepoint",
                 autoflush=not self.database.is_sqlite,
                 expire_on_commit=False,
             )
-            holder = HandlerSession(self.database, connection, session, lazy)
             try:
-                yield holder
-            except BaseException:
-                discard = True
-                raise
+                yield HandlerSession(connection, session, outer)
+                discard = outer.is_dirty
             finally:
                 # a handler may have broken its session in any way; none of it may outlive the attempt
                 with contextlib.suppress(Exception):
                     session.close()
-                if lazy is not None:
-                    lazy.end()
-                with contextlib.suppress(Exception):
-                    if outer.is_active:
-                        outer.rollback()
+                outer.end()
         finally:
-            connection.info.pop("webhooks_lazy", None)
+            info.pop("webhooks_outer", None)
             with contextlib.suppress(Exception):
-                if discard or (lazy is not None and lazy.failed):
+                if discard or outer.failed is not None:
                     connection.invalidate()
+            del given.close
             with contextlib.suppress(Exception):
                 connection.close()
 
     def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        self._watchdog.stop()
         self._engine.dispose()
+
+
+# -- what a handler may not do -----------------------------------------------------------------------------
+
+
+def _guard_engine(engine: Engine) -> None:
+    event.listen(engine, "before_cursor_execute", _before_cursor_execute)
+    event.listen(engine, "after_cursor_execute", _after_cursor_execute)
+    event.listen(engine, "handle_error", _handle_error)
+    event.listen(engine, "commit", _before_commit)
+    event.listen(engine, "rollback", _before_commit)
+
+
+def _outer_of(connection: Connection | None) -> Any:
+    if connection is None or connection.invalidated:
+        return None
+    return connection.info.get("webhooks_outer")
+
+
+def _before_cursor_execute(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> None:
+    outer = _outer_of(connection)
+    if outer is None:
+        return
+    if _ENDS_TRANSACTION.match(statement):
+        raise exc.InvalidRequestError(NOT_YOURS)
+    outer.before(statement)
+
+
+def _after_cursor_execute(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> None:
+    outer = _outer_of(connection)
+    if outer is not None:
+        outer.after()
+
+
+def _handle_error(context: Any) -> None:
+    connection = context.connection
+    with contextlib.suppress(exc.SQLAlchemyError):
+        outer = _outer_of(connection)
+        if outer is not None:
+            outer.after()
+
+
+def _before_commit(connection: Connection) -> None:
+    outer = _outer_of(connection)
+    if outer is not None and not outer.is_ours:
+        raise exc.InvalidRequestError(NOT_YOURS)
+
+
+# -- PostgreSQL --------------------------------------------------------------------------------------------
+
+
+class _ServerTransaction:
+    """An ordinary transaction, which another thread can end by ending its backend."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.failed: BaseException | None = None
+        self.is_ours = False
+        self.is_dirty = False
+        self._database = database
+        self._connection = connection
+        driver: Any = connection.connection.driver_connection
+        self._driver = driver
+        self._backend: int = driver.info.backend_pid
+        self._guard = threading.Lock()
+        self._over = False
+
+    def before(self, statement: str) -> None:
+        self.check()
+        if _LEAVES_TRACES.search(statement):
+            self.is_dirty = True
+
+    def after(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def check(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+
+    def commit(self) -> None:
+        with self._guard:
+            self.check()
+            self.is_ours = True
+            self._connection.commit()
+            self._over = True
+
+    def abort(self, reason: BaseException) -> None:
+        # while it commits we wait, though not for a server that does not answer
+        free = self._guard.acquire(timeout=2)
+        try:
+            if self._over or self.failed is not None:
+                return
+            self.failed = reason
+            if free:
+                # the server would go on with a statement after its client is gone; nothing may commit from here on.
+                # By name too: behind a proxy the number may be somebody else's
+                with contextlib.suppress(Exception), self._database.read() as other:
+                    other.exec_driver_sql(
+                        "select pg_terminate_backend(pid) from pg_stat_activity"
+                        " where pid = %s and application_name = %s",
+                        (self._backend, "webhooks handler"),
+                    )
+            cut(self._driver)
+        finally:
+            if free:
+                self._guard.release()
+
+    def end(self) -> None:
+        self.is_ours = True
+        with contextlib.suppress(Exception):
+            if self._connection.in_transaction():
+                self._connection.rollback()
+        with self._guard:
+            self._over = True
+
+    def is_away(self, error: BaseException) -> bool:
+        # broken, not closed: the latter would be the handler's doing
+        return bool(self._driver.broken)
 
 
 # -- SQLite: take the write lock late, and give it back in time --------------------------------------------
@@ -162,58 +342,77 @@ class Sessions:
 class _LazyWrites:
     """The transaction of one handler connection on SQLite: begun at the first write, bounded in time."""
 
-    def __init__(self, database: Database, connection: Connection, limit: timedelta) -> None:
+    is_dirty = False
+
+    def __init__(self, database: Database, connection: Connection, limit: timedelta, watchdog: _Watchdog) -> None:
         self.driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         self.limit = limit
         self.begun = False
         self.failed: BaseException | None = None
+        self.is_ours = False
+        self._connection = connection
+        self._watchdog = watchdog
         self._lock_file = LockFile(database.lock_path)
         self._descriptor: int | None = None
         self._pending: list[str] = []
-        self._guard = threading.RLock()
-        self._timer: threading.Timer | None = None
+        self._guard = threading.RLock()  # held by each statement, and by whatever ends the transaction
+        self._statements = 0
         self._over = False
+
+    def before(self, statement: str) -> None:
+        self._guard.acquire()
+        try:
+            self.check()
+            if not self.begun and not is_read(statement):
+                self.begin()
+        except BaseException:
+            self._guard.release()
+            raise
+        self._statements += 1
+
+    def after(self) -> None:
+        if self._statements:
+            self._statements -= 1
+            self._guard.release()
 
     def begin(self) -> None:
         """Take the write lock and open the transaction, with the savepoints asked for so far."""
-        if self.begun:
-            return
-        self.check()
-        self._descriptor = self._lock_file.acquire(SQLITE_BUSY)
-        try:
-            self.driver.execute("begin immediate")
-            self.begun = True
-            for name in self._pending:
-                self.driver.execute(f"savepoint {name}")
-            self._pending.clear()
-        except BaseException:
-            self._unlock()
-            raise
-        self._timer = threading.Timer(self.limit.total_seconds(), self._time_is_up)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def before(self, statement: str) -> None:
-        self.check()
-        if not self.begun and not is_read(statement):
-            self.begin()
+        with self._guard:
+            self.check()
+            if self.begun:
+                return
+            self._descriptor = self._lock_file.acquire(SQLITE_BUSY)
+            try:
+                with translate_errors():
+                    self.driver.execute("begin immediate")
+                    self.begun = True
+                    for name in self._pending:
+                        self.driver.execute(f"savepoint {name}")
+                self._pending.clear()
+            except BaseException:
+                self._unlock()
+                raise
+            self._watchdog.watch(self, time.monotonic() + self.limit.total_seconds())
 
     def savepoint(self, name: str) -> None:
-        if self.begun:
-            self.check()
-            self.driver.execute(f"savepoint {name}")
-        else:
-            self._pending.append(name)
+        with self._guard:
+            if self.begun:
+                self.check()
+                self.driver.execute(f"savepoint {name}")
+            else:
+                self._pending.append(name)
 
     def release(self, name: str) -> None:
-        if name in self._pending:
-            del self._pending[self._pending.index(name) :]
-        elif self.begun and self.failed is None:
-            self.driver.execute(f"release savepoint {name}")
+        with self._guard:
+            if name in self._pending:
+                del self._pending[self._pending.index(name) :]
+            elif self.begun and self.failed is None:
+                self.driver.execute(f"release savepoint {name}")
 
     def rollback_to(self, name: str) -> None:
-        if name not in self._pending and self.begun and self.failed is None:
-            self.driver.execute(f"rollback to savepoint {name}")
+        with self._guard:
+            if name not in self._pending and self.begun and self.failed is None:
+                self.driver.execute(f"rollback to savepoint {name}")
 
     def check(self) -> None:
         if self.failed is not None:
@@ -223,33 +422,46 @@ class _LazyWrites:
         with self._guard:
             self.check()
             if self.begun:
-                self.driver.execute("commit")
+                with translate_errors():
+                    self.driver.execute("commit")
             self._over = True
-        self._unlock()
+            self._unlock()
 
     def abort(self, reason: BaseException) -> None:
-        """End the transaction from another thread: interrupt what runs, roll back, let the lock go."""
-        with self._guard:
+        """Interrupt what runs, roll back, let the lock go."""
+        while not self._guard.acquire(timeout=0.02):
+            # a statement that has just begun does not hear the first call
+            with contextlib.suppress(sqlite3.Error):
+                self.driver.interrupt()
+        try:
             if self._over or self.failed is not None:
                 return
             self.failed = reason
-            with contextlib.suppress(sqlite3.Error):
-                self.driver.interrupt()
-            with contextlib.suppress(sqlite3.Error):
-                if self.driver.in_transaction:
-                    self.driver.execute("rollback")
-        self._unlock()
+            self._roll_back()
+        finally:
+            self._guard.release()
 
     def end(self) -> None:
-        """Roll back whatever is still open."""
         with self._guard:
             self._over = True
-            with contextlib.suppress(sqlite3.Error):
-                if self.driver.in_transaction:
-                    self.driver.execute("rollback")
-        self._unlock()
+            self.is_ours = True
+            self._roll_back()
+        with contextlib.suppress(Exception):
+            if self._connection.in_transaction():
+                self._connection.rollback()
 
-    def _time_is_up(self) -> None:
+    def is_away(self, error: BaseException) -> bool:
+        for _ in range(10):
+            if isinstance(error, sqlite3.OperationalError):
+                return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY
+            below = getattr(error, "orig", None) or error.__cause__
+            if below is None:
+                return False
+            error = below
+        return False
+
+    def hold_too_long(self) -> None:
+        """The write limit is over. Called by the watchdog."""
         self.abort(
             WriteLockHeldTooLong(
                 f"the handler held SQLite's write lock longer than {self.limit.total_seconds():g} s "
@@ -258,21 +470,68 @@ class _LazyWrites:
             )
         )
 
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self.driver.in_transaction:
+                self.driver.execute("rollback")
+        self._unlock()
+
     def _unlock(self) -> None:
-        with self._guard:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._descriptor is not None:
-                descriptor, self._descriptor = self._descriptor, None
-                self._lock_file.release(descriptor)
+        self._watchdog.forget(self)
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            self._lock_file.release(descriptor)
+
+
+class _Watchdog:
+    """One thread that ends transactions whose write limit is over. The limit is the same for all, so they queue."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._watched: dict[_LazyWrites, float] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def watch(self, writes: _LazyWrites, until: float) -> None:
+        with self._condition:
+            self._watched[writes] = until
+            if self._thread is None or not self._thread.is_alive():
+                self._stopped = False
+                self._thread = threading.Thread(target=self._run, name="webhooks-write-limit", daemon=True)
+                self._thread.start()
+            elif len(self._watched) == 1:
+                self._condition.notify()
+
+    def forget(self, writes: _LazyWrites) -> None:
+        # without the lock: popping is atomic, and whoever ends its transaction must not wait for the watchdog
+        self._watched.pop(writes, None)
+
+    def stop(self) -> None:
+        with self._condition:
+            self._stopped = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if self._stopped:
+                    return
+                now = time.monotonic()
+                watched = list(self._watched.items())
+                late = [writes for writes, until in watched if until <= now]
+                if not late:
+                    # idle: until somebody comes
+                    next_at = min((until for _, until in watched), default=None)
+                    self._condition.wait(None if next_at is None else next_at - now)
+                    continue
+            for writes in late:
+                self.forget(writes)
+                writes.hold_too_long()
 
 
 def _lazy_engine(database: Database, pool_size: int) -> Engine:
     """An engine of its own whose transactions begin at the first write."""
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(
+    engine = create_engine(
         database.url,
         pool_size=pool_size,
         max_overflow=50,
@@ -280,7 +539,6 @@ def _lazy_engine(database: Database, pool_size: int) -> Engine:
         connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
     )
     event.listen(engine, "connect", set_up_sqlite)
-    event.listen(engine, "before_cursor_execute", _before_cursor_execute)
     dialect: Any = engine.dialect
     dialect.do_savepoint = _for_lazy(_LazyWrites.savepoint)
     dialect.do_release_savepoint = _for_lazy(_LazyWrites.release)
@@ -290,16 +548,8 @@ def _lazy_engine(database: Database, pool_size: int) -> Engine:
 
 def _for_lazy(act: Callable[[_LazyWrites, str], None]) -> Callable[[Connection, str], None]:
     def run(connection: Connection, name: str) -> None:
-        lazy: _LazyWrites | None = connection.info.get("webhooks_lazy")
-        if lazy is not None:
-            act(lazy, name)
+        outer = _outer_of(connection)
+        if outer is not None:
+            act(outer, name)
 
     return run
-
-
-def _before_cursor_execute(
-    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> None:
-    lazy: _LazyWrites | None = connection.info.get("webhooks_lazy")
-    if lazy is not None:
-        lazy.before(statement)

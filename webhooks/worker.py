@@ -1,15 +1,17 @@
 """The worker: claim deliveries, run them in threads, record what came of it, stop cleanly.
 
 One loop (`Worker.run`, in the caller's thread) claims and records; both in batches, because while it commits, new
-results gather. Slot threads run handlers. A supervisor thread ends attempts whose time is up and keeps leases alive;
-another does maintenance when this process is elected to it. The embedded worker and `webhooks worker` are this class.
+results gather. Slot threads run handlers. A supervisor thread ends attempts whose time is up, another keeps leases
+alive, a third does maintenance when this process is elected to it. The embedded worker and `webhooks worker` are this
+class. None of these threads ends because something went wrong: an error is logged and the next round goes on.
 
 When an attempt's time is up it is first made unable to commit, then its failure is recorded on another connection,
 then its thread is abandoned and its slot refilled. Threads cannot be killed, so a worker with too many abandoned ones
 (or one for too long) drains and asks to be replaced: `run` returns `REPLACE`, and the caller executes the program anew.
 
 What surprises: a claimed delivery waits in `Buffer` until a thread is free, but never more of them than the handler is
-expected to run in `AHEAD_SECONDS`, so that a slow handler's deliveries stay in the database for other workers.
+expected to run in `AHEAD_SECONDS`, so that a slow handler's deliveries stay in the database for other workers. One
+that waited past its lease (the process was stopped, say) is not begun.
 """
 
 from __future__ import annotations
@@ -24,21 +26,20 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from webhooks import signals
-from webhooks.dispatch import Attempt, Dispatcher
-from webhooks.errors import StorageUnavailable
+from webhooks.dispatch import TIME_WAS_UP, WAS_STOPPED, Attempt, Dispatcher, released
+from webhooks.errors import LeaseLost, StorageUnavailable
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance
-from webhooks.model import AttemptOutcome, Delivery, DeliveryState
+from webhooks.model import AttemptOutcome, Delivery
 from webhooks.registry import Handler, Registry
-from webhooks.retry import Verdict
 from webhooks.scheduling import SLOW_SECONDS, allocate, slots_for, slots_for_slow
 from webhooks.store import Store
-from webhooks.store.deliveries import Claimed, Finished
+from webhooks.store.deliveries import Claimed, Finished, Queue
 from webhooks.store.handlers import BreakerState, HandlerRow, HandlerState
 from webhooks.wake import SQLITE_LOOK_SECONDS, PostgresListener, SQLiteWatch
 
@@ -54,8 +55,11 @@ AHEAD_SECONDS = 0.2
 LARGEST_CLAIM = 100
 #: An abandoned thread that has not ended after this long makes the worker replace itself.
 ABANDONED_LIMIT = timedelta(seconds=60)
+#: What the database says of handlers (paused, breaker) is read again after this long; a change is felt within 2 s.
+STATES_SECONDS = 0.7
 
-#: Failures in a row, in one worker, that open a handler's circuit breaker; and for how long it stays open.
+#: First attempts that failed in a row, in one worker, that open a handler's circuit breaker (retries of what is
+#: poisoned say nothing new about the handler); and for how long it stays open.
 BREAKER_FAILURES = 10
 BREAKER_COOLDOWN = timedelta(seconds=30)
 BREAKER_LONGEST = timedelta(minutes=10)
@@ -71,35 +75,49 @@ class WorkerSettings:
     grace: timedelta = timedelta(seconds=25)
     poll_interval: timedelta = timedelta(seconds=1)
     abandoned_threads: int = 4
-    maintenance_interval: timedelta = timedelta(seconds=1)
+    maintenance_interval: timedelta = timedelta(seconds=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much may be claimed. slow, fast: {handler: how many}; slow_places: how many of the slow ones together."""
+
+    slow: Mapping[str, int]
+    slow_places: int
+    fast: Mapping[str, int]
+
+    def only(self, names: Collection[str]) -> Room:
+        return Room(
+            {name: n for name, n in self.slow.items() if n > 0 and name in names},
+            self.slow_places,
+            {name: n for name, n in self.fast.items() if n > 0 and name in names},
+        )
 
 
 class Buffer:
     """The claimed deliveries of one worker: those that wait for a thread, and those that run.
 
     `take` gives threads work, handler by handler in turn, none more than its share of the threads; `room` says how
-    many more may be claimed for each.
+    many more may be claimed for each. A handler is slow when its runs take longer than a second, and until it is
+    known: all slow ones together leave threads to the others.
     """
 
     def __init__(self, handlers: Collection[str], slots: int) -> None:
         self._slots = slots
         self._handlers = list(handlers)
         self._condition = threading.Condition()
-        self._waiting: dict[str, collections.deque[Attempt]] = {}
-        self._turn: collections.deque[str] = collections.deque()
+        self._waiting: dict[str, collections.deque[Attempt]] = {name: collections.deque() for name in handlers}
+        self._turn: collections.deque[str] = collections.deque(handlers)
         self._running: dict[str, int] = dict.fromkeys(handlers, 0)
         self._mean: dict[str, float] = {}
         self._closed = False
+        #: {delivery id: the attempt that has a thread now}
         self.active: dict[int, Attempt] = {}
 
     def add(self, attempts: Collection[Attempt]) -> None:
         with self._condition:
             for attempt in attempts:
-                name = attempt.handler.name
-                if name not in self._waiting:
-                    self._waiting[name] = collections.deque()
-                    self._turn.append(name)
-                self._waiting[name].append(attempt)
+                self._waiting[attempt.handler.name].append(attempt)
             self._condition.notify(len(attempts))
 
     def take(self) -> Attempt | None:
@@ -112,7 +130,7 @@ class Buffer:
                 if attempt is not None:
                     attempt.thread = threading.current_thread()
                     attempt.started = time.monotonic()
-                    self._running[attempt.handler.name] = self._running.get(attempt.handler.name, 0) + 1
+                    self._running[attempt.handler.name] += 1
                     self.active[attempt.delivery.id] = attempt
                     return attempt
                 self._condition.wait()
@@ -122,7 +140,7 @@ class Buffer:
             name = self._turn[0]
             self._turn.rotate(-1)
             waiting = self._waiting[name]
-            if waiting and self._running.get(name, 0) < self._cap(name):
+            if waiting and self._running[name] < self._cap(name):
                 return waiting.popleft()
         return None
 
@@ -134,45 +152,53 @@ class Buffer:
         return cap
 
     def _is_slow(self, name: str) -> bool:
-        return self._mean.get(name, 0.0) > SLOW_SECONDS
+        return self._mean.get(name, SLOW_SECONDS + 1) > SLOW_SECONDS
 
     def done(self, attempt: Attempt) -> None:
         """A thread is free again (or given up): let others have its place."""
         with self._condition:
+            if self.active.get(attempt.delivery.id) is not attempt:
+                return  # an abandoned one that ends late; the same delivery may be running anew
+            del self.active[attempt.delivery.id]
             name = attempt.handler.name
-            if self.active.pop(attempt.delivery.id, None) is None:
-                return
             self._running[name] -= 1
             if attempt.started is not None:
                 took = time.monotonic() - attempt.started
                 mean = self._mean.get(name)
                 self._mean[name] = took if mean is None else mean + (took - mean) * 0.2
-            if self._turn:
-                self._condition.notify()
+            self._condition.notify()
 
-    def room(self) -> dict[str, int]:
-        """{handler: how many more deliveries may be claimed}."""
+    def room(self) -> Room:
+        """How many more deliveries may be claimed, per handler."""
         with self._condition:
-            return {
-                name: max(
-                    0,
-                    self._cap(name) + self._ahead(name) - self._running.get(name, 0) - len(self._waiting.get(name, ())),
-                )
-                for name in self._handlers
+            now = time.monotonic()
+            hanging = {
+                attempt.handler.name
+                for attempt in self.active.values()
+                if attempt.started is not None and now - attempt.started > SLOW_SECONDS
             }
+            slow: dict[str, int] = {}
+            fast: dict[str, int] = {}
+            taken = 0
+            for name in self._handlers:
+                busy = self._running[name] + len(self._waiting[name])
+                if self._is_slow(name) or name in hanging:
+                    slow[name] = max(0, slots_for(name, self._slots, self._handlers) - busy)
+                    taken += busy
+                else:
+                    fast[name] = max(0, self._cap(name) + self._ahead(name) - busy)
+            places = self._slots if len(self._handlers) <= 1 else slots_for_slow(self._slots)
+            return Room(slow, max(0, places - taken), fast)
 
     def _ahead(self, name: str) -> int:
-        mean = self._mean.get(name)
-        if mean is None:
-            return 0
-        return min(LARGEST_CLAIM, int(AHEAD_SECONDS * self._cap(name) / max(mean, 0.0001)))
+        return min(LARGEST_CLAIM, int(AHEAD_SECONDS * self._cap(name) / max(self._mean[name], 0.0001)))
 
     def unstarted(self) -> list[Attempt]:
         """Take out everything that no thread has begun."""
         with self._condition:
             attempts = [attempt for waiting in self._waiting.values() for attempt in waiting]
-            self._waiting.clear()
-            self._turn.clear()
+            for waiting in self._waiting.values():
+                waiting.clear()
             return attempts
 
     def running(self) -> list[Attempt]:
@@ -210,11 +236,13 @@ class Worker:
         self.handlers: dict[str, Handler] = {handler.name: handler for handler in registry.handlers()}
         self.buffer = Buffer(self.handlers, settings.slots)
         self._inbox: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
-        self._held: dict[int, Delivery] = {}
+        self._held: dict[int, Attempt] = {}
         self._held_lock = threading.Lock()
+        self._expiring: list[Attempt] = []
         self._abandoned: list[tuple[Attempt, float]] = []
-        self._stopping = threading.Event()
-        self._stop_now = threading.Event()
+        # plain flags: an Event's lock is not to be taken in a signal handler
+        self._stopping = False
+        self._stop_now = False
         self._ended = threading.Event()
         self._replace = False
         self._states: dict[str, HandlerState] = {}
@@ -228,9 +256,9 @@ class Worker:
 
     def stop(self) -> None:
         """Stop claiming and finish what runs; called again, stop at once. Safe in a signal handler."""
-        if self._stopping.is_set():
-            self._stop_now.set()
-        self._stopping.set()
+        if self._stopping:
+            self._stop_now = True
+        self._stopping = True
         self._inbox.put(None)
 
     def run(self) -> int:
@@ -269,11 +297,11 @@ class Worker:
             with contextlib.suppress(StorageUnavailable):
                 self.store.processes.forget(self.id)
         logger.info("worker %s stopped", self.id, extra={"action": "stop"})
-        return REPLACE if self._replace else STOPPED
+        return REPLACE if self._replace and not self._stopping else STOPPED
 
     def _work(self, watch: SQLiteWatch | None) -> None:
         look_at = 0.0
-        while not self._stopping.is_set() and not self._replace:
+        while not self._stopping and not self._replace:
             batch, woken = self._wait(look_at, watch)
             try:
                 self._record(batch)
@@ -287,9 +315,15 @@ class Worker:
                 self._outage += 1
                 if self._outage == 1:
                     logger.warning("the database is away, trying again: %s", error.reason)
-                for finished in batch:  # not lost: recorded once it is back
-                    self._inbox.put(finished)
-                self._stopping.wait(min(5.0, 0.1 * 2**self._outage) * (0.5 + random.random() / 2))
+                self._pause(min(5.0, 0.1 * 2**self._outage) * (0.5 + random.random() / 2))
+            except Exception:
+                logger.exception("claiming failed; it is tried again")
+                self._pause(1.0)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
 
     def _wait(self, until: float, watch: SQLiteWatch | None) -> tuple[list[Finished], bool]:
         """Results and whether something called: waits until one of these, or until `until`."""
@@ -323,23 +357,22 @@ class Worker:
     def _claim(self) -> tuple[bool, float]:
         """Claim what there is room for; whether more may wait, and in how many seconds the next is due."""
         room = self._room()
-        if not room:
+        names = [*room.slow, *room.fast]
+        if not names:
             return False, 3600.0
-        places = min(LARGEST_CLAIM, sum(room.values()))
         deliveries = self.store.deliveries
-        waiting, ahead = deliveries.waiting(list(room), max(room.values()))
-        due_in = 3600.0
-        if ahead is not None:
-            due_in = max(0.0, (ahead - self.store.database.clock()).total_seconds())
+        waiting, ahead = deliveries.waiting(names, max([*room.slow.values(), *room.fast.values()]))
+        due_in = 3600.0 if ahead is None else max(0.01, ahead.total_seconds())
         if not waiting:
             return False, due_in
-        quotas = allocate(waiting, places, room, self._turn)
-        self._turn += 1
+        quotas = self._quotas(waiting, room)
         limited = {queue: n for queue, n in quotas.items() if self._is_limited(queue[0])}
         free = {queue: n for queue, n in quotas.items() if queue not in limited}
+        leased = time.monotonic() + self.settings.lease.total_seconds()
         claimed: list[Claimed] = []
         if free:
             claimed = deliveries.claim(free, lease=self.settings.lease, worker=self.id)
+            self._take_in(claimed, leased)
         if limited:
             probing = {name: 1 for name, _ in limited if self._breaker(name) is not BreakerState.CLOSED}
             some = deliveries.claim_limited(
@@ -349,42 +382,51 @@ class Worker:
                 handlers=self.store.handlers,
                 overrides=probing,
             )
+            self._take_in(some, leased)
             if not some:
                 due_in = min(due_in, self._limit_wait(limited))
             claimed = [*claimed, *some]
         if not claimed:
             return False, min(due_in, 0.05 if free else due_in)
-        with self._held_lock:
-            self._held.update((c.delivery.id, c.delivery) for c in claimed)
-        self.buffer.add([Attempt(c, self.handlers[c.delivery.handler]) for c in claimed])
         return True, due_in
 
-    def _room(self) -> dict[str, int]:
+    def _quotas(self, waiting: Mapping[Queue, int], room: Room) -> dict[Queue, int]:
+        quotas: dict[Queue, int] = {}
+        for rooms, places in ((room.slow, room.slow_places), (room.fast, sum(room.fast.values()))):
+            theirs = {queue: n for queue, n in waiting.items() if queue[0] in rooms}
+            quotas.update(allocate(theirs, min(LARGEST_CLAIM, places), rooms, self._turn))
+        self._turn += 1
+        for name in {name for name, _ in quotas if self._breaker(name) is BreakerState.HALF_OPEN}:
+            # one delivery tries, and a fresh one tells more than the retry of what may be poisoned
+            quotas = {queue: n for queue, n in quotas.items() if queue[0] != name}
+            quotas[name, min(kind for other, kind in waiting if other == name)] = 1
+        return quotas
+
+    def _take_in(self, claimed: Iterable[Claimed], leased: float) -> None:
+        attempts = [Attempt(one, self.handlers[one.delivery.handler], leased) for one in claimed]
+        with self._held_lock:
+            self._held.update((attempt.delivery.id, attempt) for attempt in attempts)
+        self.buffer.add(attempts)
+
+    def _room(self) -> Room:
         self._read_states()
-        room = {}
-        for name, n in self.buffer.room().items():
-            state = self._states.get(name)
-            if n <= 0 or (state is not None and state.paused):
-                continue
-            if state is not None and state.breaker is BreakerState.OPEN:
-                continue
-            room[name] = n
-        return room
+        closed = {name for name, state in self._states.items() if state.paused or state.breaker is BreakerState.OPEN}
+        return self.buffer.room().only([name for name in self.handlers if name not in closed])
 
     def _read_states(self) -> None:
         now = time.monotonic()
-        if now - self._states_read < 1.0 and self._states:
+        if now - self._states_read < STATES_SECONDS and self._states:
             return
-        self._states = self.store.handlers.states(list(self.handlers))
+        states = self.store.handlers.states(list(self.handlers))
+        if any(state.breaker is BreakerState.OPEN for state in states.values()):
+            here = self.store.database.now()
+            for name, state in states.items():
+                # whoever sees first that the time has passed lets one delivery try
+                over = state.breaker is BreakerState.OPEN and (state.breaker_until or here) <= here
+                if over and self.store.handlers.half_open_breaker(name):
+                    states[name] = replace(state, breaker=BreakerState.HALF_OPEN)
+        self._states = states
         self._states_read = now
-        for name, state in self._states.items():
-            # whoever sees first that the time has passed lets one delivery try
-            over = state.breaker is BreakerState.OPEN and (state.breaker_until or state.seen_at) <= self._now()
-            if over and self.store.handlers.half_open_breaker(name):
-                self._states[name] = replace(state, breaker=BreakerState.HALF_OPEN)
-
-    def _now(self) -> datetime:
-        return self.store.database.now()
 
     def _breaker(self, name: str) -> BreakerState:
         state = self._states.get(name)
@@ -398,7 +440,7 @@ class Worker:
             or self._breaker(name) is not BreakerState.CLOSED
         )
 
-    def _limit_wait(self, limited: Mapping[tuple[str, object], int]) -> float:
+    def _limit_wait(self, limited: Mapping[Queue, int]) -> float:
         waits = [
             handler.rate[1].total_seconds() / handler.rate[0]
             for handler in (self.handlers[name] for name, _ in limited)
@@ -415,53 +457,106 @@ class Worker:
         while (attempt := self.buffer.take()) is not None:
             finished: Finished | None = None
             try:
-                if attempt.handler.isolation == "process" or attempt.delivery.alone:
+                if time.monotonic() > attempt.leased_until:
+                    logger.info(
+                        "delivery %d waited past its lease; another worker has it",
+                        attempt.delivery.id,
+                        extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
+                    )
+                elif attempt.handler.isolation == "process" or attempt.delivery.alone:
                     finished = self.isolated.run(attempt)
                 else:
                     finished = self.dispatcher.run(attempt)
             except BaseException:  # ours, not the handler's: the delivery stays leased and is rescued
                 logger.exception("delivery %d could not be run", attempt.delivery.id)
-            attempt.over = True
-            self.buffer.done(attempt)
-            with attempt.lock:
-                expired = attempt.expired
-            if expired:
-                return  # the supervisor has refilled this slot
-            if finished is None:
-                self._let_go(attempt.delivery)
-                self._succeeded(attempt.handler.name)
-                self._inbox.put(None)
-            else:
+            if not attempt.end():
+                self.buffer.done(attempt)
+                return  # its supervisor records the outcome, and has refilled this slot
+            if finished is not None and not attempt.recorded:
                 self._inbox.put(finished)
+            else:
+                self._let_go(attempt.delivery)
+                if finished is not None:
+                    self._judge(finished)
+                self._inbox.put(None)
+            self.buffer.done(attempt)  # last: a stopping worker waits until nothing is active, then records the rest
 
     def _let_go(self, delivery: Delivery) -> None:
+        """Extend its lease no longer."""
         with self._held_lock:
-            self._held.pop(delivery.id, None)
+            attempt = self._held.get(delivery.id)
+            if attempt is not None and attempt.current.token == delivery.token:
+                del self._held[delivery.id]
+
+    # -- record --------------------------------------------------------------------------------------------
 
     def _record(self, batch: list[Finished]) -> None:
+        """Record how attempts ended. Raises `StorageUnavailable` with nothing lost: they are in the inbox again."""
         if not batch:
             return
-        recorded = self.store.deliveries.finish(batch)
+        try:
+            recorded = self._finish(batch)
+        except StorageUnavailable:
+            for finished in batch:
+                self._inbox.put(finished)
+            raise
+        except Exception:
+            logger.exception("the outcomes of %d attempts could not be recorded together; one by one now", len(batch))
+            recorded = set()
+            for finished in batch:
+                recorded |= self._record_alone(finished)
         for finished in batch:
             delivery = finished.delivery
             self._let_go(delivery)
-            if delivery.id not in recorded:
-                logger.warning(
-                    "the lease of delivery %d for handler %r was lost; what this attempt led to is not recorded",
-                    delivery.id,
-                    delivery.handler,
-                    extra={"delivery_id": delivery.id, "handler": delivery.handler},
-                )
-                signals.emit(signals.delivery_lost, delivery.handler, delivery=delivery)
+            if (delivery.id, delivery.token) not in recorded:
+                self.dispatcher.lease_lost(delivery)
                 continue
             self.dispatcher.announce(finished)
-            if finished.verdict.outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
-                self._failed(delivery.handler)
-            elif finished.ran:
-                self._succeeded(delivery.handler)
+            self._judge(finished)
 
-    def _failed(self, name: str) -> None:
-        failures = self._failures[name] = self._failures.get(name, 0) + 1
+    def _finish(self, batch: list[Finished]) -> set[tuple[int, int]]:
+        """Record a batch; (delivery id, token) of those that were still ours."""
+        recorded: set[tuple[int, int]] = set()
+        rest = batch
+        while rest:
+            now = {finished.delivery.id: finished for finished in rest}  # a delivery once in a statement
+            rest = [finished for finished in rest if now[finished.delivery.id] is not finished]
+            done = self.store.deliveries.finish(list(now.values()))
+            recorded.update((id, finished.delivery.token) for id, finished in now.items() if id in done)
+        return recorded
+
+    def _record_alone(self, finished: Finished) -> set[tuple[int, int]]:
+        """Record one outcome whatever it takes: without its texts, if they are what the database refuses."""
+        bare = replace(finished, verdict=replace(finished.verdict, reason="its text could not be stored", error=None))
+        for attempt in (finished, bare):
+            try:
+                return self._finish([attempt])
+            except StorageUnavailable:
+                self._inbox.put(finished)
+                return {(finished.delivery.id, finished.delivery.token)}
+            except Exception:
+                logger.exception("the outcome of delivery %d could not be recorded", finished.delivery.id)
+        return set()
+
+    # -- the circuit breaker -------------------------------------------------------------------------------
+
+    def _judge(self, finished: Finished) -> None:
+        """Count failures in a row. `Retry`, `Discard` and what was filtered say nothing about the handler."""
+        outcome, name = finished.verdict.outcome, finished.delivery.handler
+        try:
+            if outcome is AttemptOutcome.SUCCEEDED:
+                self._succeeded(name)
+            elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) and finished.verdict.counts:
+                self._failed(name, finished.delivery)
+        except StorageUnavailable:
+            self._states_read = 0.0  # the next outcome tells it again
+
+    def _failed(self, name: str, delivery: Delivery) -> None:
+        if self._breaker(name) is not BreakerState.HALF_OPEN:
+            if delivery.failures:
+                return
+            self._failures[name] = self._failures.get(name, 0) + 1
+        failures = self._failures.get(name, 0)
         if failures < BREAKER_FAILURES and self._breaker(name) is not BreakerState.HALF_OPEN:
             return
         if self._breaker(name) is BreakerState.OPEN:
@@ -469,6 +564,8 @@ class Worker:
         cooldown = self._cooldown.get(name, BREAKER_COOLDOWN)
         self._cooldown[name] = min(cooldown * 2, BREAKER_LONGEST)
         self.store.handlers.open_breaker(name, failures, cooldown)
+        if (state := self._states.get(name)) is not None:
+            self._states[name] = replace(state, breaker=BreakerState.OPEN)
         self._states_read = 0.0
         logger.warning(
             "the circuit breaker of handler %r opened after %d failures in a row; it is tried again in %s",
@@ -481,70 +578,78 @@ class Worker:
     def _succeeded(self, name: str) -> None:
         if self._failures.get(name):
             self._failures[name] = 0
-            self._cooldown.pop(name, None)
+        self._cooldown.pop(name, None)
         if self._breaker(name) is not BreakerState.CLOSED:
-            with contextlib.suppress(StorageUnavailable):
-                if self.store.handlers.close_breaker(name):
-                    logger.info("the circuit breaker of handler %r closed", name, extra={"handler": name})
+            if self.store.handlers.close_breaker(name):
+                logger.info("the circuit breaker of handler %r closed", name, extra={"handler": name})
             self._states_read = 0.0
 
     # -- time-outs and leases ------------------------------------------------------------------------------
 
     def _supervise(self) -> None:
+        away = False
         while not self._ended.wait(0.05):
-            now = time.monotonic()
-            for attempt in self.buffer.running():
-                if attempt.started is None or attempt.expired:
-                    continue
-                if attempt.handler.isolation == "process" or attempt.delivery.alone:
-                    continue  # whose process is killed by `isolation`
-                if now - attempt.started > self.dispatcher.timeout_of(attempt.handler).total_seconds():
-                    try:
-                        self._time_out(attempt)
-                    except StorageUnavailable:
-                        logger.warning("a time-out waits for the database", extra={"delivery_id": attempt.delivery.id})
-            self._watch_abandoned()
+            try:
+                self._look_after()
+                away = False
+            except StorageUnavailable as error:
+                if not away:
+                    logger.warning("time-outs wait for the database: %s", error.reason)
+                away = True
+            except Exception:
+                logger.exception("supervision failed; it is tried again")
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        for attempt in self.buffer.running():
+            if attempt.started is None or attempt.handler.isolation == "process" or attempt.delivery.alone:
+                continue  # the latter have processes, which `isolation` kills
+            if now - attempt.started > self.dispatcher.timeout_of(attempt.handler).total_seconds() and attempt.expire():
+                self._expiring.append(attempt)
+        while self._expiring:
+            self._time_out(self._expiring[0])  # stays in the list while the database is away
+            self._expiring.pop(0)
+        self._watch_abandoned()
 
     def _time_out(self, attempt: Attempt) -> None:
         """End an attempt whose time is up; see the module's docstring for the order of things."""
         sqlite = self.store.database.is_sqlite
         if sqlite:
-            attempt.expire()  # its session may hold the write lock that the token's move needs
-        delivery = self.store.deliveries.fence(attempt.delivery)
+            attempt.abort()  # its session may hold the write lock that the token's move needs
+        delivery = self.store.deliveries.fence(attempt.delivery, TIME_WAS_UP)
+        attempt.fenced = delivery
+        attempt.abort()
+        innocent = self._end_async(attempt)
         if delivery is None:
-            if not sqlite:
-                return  # it has just finished, or is another worker's
-            self._let_go(attempt.delivery)
+            with self._held_lock:  # it has just committed, or is another worker's
+                if self._held.get(attempt.delivery.id) is attempt:
+                    del self._held[attempt.delivery.id]
         else:
-            attempt.expire()
-            with self._held_lock:
-                self._held[delivery.id] = delivery
-        logger.warning(
-            "delivery %d for handler %r ran longer than %s; it can no longer commit",
-            attempt.delivery.id,
-            attempt.handler.name,
-            self.dispatcher.timeout_of(attempt.handler),
-            extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
-        )
-        if attempt.handler.is_async:
-            self._end_async(attempt)
+            logger.warning(
+                "delivery %d for handler %r ran longer than %s; it can no longer commit",
+                attempt.delivery.id,
+                attempt.handler.name,
+                self.dispatcher.timeout_of(attempt.handler),
+                extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
+            )
+        over = attempt.over
+        # in a lane the next run waits until this thread has ended (`_watch_abandoned`)
+        attempt.waits = delivery is not None and delivery.lane is not None and not over
+        if not over:
+            self._abandoned.append((attempt, time.monotonic()))
+        if delivery is not None and not attempt.waits:
+            self._inbox.put(self.dispatcher.expired(attempt, delivery, innocent=innocent))
         self.buffer.done(attempt)
         self._add_slot()
-        if not attempt.over:
-            self._abandoned.append((attempt, time.monotonic()))
-        if delivery is None:
-            return
-        if delivery.lane is None or attempt.over:
-            self._inbox.put(self.dispatcher.expired(attempt, delivery))
-        # else: in a lane the next run waits until this thread has ended (`_watch_abandoned`)
 
-    def _end_async(self, attempt: Attempt) -> None:
-        for _ in range(20):
-            if attempt.over:
-                return
-            time.sleep(0.01)
-        if self.dispatcher.loop.is_blocked():
-            self.dispatcher.loop.abandon()
+    def _end_async(self, attempt: Attempt) -> bool:
+        """Wait a moment for a cancelled coroutine; leave its loop if it is blocked, and say if that was another's."""
+        job = attempt.job
+        if job is None or job.wait(0.2) or not self.dispatcher.loop.is_blocked(job.loop):
+            return False
+        innocent = not job.has_the_loop()
+        self.dispatcher.loop.abandon(job.loop)
+        return innocent
 
     def _watch_abandoned(self) -> None:
         still: list[tuple[Attempt, float]] = []
@@ -552,11 +657,8 @@ class Worker:
         for attempt, since in self._abandoned:
             if not attempt.over:
                 still.append((attempt, since))
-                continue
-            with self._held_lock:
-                delivery = self._held.get(attempt.delivery.id)
-            if delivery is not None and delivery.lane is not None:
-                self._inbox.put(self.dispatcher.expired(attempt, delivery))
+            elif attempt.waits and attempt.fenced is not None:
+                self._inbox.put(self.dispatcher.expired(attempt, attempt.fenced))
         self._abandoned = still
         too_long = any(now - since > ABANDONED_LIMIT.total_seconds() for _, since in still)
         if (len(still) >= self.settings.abandoned_threads or too_long) and not self._replace:
@@ -570,29 +672,39 @@ class Worker:
         while not self._ended.wait(pause):
             pause = seconds
             try:
+                self._extend()
                 self.store.processes.beat(self.id, "worker", self.version, list(self.handlers))
-                with self._held_lock:
-                    held = list(self._held.values())
-                ours = self.store.deliveries.extend(held, self.settings.lease)
-                self._give_up([delivery for delivery in held if delivery.id not in ours])
             except StorageUnavailable:
                 pause = min(1.0, seconds)  # the lease still runs; sooner is better
+            except Exception:
+                logger.exception("the heartbeat failed; it is tried again")
+                pause = min(1.0, seconds)
 
-    def _give_up(self, lost: list[Delivery]) -> None:
-        for delivery in lost:
-            with self._held_lock:
-                current = self._held.get(delivery.id)
-                if current is None or current.token != delivery.token:
-                    continue  # finished or fenced meanwhile
-            attempt = self.buffer.active.get(delivery.id)
-            if attempt is not None and attempt.holder is not None and attempt.delivery.token == delivery.token:
-                attempt.holder.abort()
+    def _extend(self) -> None:
+        with self._held_lock:
+            held = [(attempt, attempt.current) for attempt in self._held.values()]
+        leased = time.monotonic() + self.settings.lease.total_seconds()
+        ours = self.store.deliveries.extend([delivery for _, delivery in held], self.settings.lease)
+        for attempt, delivery in held:
+            if delivery.id in ours:
+                attempt.leased_until = leased
+            elif attempt.current.token == delivery.token:  # else: fenced by ourselves meanwhile
+                self._give_up(attempt, delivery)
+
+    def _give_up(self, attempt: Attempt, delivery: Delivery) -> None:
+        with self._held_lock:
+            if self._held.get(delivery.id) is not attempt:
+                return  # recorded meanwhile
+            del self._held[delivery.id]
+        attempt.leased_until = 0.0
+        attempt.abort(LeaseLost(f"delivery {delivery.id} belongs to another worker now"))
 
     def _maintain(self) -> None:
         assert self.maintenance is not None
         while not self._ended.wait(self.settings.maintenance_interval.total_seconds()):
             try:
-                self.maintenance.tick(self.id)
+                if self.maintenance.tick(self.id):
+                    self._inbox.put(None)
             except StorageUnavailable:
                 continue
             except Exception:
@@ -604,44 +716,59 @@ class Worker:
         """Give back what no thread has begun, wait for what runs, end what does not, record all of it."""
         deadline = time.monotonic() + self.settings.grace.total_seconds()
         self._patiently(lambda: self._release(self.buffer.unstarted()), deadline)
-        pending: list[Finished] = []
-        while True:
+        while self.buffer.active and not self._stop_now and time.monotonic() < deadline:
+            self._record_inbox(deadline)
             with contextlib.suppress(queue.Empty):
-                while True:
-                    item = self._inbox.get(timeout=0.02) if self.buffer.active else self._inbox.get_nowait()
-                    if item is not None:
-                        pending.append(item)
-            if pending:
-                batch, pending = pending, []
-                self._patiently(lambda batch=batch: self._record(batch), deadline)  # type: ignore[misc]
-            if not self.buffer.active or self._stop_now.is_set() or time.monotonic() >= deadline:
-                break
+                item = self._inbox.get(timeout=0.02)
+                if item is not None:
+                    self._inbox.put(item)
         for attempt in self.buffer.running():
             self._patiently(lambda attempt=attempt: self._interrupt(attempt), deadline + 2)  # type: ignore[misc]
+        self._record_inbox(deadline + 2)
         for attempt, _ in self._abandoned:
-            with self._held_lock:
-                delivery = self._held.get(attempt.delivery.id)
-            if delivery is not None:
-                # its thread ends with this process, in a moment; then rescue may run the lane's next
-                with contextlib.suppress(StorageUnavailable):
-                    self.store.deliveries.extend([delivery], timedelta(seconds=1))
+            if attempt.waits:
+                self._wait_for_end(attempt)
+
+    def _record_inbox(self, deadline: float) -> None:
+        def record() -> None:
+            batch: list[Finished] = []
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    item = self._inbox.get_nowait()
+                    if item is not None:
+                        batch.append(item)
+            self._record(batch)
+
+        self._patiently(record, deadline)
 
     def _release(self, attempts: list[Attempt]) -> None:
-        self.store.deliveries.release([attempt.delivery for attempt in attempts])
         for attempt in attempts:
             self._let_go(attempt.delivery)
+        try:
+            self.store.deliveries.release([attempt.delivery for attempt in attempts])
+        except StorageUnavailable:
+            self.buffer.add(attempts)  # for the next try
+            raise
+        for attempt in attempts:
             signals.emit(signals.delivery_released, attempt.handler.name, delivery=attempt.delivery)
 
     def _interrupt(self, attempt: Attempt) -> None:
         """Give back an attempt that outlives the grace period: on record as released, not counted."""
-        attempt.expire()
-        delivery = self.store.deliveries.fence(attempt.delivery)
-        self._let_go(attempt.delivery)
+        if not attempt.expired and not attempt.expire():
+            return  # it has just ended by itself
+        if attempt.kill is not None or self.store.database.is_sqlite:
+            attempt.abort()
+        delivery = self.store.deliveries.fence(attempt.current, WAS_STOPPED)
+        with self._held_lock:
+            self._held.pop(attempt.delivery.id, None)
+        attempt.fenced = delivery
+        attempt.abort()
         if delivery is None:
             return
-        reason = "its worker stopped before it was done"
-        verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.RELEASED, reason=reason, error=reason, counts=False)
-        self.store.deliveries.finish([Finished(delivery, verdict, took=attempt.took())])
+        if delivery.lane is not None and attempt.kill is None:
+            self._wait_for_end(attempt)
+        else:
+            self.store.deliveries.finish([Finished(delivery, released(), took=attempt.took())])
         signals.emit(signals.delivery_released, attempt.handler.name, delivery=delivery)
         logger.warning(
             "delivery %d for handler %r did not end within the grace period and was given back",
@@ -650,16 +777,26 @@ class Worker:
             extra={"delivery_id": delivery.id, "handler": delivery.handler},
         )
 
+    def _wait_for_end(self, attempt: Attempt) -> None:
+        """Its thread ends with this process, in a moment; then rescue may run the lane's next."""
+        with self._held_lock:
+            self._held.pop(attempt.delivery.id, None)
+        with contextlib.suppress(StorageUnavailable):
+            self.store.deliveries.extend([attempt.current], timedelta(seconds=1))
+
     def _patiently(self, act: Callable[[], None], deadline: float) -> None:
         """Do what needs the database, again until `deadline`; past it, rescue takes care of the rest."""
         while True:
             try:
                 return act()
             except StorageUnavailable as error:
-                if time.monotonic() >= deadline or self._stop_now.is_set():
+                if time.monotonic() >= deadline or self._stop_now:
                     logger.warning("stopping without the database: %s; leases will run out", error.reason)
                     return
                 time.sleep(0.2)
+            except Exception:
+                logger.exception("something failed while stopping; leases will run out")
+                return
 
 
 def handler_rows(registry: Registry) -> list[HandlerRow]:

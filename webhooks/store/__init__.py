@@ -17,6 +17,7 @@ from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
 from webhooks.store.marks import KeyUses, Marks
 from webhooks.store.processes import Processes
+from webhooks.store.pruning import Pruning
 from webhooks.store.quarantine import Quarantine
 from webhooks.store.rejections import Rejections
 from webhooks.store.replays import Replays
@@ -33,6 +34,7 @@ class Store:
         self.handlers = Handlers(database)
         self.processes = Processes(database)
         self.quarantine = Quarantine(database)
+        self.pruning = Pruning(database)
         self.listings = Listings(database, self.events)
         self.rejections = Rejections(database)
         self.replays = Replays(database)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import BigInteger, bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from webhooks import schema
+from webhooks import failpoints, schema
 from webhooks.database import Database
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
 from webhooks.retry import Verdict
@@ -92,10 +92,12 @@ _LITE_CLAIM = """
            reason = null
      where id = ?
 """
-_LITE_CLAIMED = f"select {_D}, {_E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id where d.id in "
+_LITE_CLAIMED = (
+    f"select {_D}, {_E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id where d.id in "
+)
 
 _PG_LOOK = """
-    select q.handler, k.class, x.n, x.due
+    select q.handler, k.class, x.n, extract(epoch from x.due - statement_timestamp())::float8
       from unnest(%s::text[]) as q(handler) cross join (values (0::smallint), (1::smallint), (2::smallint)) k(class)
       cross join lateral (
         select count(*) filter (where y.due_at <= statement_timestamp()) n, min(y.due_at) due
@@ -123,11 +125,13 @@ _PG_FINISH = """
                  ready = case when d.lane is null then true else f.state = 0 end,
                  finished_at = case when f.state >= 2 then statement_timestamp() end
             from f where d.id = f.id and d.token = f.token and d.state = 1 {extra}
-          returning d.id, d.attempts, d.worker),
+          returning d.id, d.token, d.attempts, d.worker, d.claimed_at),
     a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
-          select u.id, u.attempts, f.outcome, statement_timestamp() - f.took, statement_timestamp(), u.worker,
-                 nullif(f.error, '')
-            from u join f using (id) where f.outcome >= 0
+          select u.id, u.attempts, f.outcome,
+                 case when f.took = interval '0' then coalesce(u.claimed_at, statement_timestamp())
+                      else statement_timestamp() - f.took end,
+                 statement_timestamp(), u.worker, nullif(f.error, '')
+            from u join f using (id, token) where f.outcome >= 0
           on conflict do nothing)
     select id from u
 """
@@ -143,7 +147,9 @@ _LITE_FINISH = """
 """
 _LITE_ATTEMPT = """
     insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
-    values (?,?,?,?,?,?,?) on conflict do nothing
+    select ?1, ?2, ?3, case when ?4 = ?5 then coalesce(d.claimed_at, ?5) else ?4 end, ?5, ?6, ?7
+      from webhooks_deliveries d where d.id = ?1
+    on conflict do nothing
 """
 
 
@@ -156,19 +162,18 @@ class Deliveries:
 
     # -- claim ---------------------------------------------------------------------------------------------
 
-    def waiting(self, handlers: Collection[str], limit: int) -> tuple[dict[Queue, int], datetime | None]:
+    def waiting(self, handlers: Collection[str], limit: int) -> tuple[dict[Queue, int], timedelta | None]:
         """How many ready deliveries are due, per handler and class, each counted up to `limit`; and when the next is.
 
-        The second value is the earliest due time that lies ahead (None: nothing waits), for the worker's sleep.
+        The second value is how long from now, by the database's clock, the earliest due time that lies ahead is
+        (None: nothing waits), for the worker's sleep.
         """
         with self.database.raw() as connection:
             return self._waiting(connection.cursor(), handlers, limit)
 
-    def _waiting(
-        self, cursor: Any, handlers: Collection[str], limit: int
-    ) -> tuple[dict[Queue, int], datetime | None]:
+    def _waiting(self, cursor: Any, handlers: Collection[str], limit: int) -> tuple[dict[Queue, int], timedelta | None]:
         counts: dict[Queue, int] = {}
-        ahead: datetime | None = None
+        ahead: float | None = None
         rows: Iterable[Any]
         if self.database.is_sqlite:
             now = to_microseconds(self.database.clock())
@@ -177,7 +182,7 @@ class Deliveries:
                 for handler in handlers
                 for number in (0, 1, 2)
             ]
-            rows = [(h, c, n, from_microseconds(due)) for h, c, n, due in rows if due is not None]
+            rows = [(h, c, n, (due - now) / 1e6) for h, c, n, due in rows if due is not None]
         else:
             rows = cursor.execute(_PG_LOOK, (list(handlers), limit)).fetchall()
         for handler, number, due_now, due in rows:
@@ -185,7 +190,7 @@ class Deliveries:
                 counts[handler, DeliveryClass(number)] = due_now
             elif ahead is None or due < ahead:
                 ahead = due
-        return counts, ahead
+        return counts, None if ahead is None else timedelta(seconds=max(0.0, ahead))
 
     def claim(self, quotas: Mapping[Queue, int], *, lease: timedelta, worker: str) -> list[Claimed]:
         """Take up to `quotas` due and ready deliveries per handler and class, fresh ones first, eldest first.
@@ -197,7 +202,12 @@ class Deliveries:
         if not wanted:
             return []
         with self._transaction(laned=False) as cursor:
-            return self._claim(cursor, wanted, lease, worker)
+            claimed = self._claim(cursor, wanted, lease, worker)
+            if claimed:
+                failpoints.hit("claim.before_commit")
+        if claimed:
+            failpoints.hit("claim.after_commit")
+        return claimed
 
     def _claim(
         self, cursor: Any, wanted: Sequence[tuple[str, int, int]], lease: timedelta, worker: str
@@ -290,14 +300,15 @@ class Deliveries:
             worker=worker,
             reason=reason,
             finished_at=None if finished_at is None else instant(finished_at),
-            idempotency_key=idempotency_key(event_id, handler),
+            idempotency_key=idempotency_key(event_id, handler, replay_id),
         )
 
     # -- while running -------------------------------------------------------------------------------------
 
     def extend(self, running: Iterable[Delivery], lease: timedelta) -> set[int]:
         """Move the leases of `running` to now + lease; the ids that are still ours."""
-        held = [(delivery.id, delivery.token) for delivery in running]
+        # in the order of ids, as `finish`: two statements that lock the same rows the other way round would deadlock
+        held = sorted((delivery.id, delivery.token) for delivery in running)
         if not held:
             return set()
         ids, tokens = [id for id, _ in held], [token for _, token in held]
@@ -325,21 +336,20 @@ class Deliveries:
             cursor.execute("commit")
         return ours
 
-    def fence(self, delivery: Delivery) -> Delivery | None:
+    def fence(self, delivery: Delivery, because: str | None = None) -> Delivery | None:
         """Move the fencing token on, so that the attempt in hand cannot finish; the delivery under its new token.
 
-        None when the delivery is not ours any more. The row stays running, under the same lease.
+        None when the delivery is not ours any more. The row stays running, under the same lease; because: noted on it,
+        for whoever rescues it.
         """
         statement = text(
-            "update webhooks_deliveries set token = token + 1 where id = :id and token = :token and state = 1"
+            """update webhooks_deliveries set token = token + 1, reason = :because
+                where id = :id and token = :token and state = 1"""
         )
+        values = {"id": delivery.id, "token": delivery.token, "because": because}
         with self.database.write() as connection:
-            changed = connection.execute(statement, {"id": delivery.id, "token": delivery.token}).rowcount
-        if not changed:
-            return None
-        from dataclasses import replace
-
-        return replace(delivery, token=delivery.token + 1)
+            changed = connection.execute(statement, values).rowcount
+        return replace(delivery, token=delivery.token + 1, reason=because) if changed else None
 
     # -- the end of a run ----------------------------------------------------------------------------------
 
@@ -348,7 +358,10 @@ class Deliveries:
         if not batch:
             return set()
         with self._transaction(laned=any(finished.delivery.lane for finished in batch)) as cursor:
-            return self._finish(cursor, batch)
+            done = self._finish(cursor, batch)
+            _pass(batch, "before_commit")
+        _pass(batch, "after_commit")
+        return done
 
     def finish_on(self, connection: Connection, finished: Finished) -> bool:
         """The same for one attempt, inside the transaction that holds its handler's writes; False: lease lost."""
@@ -361,7 +374,9 @@ class Deliveries:
         now = to_microseconds(self.database.clock()) if sqlite else None
         if lanes:
             lane_rows.lock(cursor, lanes, sqlite=sqlite, now=now)
-            places = self._places(cursor, [f.delivery.id for f in batch if f.delivery.lane and f.ran])
+            # only what succeeded makes an elder stale: a failed run will run again, after the elder
+            ran = [f for f in batch if f.delivery.lane and f.verdict.state is DeliveryState.SUCCEEDED]
+            places = self._places(cursor, [f.delivery.id for f in ran])
         if sqlite:
             assert now is not None
             done = self._finish_sqlite(cursor, batch, now, expired_only)
@@ -373,7 +388,7 @@ class Deliveries:
                     int(_counts(f)), _outcome_number(f), f.took, f.verdict.error or "",
                     f.holds_lane, f.alone,
                 )
-                for f in batch
+                for f in sorted(batch, key=lambda f: f.delivery.id)
             ]  # fmt: skip
             columns = [list(column) for column in zip(*rows, strict=True)]
             done = {row[0] for row in cursor.execute(_PG_FINISH.format(extra=extra), columns).fetchall()}
@@ -430,11 +445,11 @@ class Deliveries:
             done = {
                 delivery.id
                 for delivery in sorted(claimed, key=lambda delivery: delivery.id)
-                if cursor.execute(
-                    statement.format("?" if sqlite else "%s"), (delivery.id, delivery.token)
-                ).rowcount
+                if cursor.execute(statement.format("?" if sqlite else "%s"), (delivery.id, delivery.token)).rowcount
             }
             lane_rows.settle(cursor, lanes, sqlite=sqlite)
+            if done and not sqlite:
+                cursor.execute("select pg_notify('webhooks_wake', '')")
         return done
 
     # -- maintenance ---------------------------------------------------------------------------------------
@@ -442,9 +457,7 @@ class Deliveries:
     def expired(self, limit: int) -> list[Delivery]:
         """Running deliveries whose lease has run out, at most `limit`; nothing is changed."""
         now = "?" if self.database.is_sqlite else "statement_timestamp()"
-        statement = (
-            f"select {_D} from webhooks_deliveries d where d.state = 1 and d.lease_until < {now} order by d.id limit {limit:d}"
-        )
+        statement = f"select {_D} from webhooks_deliveries d where d.state = 1 and d.lease_until < {now} order by d.id limit {limit:d}"
         parameters = (to_microseconds(self.database.clock()),) if self.database.is_sqlite else ()
         with self.database.read() as connection:
             rows = connection.exec_driver_sql(statement, parameters).fetchall()
@@ -455,7 +468,14 @@ class Deliveries:
         if not batch:
             return set()
         with self._transaction(laned=True) as cursor:
-            return self._finish(cursor, batch, expired_only=True)
+            done = self._finish(cursor, batch, expired_only=True)
+            if done:
+                failpoints.hit("rescue.before_commit")
+                if not self.database.is_sqlite:
+                    cursor.execute("select pg_notify('webhooks_wake', '')")
+        if done:
+            failpoints.hit("rescue.after_commit")
+        return done
 
     @contextlib.contextmanager
     def _transaction(self, *, laned: bool) -> Iterator[Any]:
@@ -507,33 +527,40 @@ class Deliveries:
         lanes: Mapping[int, str | None] | None = None,
         **parameters: Any,
     ) -> set[int]:
-        if not ids:
-            return set()
         sqlite = self.database.is_sqlite
         change = change.format(
             now=to_microseconds(self.database.clock()) if sqlite else "statement_timestamp()",
             false="0" if sqlite else "false",
         )
+        statement = text(
+            f"update webhooks_deliveries set {change} where id in :ids and {eligible} returning id"
+        ).bindparams(bindparam("ids", expanding=True))
+        ordered = sorted(set(ids))
+        done: set[int] = set()
+        for start in range(0, len(ordered), 500):  # a transaction each: nobody waits for a million rows
+            piece = ordered[start : start + 500]
+            done |= self._by_hand_piece(
+                piece, statement, {id: key for id, key in (lanes or {}).items() if id in piece}, parameters
+            )
+        return done
+
+    def _by_hand_piece(
+        self, ids: Sequence[int], statement: Any, lanes: Mapping[int, str | None], parameters: Mapping[str, Any]
+    ) -> set[int]:
+        sqlite = self.database.is_sqlite
         table = schema.deliveries
         with self.database.write() as connection:
             cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
-            for id, lane in (lanes or {}).items():
+            for id, lane in lanes.items():
                 connection.execute(self._relane(id, lane))
             held = connection.execute(
                 select(table.c.handler, table.c.lane).where(table.c.id.in_(ids), table.c.lane.is_not(None)).distinct()
             ).fetchall()
             keys = {(handler, lane) for handler, lane in held}
             lane_rows.lock(cursor, keys, sqlite=sqlite, now=to_microseconds(self.database.clock()))
-            statement = text(
-                f"update webhooks_deliveries set {change} where id in :ids and {eligible} returning id"
-            ).bindparams(bindparam("ids", expanding=True))
-            done: set[int] = set()
-            ordered = sorted(ids)
-            for start in range(0, len(ordered), 500):
-                rows = connection.execute(statement, {"ids": ordered[start : start + 500], **parameters})
-                done.update(row[0] for row in rows)
+            done = {row[0] for row in connection.execute(statement, {"ids": ids, **parameters})}
             lane_rows.settle(cursor, keys, sqlite=sqlite)
-            if not sqlite:
+            if done and not sqlite:
                 connection.exec_driver_sql("select pg_notify('webhooks_wake', '')")
         return done
 
@@ -546,9 +573,11 @@ class Deliveries:
         if self.database.is_sqlite:
             place: Any = at.scalar_subquery()
         else:
-            place = select(
-                func.cast(func.extract("epoch", events.c.occurred_at) * 1000000, schema.BigInteger)
-            ).where(of_event).scalar_subquery()
+            place = (
+                select(func.cast(func.extract("epoch", events.c.occurred_at) * 1000000, BigInteger))
+                .where(of_event)
+                .scalar_subquery()
+            )
         revision = select(events.c.revision).where(of_event).scalar_subquery()
         return (
             table.update()
@@ -579,9 +608,12 @@ class Deliveries:
         ]
 
 
-def idempotency_key(event_id: int, handler: str) -> str:
-    """The key that stays the same over all attempts and replays of one event (one revision) for one handler."""
-    return f"{event_id}:{handler}"
+def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
+    """The key that stays the same over all attempts and replays of one event (one revision) for one handler.
+
+    Replays that asked for fresh keys have an odd id (see `replays`).
+    """
+    return f"{event_id}:{handler}:{replay_id}" if replay_id & 1 else f"{event_id}:{handler}"
 
 
 def _counts(finished: Finished) -> bool:
@@ -595,6 +627,16 @@ def _is_attempt(finished: Finished) -> bool:
 
 def _outcome_number(finished: Finished) -> int:
     return _OUTCOME_NUMBER[finished.verdict.outcome] if _is_attempt(finished) else -1
+
+
+_PLACES = {DeliveryState.SUCCEEDED: "finish", DeliveryState.PENDING: "retry", DeliveryState.DEAD: "dead"}
+
+
+def _pass(batch: Sequence[Finished], when: str) -> None:
+    for finished in batch:
+        place = _PLACES.get(finished.verdict.state)
+        if place is not None:
+            failpoints.hit(f"{place}.{when}")
 
 
 def _in_batches(cursor: Any, query: str, ids: Sequence[int], size: int = 500) -> list[Any]:

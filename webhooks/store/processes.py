@@ -88,7 +88,18 @@ class Processes:
     # -- duties --------------------------------------------------------------------------------------------
 
     def acquire(self, duty: str, holder: str, lease: timedelta) -> bool:
-        """Take or keep a duty for `lease`; False while another process has it."""
+        """Take or keep a duty for `lease`; False while another process has it.
+
+        Asked often, so it looks first and writes only when something is to change: a fresh hold, or one half over.
+        """
+        table = schema.leases
+        with self.database.read() as connection:
+            row = connection.execute(select(table).where(table.c.name == duty)).fetchone()
+            now = self.database.now(connection)
+        if row is not None and row.until > now + lease / 2 and row.until <= now + lease:
+            return bool(row.holder == holder)
+        if row is not None and row.until > now and row.holder != holder:
+            return False
         statement = text(
             """insert into webhooks_leases as l (name, holder, until) values (:name, :holder, :until)
                on conflict (name) do update set holder = excluded.holder, until = excluded.until
