@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks.config import Settings, load_settings, require_sources
+from webhooks.config import Settings, load_settings, require_dedup_covers, require_sources
 from webhooks.database import Database, connect
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
@@ -84,10 +84,13 @@ class Webhooks:
             if self._assembled:
                 return self
             environ = os.environ if self._environ is None else self._environ
-            overrides = {**(app_config or {}), **self._overrides}
+            ours = {name: value for name, value in (app_config or {}).items() if name.upper().startswith("WEBHOOKS")}
+            overrides = {**ours, **self._overrides}
             self.settings: Settings = load_settings(environ, overrides=overrides)
             require_sources(self.settings)
             self.sources: dict[str, Source] = _make_sources(self.settings)
+            tolerances = {name: source.tolerance for name, source in self.sources.items()}
+            require_dedup_covers(self.settings, {name: t for name, t in tolerances.items() if t is not None})
             load_modules(find_modules(self.settings.handlers_dir, self.settings.handlers))
             self.registry.freeze()
             for warning in self.registry.check_known(self.sources, strict=self.settings.strict_types):

@@ -30,6 +30,7 @@ import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection, Engine, make_url
 
+from webhooks.config import read_database_url
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.schema import to_microseconds
 
@@ -37,14 +38,6 @@ from webhooks.schema import to_microseconds
 SQLITE_BUSY = timedelta(seconds=2)
 #: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
 POSTGRESQL_CONNECT = timedelta(seconds=2)
-
-
-def normalise_url(url: str) -> str:
-    """The URL with the driver that we use: `postgres://` and `postgresql://` mean psycopg 3."""
-    for prefix in ("postgres://", "postgresql://"):
-        if url.startswith(prefix):
-            return "postgresql+psycopg://" + url[len(prefix) :]
-    return url
 
 
 class Database:
@@ -64,8 +57,8 @@ class Database:
         application: str = "webhooks",
     ) -> None:
         try:
-            self.url = make_url(normalise_url(url))
-        except exc.ArgumentError as error:
+            self.url = make_url(read_database_url(url))
+        except (exc.ArgumentError, ValueError) as error:
             raise ConfigurationError(
                 "DATABASE_URL cannot be read; use sqlite:///webhooks.db or postgresql://user:password@host/name"
             ) from error

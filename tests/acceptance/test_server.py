@@ -263,9 +263,9 @@ class FreezableProxy:
     def __init__(self, url: str) -> None:
         from sqlalchemy.engine import make_url
 
-        from webhooks.database import normalise_url
+        from webhooks.config import read_database_url
 
-        parsed = make_url(normalise_url(url))
+        parsed = make_url(read_database_url(url))
         host = parsed.query.get("host") or parsed.host or "127.0.0.1"
         self._target = (str(host), parsed.port or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))

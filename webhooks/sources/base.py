@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from webhooks.config import Secret, SourceSettings
@@ -41,6 +41,11 @@ class Source(ABC):
     def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
         self.name = settings.name
+
+    @property
+    def tolerance(self) -> timedelta | None:
+        """How old a signature may be that `verify` takes; None where the scheme signs no time."""
+        return None
 
     @abstractmethod
     def verify(self, request: InboundRequest, now: datetime) -> Verified:

@@ -174,6 +174,10 @@ class DeclaredSource(Source):
 
     # -- verify ----------------------------------------------------------------------------------------
 
+    @property
+    def tolerance(self) -> timedelta | None:
+        return self.row.tolerance if "{timestamp}" in self.row.signed else None
+
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         try:
             return Verified(self._verify(request, now, self.keys.current(request)))

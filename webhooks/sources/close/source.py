@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from webhooks import jsonio
 from webhooks.errors import ConfigurationError, SignatureError
 from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
 from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
-from webhooks.sources.close import envelope, signature
+from webhooks.sources.close import envelope, filters, signature
 from webhooks.sources.close.api import API_OPTIONS, Api, read_api
 from webhooks.sources.close.catalogue import known_types
 from webhooks.sources.keyring import KeyRing, load_provider
+from webhooks.sources.remote import Topic
+
+if TYPE_CHECKING:
+    from webhooks.sources.close.client import CloseClient
 
 #: Options of `[sources.<name>]`: a look-up of secrets, and what only those need who ask Close's API.
 OPTIONS = API_OPTIONS | {"secrets_from"}
+
+#: Webhooks for these wait until no more is consolidated into them; how long is unpublished (a few seconds are seen).
+_GROWING = frozenset(("updated", "deleted"))
+SETTLING = timedelta(seconds=60)
 
 
 class CloseSource(Source):
@@ -55,6 +64,10 @@ class CloseSource(Source):
             raise ConfigurationError(problems)
         self.known_types = known_types()
 
+    @property
+    def tolerance(self) -> timedelta:
+        return self._past
+
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         try:
             label = signature.verify(
@@ -88,3 +101,32 @@ class CloseSource(Source):
         if not keys:
             raise ConfigurationError(f"source {self.name!r} has only the secrets of secrets_from, and cannot sign")
         return signature.sign(keys[0].value, body, now)
+
+    # -- the event log -------------------------------------------------------------------------------------
+
+    #: how long Close keeps entries
+    log_keeps: ClassVar[timedelta] = timedelta(days=30)
+
+    def connect(self) -> CloseClient:
+        """A client of Close's API. Raises ConfigurationError when there is no key or the extra `http` is missing."""
+        from webhooks.sources.close.client import CloseClient
+
+        return CloseClient(self.api)
+
+    def parse_log_entry(self, raw: bytes) -> ParsedEvent:
+        """One entry of the event log as the event that a webhook would have brought. Raises Malformed."""
+        return envelope.parse_log_entry(raw)
+
+    def still_grows(self, entry: ParsedEvent, now: datetime) -> bool:
+        """Whether Close may still consolidate changes into an entry of its log, and has not sent it yet."""
+        return (
+            entry.type.rpartition(".")[2] in _GROWING
+            and entry.occurred_at is not None
+            and now - entry.occurred_at < SETTLING
+        )
+
+    def would_send(self, entry: ParsedEvent, topic: Topic) -> bool:
+        """Whether a subscription to `topic` brings this event."""
+        if topic.type != entry.type:
+            return False
+        return not topic.filter or filters.lets_through(topic.filter, jsonio.load(entry.body)["event"])
