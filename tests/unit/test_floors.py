@@ -49,6 +49,7 @@ FLOORS = {
     "ingest": 4,
     "dispatch": 4,
     "replay": 4,
+    "subscriptions": 4,
     "maintenance": 4,
     "notes": 4,
     "admission": 4,
@@ -57,6 +58,7 @@ FLOORS = {
     "isolation": 5,
     "worker": 5,
     "catchup": 5,
+    "doctor": 5,
     "contrib": 5,
     # 6 surfaces
     "views": 6,

@@ -28,3 +28,10 @@ def known_types() -> frozenset[str]:
     published: dict[str, list[str]] = jsonio.load(_FILE.read_bytes())
     actions = published | {other: published[name] for other, name in _OTHER_SPELLINGS.items()}
     return _UNPUBLISHED | {f"{object_type}.{action}" for object_type, each in actions.items() for action in each}
+
+
+@cache
+def published_types() -> frozenset[str]:
+    """The event types that Close's list names, each in one spelling: what a subscription may ask for."""
+    published: dict[str, list[str]] = jsonio.load(_FILE.read_bytes())
+    return frozenset(f"{object_type}.{action}" for object_type, each in published.items() for action in each)
