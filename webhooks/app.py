@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from webhooks.catchup import CatchUp, CatchUpDuty, HasLog
 from webhooks.config import Settings, load_settings, require_dedup_covers, require_sources
 from webhooks.database import Database, connect
 from webhooks.discovery import find_modules, load_modules
@@ -32,6 +33,7 @@ from webhooks.retry import RetryPolicy
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.store import Store
+from webhooks.subscriptions import ours
 from webhooks.version import VERSION
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
@@ -151,6 +153,7 @@ class Webhooks:
         """A worker for this process; `run` it in the main thread."""
         settings = self.settings
         self.store.handlers.register(handler_rows(self.registry))
+        logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
         return Worker(
             store=self.store,
             registry=self.registry,
@@ -169,8 +172,35 @@ class Webhooks:
                 self.store,
                 self.dispatcher,
                 Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
+                duties=[CatchUpDuty(logs, self.make_catch_up, self.store, self.clock)] if logs else [],
             ),
         )
+
+    def make_catch_up(
+        self, source: HasLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
+    ) -> CatchUp:
+        """One run over the event log of a source. log: an open client of its sender. holder: who runs it."""
+        return CatchUp(
+            source,
+            log,
+            ingest=self.ingest,
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            holder=holder,
+            ours=lambda every: ours(
+                every,
+                self.labels_of(source.name),
+                self.sources[source.name].settings.public_url,
+                f"{self.settings.url_prefix}/{source.name}",
+            ),
+            progress=progress,
+        )
+
+    def labels_of(self, name: str) -> list[str]:
+        """The labels of the keys that a source holds now."""
+        keys = getattr(self.sources[name], "keys", None)
+        return [key.label for key in keys.current()] if keys is not None else []
 
     # -- Flask ---------------------------------------------------------------------------------------------
 

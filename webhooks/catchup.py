@@ -91,6 +91,9 @@ class HasLog(Protocol):
     name: str
     log_keeps: timedelta
 
+    @property
+    def can_connect(self) -> bool: ...
+
     def connect(self) -> AbstractContextManager[Any]: ...
 
     def parse_log_entry(self, raw: bytes) -> ParsedEvent: ...

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from webhooks import signals
 from webhooks.dispatch import Dispatcher
@@ -71,8 +72,14 @@ class Pruned:
         return self.looked_at - self.events
 
 
+class Duty(Protocol):
+    """A recurring duty of its own election, looked at with every tick; it must not take long (catch-up)."""
+
+    def tick(self, holder: str) -> None: ...
+
+
 class Maintenance:
-    """The recurring duties of whichever worker is elected."""
+    """The recurring duties of whichever worker is elected. duties: others that elect by themselves."""
 
     def __init__(
         self,
@@ -81,9 +88,11 @@ class Maintenance:
         retention: Retention | None = None,
         prune_every: timedelta = timedelta(minutes=10),
         monotonic: Callable[[], float] = time.monotonic,
+        duties: Sequence[Duty] = (),
     ) -> None:
         self.store = store
         self.dispatcher = dispatcher
+        self.duties = duties
         self.retention = retention or Retention()
         self._prune_every = prune_every.total_seconds()
         self._monotonic = monotonic
@@ -92,6 +101,8 @@ class Maintenance:
 
     def tick(self, holder: str) -> bool:
         """Do what is due, if `holder` has the duty or can get it; whether anything was rescued."""
+        for duty in self.duties:
+            duty.tick(holder)
         if not self.store.processes.acquire(DUTY, holder, DUTY_LEASE):
             self._pruning = None  # whoever has the duty now begins anew
             return False

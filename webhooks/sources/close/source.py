@@ -109,6 +109,11 @@ class CloseSource(Source):
     #: how long Close keeps entries
     log_keeps: ClassVar[timedelta] = timedelta(days=30)
 
+    @property
+    def can_connect(self) -> bool:
+        """Whether there is an API key, so that catch-up can run by itself."""
+        return self.api.key is not None
+
     def connect(self) -> CloseClient:
         """A client of Close's API. Raises ConfigurationError when there is no key or the extra `http` is missing."""
         from webhooks.sources.close.client import CloseClient
