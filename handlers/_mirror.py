@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, TypeDecorator, and_, func, or_
+from sqlalchemy import Column, DateTime, MetaData, Table, Text, TypeDecorator, and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
@@ -103,12 +103,25 @@ def bury(session: Session, table: Table, id: str, at: datetime, **kept: Any) -> 
 
 
 def note(session: Session, table: Table, id: str, **facts: Any) -> None:
-    """Set columns that `put` never sets, whatever the row shows: for facts that no later event takes back."""
+    """Set columns that `put` never sets, whatever the row shows: for facts that no later event takes back.
+
+    Looks first, because a fact that is there stays: most events tell nothing new, and would wait for each other's lock
+    on a row that many of them name.
+    """
+    known = select(table.c.id).where(table.c.id == id, *(table.c[name] == value for name, value in facts.items()))
+    if session.execute(known).first() is not None:
+        return
     statement = _insert(session, table).values(id=id, **facts)
     new = statement.excluded
     session.execute(
         statement.on_conflict_do_update(index_elements=[table.c.id], set_={name: new[name] for name in facts})
     )
+
+
+def add(session: Session, table: Table, **values: Any) -> bool:
+    """Insert a row unless one of its primary key is there; says whether it did. Right for two who ask at once."""
+    statement = _insert(session, table).values(**values).on_conflict_do_nothing()
+    return session.execute(statement.returning(*table.primary_key.columns)).first() is not None
 
 
 def _insert(session: Session, table: Table) -> Any:

@@ -14,9 +14,9 @@ from webhooks.session import Sessions
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, database: Database) -> Iterator[Bench]:
-    """A database with the tables of the plugin that the test's module names in PLUGIN."""
-    plugin = migrate.plugin(f"handlers.{request.module.PLUGIN}")
-    migrate.upgrade(database, plugins=[plugin])
+    """A database with the tables of the plugins that the test's module names in PLUGINS."""
+    plugins = [migrate.plugin(f"handlers.{name}") for name in request.module.PLUGINS]
+    migrate.upgrade(database, plugins=plugins)
     sessions = Sessions(database)
     yield Bench(database, sessions)
     sessions.dispose()

@@ -1,23 +1,29 @@
 """Events for plugins: from the sample payloads, and from a local Close with a random history.
 
-`Scenario` is what a plugin needs to be run by hand: sessions on a database that has its tables, and the events of a
-world in whatever order a test wants them.
+`Bench` runs handlers on a database, `record` plays a history and notes every copy of every event that its webhooks could
+carry, `take_in` lets through what ingest would, and `differences` compares a plugin with what the local Close has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from tests.support import PAYLOADS
 from webhooks.database import Database
+from webhooks.errors import Discard
 from webhooks.model import Event
+from webhooks.registry import Handler, default_registry
+from webhooks.sandbox import World, histories
 from webhooks.session import Sessions
 from webhooks.sources.close import envelope
 
@@ -93,15 +99,84 @@ class Bench:
         for event in events:
             self.run(handle, event)
 
+    def dispatch(self, handlers: Iterable[Handler], event: Event) -> None:
+        """Run those of the handlers that the event is for, as the dispatcher would; `Discard` ends one of them."""
+        for handler in handlers:
+            if not any(pattern.matches(event.type) for pattern in handler.patterns):
+                continue
+            if handler.where is not None and not handler.where(event):
+                continue
+            offered = {"event": event, "log": LOG}
+            arguments = {name: offered[name] for name in handler.arguments if name in offered}
+            with self.sessions.open() as holder:
+                if handler.wants_session:
+                    arguments["session"] = holder.session
+                with contextlib.suppress(Discard):
+                    handler.function(**arguments)
+                    holder.before_finish()
+                    holder.commit()
+
     def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """What a plugin's question answers."""
         with self.sessions.open() as holder:
             return question(holder.session, *arguments)
 
 
-def shuffled(events: Sequence[Event], seed: int) -> Iterator[Event]:
+LOG = logging.LoggerAdapter(logging.getLogger("handlers"), {})
+
+
+def handlers_of(*modules: ModuleType) -> list[Handler]:
+    """What these modules registered."""
+    names = {module.__name__ for module in modules}
+    return [handler for handler in default_registry.handlers() if handler.function.__module__ in names]
+
+
+# -- histories of a local Close ------------------------------------------------------------------------------
+
+
+def record(world: World, choose: histories.Choose, steps: int) -> list[Event]:
+    """Play a history and return every copy of every event, revisions too, in the order in which they came about."""
+    copies: dict[tuple[str, datetime], Event] = {}
+    for _ in range(steps):
+        histories.play(world, choose, 1)
+        for entry in world.log:
+            key = (entry.id, entry.date_updated)
+            if key not in copies:
+                body = {"event": entry.as_json(), "subscription_id": "whsub_1"}
+                copies[key] = event_of(json.dumps(body).encode(), id=len(copies) + 1)
+    return list(copies.values())
+
+
+def shuffled(events: Sequence[Event], seed: int) -> list[Event]:
     """The events in some order, a third of them twice."""
     chance = random.Random(seed)
     copies = [*events, *chance.sample(events, len(events) // 3)]
     chance.shuffle(copies)
-    yield from copies
+    return copies
+
+
+def take_in(events: Iterable[Event]) -> Iterator[Event]:
+    """What ingest lets through to handlers: no duplicates, nothing stale; a revision knows the one before."""
+    newest: dict[str, Event] = {}
+    for event in events:
+        before = newest.get(event.dedup_key)
+        if before is None or event.revision > before.revision:
+            newest[event.dedup_key] = replace(event, superseded=before)
+            yield newest[event.dedup_key]
+
+
+def differences(mirrored: Mapping[str, Mapping[str, Mapping[str, Any]]], state: Mapping[str, Any]) -> list[str]:
+    """Where a plugin's `mirrors` and the local Close's `state` are not the same, a line each."""
+    found = []
+    for kind, ours in mirrored.items():
+        theirs = state[kind]
+        found += [f"{kind} {id} is gone in Close, and here" for id in ours.keys() - theirs.keys()]
+        found += [f"{kind} {id} is not here" for id in theirs.keys() - ours.keys()]
+        for id in ours.keys() & theirs.keys():
+            for name, value in ours[id].items():
+                wanted = theirs[id].get(name)
+                if isinstance(value, datetime) and isinstance(wanted, str):
+                    wanted = datetime.fromisoformat(wanted)
+                if value != wanted:
+                    found.append(f"{kind} {id} has {name} {value!r}, and Close has {wanted!r}")
+    return found

@@ -12,7 +12,7 @@ from handlers import whatsapp
 from tests.integration.handlers.histories import Bench, made, sample
 from webhooks.model import Event
 
-PLUGIN = "whatsapp"
+PLUGINS = ("whatsapp",)
 
 INCOMING = "acti_UeKPVIqd4hcVmcQEdCG0ycXXGV4Px3JMZVXIs1M1xPI"
 REPLY = "acti_bUwpKHKzDmfVeUdt0G3duf5RXGlHdTDVEetC29jhkdf"
