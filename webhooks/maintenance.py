@@ -18,7 +18,6 @@ from typing import Protocol
 
 from webhooks import signals
 from webhooks.dispatch import Dispatcher
-from webhooks.errors import ConfigurationError
 from webhooks.model import DeliveryState
 from webhooks.store import Store
 
@@ -29,8 +28,6 @@ DUTY = "maintenance"
 #: within lease + 2 s.
 DUTY_LEASE = timedelta(seconds=2)
 RESCUE_BATCH = 200
-#: Dedup keys are kept at least this much longer than payloads.
-LEAST_MARGIN = timedelta(days=5)
 #: Of every tick, pruning may take this long.
 PRUNE_SECONDS = 0.2
 #: Processes that have been silent this long are forgotten.
@@ -39,21 +36,10 @@ SILENT_PROCESSES = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long rows are kept; dedup keys by their last sight.
-
-    Raises `ConfigurationError` when they would not outlive payloads by at least five days: a sender that posts an
-    event again after its payload was pruned must be told that it is a duplicate.
-    """
+    """How long rows are kept; dedup keys by their last sight, and longer than payloads (`config` checks it)."""
 
     payloads: timedelta = timedelta(days=30)
     dedup: timedelta = timedelta(days=35)
-
-    def __post_init__(self) -> None:
-        if self.dedup < self.payloads + LEAST_MARGIN:
-            raise ConfigurationError(
-                f"dedup_retention is {self.dedup.days} d and payload_retention {self.payloads.days} d; "
-                f"dedup keys must outlive payloads by at least {LEAST_MARGIN.days} days"
-            )
 
 
 @dataclass(slots=True)
