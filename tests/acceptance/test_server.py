@@ -59,6 +59,7 @@ class Server:
             },
         )
         self.process.wait_for(r"(?s)(Booting worker.*){2}")
+        wait_until(lambda: self.try_get("/healthz") == 200, timedelta(seconds=20), "the application to be loaded")
 
     def ready(self) -> Server:
         wait_until(lambda: self.try_get("/readyz") == 200, timedelta(seconds=20), "the server to be ready")

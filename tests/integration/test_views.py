@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from tests.integration.conftest import Consumer
 from tests.support import Clock
@@ -318,12 +318,18 @@ def test_health_and_readiness(consumer: Consumer) -> None:
 
 
 def test_readiness_is_503_while_the_schema_is_behind(consumer: Consumer) -> None:
+    version = text("select version_num from webhooks_version")
     with consumer.webhooks.database.write() as connection:
-        connection.exec_driver_sql("delete from webhooks_version")
-    response = consumer.client.get("/readyz")
-    assert response.status_code == 503
-    assert "webhooks db upgrade" in response.json["problems"][0]
-    assert consumer.client.get("/healthz").status_code == 200
+        head = connection.execute(version).scalar_one()
+        connection.execute(text("update webhooks_version set version_num = '0001'"))
+    try:
+        response = consumer.client.get("/readyz")
+        assert response.status_code == 503
+        assert "webhooks db upgrade" in response.json["problems"][0]
+        assert consumer.client.get("/healthz").status_code == 200
+    finally:  # the database is shared with other tests
+        with consumer.webhooks.database.write() as connection:
+            connection.execute(text("update webhooks_version set version_num = :head"), {"head": head})
 
 
 # -- in somebody's application -----------------------------------------------------------------------------
