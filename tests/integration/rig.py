@@ -87,7 +87,9 @@ class Rig:
     # -- one attempt, without a worker -----------------------------------------------------------------------
 
     def claim(self, handler: str = "h", lease: timedelta = timedelta(seconds=30)) -> Claimed:
-        (one,) = self.store.deliveries.claim({(handler, kind): 1 for kind in DeliveryClass}, lease=lease, worker="w")[:1]
+        (one,) = self.store.deliveries.claim({(handler, kind): 1 for kind in DeliveryClass}, lease=lease, worker="w")[
+            :1
+        ]
         return one
 
     def attempt(self, handler: str = "h") -> Attempt:

@@ -1,0 +1,443 @@
+"""The session of a handler: together with the done-mark or not at all, whatever the handler does to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.orm import registry
+
+from tests.integration.rig import Rig, effects, rig
+from tests.support import wait_until
+from webhooks.database import LockFile
+from webhooks.errors import AttemptTimeout, StorageUnavailable
+from webhooks.model import DeliveryState
+from webhooks.session import is_read
+
+ONE = effects.insert().values(what="one")
+
+
+@pytest.fixture
+def made(database_url: str) -> Iterator[Rig]:
+    with rig(database_url) as made:
+        yield made
+
+
+def run(made: Rig, act: Callable[[Any], None]) -> Any:
+    """Run a handler that does `act(session)`; its delivery's row afterwards."""
+
+    @made.on()
+    def h(session: Any) -> None:
+        act(session)
+
+    (id,) = made.put()
+    made.run_one()
+    return made.row(id)
+
+
+# -- what a handler does to its session --------------------------------------------------------------------
+
+
+def test_writes_and_done_mark_commit_together(made: Rig) -> None:
+    assert run(made, lambda session: session.execute(ONE)).state == DeliveryState.SUCCEEDED
+    assert made.count_effects() == 1
+
+
+def test_a_handler_that_raises_leaves_nothing(made: Rig) -> None:
+    def act(session: Any) -> None:
+        session.execute(ONE)
+        session.commit()
+        raise LookupError
+
+    assert run(made, act).reason == "LookupError"
+    assert made.count_effects() == 0
+
+
+def commits(session: Any) -> None:
+    session.execute(ONE)
+    session.commit()
+
+
+def commits_and_goes_on(session: Any) -> None:
+    session.commit()
+    session.execute(ONE)
+    session.commit()
+
+
+def rolls_back_and_goes_on(session: Any) -> None:
+    session.execute(ONE)
+    session.rollback()
+    session.execute(ONE)
+
+
+def closes_and_goes_on(session: Any) -> None:
+    session.execute(ONE)
+    session.commit()
+    session.close()
+
+
+def closes_without_commit_and_writes_again(session: Any) -> None:
+    session.execute(ONE)
+    session.close()
+    session.execute(ONE)
+
+
+def nests(session: Any) -> None:
+    with session.begin_nested():
+        session.execute(ONE)
+    nested = session.begin_nested()
+    session.execute(ONE)
+    nested.rollback()
+
+
+def survives_a_constraint(session: Any) -> None:
+    session.execute(effects.insert().values(id=1, what="one"))
+    with pytest.raises(IntegrityError), session.begin_nested():
+        session.execute(effects.insert().values(id=1, what="again"))
+
+
+class Effect:
+    what: str
+
+
+registry().map_imperatively(Effect, effects)
+
+
+def adds_an_orm_object(session: Any) -> None:
+    """Autoflush is off on SQLite; what is left is flushed at the end."""
+    one = Effect()
+    one.what = "one"
+    session.add(one)
+
+
+def closes_its_connection(session: Any) -> None:
+    session.execute(ONE)
+    session.commit()
+    session.connection().close()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        commits, commits_and_goes_on, rolls_back_and_goes_on, closes_and_goes_on, closes_without_commit_and_writes_again,
+        nests, survives_a_constraint, adds_an_orm_object, closes_its_connection,
+    ],
+)  # fmt: skip
+def test_a_session_survives(made: Rig, act: Callable[[Any], None]) -> None:
+    assert run(made, act).state == DeliveryState.SUCCEEDED
+    assert made.count_effects() == 1
+
+
+@pytest.mark.parametrize("statement", ["commit", " COMMIT work", "-- done\ncommit", "/* x */ rollback", "end", "begin"])
+def test_ending_the_transaction_by_hand_is_refused_and_says_what_to_do(made: Rig, statement: str) -> None:
+    def act(session: Any) -> None:
+        session.execute(ONE)
+        session.execute(text(statement))
+
+    assert "the transaction belongs to the delivery" in run(made, act).reason
+    assert made.count_effects() == 0
+
+
+@pytest.mark.parametrize("name", ["commit", "rollback"])
+def test_ending_the_transaction_on_the_connection_is_refused(made: Rig, name: str) -> None:
+    def act(session: Any) -> None:
+        session.execute(ONE)
+        getattr(session.connection(), name)()
+
+    assert "InvalidRequestError: the transaction belongs" in run(made, act).reason
+    assert made.count_effects() == 0
+
+
+def test_a_swallowed_refusal_still_commits_nothing_early(made: Rig) -> None:
+    def act(session: Any) -> None:
+        session.execute(ONE)
+        with pytest.raises(InvalidRequestError):
+            session.connection().commit()
+        raise LookupError
+
+    run(made, act)
+    assert made.count_effects() == 0
+
+
+def breaks_its_connection(session: Any) -> None:
+    session.execute(ONE)
+    session.connection().connection.driver_connection.close()
+
+
+def invalidates_its_connection(session: Any) -> None:
+    session.execute(ONE)
+    session.connection().invalidate()
+
+
+def swallows_an_error_that_spoils_the_transaction(session: Any) -> None:
+    session.execute(effects.insert().values(id=1, what="one"))
+    session.add_all([])
+    session.connection().exec_driver_sql("savepoint mine")
+    session.connection().exec_driver_sql("select * from no_such_table")
+
+
+@pytest.mark.parametrize(
+    "act", [breaks_its_connection, invalidates_its_connection, swallows_an_error_that_spoils_the_transaction]
+)
+def test_a_broken_session_is_a_failure_of_its_own_and_of_nobody_else(made: Rig, act: Callable[[Any], None]) -> None:
+    assert run(made, act).failures == 1
+    assert made.count_effects() == 0
+
+    @made.on("innocent")
+    def innocent(session: Any) -> None:
+        session.execute(ONE)
+
+    made.put(3, "innocent")
+    for _ in range(3):
+        made.run_one("innocent")
+    assert made.count_effects() == 3
+
+
+def test_settings_of_a_connection_do_not_reach_the_next_delivery(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        run(made, lambda session: session.execute(text("set search_path to nowhere")))
+        seen: list[str] = []
+
+        @made.on("next")
+        def after(session: Any) -> None:
+            seen.append(session.execute(text("show search_path")).scalar_one())
+
+        made.put(1, "next")
+        made.run_one("next")
+        assert seen == ['"$user", public']
+
+
+# -- ended from outside ------------------------------------------------------------------------------------
+
+
+def test_a_late_attempt_is_rolled_back_with_what_it_wrote(made: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The lease ran out while it ran and another worker took over: the fencing token refuses the done-mark."""
+
+    @made.on()
+    def h(session: Any, delivery: Any) -> None:
+        session.execute(ONE)
+        if made.database.is_sqlite:
+            # on SQLite nobody can take over between a first write and the commit, so the token goes before
+            return
+        assert made.store.deliveries.fence(delivery)
+
+    (id,) = made.put()
+    attempt = made.attempt()
+    if made.database.is_sqlite:
+        assert made.store.deliveries.fence(attempt.delivery)
+    assert made.dispatcher.run(attempt) is None
+    assert made.count_effects() == 0
+    assert made.row(id).state == DeliveryState.RUNNING
+    assert [record.message for record in caplog.records if "was lost while it ran" in record.message]
+
+
+def test_an_aborted_session_refuses_every_further_statement(made: Rig) -> None:
+    with made.sessions.open() as holder:
+        holder.session.execute(ONE)
+        holder.abort(AttemptTimeout("up"))
+        with pytest.raises(Exception, match=r"up|terminat|closed|SSL|shut"):
+            holder.session.execute(ONE)
+        with pytest.raises(AttemptTimeout, match="up"):
+            holder.commit()
+    assert made.count_effects() == 0
+
+
+def test_an_abort_interrupts_a_statement_that_runs(made: Rig) -> None:
+    endless = (
+        "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+        if made.database.is_sqlite
+        else "select pg_sleep(60)"
+    )
+    failures: list[BaseException] = []
+    holders: list[Any] = []
+
+    def work() -> None:
+        with made.sessions.open() as holder:
+            holder.session.execute(ONE)
+            holders.append(holder)
+            try:
+                holder.session.execute(text(endless))
+            except Exception as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: holders)
+    holders[0].abort(AttemptTimeout("up"))
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert failures
+    assert made.count_effects() == 0
+
+
+def test_an_abort_after_the_commit_does_not_touch_the_next_user_of_the_connection(made: Rig) -> None:
+    with made.sessions.open() as first:
+        first.session.execute(ONE)
+        first.before_finish()
+        first.commit()
+    with made.sessions.open() as second:
+        second.session.execute(ONE)
+        first.abort(AttemptTimeout("too late"))
+        second.before_finish()
+        second.commit()
+    assert made.count_effects() == 2
+
+
+def test_a_statement_cannot_slip_past_an_abort_into_autocommit(sqlite_url: str) -> None:
+    """Hundreds of aborts at random moments of a handler that writes: never does a row of an aborted one stay."""
+    with rig(sqlite_url) as made:
+        for n in range(60):
+            ready = threading.Event()
+            holders: list[Any] = []
+
+            def work(ready: threading.Event = ready, holders: list[Any] = holders) -> None:
+                with made.sessions.open() as holder:
+                    holders.append(holder)
+                    ready.set()
+                    try:
+                        for _ in range(1000):
+                            holder.session.execute(ONE)
+                    except AttemptTimeout:
+                        pass
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            ready.wait()
+            for _ in range(n * 50):
+                pass
+            holders[0].abort(AttemptTimeout("up"))
+            thread.join()
+        assert made.count_effects() == 0
+
+
+# -- SQLite: the write lock --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "reads"),
+    [
+        ("select 1", True),
+        ("  SELECT 1", True),
+        ("-- a\nselect 1", True),
+        ("/* a */ values (1)", True),
+        ("with x as (select 1) select * from x", True),
+        ("with x as (select 1) insert into t select * from x", False),
+        ("-- a\nwith x as (select 1) delete from t", False),
+        ("insert into t values (1)", False),
+        ("update t set a = 1", False),
+        ("replace into t values (1)", False),
+        ("create table t (a)", False),
+        ("pragma table_info(t)", True),
+        ("", False),
+    ],
+)
+def test_what_counts_as_a_read(statement: str, reads: bool) -> None:
+    assert is_read(statement) is reads
+
+
+def is_free(made: Rig) -> bool:
+    try:
+        with LockFile(made.database.lock_path).hold(timedelta(0)):
+            return True
+    except StorageUnavailable:
+        return False
+
+
+def test_reads_before_the_first_write_hold_no_lock(sqlite_url: str) -> None:
+    with rig(sqlite_url) as made:
+        free: list[bool] = []
+
+        def act(session: Any) -> None:
+            session.execute(select(effects)).fetchall()
+            with session.begin_nested():
+                session.execute(select(effects)).fetchall()
+            free.append(is_free(made))
+            session.execute(ONE)
+            free.append(is_free(made))
+
+        assert run(made, act).state == DeliveryState.SUCCEEDED
+        assert free == [True, False]
+        assert is_free(made)
+
+
+def test_a_handler_that_holds_the_write_lock_too_long_is_rolled_back_and_told(sqlite_url: str) -> None:
+    with rig(sqlite_url, write_limit=timedelta(seconds=0.05)) as made:
+
+        def hold(session: Any) -> None:
+            session.execute(ONE)
+            wait_until(lambda: is_free(made), what="the lock to be let go")
+
+        row = run(made, hold)
+        assert row.reason.startswith("WriteLockHeldTooLong: the handler held SQLite's write lock longer than 0.05 s")
+        assert row.reason.endswith("do slow work before the first write, or use PostgreSQL")
+        assert row.failures == 1
+        assert made.count_effects() == 0
+
+
+def test_a_lock_that_is_not_to_be_had_is_not_the_handlers_failure(sqlite_url: str) -> None:
+    with rig(sqlite_url) as made:
+        locked = sqlite3.connect(str(made.database.path), isolation_level=None, check_same_thread=False)
+        locked.execute("begin immediate")
+        finished: list[Any] = []
+
+        @made.on()
+        def h(session: Any) -> None:
+            session.execute(ONE)
+
+        locked.execute("rollback")
+        made.put()
+        attempt = made.attempt()
+        locked.execute("begin immediate")
+        finished.append(made.dispatcher.run(attempt))
+        locked.execute("rollback")
+        locked.close()
+        assert (finished[0].verdict.outcome, finished[0].verdict.counts) == ("lost", False)
+
+
+# -- PostgreSQL: the connection goes away ------------------------------------------------------------------
+
+
+def test_a_backend_that_is_killed_is_not_the_handlers_failure(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        runs: list[int] = []
+
+        @made.on()
+        def h(session: Any) -> None:
+            runs.append(1)
+            session.execute(ONE)
+            if len(runs) == 1:
+                backend = session.connection().connection.driver_connection.info.backend_pid
+                with made.database.read() as other:
+                    other.exec_driver_sql("select pg_terminate_backend(%s)", (backend,))
+
+        (id,) = made.put()
+        finished = made.run_one()
+        assert finished is not None
+        assert (finished.verdict.outcome, finished.verdict.counts) == ("lost", False)
+        with made.running():
+            made.wait_for(DeliveryState.SUCCEEDED)
+        assert (made.row(id).failures, made.outcomes(id)) == (0, ["lost", "succeeded"])
+        assert made.count_effects() == 1
+
+
+def test_a_handler_that_loses_its_connection_for_ever_ends_dead(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+
+        @made.on()
+        def h(session: Any) -> None:
+            session.execute(text("select pg_terminate_backend(pg_backend_pid())"))
+
+        (id,) = made.put()
+        attempt = made.attempt()
+        attempt.claimed = replace(attempt.claimed, delivery=replace(attempt.delivery, number=40))
+        finished = made.dispatcher.run(attempt)
+        assert finished is not None
+        assert (finished.verdict.outcome, finished.verdict.counts) == ("failed", True)
+        assert made.row(id).state == DeliveryState.RUNNING
