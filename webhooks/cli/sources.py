@@ -23,13 +23,17 @@ def view(instance: Desk) -> list[dict[str, Any]]:
     views = []
     for name, source in sorted(instance.sources.items()):
         stats = counted.get(name)
-        tolerance = source.settings.tolerance
+        tolerance = source.tolerance
+        used = instance.store.key_uses.of(name)
+        # labels of a secret file, or of secrets that are gone, are known from their use only
+        labels = list(dict.fromkeys([*(secret.label for secret in source.settings.secrets), *used]))
         views.append(
             {
                 "name": name,
                 "scheme": source.scheme or source.settings.scheme,
                 "path": f"{instance.settings.url_prefix.rstrip('/')}/{name}",
-                "secrets": [secret.label for secret in source.settings.secrets],
+                "secrets": labels,
+                "secrets_last_used_at": {label: output.iso(used.get(label)) for label in labels},
                 "tolerance_seconds": None if tolerance is None else tolerance.total_seconds(),
                 "signs_whole_body": source.signs_whole_body,
                 "events_last_day": stats.events if stats else 0,
@@ -42,7 +46,10 @@ def view(instance: Desk) -> list[dict[str, Any]]:
 @click.command(epilog="Example: webhooks sources --json | jq -r '.sources[].name'")
 @json_option
 def sources(as_json: bool) -> None:
-    """Show the configured sources: path, scheme, labels of their secrets, events of the last day."""
+    """Show the configured sources: path, scheme, events of the last day, and when each secret was last used.
+
+    A secret that is not used any more can go: that is how a rotation ends.
+    """
     views = view(desk())
     if as_json:
         output.emit_json({"sources": views})
@@ -52,8 +59,11 @@ def sources(as_json: bool) -> None:
             v["name"],
             v["scheme"],
             v["path"],
-            ", ".join(v["secrets"]) or "from a file",
-            "the scheme's own" if v["tolerance_seconds"] is None else f"{v['tolerance_seconds']:g} s",
+            ", ".join(
+                f"{label} (last used {(v['secrets_last_used_at'][label] or 'never')[:19]})" for label in v["secrets"]
+            )
+            or "from a file, not used yet",
+            "no time is signed" if v["tolerance_seconds"] is None else f"{v['tolerance_seconds']:g} s",
             "whole body" if v["signs_whole_body"] else "PART OF THE REQUEST ONLY",
             f"{v['events_last_day']:,} in 24 h",
             v["last_received_at"] or "",
