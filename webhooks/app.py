@@ -229,6 +229,14 @@ class Webhooks:
         app.register_blueprint(health, url_prefix=prefix)
         self._attach_commands(app)
 
+    def take_short_cut(self, app: Flask) -> None:
+        """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""
+        from webhooks.views import short_cut
+
+        app.wsgi_app = short_cut(  # type: ignore[assignment, method-assign]
+            app.wsgi_app, self.ingest, url_prefix=self.settings.url_prefix, max_body=self.settings.max_body
+        )
+
     def _attach_commands(self, app: Flask) -> None:
         from webhooks.cli import group
 
@@ -356,6 +364,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
         sys.exit(f"webhooks cannot start:\n{error}")
+    webhooks.take_short_cut(app)
     settings = webhooks.settings
     if settings.log_level:
         set_up_logging(settings.log_level, settings.log_format)

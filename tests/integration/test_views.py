@@ -25,6 +25,12 @@ from webhooks.worker import Worker
 GOOD = "whatsapp_message_created_incoming"
 
 
+@pytest.fixture(params=[False, True], ids=["routed", "short-cut"])
+def takes_short_cut(request: pytest.FixtureRequest) -> bool:
+    """Every promise holds in somebody's Flask application, and in the service, which does not ask Flask for posts."""
+    return bool(request.param)
+
+
 def count(consumer: Consumer, table: Any) -> int:
     with consumer.webhooks.database.read() as connection:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
@@ -384,3 +390,33 @@ def test_an_event_travels_from_request_to_handler(make_consumer: Callable[..., C
     assert seen == [("activity.whatsapp_message.created", "acti_UeKPVIqd4hcVmcQEdCG0ycXXGV4Px3JMZVXIs1M1xPI")]
     with consumer.webhooks.database.read() as connection:
         assert connection.execute(select(schema.deliveries.c.state)).scalar_one() == 2
+
+
+# -- the short cut -----------------------------------------------------------------------------------------
+
+
+def test_only_posts_to_configured_sources_are_answered_without_flask(
+    make_consumer: Callable[..., Consumer], payload: Any, takes_short_cut: bool
+) -> None:
+    app = Flask(__name__)
+    asked: list[str] = []
+
+    @app.before_request
+    def note() -> None:
+        from flask import request
+
+        asked.append(f"{request.method} {request.path}")
+
+    consumer = make_consumer(app=app)
+    for path in ("/webhooks/close", "/webhooks/close/"):
+        assert consumer.post(payload(GOOD), path=path).status_code == 200
+    assert asked == ([] if takes_short_cut else ["POST /webhooks/close", "POST /webhooks/close/"])
+    asked.clear()
+    statuses = [
+        consumer.client.get("/webhooks/close").status_code,
+        consumer.client.post("/webhooks/other").status_code,
+        consumer.client.post("/webhooks/close/more").status_code,
+        consumer.client.get("/healthz").status_code,
+    ]
+    assert statuses == [405, 404, 404, 200]
+    assert len(asked) == 4
