@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,6 @@ COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", 
 
 def view(instance: Desk) -> list[dict[str, Any]]:
     """One mapping a source, ready for JSON; secrets by their labels only."""
-    from datetime import timedelta
-
     counted = {stats.source: stats for stats in instance.store.listings.stats(timedelta(days=1)).sources}
     views = []
     for name, source in sorted(instance.sources.items()):
@@ -63,7 +62,9 @@ def sources(as_json: bool) -> None:
                 f"{label} (last used {(v['secrets_last_used_at'][label] or 'never')[:19]})" for label in v["secrets"]
             )
             or "from a file, not used yet",
-            "no time is signed" if v["tolerance_seconds"] is None else f"{v['tolerance_seconds']:g} s",
+            "no time is signed"
+            if v["tolerance_seconds"] is None
+            else output.span(timedelta(seconds=v["tolerance_seconds"])),
             "whole body" if v["signs_whole_body"] else "PART OF THE REQUEST ONLY",
             f"{v['events_last_day']:,} in 24 h",
             v["last_received_at"] or "",
