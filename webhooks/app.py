@@ -375,6 +375,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     webhooks.prepare_database()
     webhooks.announce("web")
-    if not os.environ.get("WEBHOOKS_EMBEDDED"):
+    served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
+    if served and not os.environ.get("WEBHOOKS_EMBEDDED"):
         logger.info("no worker runs in this process; start one with `webhooks worker`")
     return app
