@@ -51,7 +51,7 @@ def fill_postgresql(database: Database, size: int) -> None:
         connection.execute(
             f"""insert into webhooks_events (id, source, type, dedup_key, revision, receipt, object_id, occurred_at,
                     received_at, body)
-                select {epoch} + n * 4096, 'close',
+                select {epoch} + n::bigint * 4096, 'close',
                        case when n %% 1000 = 7 then '{RARE}' else (array[{types}])[1 + n %% 20] end,
                        'ev_' || n, 1, 0, 'acti_' || n %% 5000, t, t,
                        (select decode(string_agg(md5(n::text || k::text), ''), 'hex') from generate_series(1, %s) k)

@@ -35,6 +35,8 @@ from webhooks.store.replays import Planned, Replay, ReplayState
 
 #: Events of one transaction.
 CHUNK = 250
+#: A plan compares today's routing with that of then for so many events at most, the latest.
+COMPARED = 100_000
 #: Receipts whose events were never delivered.
 _NEVER_DELIVERED = ("stale", "conflict", "stripped")
 #: As in ingest: an ordering key that is longer cannot be stored.
@@ -129,6 +131,7 @@ class Plan:
     never_delivered: int = 0
     pruned: int = 0
     gone: Mapping[str, int] = field(default_factory=dict)
+    compared: int = 0
     eta: timedelta | None = None
 
 
@@ -198,22 +201,22 @@ class Replayer:
         named = bool(selection.events)
         events: Counter[tuple[str, str]] = Counter()
         never = 0
-        for source, type, was_delivered, count in store.count_events(selection, upper_id):
-            if was_delivered or named:
-                events[source, type] += count
-            else:
-                never += count
-        then: dict[tuple[str, str], Counter[str]] = {}
-        for source, type, handler, count in store.count_deliveries(selection, upper_id, matching=False):
-            then.setdefault((source, type), Counter())[handler] += count
+        for source, type, count, undelivered in store.count_events(selection, upper_id):
+            events[source, type] += count - (0 if named else undelivered)
+            never += 0 if named else undelivered
+        # who gets them today is exact; how that differs from then is told of the latest of each kind, where they are many
+        each = max(1, COMPARED // max(1, len(events)))
+        if options.original or sum(events.values()) <= COMPARED:
+            each = max(events.values(), default=0)
+            then = _by_kind(store.count_then(selection, upper_id))
+        else:
+            then = _by_kind(store.count_then_of(selection, upper_id, events, each))
         restricted = _restricts(selection)
-        matching: dict[tuple[str, str], Counter[str]] = {}
-        if restricted:
-            for source, type, handler, count in store.count_deliveries(selection, upper_id, matching=True):
-                matching.setdefault((source, type), Counter())[handler] += count
+        matching = _by_kind(store.count_matching(selection, upper_id)) if restricted else {}
         tally = _Tally(self, options)
         for kind, count in events.items():
-            tally.add(kind, count, then.get(kind, Counter()), matching.get(kind, Counter()) if restricted else None)
+            mine = matching.get(kind, Counter()) if restricted else None
+            tally.add(kind, count, then.get(kind, Counter()), mine, compared=min(each, count))
         return tally.plan(selection, upper_id, never, store.count_pruned(selection))
 
     def _plan_by_walking(self, selection: Selection, options: Options, upper_id: int) -> Plan:
@@ -230,6 +233,7 @@ class Replayer:
                     1,
                     Counter(then.get(summary.id, ())),
                     Counter(matching.get(summary.id, ())) if restricted else None,
+                    compared=1,
                 )
         return tally.plan(selection, upper_id, never, self.store.replays.count_pruned(selection))
 
@@ -404,18 +408,28 @@ class _Tally:
         self.replayer = replayer
         self.options = options
         self.known = {handler.name for handler in replayer.registry.handlers()}
-        self.events = self.without = 0
+        self.events = self.without = self.compared = 0
         self.deliveries: Counter[str] = Counter()
         self.added: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
 
     def add(
-        self, kind: tuple[str, str], count: int, then: Mapping[str, int], matching: Mapping[str, int] | None
+        self,
+        kind: tuple[str, str],
+        count: int,
+        then: Mapping[str, int],
+        matching: Mapping[str, int] | None,
+        *,
+        compared: int,
     ) -> None:
-        """`count` events of one source and type, of which `then[handler]` went to a handler when they came in."""
+        """`count` events of one source and type; of `compared` of them, `then[handler]` went to a handler.
+
+        matching: {handler: how many of the events have a delivery for it that matches}, where that is asked for.
+        """
         options, replayer = self.options, self.replayer
         self.events += count
+        self.compared += compared
         got_then = {name for name, number in then.items() if number}
         today = replayer.registry.route(*kind)
         mine = None if matching is None else {name for name, number in matching.items() if number}
@@ -426,7 +440,7 @@ class _Tally:
             if matching is not None:
                 number = min(number, matching[name])
             self.deliveries[name] += number
-            self.added[name] += max(0, number - then.get(name, 0))
+            self.added[name] += max(0, min(number, compared) - then.get(name, 0))
             most = max(most, number)
         # of events of one kind, those without a delivery: exact unless several handlers got different shares
         self.without += count - most
@@ -455,7 +469,16 @@ class _Tally:
             never_delivered=never,
             pruned=pruned,
             gone=dict(self.gone),
+            compared=self.compared,
         )
+
+
+def _by_kind(rows: Sequence[tuple[str, str, str, int]]) -> dict[tuple[str, str], Counter[str]]:
+    """{(source, type): {handler: how many}}."""
+    kinds: dict[tuple[str, str], Counter[str]] = {}
+    for source, type, handler, count in rows:
+        kinds.setdefault((source, type), Counter())[handler] += count
+    return kinds
 
 
 def _restricts(selection: Selection) -> bool:

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -300,7 +300,9 @@ def test_a_handler_is_paused_and_resumed(filled: Cli) -> None:
 def test_tail_shows_the_latest_and_then_what_comes_each_once(cli: Cli, payload: Any) -> None:
     first = cli.receive(payload("lead_merged"))
     later: list[bytes] = [payload("lead_deleted"), payload("contact_updated_by_merge")]
-    turns = iter([lambda: cli.receive(later[0]), lambda: None, lambda: cli.receive(later[1]), lambda: None])
+    turns: Iterator[Callable[[], int | None]] = iter(
+        [lambda: cli.receive(later[0]), lambda: None, lambda: cli.receive(later[1]), lambda: None]
+    )
     arrived: list[int] = []
 
     def pause() -> bool:

@@ -137,6 +137,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "never_delivered": plan.never_delivered,
         "pruned": plan.pruned,
         "gone": dict(plan.gone),
+        "compared": plan.compared,
         "eta_seconds": None if plan.eta is None else round(plan.eta.total_seconds(), 1),
     }
 

@@ -166,6 +166,8 @@ def describe_plan(plan: Plan) -> list[str]:
                 f"{handler.name}: got {output.counted(handler.left_out, 'event')} then and would get none now; "
                 "--original gives them to it again"
             )
+    if plan.compared < plan.events:
+        lines.append(f"(today's routing was compared with that of then for {output.counted(plan.compared, 'event')})")
     for name, number in sorted(plan.gone.items()):
         lines.append(
             f"{name}: is not registered any more; its {output.counted(number, 'delivery')} of then are left out"

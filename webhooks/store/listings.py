@@ -191,7 +191,7 @@ class Listings:
         judge = not selection.is_exact_in_sql
         while True:
             with self.database.read() as connection:
-                narrowed = selecting.with_ids(selection, connection)
+                narrowed = selecting.narrowed(selection, connection, sqlite=self.database.is_sqlite)
                 rows = connection.execute(
                     self._page(narrowed, newest_first, after, step, with_event or judge, up_to_id, only_delivered)
                 ).fetchall()
@@ -215,26 +215,31 @@ class Listings:
         only_delivered: bool,
     ) -> Select[Any]:
         events = schema.events.c
-        columns: list[Any] = [events[name] for name in EVENT_COLUMNS if with_body or name not in ("body", "headers")]
-        query = select(*columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes")).where(
+        # the ids first, which an index tells alone; then their rows: a sort would carry every body along
+        ids = select(events.id).where(
             *selecting.on_events(selection, sqlite=self.database.is_sqlite, deliveries_before=up_to_id)
         )
         if up_to_id is not None:
-            query = query.where(events.id <= up_to_id)
+            ids = ids.where(events.id <= up_to_id)
         if only_delivered:
-            query = query.where(events.receipt.not_in(selecting.UNDELIVERED))
+            ids = ids.where(events.receipt.not_in(selecting.UNDELIVERED))
         if after is not None:
             here = tuple_(events.received_at, events.id)
             there = tuple_(after.received_at, after.id, types=[events.received_at.type, events.id.type])
-            query = query.where(
+            ids = ids.where(
                 events.received_at <= after.received_at if newest_first else events.received_at >= after.received_at,
                 here < there if newest_first else here > there,
             )
+        order: list[Any] = [events.received_at, events.id]
         if newest_first:
-            query = query.order_by(events.received_at.desc(), events.id.desc())
-        else:
-            query = query.order_by(events.received_at, events.id)
-        return query.limit(limit)
+            order = [column.desc() for column in order]
+        chosen = ids.order_by(*order).limit(limit).subquery()
+        columns: list[Any] = [events[name] for name in EVENT_COLUMNS if with_body or name not in ("body", "headers")]
+        return (
+            select(*columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes"))
+            .where(events.id.in_(select(chosen.c.id)))
+            .order_by(*order)
+        )
 
     def _summary(self, row: Row[Any], with_event: bool) -> EventSummary:
         event: Event | None = None
@@ -328,7 +333,7 @@ class Listings:
         body = [events.c[name].label(f"e_{name}") for name in EVENT_COLUMNS] if judge else []
         while True:
             with self.database.read() as connection:
-                narrowed = selecting.with_ids(by_event, connection)
+                narrowed = selecting.narrowed(by_event, connection, sqlite=sqlite)
                 conditions = selecting.on_deliveries(selection, sqlite=sqlite)
                 if narrowed.events:
                     # on the deliveries' own column too: their index finds them
@@ -420,7 +425,7 @@ class Listings:
         by_event = selection.only(states=(), unrouted=False, handler=None, error=None)
         moment = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
         with self.database.read() as connection:
-            by_event = selecting.with_ids(by_event, connection)
+            by_event = selecting.narrowed(by_event, connection, sqlite=self.database.is_sqlite)
             source: Any = schema.deliveries
             if not by_event.is_empty:
                 source = schema.deliveries.join(events, events.c.id == table.event_id)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, distinct, func, select, text
-from sqlalchemy.engine import Row
+from sqlalchemy import distinct, func, literal_column, select
+from sqlalchemy.engine import Connection, Row
 
 from webhooks import schema
 from webhooks.database import Database
@@ -104,51 +104,84 @@ class Replays:
 
     # -- planning ------------------------------------------------------------------------------------------
 
-    def count_events(self, selection: Selection, upper_id: int) -> list[tuple[str, str, bool, int]]:
-        """(source, type, was it delivered, how many) of the selected events, as far as SQL can select."""
+    def count_events(self, selection: Selection, upper_id: int) -> list[tuple[str, str, int, int]]:
+        """(source, type, how many, how many of those were never delivered) of the selected events, as far as SQL can."""
         events = schema.events.c
-        delivered = events.receipt.not_in(selecting.UNDELIVERED)
+        never = func.count().filter(events.receipt.in_(selecting.UNDELIVERED))
         with self.database.read() as connection:
             query = (
-                select(events.source, events.type, delivered.label("delivered"), func.count())
-                .where(*self._events(selecting.with_ids(selection, connection), upper_id))
-                .group_by(events.source, events.type, text("delivered"))
+                select(events.source, events.type, func.count(), never)
+                .where(*self._events(self._narrowed(selection, connection), upper_id))
+                # in the order of the index, so that nothing is sorted
+                .group_by(events.type, events.source)
             )
-            return [(source, type, bool(flag), count) for source, type, flag, count in connection.execute(query)]
+            return [tuple(row) for row in connection.execute(query)]
 
-    def count_deliveries(
-        self, selection: Selection, upper_id: int, *, matching: bool
-    ) -> list[tuple[str, str, str, int]]:
-        """(source, type, handler, how many events): who got the selected events when they came in.
-
-        matching: rather whose deliveries match the selection's states and error, whenever made.
-        """
-        with self.database.read() as connection:
-            rows = connection.execute(
-                self._count_deliveries(selecting.with_ids(selection, connection), upper_id, matching)
-            )
-            return [tuple(row) for row in rows]
-
-    def _count_deliveries(self, selection: Selection, upper_id: int, matching: bool) -> Select[Any]:
+    def count_then(self, selection: Selection, upper_id: int) -> list[tuple[str, str, str, int]]:
+        """(source, type, handler, how many events): who got the selected events when they came in."""
         events, table = schema.events.c, schema.deliveries.c
-        conditions = self._events(selection, upper_id)
-        if matching:
-            wanted = [*selecting.on_deliveries(selection, sqlite=self.database.is_sqlite), table.id < upper_id]
-            number: Any = func.count(distinct(table.event_id))
-        else:
-            wanted = [table.replay_id == 0]
-            number = func.count()
-        return (
-            select(events.source, events.type, table.handler, number)
-            .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))
-            .where(*conditions, *wanted)
-            .group_by(events.source, events.type, table.handler)
-        )
+        with self.database.read() as connection:
+            query = (
+                select(events.source, events.type, table.handler, func.count())
+                .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))
+                .where(*self._events(self._narrowed(selection, connection), upper_id), table.replay_id == 0)
+                .group_by(events.source, events.type, table.handler)
+            )
+            return [tuple(row) for row in connection.execute(query)]
 
-    def _events(self, selection: Selection, upper_id: int) -> list[Any]:
+    def count_then_of(
+        self, selection: Selection, upper_id: int, kinds: Collection[tuple[str, str]], latest: int
+    ) -> list[tuple[str, str, str, int]]:
+        """The same for the `latest` selected events of each kind, (source, type)."""
+        events, table = schema.events.c, schema.deliveries.c
+        rows: list[tuple[str, str, str, int]] = []
+        with self.database.read() as connection:
+            conditions = self._events(self._narrowed(selection, connection), upper_id, counting=False)
+            for source, type in kinds:
+                chosen = (
+                    select(events.id)
+                    .where(events.type == type, events.source == source, *conditions)
+                    .order_by(events.received_at.desc(), events.id.desc())
+                    .limit(latest)
+                    .subquery()
+                )
+                query = (
+                    select(table.handler, func.count())
+                    .where(table.event_id == chosen.c.id, table.replay_id == 0)
+                    .group_by(table.handler)
+                )
+                rows += [(source, type, handler, count) for handler, count in connection.execute(query)]
+        return rows
+
+    def count_matching(self, selection: Selection, upper_id: int) -> list[tuple[str, str, str, int]]:
+        """(source, type, handler, how many events) of deliveries that match the states and the error selected."""
+        events, table = schema.events.c, schema.deliveries.c
+        by_event = selection.only(states=(), error=None, handler=None)
+        with self.database.read() as connection:
+            query = (
+                select(events.source, events.type, table.handler, func.count(distinct(table.event_id)))
+                .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))
+                .where(
+                    *self._events(self._narrowed(by_event, connection), upper_id),
+                    *selecting.on_deliveries(selection, sqlite=self.database.is_sqlite),
+                    table.id < upper_id,
+                )
+                .group_by(events.source, events.type, table.handler)
+            )
+            return [tuple(row) for row in connection.execute(query)]
+
+    def _narrowed(self, selection: Selection, connection: Connection) -> Selection:
+        return selecting.narrowed(selection, connection, sqlite=self.database.is_sqlite)
+
+    def _events(self, selection: Selection, upper_id: int, counting: bool = True) -> list[Any]:
+        sqlite = self.database.is_sqlite
+        id: Any = schema.events.c.id
+        if sqlite:
+            # no use to an index: nearly every event is below it
+            id = literal_column("+webhooks_events.id", schema.Id)
         return [
-            *selecting.on_events(selection, sqlite=self.database.is_sqlite, deliveries_before=upper_id),
-            schema.events.c.id <= upper_id,
+            *selecting.on_events(selection, sqlite=sqlite, deliveries_before=upper_id, counting=counting),
+            id <= upper_id,
         ]
 
     def count_pruned(self, selection: Selection) -> int:

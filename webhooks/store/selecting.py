@@ -1,7 +1,7 @@
 """A `Selection` as SQL: conditions with bound values, the same meaning on both databases.
 
-`on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`; `chosen_ids` looks
-up what a `key` names. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
+`on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`. `narrowed` goes before
+them: it looks up the few ids that a key or a rare state names, so that the primary key serves the rest. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
 conditions here then let too much through, never too little.
 
 LIKE on SQLite knows no case, so globs use its GLOB there; a prefix is a range, which an index can serve.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, literal_column, or_, select, text
 from sqlalchemy.engine import Connection
@@ -27,13 +28,18 @@ UNDELIVERED = (STALE, CONFLICT, STRIPPED)
 Condition = ColumnElement[bool]
 
 
-def on_events(selection: Selection, *, sqlite: bool, deliveries_before: int | None = None) -> list[Condition]:
+def on_events(
+    selection: Selection, *, sqlite: bool, deliveries_before: int | None = None, counting: bool = False
+) -> list[Condition]:
     """Conditions on `schema.events`. deliveries_before: only deliveries with smaller ids are looked at.
 
-    `selection.key` must have been turned into ids by `chosen_ids` for an index to serve it; it is a condition of
-    its own all the same.
+    counting: every match is wanted, rather than the first page of them.
     """
     events = schema.events.c
+    received_at: Any = events.received_at
+    if counting and sqlite:
+        # a term with "+" is no use to an index: SQLite would else walk the index on time and fetch every body
+        received_at = literal_column("+webhooks_events.received_at", schema.Instant())
     conditions: list[Condition] = []
     if selection.events:
         conditions.append(events.id.in_(selection.events))
@@ -44,15 +50,15 @@ def on_events(selection: Selection, *, sqlite: bool, deliveries_before: int | No
     if selection.key is not None:
         conditions.append(events.dedup_key == selection.key)
     if selection.since is not None:
-        conditions.append(events.received_at >= selection.since)
+        conditions.append(received_at >= selection.since)
     if selection.until is not None:
-        conditions.append(events.received_at < selection.until)
+        conditions.append(received_at < selection.until)
     if selection.asks_about_deliveries:
-        conditions.append(_by_deliveries(selection, sqlite, deliveries_before))
+        conditions.append(_by_deliveries(selection, sqlite, deliveries_before, counting))
     return conditions
 
 
-def _by_deliveries(selection: Selection, sqlite: bool, before: int | None) -> Condition:
+def _by_deliveries(selection: Selection, sqlite: bool, before: int | None, counting: bool) -> Condition:
     table = schema.deliveries.c
     of_event = [table.event_id == schema.events.c.id]
     if before is not None:
@@ -60,6 +66,10 @@ def _by_deliveries(selection: Selection, sqlite: bool, before: int | None) -> Co
     wanted = on_deliveries(selection, sqlite=sqlite)
     either: list[Condition] = []
     if wanted or not selection.unrouted:
+        if counting and not selection.unrouted:
+            # all of them are wanted, so begin with the deliveries
+            ids = select(table.event_id).where(*wanted, *([] if before is None else [table.id < before]))
+            return schema.events.c.id.in_(ids)
         either.append(exists(_some(of_event + wanted)))
     if selection.unrouted:
         either.append(~exists(_some(of_event)))
@@ -183,12 +193,48 @@ def chosen_ids(connection: Connection, key: str) -> list[int]:
     return [*sorted(ids - set(newest)), *newest]
 
 
-def with_ids(selection: Selection, connection: Connection) -> Selection:
-    """The selection with the ids that its key names, so that the primary key serves it."""
-    if selection.key is None or selection.events:
+#: States that few deliveries are in, each with the partial indexes that hold them all.
+_RARE = {
+    DeliveryState.DEAD: ("state = 3",),
+    DeliveryState.RUNNING: ("state = 1",),
+    DeliveryState.PENDING: (
+        "state = 0 and ready{true}",
+        "lane is not null and (state < 2 or blocks{true}) and state = 0",
+    ),
+}
+#: More events than this are not named one by one.
+MOST_NAMED = 2_000
+
+
+def narrowed(selection: Selection, connection: Connection, *, sqlite: bool) -> Selection:
+    """The selection with the ids that its key names, or its states if they are few; it means the same."""
+    if selection.events:
         return selection
-    # no event has id 0: an unknown key selects nothing
-    return selection.only(events=tuple(chosen_ids(connection, selection.key)) or (0,))
+    ids: list[int] | None = None
+    if selection.key is not None:
+        ids = chosen_ids(connection, selection.key)
+    elif selection.states and not selection.unrouted and all(state in _RARE for state in selection.states):
+        ids = _few(selection, connection, sqlite)
+    # no event has id 0: what names nothing selects nothing
+    return selection if ids is None else selection.only(events=tuple(ids) or (0,))
 
 
-__all__ = ["UNDELIVERED", "chosen_ids", "like_glob", "of_state", "of_type", "on_deliveries", "on_events", "with_ids"]
+def _few(selection: Selection, connection: Connection, sqlite: bool) -> list[int] | None:
+    """The events whose deliveries match, or None when they are many."""
+    table = schema.deliveries.c
+    wanted = on_deliveries(selection.only(states=()), sqlite=sqlite)
+    ids: set[int] = set()
+    for state in selection.states:
+        for condition in _RARE[state]:
+            query = (
+                select(table.event_id)
+                .where(text(condition.format(true=" = 1" if sqlite else "")), *wanted)
+                .limit(MOST_NAMED + 1)
+            )
+            ids.update(connection.execute(query).scalars())
+            if len(ids) > MOST_NAMED:
+                return None
+    return sorted(ids)
+
+
+__all__ = ["UNDELIVERED", "chosen_ids", "like_glob", "narrowed", "of_state", "of_type", "on_deliveries", "on_events"]
