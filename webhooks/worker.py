@@ -552,19 +552,21 @@ class Worker:
             self._states_read = 0.0  # the next outcome tells it again
 
     def _failed(self, name: str, delivery: Delivery) -> None:
-        if self._breaker(name) is not BreakerState.HALF_OPEN:
+        state = self._states.get(name)
+        if state is not None and state.breaker is BreakerState.OPEN:
+            return
+        if state is not None and state.breaker is BreakerState.HALF_OPEN:
+            failures = state.breaker_failures + 1
+        else:
             if delivery.failures:
                 return
-            self._failures[name] = self._failures.get(name, 0) + 1
-        failures = self._failures.get(name, 0)
-        if failures < BREAKER_FAILURES and self._breaker(name) is not BreakerState.HALF_OPEN:
-            return
-        if self._breaker(name) is BreakerState.OPEN:
-            return
+            failures = self._failures[name] = self._failures.get(name, 0) + 1
+            if failures < BREAKER_FAILURES:
+                return
         cooldown = self._cooldown.get(name, BREAKER_COOLDOWN)
         self._cooldown[name] = min(cooldown * 2, BREAKER_LONGEST)
         self.store.handlers.open_breaker(name, failures, cooldown)
-        if (state := self._states.get(name)) is not None:
+        if state is not None:
             self._states[name] = replace(state, breaker=BreakerState.OPEN)
         self._states_read = 0.0
         logger.warning(

@@ -126,7 +126,8 @@ class Rig:
         try:
             yield worker
         finally:
-            worker.stop()
+            if not worker._stopping:  # a second time would mean "at once"
+                worker.stop()
             thread.join(timeout=30)
             assert not thread.is_alive(), "the worker does not stop"
             self.result = results[0]

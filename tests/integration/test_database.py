@@ -14,9 +14,15 @@ def test_a_transaction_on_a_connection_that_was_raw_before_is_rolled_back_whole(
     database = connect(database_url, pool_size=1)
     with database.raw() as connection:
         connection.execute("select 1")
-    with pytest.raises(LookupError), database.write() as transaction:
-        transaction.execute(schema.leases.insert().values(name="duty", holder="w", until=database.now(transaction)))
-        raise LookupError
+
+    def fail() -> None:
+        with database.write() as transaction:
+            values = {"name": "duty", "holder": "w", "until": database.now(transaction)}
+            transaction.execute(schema.leases.insert().values(**values))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
     with database.read() as reader:
         count = reader.execute(select(func.count()).select_from(schema.leases)).scalar_one()
     database.dispose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,14 +22,16 @@ from webhooks.store.intake import Item, Routed
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
-FAILED = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(0), reason="ValueError: no", error="trace")
+FAILED = Verdict(
+    DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(0), reason="ValueError: no", error="trace"
+)
 DEAD = Verdict(DeliveryState.DEAD, AttemptOutcome.FAILED, reason="ValueError: no", error="trace")
 LATER = replace(FAILED, wait=timedelta(hours=1))
 
 
 @pytest.fixture
-def store(database: Database) -> Iterator[Store]:
-    yield Store(database, {})
+def store(database: Database) -> Store:
+    return Store(database, {})
 
 
 def put(
@@ -165,6 +166,28 @@ def test_a_fenced_attempt_cannot_finish_and_its_new_holder_can(store: Store) -> 
     assert store.deliveries.extend([one.delivery], LEASE) == set()
     assert finish(store, fenced, FAILED)
     assert store.deliveries.fence(fenced) is None
+
+
+def test_why_a_delivery_was_fenced_is_on_its_row_until_the_next_claim(store: Store) -> None:
+    put(store)
+    (one,) = claim(store)
+    fenced = store.deliveries.fence(one.delivery, "its time was up")
+    assert fenced is not None
+    assert row(store, fenced.id).reason == "its time was up"
+    finish(store, fenced, replace(FAILED, reason=None))
+    (again,) = claim(store)
+    assert again.delivery.reason is None
+
+
+def test_a_lost_attempt_is_on_record_from_its_claim_on(store: Store) -> None:
+    put(store)
+    claim(store, lease=timedelta(seconds=-1))
+    (lost,) = store.deliveries.expired(10)
+    claimed_at = row(store, lost.id).claimed_at
+    verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, reason="lost", counts=False)
+    store.deliveries.finish_expired([Finished(lost, verdict)])
+    (attempt,) = store.deliveries.attempts([lost.id])
+    assert attempt.started_at == claimed_at
 
 
 def test_a_finished_attempt_is_on_record_once(store: Store) -> None:
@@ -316,6 +339,18 @@ def test_requeue_or_cancel_frees_a_blocked_lane(store: Store, how: str) -> None:
     else:
         assert store.deliveries.cancel([first], "given up") == {first}
         assert ids(claim(store)) == [second]
+
+
+def test_an_elder_that_comes_after_a_failed_run_of_a_younger_is_not_stale(store: Store) -> None:
+    """What failed will run again, after the elder; skipping the elder would lose it."""
+    (younger,) = put(store, lane="l", at=5)
+    (one,) = claim(store)
+    (elder,) = put(store, lane="l", at=1)
+    finish(store, one, FAILED)
+    (first,) = claim(store)
+    assert (first.delivery.id, first.delivery.stale) == (elder, False)
+    finish(store, first)
+    assert ids(claim(store)) == [younger]
 
 
 def test_a_rescued_head_goes_behind_an_elder_that_came_meanwhile(store: Store) -> None:

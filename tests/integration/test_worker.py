@@ -1,0 +1,699 @@
+"""The worker in this process: time-outs, limits, breakers, leases, stopping. Real processes are in tests/acceptance."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.integration.rig import SOON, Rig, effects, rig
+from tests.support import wait_until
+from webhooks import signals
+from webhooks.database import connect
+from webhooks.errors import StorageUnavailable
+from webhooks.model import AttemptOutcome, DeliveryState
+from webhooks.retry import RetryPolicy, Verdict
+from webhooks.store.deliveries import Finished
+from webhooks.store.handlers import BreakerState
+from webhooks.worker import REPLACE, STOPPED, Buffer
+
+ONE = effects.insert().values(what="one")
+NEVER = RetryPolicy(max_attempts=9, base=timedelta(hours=1), cap=timedelta(hours=1))
+PENDING, RUNNING, SUCCEEDED, DEAD = (
+    DeliveryState.PENDING, DeliveryState.RUNNING, DeliveryState.SUCCEEDED, DeliveryState.DEAD,
+)  # fmt: skip
+
+
+@pytest.fixture
+def made(database_url: str) -> Iterator[Rig]:
+    with rig(database_url, timeout=timedelta(seconds=0.2)) as made:
+        yield made
+
+
+class Gate:
+    """Where a handler waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.inside = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        self._open.wait(30)
+        with self._lock:
+            self.inside -= 1
+
+    def open(self) -> None:
+        self._open.set()
+
+
+# -- time-outs ---------------------------------------------------------------------------------------------
+
+
+def test_a_handler_that_hangs_is_timed_out_retried_and_its_slot_replaced(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=RetryPolicy(2, timedelta(0), timedelta(0)))
+    def h() -> None:
+        gate()
+
+    @made.on("g", timeout=timedelta(seconds=10))
+    def g() -> None:
+        pass
+
+    (id,) = made.put()
+    with made.running(slots=1):
+        made.wait_for(DEAD)
+        made.put(3, "g")
+        made.wait_for(SUCCEEDED, 3)
+        gate.open()
+    assert made.outcomes(id) == ["timed-out", "timed-out"]
+    assert made.row(id).reason == "AttemptTimeout: it ran longer than its timeout of 0.2 s (attempt 2 of 2)"
+
+
+def test_what_a_timed_out_handler_writes_never_commits(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h(session: Any) -> None:
+        session.execute(ONE)
+        gate()
+        session.execute(ONE)
+
+    (id,) = made.put()
+    with made.running():
+        wait_until(lambda: made.outcomes(id) == ["timed-out"])
+        gate.open()
+    assert made.count_effects() == 0
+
+
+def test_an_async_handler_is_cancelled_and_its_loop_serves_on(made: Rig) -> None:
+    cancelled: list[bool] = []
+
+    @made.on(retry=NEVER)
+    async def h() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    @made.on("g", timeout=timedelta(seconds=10))
+    async def g() -> None:
+        await asyncio.sleep(0)
+
+    (id,) = made.put()
+    with made.running() as worker:
+        wait_until(lambda: made.outcomes(id) == ["timed-out"])
+        made.put(1, "g")
+        made.wait_for(SUCCEEDED)
+        assert worker._abandoned == []
+    assert cancelled == [True]
+
+
+def test_an_async_handler_that_blocks_its_loop_is_left_with_it(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    async def h() -> None:
+        gate()
+
+    @made.on("g", timeout=timedelta(seconds=10))
+    async def g() -> None:
+        await asyncio.sleep(0)
+
+    (id,) = made.put()
+    with made.running() as worker:
+        wait_until(lambda: made.outcomes(id) == ["timed-out"])
+        made.put(1, "g")
+        made.wait_for(SUCCEEDED)
+        assert [attempt.delivery.id for attempt, _ in worker._abandoned] == [id]
+        gate.open()
+        wait_until(lambda: worker._abandoned == [])
+
+
+def test_who_was_blocked_by_another_on_its_loop_is_not_counted(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on("guilty", retry=NEVER, timeout=timedelta(seconds=5))
+    async def guilty() -> None:
+        gate()
+
+    @made.on("innocent", retry=SOON)
+    async def innocent() -> None:
+        await asyncio.sleep(0)
+
+    with made.running():
+        made.put(1, "guilty")
+        wait_until(lambda: gate.inside)
+        (id,) = made.put(1, "innocent")
+        made.wait_for(SUCCEEDED)
+        gate.open()
+        made.wait_for(SUCCEEDED, 2)
+    assert made.outcomes(id) == ["timed-out", "succeeded"]
+    assert made.row(id).failures == 0
+
+
+@pytest.mark.parametrize("raises", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, BaseException])
+def test_what_an_async_handler_raises_ends_nothing_but_its_attempt(made: Rig, raises: type[BaseException]) -> None:
+    @made.on(retry=NEVER)
+    async def h() -> None:
+        raise raises
+
+    @made.on("g", timeout=timedelta(seconds=10))
+    async def g() -> None:
+        await asyncio.sleep(0)
+
+    (id,) = made.put()
+    with made.running():
+        wait_until(lambda: made.outcomes(id) == ["failed"])
+        made.put(3, "g")
+        made.wait_for(SUCCEEDED, 3)
+
+
+def test_a_task_of_an_async_handler_that_exits_leaves_the_loop_alive(made: Rig) -> None:
+    @made.on(timeout=timedelta(seconds=10))
+    async def h() -> None:
+        async def leave() -> None:
+            raise SystemExit
+
+        task = asyncio.get_running_loop().create_task(leave())
+        await asyncio.wait([task])
+
+    @made.on("g", timeout=timedelta(seconds=10))
+    async def g() -> None:
+        await asyncio.sleep(0)
+
+    made.put(1, "h", "g")
+    with made.running():
+        made.wait_for(SUCCEEDED, 2)
+        made.put(1, "g")
+        made.wait_for(SUCCEEDED, 3)
+
+
+def test_in_a_lane_the_next_run_waits_until_the_abandoned_thread_has_ended(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(ordered_by="object_id", retry=SOON)
+    def h() -> None:
+        if not gate.most:
+            gate()
+
+    first, second = made.put(lane="l", at=1) + made.put(lane="l", at=2)
+    with made.running() as worker:
+        wait_until(lambda: worker._abandoned)
+        wait_until(lambda: made.row(first).reason)
+        assert (made.row(first).state, made.row(second).state) == (RUNNING, PENDING)
+        assert "the next run waits until the thread" in made.row(first).reason
+        gate.open()
+        made.wait_for(SUCCEEDED, 2)
+    assert made.outcomes(first) == ["timed-out", "succeeded"]
+
+
+def test_a_worker_with_too_many_abandoned_threads_asks_to_be_replaced(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    ids = made.put(2)
+    with made.running(abandoned_threads=2) as worker:
+        wait_until(lambda: worker._ended.is_set())
+        gate.open()
+    assert [made.outcomes(id) for id in ids] == [["timed-out"], ["timed-out"]]
+
+
+def test_replace_is_what_run_answers(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    made.put()
+    results: list[int] = []
+    with made.running(abandoned_threads=1) as worker:
+        wait_until(lambda: worker._ended.is_set())
+        worker._stopping = False  # `running` is about to stop what has stopped
+        results.append(REPLACE if worker._replace else STOPPED)
+        gate.open()
+    assert results == [REPLACE]
+
+
+def test_a_lanes_abandoned_delivery_is_judged_as_timed_out_by_whoever_rescues_it(made: Rig) -> None:
+    """The worker replaced itself, or was killed, before the abandoned thread ended."""
+    gate = Gate()
+
+    @made.on(ordered_by="object_id", retry=SOON)
+    def h() -> None:
+        if not gate.most:
+            gate()
+
+    (id,) = made.put(lane="l")
+    with made.running(abandoned_threads=1, grace=timedelta(0)) as worker:
+        wait_until(lambda: worker._ended.is_set())
+    with made.running(maintenance=True):
+        made.wait_for(SUCCEEDED)
+    gate.open()
+    assert made.outcomes(id) == ["timed-out", "succeeded"]
+    assert not made.row(id).alone
+
+
+# -- leases ------------------------------------------------------------------------------------------------
+
+
+def lose(made: Rig, id: int) -> None:
+    """Take the delivery over, as a rescue elsewhere would."""
+    claimed = made.store.deliveries.load(id)
+    assert claimed is not None
+    lost = made.store.deliveries.fence(claimed.delivery)
+    assert lost is not None
+    verdict = Verdict(PENDING, AttemptOutcome.LOST, wait=timedelta(hours=1), reason="lost", counts=False)
+    assert made.store.deliveries.finish([Finished(lost, verdict)])
+
+
+def test_who_comes_too_late_is_refused_with_one_line(made: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+
+    @made.on(timeout=timedelta(seconds=30))
+    def h() -> None:
+        gate()
+
+    (id,) = made.put()
+    with made.running() as worker:
+        wait_until(lambda: gate.inside)
+        lose(made, id)
+        gate.open()
+        wait_until(lambda: not worker._held)
+    assert made.outcomes(id) == ["lost"]
+    assert sum("was lost while it ran" in record.message for record in caplog.records) == 1
+
+
+def test_a_heartbeat_that_finds_its_lease_gone_ends_the_session(made: Rig) -> None:
+    gate = Gate()
+    failures: list[str] = []
+
+    @made.on(timeout=timedelta(seconds=30))
+    def h(session: Any) -> None:
+        gate()
+        try:
+            session.execute(ONE)
+        except BaseException as error:
+            failures.append(str(error))
+            raise
+
+    (id,) = made.put()
+    with made.running(heartbeat=timedelta(seconds=0.02)) as worker:
+        wait_until(lambda: gate.inside)
+        lose(made, id)
+        wait_until(lambda: not worker._held)
+        gate.open()
+        wait_until(lambda: failures)
+    assert made.count_effects() == 0
+    assert made.outcomes(id) == ["lost"]
+
+
+def test_leases_are_extended_while_a_handler_runs(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(timeout=timedelta(seconds=30))
+    def h() -> None:
+        gate()
+
+    (id,) = made.put()
+    with made.running(lease=timedelta(seconds=0.5), heartbeat=timedelta(seconds=0.05), maintenance=True):
+        wait_until(lambda: gate.inside)
+        before = made.row(id).lease_until
+        wait_until(lambda: made.row(id).lease_until > before + timedelta(seconds=0.7))
+        gate.open()
+        made.wait_for(SUCCEEDED)
+    assert made.outcomes(id) == ["succeeded"]
+
+
+def test_what_waited_past_its_lease_is_not_begun(made: Rig) -> None:
+    @made.on()
+    def h() -> None:
+        raise AssertionError("nobody may run this")
+
+    (id,) = made.put()
+    with made.running(lease=timedelta(0), heartbeat=timedelta(hours=1), slots=1):
+        wait_until(lambda: made.row(id).attempts)
+    assert made.outcomes(id) == []
+
+
+def test_a_delivery_whose_lease_ran_out_is_rescued_and_runs_alone(made: Rig) -> None:
+    seen: list[bool] = []
+
+    @made.on()
+    def h(delivery: Any) -> None:
+        seen.append(delivery.alone)
+
+    (id,) = made.put()
+    made.claim(lease=timedelta(seconds=-1))
+    with made.running(maintenance=True):
+        made.wait_for(SUCCEEDED)
+    assert seen == [True]
+    assert made.outcomes(id) == ["lost", "succeeded"]
+    assert made.row(id).failures == 0
+
+
+# -- outcomes that are hard to store -----------------------------------------------------------------------
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a\0b"),
+        ValueError("\ud800"),
+        ValueError("x" * 50_000_000),
+        NoText(),
+        SystemExit("\0"),
+        OSError(5, "\0"),
+    ],
+    ids=["NUL", "surrogate", "50 MB", "failing __str__", "exit", "os error"],
+)
+def test_a_failure_is_recorded_whatever_its_text(made: Rig, error: BaseException) -> None:
+    @made.on(retry=NEVER)
+    def h() -> None:
+        raise error
+
+    (id,) = made.put()
+    with made.running():
+        wait_until(lambda: made.outcomes(id) == ["failed"])
+    (attempt,) = made.store.deliveries.attempts([id])
+    assert attempt.error is not None
+    assert len(attempt.error) < 10_100
+
+
+def test_an_outcome_that_the_database_refuses_is_recorded_without_its_text(made: Rig) -> None:
+    """Nothing of ours makes such a text any more; one that did would stop every other outcome of its batch."""
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        raise LookupError
+
+    ids = made.put(2)
+    decide = made.dispatcher.decide
+
+    def spoil(*arguments: Any) -> Verdict:
+        verdict = decide(*arguments)
+        return Verdict(verdict.state, verdict.outcome, verdict.wait, "\ud800", "\0\ud800")
+
+    made.dispatcher.decide = spoil  # type: ignore[method-assign]
+    with made.running():
+        wait_until(lambda: [made.outcomes(id) for id in ids] == [["failed"], ["failed"]])
+    assert {made.row(id).reason for id in ids} == {"its text could not be stored"}
+
+
+def test_an_observer_that_exits_harms_nothing(made: Rig) -> None:
+    def leave(sender: Any, **_: Any) -> None:
+        raise SystemExit
+
+    @made.on()
+    def h() -> None:
+        pass
+
+    @made.on("s")
+    def s(session: Any) -> None:
+        session.execute(ONE)
+
+    signals.delivery_succeeded.connect(leave)
+    try:
+        made.put(3, "h", "s")
+        with made.running():
+            made.wait_for(SUCCEEDED, 6)
+    finally:
+        signals.delivery_succeeded.disconnect(leave)
+    assert made.count_effects() == 3
+
+
+# -- limits across workers ---------------------------------------------------------------------------------
+
+
+def test_concurrency_holds_over_two_workers(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(concurrency=3, timeout=timedelta(seconds=30))
+    def h() -> None:
+        gate()
+
+    made.put(10)
+    with made.running(), made.running():
+        wait_until(lambda: gate.inside == 3)
+        made.put(1)  # wakes both
+        gate.open()
+        made.wait_for(SUCCEEDED, 11)
+    assert gate.most == 3
+
+
+def test_a_rate_holds_over_two_workers(made: Rig) -> None:
+    starts: list[float] = []
+
+    @made.on(rate="20/s")
+    def h() -> None:
+        starts.append(time.monotonic())
+
+    made.put(15)
+    with made.running(), made.running():
+        made.wait_for(SUCCEEDED, 15)
+    for first, later in zip(starts, starts[10:], strict=False):
+        assert later - first > 10 / 20 * 0.7, "never more than a tenth above the rate"
+
+
+def test_pause_and_resume_are_felt_within_two_seconds(made: Rig) -> None:
+    runs: list[float] = []
+
+    @made.on()
+    def h() -> None:
+        runs.append(time.monotonic())
+
+    with made.running(poll_interval=timedelta(seconds=1)):
+        made.put()
+        made.wait_for(SUCCEEDED)
+        made.store.handlers.pause("h", "ines")
+        paused = time.monotonic()
+        wait_until(lambda: time.monotonic() - paused > 2)  # within two seconds everybody knows
+        (held,) = made.put()
+        made.store.handlers.pause("h", "ines")
+        before = len(runs)
+        assert (len(runs), made.row(held).state) == (before, PENDING)
+        made.store.handlers.resume("h")
+        resumed = time.monotonic()
+        made.wait_for(SUCCEEDED, 2)
+        assert time.monotonic() - resumed < 2
+
+
+def test_a_paused_handler_does_not_hold_up_another(made: Rig) -> None:
+    @made.on()
+    def h() -> None:
+        pass
+
+    @made.on("g")
+    def g() -> None:
+        pass
+
+    made.store.handlers.register([])
+    ids = made.put(5, "h")
+    made.put(5, "g")
+    with made.running() as worker:
+        made.store.handlers.pause("h", "ines")
+        del worker
+        made.wait_for(SUCCEEDED, 5)
+    del ids
+
+
+def test_a_delivery_for_a_handler_that_nobody_knows_waits(made: Rig) -> None:
+    @made.on()
+    def h() -> None:
+        pass
+
+    (strange,) = made.put(1, "unknown")
+    made.put()
+    with made.running(maintenance=True):
+        made.wait_for(SUCCEEDED)
+    assert (made.row(strange).state, made.row(strange).attempts) == (PENDING, 0)
+
+
+# -- the circuit breaker -----------------------------------------------------------------------------------
+
+
+def test_ten_first_failures_in_a_row_open_the_breaker_and_a_success_closes_it(made: Rig) -> None:
+    broken = [True]
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        if broken[0]:
+            raise ConnectionError
+
+    made.put(10)
+    with made.running():
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+        assert made.store.handlers.states()["h"].breaker_failures == 10
+        waiting = made.put(3)
+        broken[0] = False
+        made.store.handlers.open_breaker("h", 10, timedelta(0))  # its time has passed
+        made.wait_for(SUCCEEDED, 3)
+        assert made.store.handlers.states()["h"].breaker is BreakerState.CLOSED
+    assert all(made.row(id).attempts == 1 for id in waiting)
+
+
+def test_half_open_one_delivery_tries_and_its_failure_opens_for_longer(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER, timeout=timedelta(seconds=30))
+    def h() -> None:
+        gate()
+        raise ConnectionError
+
+    made.store.handlers.register([])
+    made.put(5)
+    with made.running():
+        wait_until(lambda: gate.inside)
+        gate.open()
+        wait_until(lambda: len([1 for state in made.states() if state is PENDING]) == 5)
+    with made.running() as worker:
+        made.store.handlers.open_breaker("h", 10, timedelta(0))
+        wait_until(lambda: worker._breaker("h") is not BreakerState.CLOSED)
+        made.put(5)
+        wait_until(lambda: "h" in worker._cooldown)
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+        assert made.store.handlers.states()["h"].breaker_failures == 11
+        assert worker._cooldown["h"] == timedelta(seconds=60)
+
+
+def test_the_failing_retries_of_what_is_poisoned_do_not_open_the_breaker(made: Rig) -> None:
+    @made.on(retry=RetryPolicy(15, timedelta(0), timedelta(0)))
+    def h() -> None:
+        raise LookupError
+
+    made.put(2)
+    with made.running():
+        made.wait_for(DEAD, 2)
+    assert made.store.handlers.states()["h"].breaker is BreakerState.CLOSED
+
+
+# -- stopping ----------------------------------------------------------------------------------------------
+
+
+def test_a_stopping_worker_finishes_what_runs_and_gives_the_rest_back(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(timeout=timedelta(seconds=30))
+    def h() -> None:
+        gate()
+
+    ids = made.put(8)
+    with made.running(slots=2) as worker:
+        wait_until(lambda: gate.inside == 2)
+        worker.stop()
+        gate.open()
+    assert made.result == STOPPED
+    assert [made.outcomes(id) for id in ids].count(["succeeded"]) == 2
+    assert made.states().count(PENDING) == 6
+    assert all(made.row(id).lease_until is None for id in ids)
+
+
+@pytest.mark.parametrize("lane", [None, "l"])
+def test_what_outlives_the_grace_period_is_given_back_uncounted(made: Rig, lane: str | None) -> None:
+    gate = Gate()
+
+    @made.on(timeout=timedelta(seconds=30), ordered_by="object_id" if lane else None)
+    def h() -> None:
+        if not gate.most:
+            gate()
+
+    (id,) = made.put(lane=lane)
+    with made.running(grace=timedelta(0)) as worker:
+        wait_until(lambda: gate.inside)
+        worker.stop()
+        wait_until(lambda: worker._ended.is_set())
+        if lane:
+            assert made.row(id).state == RUNNING, "the next of a lane waits for the end of this process"
+        gate.open()
+    with made.running(maintenance=True):
+        made.wait_for(SUCCEEDED)
+    assert made.outcomes(id) == ["released", "succeeded"]
+    assert made.row(id).failures == 0
+
+
+# -- a database that goes away -----------------------------------------------------------------------------
+
+
+def test_workers_go_on_by_themselves_when_every_connection_was_cut(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        runs: list[int] = []
+
+        @made.on()
+        def h(event: Any) -> None:
+            runs.append(event.id)
+
+        other = connect(postgresql_url, application="cutter")
+
+        def put() -> bool:
+            try:
+                made.put(5)
+            except StorageUnavailable:
+                return False  # as a sender would hear, and post again
+            return True
+
+        with made.running():
+            for _ in range(3):
+                wait_until(put)
+                with other.read() as connection:
+                    connection.exec_driver_sql(
+                        "select pg_terminate_backend(pid) from pg_stat_activity"
+                        " where datname = current_database() and application_name in ('webhooks', 'webhooks handler', 'webhooks listen')"
+                    )
+                wait_until(put)
+            wait_until(lambda: len(set(runs)) == 30)
+            made.wait_for(SUCCEEDED, 30)
+        other.dispose()
+
+
+# -- the buffer --------------------------------------------------------------------------------------------
+
+
+def attempt_of(made: Rig, name: str) -> Any:
+    made.put(1, name)
+    return made.attempt(name)
+
+
+def test_a_late_end_of_an_abandoned_attempt_frees_nobody_elses_slot(made: Rig) -> None:
+    made.on()(lambda: None)
+    buffer = Buffer(["h"], 2)
+    old = attempt_of(made, "h")
+    buffer.add([old])
+    assert buffer.take() is old
+    buffer.done(old)  # timed out
+    new = type(old)(old.claimed, old.handler)
+    buffer.add([new])
+    assert buffer.take() is new
+    buffer.done(old)  # the abandoned thread ends
+    assert buffer.running() == [new]
+
+
+def test_slow_handlers_together_leave_threads_and_places_to_others(made: Rig) -> None:
+    buffer = Buffer(["slow", "slower", "new"], 8)
+    buffer._mean.update(slow=5.0, slower=9.0)
+    room = buffer.room()
+    assert room.slow_places == 6
+    assert set(room.slow) == {"slow", "slower", "new"}, "unknown ones count as slow until they are known"
+    buffer._mean["new"] = 0.001
+    room = buffer.room()
+    assert set(room.fast) == {"new"}
+    assert room.fast["new"] > 6
