@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 OVERLAP = timedelta(minutes=5)
 #: Runs by themselves end so long before now: what is younger is still on its way as a webhook.
 FRESH = timedelta(seconds=60)
+#: A difference between the clocks that does not count: their headers say whole seconds, and the overlap covers it.
+NEGLIGIBLE = timedelta(seconds=5)
 #: How often one runs by itself, and again after it failed.
 INTERVAL = timedelta(hours=1)
 AFTER_FAILURE = timedelta(minutes=5)
@@ -340,9 +342,9 @@ class CatchUp:
         return report
 
     def _their_now(self) -> datetime:
-        """Now by the sender's clock, as far as ours is ahead of it: the mark must not be in their future."""
-        ahead = self._log.clock_ahead or timedelta(0)
-        return self._clock() - max(ahead, timedelta(0))
+        """Now by the sender's clock, where ours is ahead of it: the mark must not be in their future."""
+        ahead = self._log.clock_ahead
+        return self._clock() - ahead if ahead is not None and ahead > NEGLIGIBLE else self._clock()
 
     # -- which entries -----------------------------------------------------------------------------------------
 

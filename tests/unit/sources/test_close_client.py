@@ -35,7 +35,7 @@ from webhooks.sources.remote import (
 KEY = "api_4pMT9x.SecretOfTheseTests"
 SINCE = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
 UNTIL = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
-PAGE = {"data": [], "cursor_next": None, "cursor_previous": None}
+PAGE: dict[str, Any] = {"data": [], "cursor_next": None, "cursor_previous": None}
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 

@@ -14,6 +14,7 @@ Needs the extra `http`. Source: developer.close.com/api/resources/events, …/we
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -331,10 +332,12 @@ class CloseClient:
 
 
 def log_retries() -> None:
-    """Let stamina tell of retries through `logging`: its default may write to standard output, where data goes.
+    """Let stamina tell of retries through `logging` (its default may write to standard output, where data goes), and
+    the HTTP library of nothing less than a warning (it writes a line for each request).
 
-    For processes that are ours alone, since it holds for all of them.
+    For processes that are ours alone, since it holds for all that is in them.
     """
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
 
     set_on_retry_hooks((LoggingOnRetryHook,))

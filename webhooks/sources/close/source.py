@@ -116,9 +116,11 @@ class CloseSource(Source):
 
     def connect(self) -> CloseClient:
         """A client of Close's API. Raises ConfigurationError when there is no key or the extra `http` is missing."""
-        from webhooks.sources.close.client import CloseClient
+        from webhooks.sources.close.client import CloseClient, log_retries
 
-        return CloseClient(self.api)
+        client = CloseClient(self.api)
+        log_retries()
+        return client
 
     def parse_log_entry(self, raw: bytes) -> ParsedEvent:
         """One entry of the event log as the event that a webhook would have brought. Raises Malformed."""

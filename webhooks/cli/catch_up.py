@@ -1,0 +1,169 @@
+"""`webhooks catch-up`: read a sender's event log, and take in what never reached us."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import output
+from webhooks.cli.context import json_option, webhooks
+from webhooks.errors import SelectionError
+from webhooks.retry import printable
+from webhooks.selection import did_you_mean, parse_time
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.catchup import HasLog, Report
+
+
+@click.command("catch-up", epilog="Example: webhooks catch-up close --since 6h")
+@click.argument("source")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Changed at or after: 6h, 2d, or ISO 8601. Default: where the last complete run ended.",
+)
+@click.option("--until", metavar="TIME", help="Changed up to here. Default: now.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be added.")
+@json_option
+def catch_up(source: str, since: str | None, until: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take in what happened according to SOURCE's event log and never reached us; known events stay as they are.
+
+    May be run at any time and again: what is stored already is not stored twice. An interrupted run goes on where it was.
+    """
+    report = run(webhooks(), source, since, until, dry_run=dry_run)
+    if as_json:
+        output.emit_json(report_json(report))
+    else:
+        tell(report)
+    if report.stripped:
+        raise SystemExit(1)
+
+
+def run(instance: Webhooks, name: str, since: str | None, until: str | None, *, dry_run: bool = False) -> Report:
+    """Catch up with a source, showing progress. Raises SelectionError, ConfigurationError, ApiError, Busy."""
+    source = source_with_log(instance, name)
+    now = instance.clock()
+    begin = None if since is None else parse_time(since, now, "since")
+    end = None if until is None else parse_time(until, now, "until")
+    if begin is not None and begin >= (end or now):
+        raise SelectionError(f"since {output.when(begin)} is not before until {output.when(end or now)}")
+    with source.connect() as client, Progress(begin, end or now) as progress:
+        return instance.make_catch_up(source, client, holder(), progress).run(begin, end, dry_run=dry_run)
+
+
+def holder() -> str:
+    """By which name this command holds the duty."""
+    return f"cli:{socket.gethostname()}:{os.getpid()}"
+
+
+def source_with_log(instance: Webhooks, name: str) -> HasLog:
+    """The source of that name. Raises SelectionError when there is none, or its sender keeps no log."""
+    from webhooks.catchup import HasLog
+
+    logs = sorted(each.name for each in instance.sources.values() if isinstance(each, HasLog))
+    found = instance.sources.get(name)
+    if found is None:
+        raise SelectionError(
+            f"no source named {name!r}{did_you_mean(name, instance.sources)}; configured: {', '.join(sorted(instance.sources))}"
+        )
+    if not isinstance(found, HasLog):
+        raise SelectionError(
+            f"the sender of source {name!r} keeps no event log that can be read; sources with one: {', '.join(logs) or 'none'}"
+        )
+    return found
+
+
+class Progress:
+    """The bar of a catch-up on a terminal, in minutes of log; called with the instant up to which it is read."""
+
+    def __init__(self, since: datetime | None, until: datetime) -> None:
+        self._since = since
+        self._until = until
+        self._bar: Any = None
+        self._show: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
+    def __call__(self, at: datetime) -> None:
+        if self._bar is None:
+            self._since = self._since or at
+            total = max(1, int((self._until - self._since).total_seconds() // 60))
+            self._bar = output.progress(total, "minutes of log")
+            self._show = self._bar.__enter__()
+        assert self._since is not None
+        self._show(int((at - self._since).total_seconds() // 60))
+
+
+def tell(report: Report) -> None:
+    """The report for people: what was added on stdout, the rest on stderr."""
+    added = [(str(count), type) for type, count in sorted(report.added.items())]
+    output.emit_table(("N", "TYPE"), added, empty="nothing was missing")
+    verb = "would be added" if report.is_dry else "added"
+    if report.is_resumed:
+        output.say(f"went on with an interrupted run, from {output.when(report.since)}")
+    output.say(
+        f"{report.source}: {output.when(report.since)} to {output.when(report.until)} UTC: "
+        f"{report.fetched:,} entries read, {report.chosen:,} for us, {report.repaired:,} {verb}, "
+        f"{report.duplicates:,} known already"
+    )
+    if report.repaired and report.cause:
+        output.say(f"likely cause: {printable(report.cause)}")
+    for number, words in (
+        (report.stale, "older than what is known"),
+        (report.held, "held back, because they may still grow; the next run takes them"),
+        (report.unreadable, "could not be read (webhooks quarantine list)"),
+    ):
+        if number:
+            output.say(f"{output.counted(number, 'entry')} {words}")
+    if report.stripped:
+        output.say(
+            f"{output.counted(report.stripped, 'entry')} came without content, because the API key is not an admin's: not "
+            "delivered, and the mark waits for them; set an admin's key as api_key and run this again"
+        )
+    if report.lost_before is not None:
+        output.say(
+            f"the log no longer reaches back to the last complete run at {output.when(report.lost_before)}: what was between is lost"
+        )
+    if report.gap_from is not None:
+        output.say(
+            f"the mark stays at {output.when(report.gap_from)}, because this window began after it; close the gap with: "
+            f"webhooks catch-up {report.source}"
+        )
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "since": output.iso(report.since),
+        "until": output.iso(report.until),
+        "is_dry_run": report.is_dry,
+        "is_resumed": report.is_resumed,
+        "fetched": report.fetched,
+        "chosen": report.chosen,
+        "added": dict(sorted(report.added.items())),
+        "repaired": report.repaired,
+        "duplicates": report.duplicates,
+        "stale": report.stale,
+        "held": report.held,
+        "stripped": report.stripped,
+        "unreadable": report.unreadable,
+        "first_at": output.iso(report.first_at),
+        "last_at": output.iso(report.last_at),
+        "cause": report.cause,
+        "mark_at": output.iso(report.mark_at),
+        "gap_from": output.iso(report.gap_from),
+        "lost_before": output.iso(report.lost_before),
+    }
+
+
+__all__ = ["catch_up", "report_json", "run", "tell"]
