@@ -140,6 +140,7 @@ def questions(store: Store, replayer: Replayer, size: int) -> dict[str, tuple[ti
         "plan: pattern": (PLAN_GOAL, lambda: plan(Selection(type="activity.kind_07.**"))),
         "plan: half by time": (PLAN_GOAL, lambda: plan(Selection(since=middle))),
         "plan: dead": (PLAN_GOAL, lambda: plan(Selection(states=(DeliveryState.DEAD,)))),
+        "plan: original routing": (PLAN_GOAL, lambda: plan(Selection(), Options(original=True))),
         "plan: one handler": (PLAN_GOAL, lambda: plan(Selection(), Options(handler="h1"))),
     }
 

@@ -117,8 +117,9 @@ class Plan:
 
     events: that get at least a look. without_delivery: of those, how many no handler gets. never_delivered: stale,
     conflicting and stripped copies that are left out. pruned: events of that time whose rows are gone (at least so
-    many). gone: handlers of `original` routing that this process does not know, with the deliveries left out. eta:
-    how long it will take, where that can be told.
+    many). gone: handlers of `original` routing that this process does not know, with the deliveries left out.
+    compared: for how many events today's routing was compared with that of then. eta: how long it will take, where that
+    can be told.
     """
 
     selection: Selection
@@ -206,7 +207,9 @@ class Replayer:
             never += 0 if named else undelivered
         # who gets them today is exact; how that differs from then is told of the latest of each kind, where they are many
         each = max(1, COMPARED // max(1, len(events)))
-        if options.original or sum(events.values()) <= COMPARED:
+        if options.original and selection.is_empty:
+            then = {}
+        elif options.original or sum(events.values()) <= COMPARED:
             each = max(events.values(), default=0)
             then = _by_kind(store.count_then(selection, upper_id))
         else:
@@ -214,10 +217,23 @@ class Replayer:
         restricted = _restricts(selection)
         matching = _by_kind(store.count_matching(selection, upper_id)) if restricted else {}
         tally = _Tally(self, options)
+        if options.original and selection.is_empty:
+            return self._plan_of_then(tally, sum(events.values()), never, upper_id)
         for kind, count in events.items():
             mine = matching.get(kind, Counter()) if restricted else None
             tally.add(kind, count, then.get(kind, Counter()), mine, compared=min(each, count))
         return tally.plan(selection, upper_id, never, store.count_pruned(selection))
+
+    def _plan_of_then(self, tally: _Tally, events: int, never: int, upper_id: int) -> Plan:
+        """The plan for everything by then's routing, which the deliveries alone tell."""
+        counts = Counter(self.store.replays.count_then_all(upper_id))
+        tally.events = tally.compared = events
+        for name, number in counts.items():
+            if tally.options.handler not in (None, name):
+                continue
+            (tally.deliveries if name in tally.known else tally.gone)[name] += number
+        tally.without = max(0, events - max(tally.deliveries.values(), default=0))
+        return tally.plan(Selection(), upper_id, never, self.store.replays.count_pruned(Selection()))
 
     def _plan_by_walking(self, selection: Selection, options: Options, upper_id: int) -> Plan:
         tally = _Tally(self, options)

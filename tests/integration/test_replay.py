@@ -124,6 +124,7 @@ def test_a_plan_counts_events_deliveries_and_what_routing_would_do_differently(s
 @pytest.mark.parametrize(
     "selection",
     [
+        EVERYTHING,
         Selection(type="lead.**"),
         Selection(states=(DeliveryState.DEAD,)),
         Selection(error="*no*"),

@@ -123,11 +123,22 @@ class Replays:
         with self.database.read() as connection:
             query = (
                 select(events.source, events.type, table.handler, func.count())
-                .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))
+                .select_from(schema.events.join(schema.deliveries, table.event_id == self._id()))
                 .where(*self._events(self._narrowed(selection, connection), upper_id), table.replay_id == 0)
                 .group_by(events.source, events.type, table.handler)
             )
             return [tuple(row) for row in connection.execute(query)]
+
+    def count_then_all(self, upper_id: int) -> dict[str, int]:
+        """{handler: how many events it got when they came in}, of all that are stored."""
+        table = schema.deliveries.c
+        query = (
+            select(table.handler, func.count())
+            .where(table.replay_id == 0, table.event_id <= upper_id)
+            .group_by(table.handler)
+        )
+        with self.database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def count_then_of(
         self, selection: Selection, upper_id: int, kinds: Collection[tuple[str, str]], latest: int
@@ -174,15 +185,16 @@ class Replays:
         return selecting.narrowed(selection, connection, sqlite=self.database.is_sqlite)
 
     def _events(self, selection: Selection, upper_id: int, counting: bool = True) -> list[Any]:
-        sqlite = self.database.is_sqlite
-        id: Any = schema.events.c.id
-        if sqlite:
-            # no use to an index: nearly every event is below it
-            id = literal_column("+webhooks_events.id", schema.Id)
         return [
-            *selecting.on_events(selection, sqlite=sqlite, deliveries_before=upper_id, counting=counting),
-            id <= upper_id,
+            *selecting.on_events(
+                selection, sqlite=self.database.is_sqlite, deliveries_before=upper_id, counting=counting
+            ),
+            self._id() <= upper_id,
         ]
+
+    def _id(self) -> Any:
+        """An event's id as no use to an index of SQLite's, which would else go to the rows with their bodies."""
+        return literal_column("+webhooks_events.id", schema.Id) if self.database.is_sqlite else schema.events.c.id
 
     def count_pruned(self, selection: Selection) -> int:
         """How many events of the time (and source) selected are known to the dedup log, but their rows are gone.
