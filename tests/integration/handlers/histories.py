@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,7 @@ from tests.support import PAYLOADS
 from webhooks.database import Database
 from webhooks.errors import Discard
 from webhooks.model import Event
-from webhooks.registry import Handler, default_registry
+from webhooks.registry import Handler, Registry, default_registry
 from webhooks.sandbox import World, histories
 from webhooks.session import Sessions
 from webhooks.sources.close import envelope
@@ -129,6 +129,22 @@ def handlers_of(*modules: ModuleType) -> list[Handler]:
     """What these modules registered."""
     names = {module.__name__ for module in modules}
     return [handler for handler in default_registry.handlers() if handler.function.__module__ in names]
+
+
+def registry_of(*modules: ModuleType) -> Registry:
+    """A registry of its own with the handlers of these modules."""
+    registry = Registry()
+    for handler in handlers_of(*modules):
+        registry.add(
+            handler.function,
+            *(str(pattern) for pattern in handler.patterns),
+            name=handler.name,
+            source=handler.source,
+            where=handler.where,
+            ordered_by=handler.ordered_by,
+            on_failure=cast(Any, handler.on_failure),
+        )
+    return registry
 
 
 # -- histories of a local Close ------------------------------------------------------------------------------

@@ -56,6 +56,16 @@ def test_a_mail_that_was_only_logged_as_sent_has_not_left(bench: Bench) -> None:
     assert flagged(bench) == []
 
 
+def test_that_a_mail_left_is_known_even_when_it_was_deleted_before_or_after(bench: Bench) -> None:
+    sent, deleted = email("sent", 1, "sent", id="acti_1"), email("deleted", 2, "sent", id="acti_1")
+    bench.run_all(emails.track, [sent, deleted])
+    sent, deleted = email("sent", 1, "sent", id="acti_2"), email("deleted", 2, "sent", id="acti_2")
+    bench.run_all(emails.track, [deleted, sent])
+
+    assert bench.ask(emails.has_left, "acti_1") == sent.occurred_at
+    assert bench.ask(emails.has_left, "acti_2") == sent.occurred_at
+
+
 @pytest.mark.parametrize("status", ["inbox", "scheduled", "outbox", "error"])
 def test_an_email_without_a_required_sender_is_flagged_until_it_has_one(bench: Bench, status: str) -> None:
     bench.run(emails.track, email("created", 0, status))
