@@ -47,7 +47,9 @@ def catalogue(database: Database) -> dict[str, Any]:
             from information_schema.columns where table_schema = 'public'
             union all select 'index ' || indexname, indexdef from pg_indexes where schemaname = 'public'
             union all select 'constraint ' || conname, pg_get_constraintdef(oid) from pg_constraint
-            where connamespace = 'public'::regnamespace"""
+            where connamespace = 'public'::regnamespace
+            union all select 'settings ' || relname, array_to_string(reloptions, ' ') from pg_class
+            where relnamespace = 'public'::regnamespace and reloptions is not null"""
     with database.read() as connection:
         rows = connection.execute(text(query)).all()
     return {
