@@ -15,6 +15,7 @@ constant: the order of occurrence, which no index has, is sorted in a temporary 
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import re
 import sqlite3
@@ -25,12 +26,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from webhooks.errors import NotFound, SelectionError, WebhooksError
-from webhooks.model import DeliveryState, Event, new_id
+from webhooks.model import Delivery, DeliveryClass, DeliveryState, Event, new_id
 from webhooks.retry import error_summary
 from webhooks.schema import from_microseconds, to_microseconds
 from webhooks.selection import Selection, did_you_mean
+from webhooks.session import Sessions
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary, Place
+from webhooks.store.rehearsal import Write, bound_waiting, recording, scratch
 from webhooks.store.replays import Planned, Replay, ReplayState
 
 #: Events of one transaction.
@@ -170,7 +173,7 @@ class Replayer:
         """Say what a replay would do; nothing is changed. Raises `SelectionError` and `NotFound`."""
         options = options or Options()
         self._require_handler(options.handler)
-        selection = self._for_handler(selection, options)
+        selection = self.for_handler(selection, options)
         self._require_events(selection)
         upper_id = self.new_upper_id()
         if selection.is_exact_in_sql and options.limit is None:
@@ -187,7 +190,7 @@ class Replayer:
             )
 
     @staticmethod
-    def _for_handler(selection: Selection, options: Options) -> Selection:
+    def for_handler(selection: Selection, options: Options) -> Selection:
         """`--handler` says who gets the deliveries; it narrows the events only beside a state or an error."""
         about_deliveries = bool(selection.states or selection.error is not None)
         return selection.only(handler=options.handler if about_deliveries else None)
@@ -239,7 +242,7 @@ class Replayer:
         tally = _Tally(self, options)
         never = self._never_delivered(selection, upper_id) if options.limit is None else 0
         restricted = _restricts(selection)
-        for chunk in self._chunks(selection, options, upper_id, None, bodies=False):
+        for chunk in self.chunks(selection, options, upper_id, None, bodies=False):
             ids = [summary.id for summary in chunk]
             then = self.store.replays.handlers_of(ids, None, upper_id)
             matching = self.store.replays.handlers_of(ids, selection, upper_id) if restricted else {}
@@ -290,7 +293,7 @@ class Replayer:
         selection = Selection.parse(replay.selection, replay.created_at)
         options = Options.from_mapping(replay.options)
         current = replay
-        rest = self._chunks(selection, options, replay.upper_id, replay.cursor, bodies=self._needs_bodies())
+        rest = self.chunks(selection, options, replay.upper_id, replay.cursor, bodies=self._needs_bodies())
         if options.limit is not None:
             rest = _limited(rest, options.limit - replay.events)
         for chunk, is_last in _with_last(rest):
@@ -349,10 +352,6 @@ class Replayer:
     def _needs_bodies(self) -> bool:
         return any(handler.ordered_by not in (None, *_KEPT_KEYS) for handler in self.registry.handlers())
 
-    def targets(self, summary: EventSummary, options: Options, then: set[str], matching: set[str] | None) -> list[Any]:
-        """The handlers that get a delivery for this event."""
-        return self.names(self.registry.route(summary.source, summary.type), options, then, matching)
-
     def names(self, today: Sequence[Any], options: Options, then: set[str], matching: set[str] | None) -> list[Any]:
         """Of all handlers: those that today's (or then's) routing gives the event to, narrowed as asked."""
         chosen = (
@@ -369,25 +368,38 @@ class Replayer:
     def _planned(
         self, chunk: Sequence[EventSummary], selection: Selection, options: Options, replay: Replay
     ) -> list[Planned]:
-        ids = [summary.id for summary in chunk]
-        store = self.store.replays
-        then = store.handlers_of(ids, None, replay.upper_id) if options.original else {}
-        matching = store.handlers_of(ids, selection, replay.upper_id) if _restricts(selection) else None
         now = self.store.database.now()
         made = replay.deliveries
         # a resumed replay goes on at its rate from now; it does not catch up
         start = now if options.rate is None else max(now, replay.created_at + timedelta(seconds=made / options.rate))
         planned: list[Planned] = []
-        for summary in chunk:
-            mine = None if matching is None else matching.get(summary.id, set())
-            for handler in self.targets(summary, options, then.get(summary.id, set()), mine):
-                due_at = start if options.rate is None else start + timedelta(seconds=len(planned) / options.rate)
-                planned.append(_plan_one(summary, handler, due_at, options.order))
+        for summary, handler in self.pairs(chunk, selection, options, replay.upper_id):
+            due_at = start if options.rate is None else start + timedelta(seconds=len(planned) / options.rate)
+            planned.append(_plan_one(summary, handler, due_at, options.order))
         return planned
+
+    def pairs(
+        self, chunk: Sequence[EventSummary], selection: Selection, options: Options, upper_id: int
+    ) -> list[tuple[EventSummary, Any]]:
+        """Each event with each handler that gets a delivery for it."""
+        ids = [summary.id for summary in chunk]
+        store = self.store.replays
+        then = store.handlers_of(ids, None, upper_id) if options.original else {}
+        matching = store.handlers_of(ids, selection, upper_id) if _restricts(selection) else None
+        return [
+            (summary, handler)
+            for summary in chunk
+            for handler in self.names(
+                self.registry.route(summary.source, summary.type),
+                options,
+                then.get(summary.id, set()),
+                None if matching is None else matching.get(summary.id, set()),
+            )
+        ]
 
     # -- the order -----------------------------------------------------------------------------------------
 
-    def _chunks(
+    def chunks(
         self, selection: Selection, options: Options, upper_id: int, cursor: str | None, *, bodies: bool
     ) -> Iterator[list[EventSummary]]:
         """The selected events in order, from the cursor on; at most `chunk` at a time, and never an empty list."""
@@ -415,6 +427,95 @@ class Replayer:
                 }
                 # pruned meanwhile: gone
                 yield [found[id] for id in ids if id in found]
+
+
+# -- rehearsal -------------------------------------------------------------------------------------------------
+
+
+class Runner(Protocol):
+    """What a rehearsal needs of the dispatcher."""
+
+    @property
+    def loop(self) -> Any: ...
+    def filtered(self, handler: Any, event: Event, delivery: Delivery) -> str | None: ...
+    def arguments(self, handler: Any, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What one handler would have done with one event. outcome: "would succeed", "would fail" or "filtered".
+
+    reason: of the failure or the filter. writes: what it would have written until then.
+    """
+
+    event_id: int
+    handler: str
+    outcome: str
+    reason: str | None = None
+    writes: Sequence[Write] = ()
+
+
+class Rehearser:
+    """Runs rehearsable handlers for a plan's events and rolls back whatever they write.
+
+    A handler is rehearsable when its author said so, `@on(rehearsable=True)`: it has no effect outside `session`. Each
+    event is rehearsed by itself: it does not see what the one before it would have written. Time-outs do not hold.
+    """
+
+    def __init__(self, *, replayer: Replayer, runner: Runner, write_limit: timedelta = timedelta(minutes=1)) -> None:
+        self.replayer = replayer
+        self.runner = runner
+        self.write_limit = write_limit
+
+    def not_rehearsable(self, plan: Plan) -> list[str]:
+        """The handlers of the plan that are not run, because their author did not say that they may be."""
+        rehearsable = {handler.name for handler in self.replayer.registry.handlers() if handler.rehearsable}
+        return [handler.name for handler in plan.handlers if handler.deliveries and handler.name not in rehearsable]
+
+    def run(self, plan: Plan) -> Iterator[Rehearsal]:
+        """Rehearse the plan's deliveries, in its order; nothing lasts. Raises `StorageUnavailable`."""
+        replayer, store = self.replayer, self.replayer.store
+        selection = replayer.for_handler(plan.selection, plan.options)
+        with scratch(store.database) as database:
+            sessions = Sessions(database, self.write_limit, pool_size=1)
+            try:
+                for chunk in replayer.chunks(selection, plan.options, plan.upper_id, None, bodies=True):
+                    for summary, handler in replayer.pairs(chunk, selection, plan.options, plan.upper_id):
+                        if handler.rehearsable and summary.event is not None:
+                            yield self._one(summary.event, handler, sessions)
+            finally:
+                sessions.dispose()
+
+    def _one(self, event: Event, handler: Any, sessions: Sessions) -> Rehearsal:
+        now = self.replayer.store.database.clock()
+        delivery = Delivery(
+            id=0,
+            event_id=event.id,
+            handler=handler.name,
+            state=DeliveryState.RUNNING,
+            due_at=now,
+            created_at=now,
+            number=1,
+            delivery_class=DeliveryClass.REPLAY,
+            idempotency_key=f"rehearsal:{event.id}:{handler.name}",
+        )
+        event = self.replayer.store.events.with_superseded(event)
+        writes: Sequence[Write] = ()
+        try:
+            if (reason := self.runner.filtered(handler, event, delivery)) is not None:
+                return Rehearsal(event.id, handler.name, "filtered", reason)
+            with sessions.open() as holder:
+                bound_waiting(holder.connection)
+                with recording(holder.connection) as writes:
+                    result = handler.function(**self.runner.arguments(handler, event, delivery, holder.session))
+                    if handler.is_async and inspect.iscoroutine(result):
+                        self.runner.loop.submit(result).result()
+                    holder.session.flush()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a handler may raise anything
+            return Rehearsal(event.id, handler.name, "would fail", error_summary(error), list(writes))
+        return Rehearsal(event.id, handler.name, "would succeed", None, list(writes))
 
 
 class _Tally:
@@ -614,6 +715,6 @@ def eta_of(done: int, total: int, started: datetime, now: datetime | None = None
 
 
 __all__ = [
-    "DeliveryState", "HandlerPlan", "Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "eta_of",
+    "HandlerPlan", "Options", "Order", "Plan", "Progress", "Rehearsal", "Rehearser", "ReplayError", "Replayer", "eta_of",
     "parse_rate",
 ]  # fmt: skip

@@ -7,16 +7,18 @@ as their names say. Members are added, not renamed; what is unknown is null, not
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from webhooks import jsonio
 from webhooks.cli.output import iso, states, when
+from webhooks.retry import printable
 
 if TYPE_CHECKING:
     from webhooks.model import Attempt, Event
-    from webhooks.replay import Plan
+    from webhooks.replay import Plan, Rehearsal
     from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup, Stats
+    from webhooks.store.rehearsal import Write
     from webhooks.store.replays import Replay
 
 EVENT_COLUMNS = ("ID", "RECEIVED", "SOURCE", "TYPE", "KEY", "RECEIPT", "DELIVERIES")
@@ -156,6 +158,33 @@ def replay_json(replay: Replay, progress: Mapping[str, int] | None = None) -> di
         "finished_at": iso(replay.finished_at),
         "states": None if progress is None else dict(progress),
     }
+
+
+def rehearsal_json(one: Rehearsal) -> dict[str, Any]:
+    return {
+        "event_id": str(one.event_id),
+        "handler": one.handler,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "writes": [
+            {
+                "verb": write.verb,
+                "table": write.table,
+                "rows": write.rows,
+                "values": [dict(row) for row in write.values],
+            }
+            for write in one.writes
+        ],
+    }
+
+
+def write_lines(writes: Sequence[Write]) -> list[str]:
+    """What would have been written, a line a statement, and its values below."""
+    lines = []
+    for write in writes:
+        lines.append(f"{write.verb} {printable(write.table)}, {write.rows} rows")
+        lines += [f"  {', '.join(f'{name}={value}' for name, value in row.items())}" for row in write.values if row]
+    return lines
 
 
 def stats_json(stats: Stats) -> dict[str, Any]:

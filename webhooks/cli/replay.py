@@ -13,6 +13,7 @@ from webhooks.cli.deliveries import UNASKED, change, count, require_something, r
 from webhooks.errors import NotFound
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
+from webhooks.retry import printable
 from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
     instance = webhooks()
     _refuse_misspelt(event)
     selection = parse_selection(conditions, event)
-    require_something(selection, given["all_"], "replay")
+    # --handler says who gets the deliveries; it selects events only beside --state or --error
+    require_something(Replayer.for_handler(selection, Options()), given["all_"], "replay")
     options = Options(
         handler=selection.handler,
         original=given["original"],
@@ -109,7 +111,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         for line in describe_plan(plan):
             output.say(line)
     if given["rehearse"]:
-        _rehearse(instance, plan, as_json)
+        rehearse(instance, plan, as_json)
         return
     if given["dry_run"]:
         if as_json:
@@ -221,8 +223,41 @@ def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool) 
     click.echo(str(made.id))
 
 
-def _rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
-    raise ReplayError("--rehearse is not available in this version")
+#: Events that a rehearsal takes when no --limit is given.
+REHEARSED = 100
+
+
+def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
+    """Rehearse and print what each handler would have written; exit code 1 when one would fail."""
+    from dataclasses import replace
+
+    from webhooks.cli import records
+    from webhooks.replay import Rehearser
+
+    if plan.options.limit is None and plan.events > REHEARSED:
+        output.say(f"rehearsing the first {REHEARSED} events; --limit takes more")
+        plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
+    rehearser = Rehearser(replayer=make_replayer(instance), runner=instance.dispatcher)
+    left_out = rehearser.not_rehearsable(plan)
+    made, failed = 0, 0
+    for one in rehearser.run(plan):
+        made += 1
+        failed += one.outcome == "would fail"
+        if as_json:
+            output.emit_json_line(records.rehearsal_json(one))
+            continue
+        click.echo(
+            f"{one.event_id}  {one.handler}  {one.outcome}" + (f": {printable(one.reason)}" if one.reason else "")
+        )
+        for line in records.write_lines(one.writes):
+            click.echo(f"    {line}")
+    for name in left_out:
+        output.say(
+            f"{name} is not rehearsable: its author has not said @on(rehearsable=True), no effect outside session"
+        )
+    output.say(f"{output.counted(made, 'run')} rehearsed, {failed} would fail; everything was rolled back")
+    if failed:
+        raise SystemExit(1)
 
 
 # -- looking and stopping ------------------------------------------------------------------------------------------
