@@ -1,6 +1,7 @@
 # make            set everything up, start the service and send it one signed event
 # make test       every test, on SQLite and on a real PostgreSQL
 # make lint types wheel     what CI checks besides
+# make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
 # make bench      side by side with what people would use instead (minutes; wants an idle machine)
 # make crash      the long harness: kill -9 again and again (minutes)
@@ -25,6 +26,10 @@ test: $(VENV)/.installed-test
 crash: $(VENV)/.installed-test
 	WEBHOOKS_TEST_LONG=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
 
+oldest:
+	@sh .ci/install .venv-oldest "$(PYTHON)" "" --editable '.[test]' 'SQLAlchemy>=2.0.50,<2.1'
+	.venv-oldest/bin/python -m pytest -n auto --dist worksteal tests/integration $(PYTEST)
+
 mutants: $(VENV)/.installed-test
 	$(BIN)/python tests/mutation/mutants.py
 
@@ -43,9 +48,9 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test mutants bench crash lint types wheel clean
+.PHONY: demo test oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
