@@ -47,6 +47,7 @@ WAIT_FOR_TABLE = timedelta(seconds=5)
 ADVISORY_LOCK = int.from_bytes(b"webhooks", "big")
 
 CORE = "core"
+_LOCK_NOT_AVAILABLE = "55P03"
 _NUMBER = re.compile(r"\d+")
 #: PostgreSQL cuts longer names off without a word.
 _LONGEST_NAME = 63
@@ -431,7 +432,10 @@ def revision(plugin: History, message: str, *, database: Database | None = None)
             ) from error
     (written,) = context.generate_scripts()
     _read_directory.cache_clear()
-    return Path(str(written.path))  # type: ignore[union-attr]
+    path = Path(str(written.path))  # type: ignore[union-attr]
+    # what the file is, its own first lines say
+    path.write_text(re.sub(r"    # ### .* ###\n", "", path.read_text("utf-8")), "utf-8")
+    return path
 
 
 # -- running Alembic -------------------------------------------------------------------------------------------
@@ -487,7 +491,7 @@ def _is_outage(error: Exception) -> bool:
         return code not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
     state = getattr(error.orig, "sqlstate", None)
     # connection, resources, operator, system; a lock not to be had, a deadlock
-    return state is None or state[:2] in ("08", "53", "57", "58") or state in ("55P03", "40P01", "40001")
+    return state is None or state[:2] in ("08", "53", "57", "58") or state in (_LOCK_NOT_AVAILABLE, "40P01", "40001")
 
 
 def _after(database: Database, history: History) -> str | None:
@@ -551,8 +555,9 @@ def _script_directory(history: History) -> Any:
 
     return ScriptDirectory(
         str(core_directory()),
-        file_template="%%(rev)s_%%(slug)s".replace("%%", "%"),
+        file_template="%(rev)s_%(slug)s",
         version_locations=[str(history.directory)],
+        messaging_opts={"quiet": True},  # it would print what it does to standard output
     )
 
 
@@ -580,7 +585,15 @@ def _prepare_postgresql(connection: Connection) -> Iterator[None]:
         # a web process's connections end statements after 2 s; an index may take longer
         connection.exec_driver_sql("set local statement_timeout = 0")
         connection.exec_driver_sql(f"set local lock_timeout = '{WAIT_FOR_OTHERS.total_seconds():g}s'")
-        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK})")
+        try:
+            connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK})")
+        except exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            raise StorageUnavailable(
+                f"another upgrade of this database has been running for {WAIT_FOR_OTHERS.total_seconds():g} s; "
+                "wait for its end, or look for it in pg_stat_activity"
+            ) from error
         connection.exec_driver_sql(f"set local lock_timeout = '{WAIT_FOR_TABLE.total_seconds():g}s'")
         yield
 
@@ -616,7 +629,7 @@ def _name_the_lock() -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
         raise StorageUnavailable(
             f"a table is in use by another transaction, and was for {WAIT_FOR_TABLE.total_seconds():g} s; nothing "

@@ -397,6 +397,20 @@ def test_a_table_in_use_gives_way_to_those_who_wait_and_says_try_again(
     database.dispose()
 
 
+def test_an_upgrade_waits_for_another_one_and_gives_up_with_a_reason(
+    postgresql_url: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "WAIT_FOR_OTHERS", timedelta(milliseconds=50))
+    database = connect(postgresql_url)
+
+    with database.engine.begin() as other:
+        other.exec_driver_sql(f"select pg_advisory_xact_lock({migrate.ADVISORY_LOCK})")
+        with pytest.raises(StorageUnavailable, match=r"another upgrade of this database has been running for 0\.05 s"):
+            migrate.upgrade(database, plugins=[line("garden", 1)])
+
+    database.dispose()
+
+
 def test_a_web_processs_limit_on_statements_does_not_hold_for_migrations(postgresql_url: str, line: Line) -> None:
     database = connect(postgresql_url, patience=timedelta(milliseconds=300))
 
@@ -566,6 +580,7 @@ def test_the_next_migration_is_written_from_the_tables_of_the_code(
     first = migrate.revision(garden, "Garden beds.", database=database)
 
     assert first == project / "plugins" / "migrations" / "garden" / "0001_garden_beds.py"
+    assert "###" not in first.read_text()
     assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", None, "0001")]
     assert migrate.check(database, [garden]) == []
 
@@ -588,7 +603,9 @@ def test_the_next_migration_is_written_from_the_tables_of_the_code(
     migrate.downgrade(database, "base", plugin=garden)
 
 
-def test_the_next_migration_of_a_plugin_without_tables_is_empty(project: Path, database: Database) -> None:
+def test_the_next_migration_of_a_plugin_without_tables_is_empty(
+    project: Path, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "plugins").mkdir()
     (project / "plugins" / "garden.py").write_text("")
     garden = migrate.plugin("plugins.garden")
@@ -596,6 +613,8 @@ def test_the_next_migration_of_a_plugin_without_tables_is_empty(project: Path, d
     path = migrate.revision(garden, "prepare the ground")
 
     assert "def upgrade() -> None:\n    pass" in path.read_text()
+    assert path.read_text().startswith('"""prepare the ground.\n\nRevision 0001 of this history; follows nothing.')
+    assert capsys.readouterr().out == ""  # standard output is the caller's
     assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", None, "0001")]
 
 
