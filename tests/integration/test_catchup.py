@@ -372,7 +372,7 @@ class Interfering:
     def __init__(self, pair: Pair) -> None:
         self._client = pair.source.connect()
         self.pages = 0
-        self.has_happened = False
+        self.has_happened: bool = False
 
     def before(self, number: int, cursor: str | None) -> None: ...
 

@@ -34,7 +34,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quarantine": ("webhooks.cli.quarantine:quarantine", "Signed requests that could not be read."),
     "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),
     "requeue": ("webhooks.cli.replay:requeue", "Put dead deliveries back to pending."),
+    "prune": ("webhooks.cli.prune:prune", "Delete old events now."),
     "catch-up": ("webhooks.cli.catch_up:catch_up", "Take in what the sender's event log has and we have not."),
+    "subscriptions": (
+        "webhooks.cli.subscriptions:subscriptions",
+        "The sender's subscriptions to us: make, compare, rotate.",
+    ),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
     "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
     "completion": ("webhooks.cli.completion:completion", "Print the completion script for a shell."),

@@ -260,7 +260,8 @@ def test_retries_are_told_to_logging_and_not_to_standard_output(
     finally:
         set_on_retry_hooks(before)
     assert capsys.readouterr().out == ""
-    assert "stamina" in caplog.text
+    assert "asking Close again in 0.0 s: " in caplog.text
+    assert "HTTP Request" not in caplog.text
     assert KEY not in caplog.text
 
 

@@ -43,6 +43,9 @@ from webhooks.sources.remote import (
 
 if TYPE_CHECKING:
     import httpx2
+    from stamina.instrumentation import RetryDetails
+
+logger = logging.getLogger(__name__)
 
 #: For one request, from its first byte to the last.
 TIMEOUT = timedelta(seconds=30)
@@ -332,15 +335,19 @@ class CloseClient:
 
 
 def log_retries() -> None:
-    """Let stamina tell of retries through `logging` (its default may write to standard output, where data goes), and
-    the HTTP library of nothing less than a warning (it writes a line for each request).
+    """Let retries be told by `logging` (stamina's default may write to standard output, where data goes), and the HTTP
+    library tell of nothing less than a warning (it writes a line for each request).
 
     For processes that are ours alone, since it holds for all that is in them.
     """
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
+    from stamina.instrumentation import set_on_retry_hooks
 
-    set_on_retry_hooks((LoggingOnRetryHook,))
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    set_on_retry_hooks((_tell,))
+
+
+def _tell(details: RetryDetails) -> None:
+    logger.info("asking Close again in %.1f s: %s", details.wait_for, details.caused_by)
 
 
 # -- answers ------------------------------------------------------------------------------------------------

@@ -1,0 +1,354 @@
+"""`webhooks subscriptions`: the sender's subscriptions to us. Works before a source has its first key.
+
+No command prints or logs a key: they go from Close's answer into the source's SECRET_FILE.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import LazyGroup, output
+from webhooks.cli.context import json_option
+from webhooks.errors import ConfigurationError, SelectionError
+from webhooks.retry import printable
+from webhooks.selection import did_you_mean, parse_duration
+
+if TYPE_CHECKING:
+    from webhooks.config import Settings, SourceSettings
+    from webhooks.registry import Registry
+    from webhooks.sources.remote import Subscription, Topic
+    from webhooks.store import Store
+    from webhooks.subscriptions import Change, Subscriptions, Wanted
+
+COLUMNS = ("ID", "STATUS", "EVENTS", "URL", "KEY", "KEY LAST USED", "HEALTH", "NOTE")
+SCHEME = "close"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What these commands work with. handlers: loads the handlers, when they are asked for."""
+
+    name: str
+    subscriptions: Subscriptions
+    handlers: Callable[[], Sequence[Any]]
+
+    def wanted(self) -> Wanted:
+        """What the registered handlers want of this source."""
+        from webhooks.sources.close.catalogue import known_types, published_types
+        from webhooks.subscriptions import wanted_types
+
+        return wanted_types(self.handlers(), self.name, published_types(), known_types())
+
+
+@contextmanager
+def opened(source: str | None) -> Iterator[Bench]:
+    """The bench of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
+    from webhooks.config import load_settings
+    from webhooks.database import connect
+    from webhooks.store import Store
+
+    instance = _instance()
+    if instance is not None:
+        yield _make(instance.settings, source, instance.store, lambda: instance.registry)
+        return
+    settings = load_settings(os.environ)
+    database = connect(settings.database_url, application="webhooks subscriptions")
+    try:
+        yield _make(settings, source, Store(database, {}), lambda: _load_handlers(settings))
+    finally:
+        database.dispose()
+
+
+def _instance() -> Any:
+    """The instance of `flask --app …`, where that is how we were started."""
+    from webhooks.cli.context import _of_flask
+
+    return _of_flask(click.get_current_context().find_root().obj)
+
+
+def _load_handlers(settings: Settings) -> Registry:
+    from webhooks.discovery import find_modules, load_modules
+    from webhooks.registry import default_registry
+
+    load_modules(find_modules(settings.handlers_dir, settings.handlers))
+    return default_registry
+
+
+def _make(settings: Settings, source: str | None, store: Store, registry: Callable[[], Registry]) -> Bench:
+    from webhooks.sources.close.api import read_api
+    from webhooks.sources.close.client import CloseClient, log_retries
+    from webhooks.sources.close.signature import decode_key
+    from webhooks.sources.keyfile import KeyFile
+    from webhooks.subscriptions import Subscriptions
+
+    section = _section(settings, source)
+    api, problems = read_api(section.name, section.options)
+    if problems:
+        raise ConfigurationError(problems)
+    client = CloseClient(api)
+    log_retries()
+    click.get_current_context().call_on_close(client.close)
+    return Bench(
+        section.name,
+        Subscriptions(
+            section.name,
+            client,
+            KeyFile(section.name, section.secret_file),
+            store=store,
+            labels=[secret.label for secret in section.secrets],
+            public_url=section.public_url,
+            check_key=decode_key,
+        ),
+        lambda: registry().handlers(),
+    )
+
+
+def _section(settings: Settings, name: str | None) -> SourceSettings:
+    ours = {key: section for key, section in settings.sources.items() if section.scheme == SCHEME}
+    if name is None and len(ours) == 1:
+        return next(iter(ours.values()))
+    if not ours:
+        raise ConfigurationError(
+            "no source of the scheme 'close' is configured; write into webhooks.toml: [sources.close] and below it "
+            'secret_file = "keys.json"'
+        )
+    shown = ", ".join(sorted(ours))
+    if name is None:
+        raise SelectionError(f"there are several sources of Close's; say which: --source {shown.replace(', ', ' or ')}")
+    if name not in ours:
+        raise SelectionError(f"no source of Close's is named {name!r}{did_you_mean(name, ours)}; there are: {shown}")
+    return ours[name]
+
+
+source_option = click.option("--source", metavar="NAME", help="Of this source. Default: the only one of Close's.")
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+@click.group(cls=LazyGroup)
+def subscriptions() -> None:
+    """The sender's subscriptions to us: list, make, compare with the handlers, pause, resume, rotate keys."""
+
+
+@subscriptions.command("list", epilog="Example: webhooks subscriptions list")
+@source_option
+@json_option
+def list_(source: str | None, as_json: bool) -> None:
+    """List every subscription that the API key may see, and whether we hold its key."""
+    with opened(source) as bench:
+        labels, uses = bench.subscriptions.labels(), bench.subscriptions.key_uses()
+        found = bench.subscriptions.all()
+    if as_json:
+        output.emit_json(
+            {"subscriptions": [subscription_json(each, each.id in labels, uses.get(each.id)) for each in found]}
+        )
+        return
+    rows = [
+        (
+            each.id,
+            each.status,
+            str(len(each.topics)),
+            each.url,
+            "held" if each.id in labels else "not ours",
+            output.when(uses.get(each.id)),
+            each.health_status or "",
+            each.pause_reason or each.latest_error or "",
+        )
+        for each in found
+    ]
+    output.emit_table(
+        COLUMNS, rows, empty="no subscriptions; make one with: webhooks subscriptions create --url https://…"
+    )
+
+
+@subscriptions.command(
+    "create", epilog="Example: webhooks subscriptions create --url https://example.com/webhooks/close"
+)
+@click.option("--url", metavar="URL", help="Where Close shall post. Default: public_url of the source.")
+@click.option(
+    "--type", "patterns", metavar="PATTERN", multiple=True, help="Event types. Default: what the handlers want."
+)
+@click.option("--no-verify-ssl", is_flag=True, help="Let Close take any certificate.")
+@source_option
+@json_option
+def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, source: str | None, as_json: bool) -> None:
+    """Make a subscription, and write its key into the source's secret_file."""
+    from webhooks.sources.remote import Topic
+
+    with opened(source) as bench:
+        topics = _topics(patterns) if patterns else [Topic(type) for type in sorted(_said(bench.wanted()).types)]
+        where = url or bench.subscriptions.public_url
+        if not where:
+            raise SelectionError(
+                f"say where Close reaches us: --url https://…/webhooks/{bench.name}, or public_url in [sources.{bench.name}]"
+            )
+        made = bench.subscriptions.create(where, topics, verify_ssl=not no_verify_ssl)
+    if as_json:
+        output.emit_json({"subscription": subscription_json(made, True, None)})
+        return
+    click.echo(made.id)
+    output.say(
+        f"{made.id} posts {output.counted(len(made.topics), 'event type')} to {made.url}; its key is in the secret_file"
+    )
+
+
+@subscriptions.command("sync", epilog="Example: webhooks subscriptions sync --dry-run")
+@click.option("--url", metavar="URL", help="Where Close shall post. Default: public_url of the source, or as it is.")
+@click.option("--keep", is_flag=True, help="Take nothing away that no handler wants.")
+@click.option("--dry-run", is_flag=True, help="Only show the difference. Exit code 1 when there is one.")
+@source_option
+@json_option
+def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json: bool) -> None:
+    """Make our subscriptions ask for exactly what the handlers want; show the difference, then apply it."""
+    with opened(source) as bench:
+        wanted = _said(bench.wanted())
+        changes = bench.subscriptions.plan_sync(wanted, url=url or "", keep=keep)
+        if not as_json:
+            for change in changes:
+                for line in change_lines(change):
+                    click.echo(line)
+        needed = [change for change in changes if change.is_needed]
+        done = [] if dry_run else bench.subscriptions.apply(needed)
+    if as_json:
+        output.emit_json(
+            {
+                "is_dry_run": dry_run,
+                "changes": [change_json(change) for change in changes],
+                "subscriptions": [each.id for each in done],
+                "unknown": list(wanted.unknown),
+            }
+        )
+    elif not needed:
+        output.say("the subscriptions ask for exactly what the handlers want")
+    elif dry_run:
+        output.say("nothing was changed; apply it with: webhooks subscriptions sync")
+    else:
+        output.say(f"done: {', '.join(each.id for each in done)}")
+        if any(change.add for change in needed):
+            output.say(f"what happened before is in the log: webhooks catch-up {bench.name} --since 6h")
+    if dry_run and needed:
+        raise SystemExit(1)
+
+
+@subscriptions.command("pause", epilog="Example: webhooks subscriptions pause")
+@click.argument("id", required=False)
+@source_option
+def pause(id: str | None, source: str | None) -> None:
+    """Pause a subscription. Close empties its queue; what happens until it is resumed is in the log only."""
+    with opened(source) as bench:
+        paused = bench.subscriptions.pause(id)
+    output.say(f"{paused.id} is paused, and its queue emptied; go on with: webhooks subscriptions resume {paused.id}")
+
+
+@subscriptions.command("resume", epilog="Example: webhooks subscriptions resume")
+@click.argument("id", required=False)
+@source_option
+def resume(id: str | None, source: str | None) -> None:
+    """Let a subscription run again; a worker then fetches what it missed."""
+    with opened(source) as bench:
+        resumed = bench.subscriptions.resume(id)
+    output.say(
+        f"{resumed.id} is {resumed.status}; a running worker now catches up by itself, else run: webhooks catch-up {bench.name}"
+    )
+
+
+@subscriptions.command("rotate", epilog="Example: webhooks subscriptions rotate")
+@click.argument("id", required=False)
+@click.option("--wait", default="15m", show_default=True, metavar="TIME", help="For a delivery under the new key.")
+@click.option(
+    "--grace", default="30s", show_default=True, metavar="TIME", help="How long the old key is still taken afterwards."
+)
+@source_option
+def rotate(id: str | None, wait: str, grace: str, source: str | None) -> None:
+    """Replace a subscription's key: by a second subscription, which takes over once a delivery under its key was seen.
+
+    Interrupted, or when nothing was delivered in time, both stay; the same command goes on.
+    """
+    longest, longer = parse_duration(wait, "wait"), parse_duration(grace, "grace")
+    with opened(source) as bench:
+        done = bench.subscriptions.rotate(id, wait=longest, grace=longer, tell=output.say)
+    click.echo(done.new)
+    output.say(
+        f"{done.old} is gone; its key was {done.old_key}"
+        if done.old_key == "removed"
+        else f"{done.old} is gone; its key is {done.old_key}"
+    )
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def _topics(patterns: Sequence[str]) -> list[Topic]:
+    """The types that are named, wildcards expanded by the catalogue; a type that is not in it is Close's to refuse."""
+    from webhooks.patterns import Pattern, expand, suggest
+    from webhooks.sources.close.catalogue import published_types
+    from webhooks.sources.remote import Topic
+
+    types: list[str] = []
+    for text in patterns:
+        pattern = Pattern(text)
+        found = expand(pattern, published_types())
+        if not found and not pattern.is_exact:
+            meant = suggest(pattern, published_types())
+            raise SelectionError(
+                f"no event type matches {text!r}" + (f"; did you mean {meant!r}?" if meant else ""), text
+            )
+        types += found or [text]
+    return [Topic(type) for type in dict.fromkeys(types)]
+
+
+def _said(wanted: Wanted) -> Wanted:
+    """Say which patterns cannot be subscribed to."""
+    for pattern in wanted.unknown:
+        output.say(f"the pattern {pattern!r} matches nothing that Close publishes, so it cannot be subscribed to")
+    return wanted
+
+
+def change_lines(change: Change) -> list[str]:
+    """A change as a difference: a heading, and a line for each type."""
+    if change.subscription is None:
+        return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
+    lines = [f"{change.subscription.id}{'' if change.is_needed else ': as it should be'}"]
+    if change.url is not None:
+        lines.append(f"  url {printable(change.subscription.url)} -> {printable(change.url)}")
+    if change.needs_key:
+        lines.append("  + its key, into the secret_file")
+    lines += [f"  + {type}" for type in change.add]
+    lines += [f"  - {printable(type)}" for type in change.remove]
+    return lines
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    return {
+        "subscription": None if change.subscription is None else change.subscription.id,
+        "is_needed": change.is_needed,
+        "add": list(change.add),
+        "remove": list(change.remove),
+        "url": change.url,
+        "needs_key": change.needs_key,
+    }
+
+
+def subscription_json(subscription: Subscription, is_held: bool, used_at: datetime | None) -> dict[str, Any]:
+    return {
+        "id": subscription.id,
+        "url": subscription.url,
+        "status": subscription.status,
+        "types": sorted(subscription.types),
+        "filtered": sorted(topic.type for topic in subscription.topics if topic.filter),
+        "verify_ssl": subscription.verify_ssl,
+        "health_status": subscription.health_status,
+        "latest_error": subscription.latest_error,
+        "pause_reason": subscription.pause_reason,
+        "created_at": output.iso(subscription.created_at),
+        "is_key_held": is_held,
+        "key_last_used_at": output.iso(used_at),
+    }
