@@ -1,0 +1,204 @@
+"""`webhooks dev`, `run` and `worker` as processes: one screen, one port, and no child left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import Process, Processes, free_port, send
+from tests.support import wait_until
+
+KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def start_demo(processes: Processes, *options: str, **env: str) -> Process:
+    return processes.start("webhooks", "dev", "--demo", *options, env={"PORT": str(free_port()), **env})
+
+
+def test_the_demo_shows_an_event_handled_in_an_empty_directory(processes: Processes) -> None:
+    demo = start_demo(processes, "--once")
+    assert demo.wait() == 0, demo.output
+    shown = demo.output
+    for pattern in (
+        r"serving +http://127\.0\.0\.1:\d+",
+        r"received +activity\.whatsapp_message\.created",
+        r"stored +as event \d+; answered 200 in ",
+        r"handled +by demo\.hello \d+ ms after it was stored",
+        r"webhooks events show \d+",
+    ):
+        assert re.search(pattern, shown), shown
+    secret = processes.directory / "webhooks.demo-secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert secret.read_text() not in shown
+    assert not (processes.directory / ".webhooks" / "dev.json").exists()
+
+
+def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> None:
+    assert processes.start("webhooks", "init").wait() == 0
+    for _ in range(2):
+        demo = start_demo(processes, "--once")
+        assert demo.wait() == 0, demo.output
+        assert "handled    by hello.whatsapp" in demo.output
+        assert "stored" in demo.output
+
+
+def test_commands_beside_a_running_dev_find_it(processes: Processes) -> None:
+    demo = start_demo(processes)
+    demo.wait_for("next, in another terminal")
+    trigger = processes.start("webhooks", "trigger", "lead.created")
+    assert trigger.wait() == 0, trigger.output
+    assert '"status":"stored"' in trigger.output.replace(" ", "")
+    listed = processes.start("webhooks", "events", "list", "--json")
+    assert listed.wait() == 0
+    assert [event["type"] for event in json.loads(listed.output)["events"]] == [
+        "lead.created",
+        "activity.whatsapp_message.created",
+    ]
+    dry = processes.start("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
+    assert dry.wait() == 0
+    assert "1 event selected" in dry.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number: signal.Signals) -> None:
+    demo = start_demo(processes)
+    demo.wait_for("next, in another terminal")
+    url = re.search(r"http://127\.0\.0\.1:\d+", demo.output)
+    assert url is not None
+    family = children(demo.pid)
+    assert len(family) >= 4  # gunicorn, the worker, and a guard for each
+    demo.signal(number)
+    code = demo.wait()
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0), demo.output
+    wait_until(lambda: not any(alive(pid) for pid in family), timedelta(seconds=20), "the children to end")
+    with pytest.raises(OSError, match="refused"):
+        send(url[0] + "/healthz")
+
+
+def test_a_worker_that_dies_is_started_again(processes: Processes) -> None:
+    demo = start_demo(processes)
+    demo.wait_for("next, in another terminal")
+
+    def workers() -> list[int]:
+        return [pid for pid in children(demo.pid) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    (first,) = workers()
+    os.kill(first, signal.SIGKILL)
+    demo.wait_for("the worker ended with -9; starting it again")
+    wait_until(lambda: workers() not in ([], [first]), timedelta(seconds=20), "another worker")
+
+
+def test_a_port_that_is_taken_is_named(processes: Processes) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        demo = start_demo(processes, "--once", PORT=str(port))
+        assert demo.wait() == 1
+        assert f"port {port} is taken" in demo.output
+
+
+def test_bad_settings_stop_the_start_with_every_mistake(processes: Processes) -> None:
+    demo = start_demo(processes, "--once", WEBHOOKS_LEASE="soon", WEBHOOKS_SOURCES__close__SECRET="short")
+    assert demo.wait() == 1
+    assert "WEBHOOKS_LEASE" in demo.output
+    assert "Traceback" not in demo.output
+
+
+def test_a_handler_that_does_not_import_stops_the_start(processes: Processes) -> None:
+    handlers = processes.directory / "handlers"
+    handlers.mkdir()
+    (handlers / "broken.py").write_text("import nothing_of_that_name\n")
+    demo = start_demo(processes, "--once")
+    assert demo.wait() == 1
+    assert "broken.py" in demo.output
+    assert "Traceback" not in demo.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_run_with_a_worker_handles_and_ends_whole(
+    processes: Processes, database_url: str, number: signal.Signals
+) -> None:
+    port = free_port()
+    environment = {"DATABASE_URL": database_url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+    run = processes.start("webhooks", "run", "--with-worker", "--", "--bind", f"127.0.0.1:{port}", env=environment)
+    wait_until(lambda: _is_ready(port), timedelta(seconds=20), f"{run} to be ready: {run.output}")
+    to = f"http://127.0.0.1:{port}/webhooks/close"
+    trigger = processes.start("webhooks", "trigger", "lead.created", "--to", to, env=environment)
+    assert trigger.wait() == 0, trigger.output
+    family = children(run.pid)
+    run.signal(number)
+    assert run.wait() == (0 if number == signal.SIGTERM else -9), run.output
+    wait_until(lambda: not any(alive(pid) for pid in family), timedelta(seconds=20), "the children to end")
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return send(f"http://127.0.0.1:{port}/readyz").status == 200
+    except OSError:
+        return False
+
+
+def test_a_replay_that_is_interrupted_is_resumed(processes: Processes, sqlite_url: str) -> None:
+    """kill -9 in the middle of a replay, and again: every delivery is made once."""
+    from datetime import UTC, datetime
+
+    from webhooks.database import connect
+    from webhooks.model import new_id
+    from webhooks.store import Store
+    from webhooks.store.intake import Item
+
+    (processes.directory / "handlers").mkdir()
+    (processes.directory / "handlers" / "one.py").write_text(
+        "from webhooks import on\n\n@on('lead.**', name='one')\ndef one(event): pass\n"
+    )
+    database = connect(sqlite_url)
+    try:
+        store = Store(database, {})
+        now = datetime.now(UTC)
+        for start in range(0, 6000, 1000):
+            store.intake.record(
+                [Item(new_id(), "close", f"ev_{start + n}", 1, "lead.updated", now, now, b"{}") for n in range(1000)]
+            )
+        environment = {"DATABASE_URL": sqlite_url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+        replay = processes.start("webhooks", "replay", "--all", "--yes", env=environment)
+        wait_until(lambda: any(one.deliveries for one in store.replays.all()), what="the first deliveries")
+        replay.kill()
+        (made,) = store.replays.all()
+        if made.state.label == "open":  # else it was faster than we are
+            assert 0 < made.deliveries < 6000
+            assert processes.start("webhooks", "replay", "resume", str(made.id), env=environment).wait() == 0
+        (done,) = store.replays.all()
+        assert (done.state.label, done.deliveries) == ("done", 6000)
+        assert sum(store.replays.progress(done.id).values()) == 6000
+    finally:
+        database.dispose()
