@@ -262,8 +262,8 @@ class Subscriptions:
 
     # -- sync ----------------------------------------------------------------------------------------------
 
-    def plan_sync(self, wanted: Wanted, *, url: str = "", keep: bool = False) -> list[Change]:
-        """What `sync` would do; a change for each of our subscriptions, needed or not."""
+    def plan_sync(self, wanted: Wanted, *, url: str = "", keep: bool = False, move: bool = True) -> list[Change]:
+        """What `sync` would do; a change for each of our subscriptions, needed or not. move: also to `public_url`."""
         self._keys.require_writable()
         if not wanted.types:
             raise SubscriptionError(
@@ -272,7 +272,8 @@ class Subscriptions:
             )
         labels = self.labels()
         url = url or self.public_url
-        changes = difference(ours(self.all(), labels, self.public_url), wanted, url=url, labels=labels, keep=keep)
+        found = ours(self.all(), labels, self.public_url)
+        changes = difference(found, wanted, url=url if move or not found else "", labels=labels, keep=keep)
         if changes[0].subscription is None and not url:
             raise SubscriptionError(
                 f"no subscription posts to source {self.source!r}; to make one, say where Close reaches it: --url "

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "webhooks.cli.subscriptions:subscriptions",
         "The sender's subscriptions to us: make, compare, rotate.",
     ),
+    "doctor": ("webhooks.cli.doctor:doctor", "Say what is wrong, and which command repairs it."),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
     "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
     "completion": ("webhooks.cli.completion:completion", "Print the completion script for a shell."),

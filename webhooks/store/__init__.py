@@ -13,6 +13,7 @@ from webhooks.model import ContentReader
 from webhooks.store.deliveries import Deliveries
 from webhooks.store.events import EventReader
 from webhooks.store.handlers import Handlers
+from webhooks.store.health import Health
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
 from webhooks.store.marks import KeyUses, Marks
@@ -40,6 +41,7 @@ class Store:
         self.replays = Replays(database)
         self.marks = Marks(database)
         self.key_uses = KeyUses(database)
+        self.health = Health(database)
 
 
 __all__ = ["Store"]

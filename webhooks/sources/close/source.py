@@ -33,6 +33,8 @@ class CloseSource(Source):
 
     scheme: ClassVar[str] = "close"
     sensitive_headers: Collection[str] = (signature.HASH_HEADER,)
+    #: by which `doctor` compares clocks
+    timestamp_header: ClassVar[str] = signature.TIMESTAMP_HEADER
 
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)

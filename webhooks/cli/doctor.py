@@ -1,0 +1,116 @@
+"""`webhooks doctor`: what is wrong, and which command repairs it. Exit code 1 when something is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import output
+from webhooks.cli.context import json_option, webhooks
+from webhooks.errors import ConfigurationError, RegistrationError
+from webhooks.retry import printable
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.doctor import Doctor, Finding
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
+
+
+@click.command(epilog="Example: webhooks doctor --fix")
+@click.option(
+    "--fix", is_flag=True, help="Do what is safe: resume what was not paused by hand, subscribe, fetch keys, catch up."
+)
+@json_option
+def doctor(fix: bool, as_json: bool) -> None:
+    """Look for what is wrong, and name the command that repairs it. Exit code 1 when something is.
+
+    Without an API key the sender is not asked; what could not be checked is said.
+    """
+    from webhooks.doctor import Finding, Level, diagnose
+
+    done: list[str] = []
+    try:
+        instance = webhooks()
+    except (ConfigurationError, RegistrationError) as error:
+        problems = error.problems if isinstance(error, ConfigurationError) else [str(error)]
+        findings: Sequence[Finding] = [
+            Finding(Level.ERROR, "settings", "settings", f"nothing can start: {problem}") for problem in problems
+        ]
+    else:
+        examiner = make(instance)
+        facts = examiner.collect()
+        findings = diagnose(facts)
+        if fix:
+            done = examiner.repair(facts, findings)
+            findings = diagnose(examiner.collect()) if done else findings
+    if as_json:
+        output.emit_json({"findings": [finding_json(finding) for finding in findings], "repaired": done})
+    else:
+        tell(findings, done)
+    if any(finding.level is not Level.NOTE for finding in findings):
+        raise SystemExit(1)
+
+
+def make(instance: Webhooks) -> Doctor:
+    """The doctor of an installation."""
+    from webhooks.cli import db
+    from webhooks.cli.catch_up import holder
+    from webhooks.doctor import Doctor
+    from webhooks.sources.close.signature import decode_key
+    from webhooks.sources.keyfile import KeyFile
+    from webhooks.subscriptions import Subscriptions
+
+    def subscriptions(source: Any, client: Any) -> Subscriptions:
+        return Subscriptions(
+            source.name,
+            client,
+            KeyFile(source.name, source.settings.secret_file),
+            store=instance.store,
+            labels=instance.labels_of(source.name),
+            public_url=source.settings.public_url,
+            check_key=decode_key,
+        )
+
+    def catch_up(source: Any) -> object:
+        with source.connect() as client:
+            return instance.make_catch_up(source, client, holder()).run()
+
+    return Doctor(
+        sources=instance.sources,
+        store=instance.store,
+        registry=instance.registry,
+        clock=instance.clock,
+        url_prefix=instance.settings.url_prefix,
+        labels=instance.labels_of,
+        plugins=db.plugins_of(instance.settings),
+        subscriptions=subscriptions,
+        catch_up=catch_up,
+    )
+
+
+def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:
+    """Findings for people: level, sentence, and the command on a line of its own."""
+    for sentence in done:
+        output.say(f"repaired: {sentence}")
+    for finding in findings:
+        level = output.colour(str(finding.level), fg=_COLOURS[str(finding.level)])
+        click.echo(f"{level}: {printable(finding.text)}")
+        if finding.command is not None:
+            safe = "   (webhooks doctor --fix does it)" if finding.fix else ""
+            click.echo(f"  -> {printable(finding.command)}{safe}")
+    wrong = sum(str(finding.level) != "note" for finding in findings)
+    output.say("nothing is wrong" if not wrong else f"{output.counted(wrong, 'thing')} to repair")
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "level": str(finding.level),
+        "code": finding.code,
+        "subject": finding.subject,
+        "text": finding.text,
+        "command": finding.command,
+        "fix": None if finding.fix is None else str(finding.fix),
+    }
