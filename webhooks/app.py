@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The exit code by which gunicorn's master knows that an application does not load; on others it tries for ever.
+NOT_LOADED = 4
+
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
@@ -346,7 +349,7 @@ def _caller(database: Database) -> Callable[..., Any]:
 def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     """The service as a Flask application: settings from webhooks.toml and the environment of the working directory.
 
-    A mistake in the settings or in a handler ends the process with its text, without a traceback.
+    A mistake in the settings or in a handler ends the process with its text, without a traceback, and gunicorn with it.
     """
     from flask import Flask
     from werkzeug.exceptions import HTTPException
@@ -363,7 +366,8 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     try:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
-        sys.exit(f"webhooks cannot start:\n{error}")
+        print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
+        sys.exit(NOT_LOADED)
     webhooks.take_short_cut(app)
     settings = webhooks.settings
     if settings.log_level:

@@ -54,6 +54,21 @@ errorlog = "-"
 accesslog = None
 
 
+def on_starting(server: Any) -> None:
+    """Let the first worker that cannot load the application end the master, with its exit code.
+
+    gunicorn asks the same of the second one while it is ending, and then ends with a traceback instead
+    (https://github.com/benoitc/gunicorn/issues/2186, seen in 27.0.1).
+    """
+    halt = server.halt
+
+    def halt_once(reason: str | None = None, exit_status: int = 0) -> None:
+        server.APP_LOAD_ERROR = server.WORKER_BOOT_ERROR = -1  # no exit code: what the others end with says nothing new
+        halt(reason, exit_status)
+
+    server.halt = halt_once
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """With --preload the application is made before the fork: a child must not use its parent's connections."""
     app = server.app.callable
