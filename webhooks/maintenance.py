@@ -84,6 +84,7 @@ class Maintenance:
         self._monotonic = monotonic
         self._pruned_at = monotonic()
         self._pruning: Iterator[Pruned] | None = None
+        self._said: set[str] = set()
 
     def tick(self, holder: str) -> bool:
         """Do what is due, if `holder` has the duty or can get it; whether anything was rescued."""
@@ -143,29 +144,56 @@ class Maintenance:
 
     def _prune_by_retention(self) -> Iterator[Pruned]:
         now = self.store.database.now()
+        before = now - self.retention.payloads
         yield from prune_steps(
-            self.store, payloads_before=now - self.retention.payloads, dedup_before=now - self.retention.dedup
+            self.store,
+            payloads_before=before,
+            events_before=self._keep_partitions(before),
+            dedup_before=now - self.retention.dedup,
         )
         self.store.processes.prune(SILENT_PROCESSES)
+
+    def _keep_partitions(self, before: datetime) -> datetime:
+        """Make partitions ahead and drop old ones, where there are any; until when events are pruned row by row."""
+        kept = self.store.partitions.keep(before)
+        for name in kept.made:
+            logger.info("made partition %s of the events", name, extra={"action": "partition"})
+        for partition in kept.dropped:
+            logger.info(
+                "dropped partition %s with about %d events, all received before %s",
+                partition.name,
+                partition.rows,
+                partition.until,
+                extra={"action": "partition"},
+            )
+        now_said = {f"partition {name} is old enough to be dropped, and held by {by}" for name, by in kept.held.items()}
+        if kept.problem is not None:
+            now_said.add(f"no partitions could be made ahead: {kept.problem}")
+        for text in sorted(now_said - self._said):
+            logger.warning("%s", text, extra={"action": "partition"})
+        self._said = now_said  # said once, and again when it changes
+        return kept.rows_before
 
 
 def prune_steps(
     store: Store,
     *,
     payloads_before: datetime,
+    events_before: datetime | None = None,
     dedup_before: datetime | None = None,
     states: Collection[DeliveryState] = (),
     dry_run: bool = False,
 ) -> Iterator[Pruned]:
     """Delete what is old, a batch at a step; each step tells what was done so far.
 
-    payloads_before: events received earlier go, unless something needs them (see `store.pruning`). dedup_before: keys
-    last seen earlier go; None leaves them to the workers. states: only events with a delivery in one of these.
+    payloads_before: events received earlier go, unless something needs them (see `store.pruning`). events_before: the
+    same for events alone, where younger ones go with their partition. dedup_before: keys last seen earlier go; None
+    leaves them to the workers. states: only events with a delivery in one of these.
     """
     done = Pruned()
     after = None
     while True:
-        batch = store.pruning.events(payloads_before, states=states, after=after, dry_run=dry_run)
+        batch = store.pruning.events(events_before or payloads_before, states=states, after=after, dry_run=dry_run)
         done.looked_at += batch.looked_at
         done.events += batch.events
         done.deliveries += batch.deliveries
@@ -175,6 +203,9 @@ def prune_steps(
             break
     if dedup_before is None or dry_run:
         return
+    while gone := store.partitions.forget_deliveries(payloads_before):
+        done.deliveries += gone
+        yield done
     while gone := store.pruning.dedup_keys(dedup_before):
         done.dedup_keys += gone
         yield done

@@ -101,7 +101,8 @@ class History:
         return revisions[-1].id if revisions else None
 
     def owns_table(self, name: str) -> bool:
-        return name.startswith(self.prefix) and not name.startswith("webhooks_version")
+        # what is called after the table of events is a partition of it: `store.partitions`, or made by hand
+        return name.startswith(self.prefix) and not name.startswith(("webhooks_version", "webhooks_events_"))
 
 
 @dataclass(frozen=True)

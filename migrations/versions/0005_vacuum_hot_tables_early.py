@@ -34,7 +34,9 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for table, settings in SETTINGS.items():
             # waits for no reader or writer: the lock is SHARE UPDATE EXCLUSIVE
-            op.execute(f"alter table {table} set ({', '.join(f'{name} = {value}' for name, value in settings.items())})")
+            op.execute(
+                f"alter table {table} set ({', '.join(f'{name} = {value}' for name, value in settings.items())})"
+            )
 
 
 def downgrade() -> None:

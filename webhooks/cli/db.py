@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from webhooks.config import Settings
     from webhooks.database import Database
     from webhooks.migrate import Change, History
+    from webhooks.store.partitions import Changes, Partition, Partitions
 
 CORE = "core"
 
@@ -214,6 +216,96 @@ def revision(plugin: str, message: str) -> None:
         path: Any = migrate.revision(migrate.plugin(named[plugin]), message, database=database)
     click.echo(str(path))
     output.say("read it, then: webhooks db upgrade")
+
+
+@db.command("partition", epilog="Example: webhooks db partition --by week --dry-run")
+@click.option(
+    "--by",
+    type=click.Choice(["week", "month"]),
+    help="How long the events of a new partition are; default: as before, at first a week.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--status", is_flag=True, help="List the partitions, and what keeps an old one from being dropped.")
+@json_option
+def partition(by: str | None, dry_run: bool, status: bool, as_json: bool) -> None:
+    """Partition the events by time (PostgreSQL), or make what is missing of the partitions ahead.
+
+    The table that is there becomes the first partition; nothing is copied, and ingest goes on. Repeat it as you like.
+    """
+    from webhooks.config import load_settings
+    from webhooks.store.partitions import PartitionError, Partitions, Period
+
+    retention = load_settings(os.environ).payload_retention
+    with opened() as (database, _):
+        partitions = Partitions(database)
+        if status:
+            _show_partitions(partitions, database.now() - retention, as_json)
+            return
+        try:
+            changes = partitions.partition(None if by is None else Period(by), dry_run=dry_run)
+        except PartitionError as error:
+            raise Failure(str(error)) from error
+    if as_json:
+        first = None if changes.first is None else _as_json(changes.first)
+        output.emit_json({"first": first, "made": [_as_json(each) for each in changes.made], "dry_run": dry_run})
+    _say_partitions(changes, dry_run)
+
+
+def _say_partitions(changes: Changes, dry_run: bool) -> None:
+    would = "would be " if dry_run else ""
+    if changes.first is not None:
+        verb = "would become" if dry_run else "became"
+        output.say(
+            f"webhooks_events, about {changes.first.rows} events, {verb} the partition {changes.first.name}, "
+            f"for what comes before {_day(changes.first.until)}"
+        )
+    for each in changes.made:
+        output.say(f"partition {each.name} {would}made: {_day(each.since)} to {_day(each.until)}")
+    for each in changes.skipped:
+        output.say(
+            f"none was made from {_day(each.since)} to {_day(each.until)}: the default partition has events of that time, "
+            "and keeps them"
+        )
+    if not (changes.made or changes.skipped or changes.first):
+        output.say("nothing to do; `webhooks db partition --status` lists the partitions")
+
+
+def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) -> None:
+    found = partitions.all()
+    problems = partitions.problems(before)
+    if as_json:
+        output.emit_json(
+            {
+                "is_partitioned": found is not None,
+                "partitions": [_as_json(each) for each in found or []],
+                "problems": problems,
+            }
+        )
+    elif found is None:
+        output.say("webhooks_events is not partitioned")
+    else:
+        rows = [
+            (each.name, _day(each.since), _day(each.until), str(each.rows), f"{each.size_bytes / 2**20:.1f} MB")
+            for each in found
+        ]
+        output.emit_table(("PARTITION", "SINCE", "UNTIL", "EVENTS~", "SIZE"), rows, empty="no partitions")
+    for problem in problems:
+        output.say(problem)
+
+
+def _as_json(partition: Partition) -> dict[str, Any]:
+    return {
+        "name": partition.name,
+        "since": None if partition.since is None else partition.since.isoformat(),
+        "until": None if partition.until is None else partition.until.isoformat(),
+        "is_default": partition.is_default,
+        "rows_estimated": partition.rows,
+        "size_bytes": partition.size_bytes,
+    }
+
+
+def _day(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d}"
 
 
 def _say(changes: Sequence[Change]) -> None:

@@ -17,6 +17,7 @@ from webhooks.store.health import Health
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
 from webhooks.store.marks import KeyUses, Marks
+from webhooks.store.partitions import Partitions
 from webhooks.store.processes import Processes
 from webhooks.store.pruning import Pruning
 from webhooks.store.quarantine import Quarantine
@@ -36,6 +37,7 @@ class Store:
         self.processes = Processes(database)
         self.quarantine = Quarantine(database)
         self.pruning = Pruning(database)
+        self.partitions = Partitions(database)
         self.listings = Listings(database, self.events)
         self.rejections = Rejections(database)
         self.replays = Replays(database)

@@ -95,16 +95,10 @@ class Pruning:
         return going, [delivery for id in going for delivery, _, _ in by_event[id]]
 
     def _named_by_open_replays(self, connection: Connection, ids: Sequence[int]) -> set[int]:
-        replays, events = schema.replays.c, schema.events.c
-        open_ones = select(replays.selection, replays.created_at, replays.upper_id).where(
-            replays.state == int(ReplayState.OPEN)
-        )
+        events = schema.events.c
         named: set[int] = set()
-        for row in connection.execute(open_ones).fetchall():
-            selection = Selection.parse(msgspec.json.decode(row.selection, type=dict[str, Any]), row.created_at)
-            conditions = selecting.on_events(selection, sqlite=self.database.is_sqlite)
-            query = select(events.id).where(events.id.in_(ids), events.id <= row.upper_id, *conditions)
-            named.update(connection.execute(query).scalars())
+        for _, conditions in named_by_open_replays(connection, sqlite=self.database.is_sqlite):
+            named.update(connection.execute(select(events.id).where(events.id.in_(ids), *conditions)).scalars())
         return named
 
     def _delete(self, connection: Connection, events: Sequence[int], deliveries: Sequence[int]) -> None:
@@ -170,6 +164,20 @@ class Pruning:
         return count
 
 
+def named_by_open_replays(connection: Connection, *, sqlite: bool) -> list[tuple[int, list[ColumnElement[bool]]]]:
+    """(id, conditions on the events that it names) of every open replay."""
+    replays = schema.replays.c
+    open_ones = select(replays.id, replays.selection, replays.created_at, replays.upper_id).where(
+        replays.state == int(ReplayState.OPEN)
+    )
+    found = []
+    for row in connection.execute(open_ones).fetchall():
+        selection = Selection.parse(msgspec.json.decode(row.selection, type=dict[str, Any]), row.created_at)
+        conditions = selecting.on_events(selection, sqlite=sqlite)
+        found.append((row.id, [schema.events.c.id <= row.upper_id, *conditions]))
+    return found
+
+
 def may_go(deliveries: Sequence[tuple[DeliveryState, bool]], states: Collection[DeliveryState] = ()) -> bool:
     """Whether an event that is old enough may be deleted, by its deliveries: (state, does it block a lane).
 
@@ -183,4 +191,4 @@ def may_go(deliveries: Sequence[tuple[DeliveryState, bool]], states: Collection[
     return not states or bool(found & set(states))
 
 
-__all__ = ["BATCH", "Batch", "Pruning", "may_go"]
+__all__ = ["BATCH", "Batch", "Pruning", "may_go", "named_by_open_replays"]
