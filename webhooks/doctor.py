@@ -480,7 +480,7 @@ def _quarantine(source: SourceFacts) -> list[Finding]:
             Level.WARNING,
             "quarantine",
             source.name,
-            f"{_count(source.quarantined, 'request')} of {source.name} could not be read and are held",
+            f"of {source.name}, {_count(source.quarantined, 'request')} could not be read and stay in quarantine",
             f"webhooks quarantine list --source {source.name}",
         )
     ]
@@ -503,7 +503,7 @@ def _workers(facts: Facts) -> list[Finding]:
             Level.ERROR,
             "no-worker",
             "worker",
-            f"no worker runs, and {_count(count, 'delivery')} wait, the eldest for {_span(facts.now - eldest)}",
+            f"no worker runs, with {_count(count, 'delivery')} waiting, the eldest for {_span(facts.now - eldest)}",
             "webhooks worker",
         )
     ]
@@ -519,8 +519,8 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.WARNING,
                 "orphaned-deliveries",
                 name,
-                f"{_count(unfinished, 'delivery')} wait for handler {name!r}, which neither this directory nor any running "
-                "process has: bring it back under that name, or cancel them",
+                f"handler {name!r}, which neither this directory nor any running process has, has "
+                f"{_count(unfinished, 'delivery')} waiting: bring it back under that name, or cancel them",
                 f"webhooks deliveries cancel --handler {name} --dry-run",
             )
         )
@@ -530,8 +530,8 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.ERROR,
                 "lane-blocked",
                 name,
-                f"{_count(backlog.lanes, 'lane')} of handler {name!r} stand still behind a dead delivery; "
-                f"{_count(backlog.held, 'delivery')} wait there",
+                f"handler {name!r} has {_count(backlog.lanes, 'lane')} stuck behind a dead delivery, with "
+                f"{_count(backlog.held, 'delivery')} waiting there",
                 f"webhooks requeue --handler {name} --state dead",
             )
         )
@@ -541,7 +541,7 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.WARNING,
                 "dead-deliveries",
                 name,
-                f"{_count(backlog.dead, 'delivery')} of handler {name!r} used up their attempts",
+                f"handler {name!r} has {_count(backlog.dead, 'dead delivery')}: their attempts are used up",
                 f"webhooks deliveries list --handler {name} --state dead --group",
             )
         )
@@ -551,7 +551,7 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.WARNING,
                 "handler-paused",
                 name,
-                f"handler {name!r} was paused by {handler.state.paused_by}; {_count(backlog.pending, 'delivery')} wait",
+                f"handler {name!r} was paused by {handler.state.paused_by}, with {_count(backlog.pending, 'delivery')} waiting",
                 f"webhooks handlers resume {name}",
             )
         )
@@ -574,8 +574,8 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.NOTE if handler.is_new else Level.WARNING,
                 "events-without-delivery",
                 name,
-                f"{_count(missed.count, 'event')} of {source} from {_at(missed.first_at)} on have no delivery for handler "
-                f"{name!r}: {cause}",
+                f"for handler {name!r} there are {_count(missed.count, 'event')} of {source} from {_at(missed.first_at)} on "
+                f"without a delivery: {cause}",
                 f"webhooks replay --handler {name} --source {source} --since {_at(missed.first_at)} "
                 f"--until {_at(missed.last_at + timedelta(seconds=1))}",
             )

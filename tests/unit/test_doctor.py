@@ -1,0 +1,413 @@
+"""What `doctor` concludes from facts: each finding, its level, and the command that it names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhooks.doctor import Facts, Finding, Fix, HandlerFacts, Level, SourceFacts, diagnose, expected_silence
+from webhooks.sources.remote import Subscription, Topic
+from webhooks.store.handlers import BreakerState, HandlerState
+from webhooks.store.health import Backlog, Missed, Seen
+from webhooks.store.marks import Mark
+from webhooks.store.processes import Process
+from webhooks.subscriptions import Wanted
+
+NOW = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+URL = "https://x.example/webhooks/close"
+GOOD = Subscription("whsub_1", URL, "active", (Topic("lead.created"),), health_status="healthy")
+
+#: A source with which nothing is wrong.
+WELL = SourceFacts(
+    "close",
+    has_log=True,
+    subscriptions=[GOOD],
+    every=[GOOD],
+    public_url=URL,
+    path="/webhooks/close",
+    wanted=Wanted(frozenset({"lead.created"})),
+    seen={"lead.created": Seen(3, NOW)},
+    labels=["whsub_1"],
+    key_uses={"whsub_1": NOW - MINUTE},
+    arrivals=[NOW - HOUR * (40 - n) for n in range(40)],
+    skews=[timedelta(seconds=1), timedelta(minutes=20)],
+    api_ahead=timedelta(seconds=1),
+    mark=Mark("close", mark_at=NOW - HOUR, ran_at=NOW - HOUR),
+)
+STATE = HandlerState(
+    name="h",
+    patterns=("lead.created",),
+    source="close",
+    concurrency=None,
+    rate=None,
+    paused=False,
+    paused_by=None,
+    breaker=BreakerState.CLOSED,
+    breaker_failures=0,
+    breaker_until=None,
+    seen_at=NOW,
+)
+HANDLER = HandlerFacts("h", is_registered=True, is_running=True, backlog=Backlog("h"), state=STATE)
+WORKER = Process("host:1", "worker", NOW - HOUR, NOW, "1.0", ("h",))
+
+
+def of(source: SourceFacts | None = None, handler: HandlerFacts | None = None, **facts: Any) -> list[Finding]:
+    return diagnose(
+        Facts(
+            NOW,
+            facts.pop("sources", [source or WELL]),
+            facts.pop("handlers", [handler or HANDLER]),
+            facts.pop("processes", [WORKER]),
+            **facts,
+        )
+    )
+
+
+def only(findings: list[Finding]) -> Finding:
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+def test_where_all_is_well_nothing_is_found() -> None:
+    assert of() == []
+
+
+def with_subscription(**changes: Any) -> SourceFacts:
+    changed = replace(GOOD, **changes)
+    return replace(WELL, subscriptions=[changed], every=[changed])
+
+
+@pytest.mark.parametrize(
+    ("source", "level", "code", "words", "command", "fix"),
+    [
+        (
+            with_subscription(status="paused", pause_reason="backlog"),
+            Level.ERROR,
+            "subscription-paused",
+            "subscription whsub_1 is paused (backlog): nothing is sent",
+            "webhooks subscriptions resume whsub_1",
+            Fix.RESUME,
+        ),
+        (
+            with_subscription(status="paused", pause_reason="api"),
+            Level.ERROR,
+            "subscription-paused",
+            "somebody paused it by a call",
+            "webhooks subscriptions resume whsub_1",
+            None,
+        ),
+        (
+            with_subscription(url="https://old.example/webhooks/close"),
+            Level.ERROR,
+            "subscription-url",
+            "posts to https://old.example/webhooks/close, not to the public_url https://x.example/webhooks/close",
+            "webhooks subscriptions sync",
+            None,
+        ),
+        (
+            with_subscription(health_status="failing", latest_error="HTTP 500"),
+            Level.WARNING,
+            "subscription-failing",
+            "its health is 'failing'; its latest error is 'HTTP 500'",
+            "webhooks sources",
+            None,
+        ),
+        (
+            replace(WELL, wanted=Wanted(frozenset({"lead.created", "a.b", "c.d", "e.f", "g.h"}))),
+            Level.ERROR,
+            "types-not-subscribed",
+            "handlers want a.b, c.d, e.f and 1 more of close, which no subscription asks for",
+            "webhooks subscriptions sync",
+            Fix.SUBSCRIBE,
+        ),
+        (
+            with_subscription(topics=(Topic("lead.created"), Topic("lead.updated"))),
+            Level.NOTE,
+            "types-not-handled",
+            "subscriptions bring lead.updated of close, which no handler wants",
+            "webhooks subscriptions sync --dry-run",
+            None,
+        ),
+        (
+            replace(WELL, wanted=Wanted(frozenset({"lead.created"}), ("outcome.*",))),
+            Level.WARNING,
+            "types-unknown",
+            "handlers want outcome.*, which close does not publish",
+            "webhooks handlers",
+            None,
+        ),
+        (
+            replace(WELL, seen={"contact.created": Seen(1, NOW)}),
+            Level.NOTE,
+            "types-never-seen",
+            "of close, lead.created never came in the last 30 days",
+            None,
+            None,
+        ),
+        (
+            replace(WELL, subscriptions=[], every=[GOOD], public_url=""),
+            Level.ERROR,
+            "no-subscription",
+            "no subscription is known to post to close",
+            "webhooks subscriptions sync --url https://YOUR-HOST/webhooks/close",
+            None,
+        ),
+        (
+            replace(WELL, subscriptions=None, every=(), why_not="there is no API key; set X"),
+            Level.NOTE,
+            "not-checked",
+            "the subscriptions of close were not checked: there is no API key; set X",
+            None,
+            None,
+        ),
+        (
+            replace(WELL, subscriptions=None, every=(), why_not="Close does not know the API key", is_refused=True),
+            Level.ERROR,
+            "api-refused",
+            "Close does not know the API key",
+            None,
+            None,
+        ),
+        (
+            replace(WELL, labels=["whsub_2"], every=[GOOD, replace(GOOD, id="whsub_2")], key_uses={}),
+            Level.ERROR,
+            "key-missing",
+            "the key of subscription whsub_1 is not held, so its deliveries are refused with 401",
+            "webhooks subscriptions sync",
+            Fix.FETCH_KEY,
+        ),
+        (
+            replace(
+                WELL,
+                labels=["whsub_1", "whsub_2"],
+                subscriptions=[GOOD, replace(GOOD, id="whsub_2")],
+                every=[GOOD, replace(GOOD, id="whsub_2")],
+            ),
+            Level.WARNING,
+            "key-never-matched",
+            "the key 'whsub_2' of close never matched a delivery, although its subscription is active",
+            "webhooks subscriptions rotate whsub_2",
+            None,
+        ),
+        (
+            replace(WELL, labels=["whsub_1", "whsub_gone"]),
+            Level.WARNING,
+            "key-never-matched",
+            "no subscription has this id any more",
+            "webhooks subscriptions list",
+            None,
+        ),
+        (
+            replace(WELL, arrivals=[NOW - HOUR * (45 - n) for n in range(40)]),
+            Level.WARNING,
+            "source-silent",
+            "nothing came from close for 6 h; after what came before, 90 min would be long",
+            "webhooks catch-up close",
+            Fix.CATCH_UP,
+        ),
+        (
+            replace(WELL, skews=[timedelta(seconds=200), timedelta(seconds=90)]),
+            Level.WARNING,
+            "clock-skew",
+            "every delivery of close was signed at least 90 s before it came",
+            "timedatectl set-ntp true",
+            None,
+        ),
+        (
+            replace(WELL, skews=[timedelta(seconds=1), timedelta(seconds=-100)]),
+            Level.WARNING,
+            "clock-skew",
+            "deliveries of close were signed 100 s after they came: this machine's clock is behind",
+            "timedatectl set-ntp true",
+            None,
+        ),
+        (
+            replace(WELL, api_ahead=timedelta(minutes=-3)),
+            Level.WARNING,
+            "clock-skew",
+            "this machine's clock is 3 min behind that of close's API",
+            "timedatectl set-ntp true",
+            None,
+        ),
+        (
+            replace(WELL, mark=Mark("close", ran_at=NOW, error="the network is away")),
+            Level.ERROR,
+            "catch-up-failed",
+            "the last catch-up of close failed: the network is away",
+            "webhooks catch-up close",
+            Fix.CATCH_UP,
+        ),
+        (
+            replace(WELL, mark=Mark("close", ran_at=NOW - HOUR * 5)),
+            Level.WARNING,
+            "catch-up-late",
+            "was 5 h ago, and workers do it hourly",
+            "webhooks catch-up close",
+            Fix.CATCH_UP,
+        ),
+        (
+            replace(WELL, mark=Mark("close", ran_at=NOW, stripped_at=NOW - HOUR)),
+            Level.ERROR,
+            "events-without-content",
+            "since 2026-03-10T13:00:00Z there are events of close",
+            "webhooks catch-up close",
+            None,
+        ),
+        (
+            replace(WELL, quarantined=2),
+            Level.WARNING,
+            "quarantine",
+            "of close, 2 requests could not be read",
+            "webhooks quarantine list --source close",
+            None,
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_one_finding_with_its_command(
+    source: SourceFacts, level: Level, code: str, words: str, command: str | None, fix: Fix | None
+) -> None:
+    finding = only(of(source))
+    assert (finding.level, finding.code, finding.command, finding.fix) == (level, code, command, fix)
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(
+    ("handler", "level", "code", "words", "command"),
+    [
+        (
+            replace(HANDLER, is_registered=False, is_running=False, backlog=Backlog("h", pending=2, running=1)),
+            Level.WARNING,
+            "orphaned-deliveries",
+            "handler 'h', which neither this directory nor any running process has, has 3 deliveries waiting",
+            "webhooks deliveries cancel --handler h --dry-run",
+        ),
+        (
+            replace(HANDLER, backlog=Backlog("h", dead=1, lanes=1, held=7, pending=7, eldest_at=NOW)),
+            Level.ERROR,
+            "lane-blocked",
+            "handler 'h' has 1 lane stuck behind a dead delivery, with 7 deliveries waiting there",
+            "webhooks requeue --handler h --state dead",
+        ),
+        (
+            replace(HANDLER, backlog=Backlog("h", dead=4)),
+            Level.WARNING,
+            "dead-deliveries",
+            "handler 'h' has 4 dead deliveries: their attempts",
+            "webhooks deliveries list --handler h --state dead --group",
+        ),
+        (
+            replace(HANDLER, state=replace(STATE, paused=True, paused_by="ines")),
+            Level.WARNING,
+            "handler-paused",
+            "handler 'h' was paused by ines",
+            "webhooks handlers resume h",
+        ),
+        (
+            replace(HANDLER, state=replace(STATE, breaker=BreakerState.OPEN, breaker_failures=10)),
+            Level.WARNING,
+            "breaker-open",
+            "the circuit breaker of handler 'h' is open after 10 failures in a row",
+            "webhooks deliveries list --handler h --group",
+        ),
+        (
+            replace(HANDLER, missed={"close": Missed(3, NOW - HOUR, NOW)}),
+            Level.WARNING,
+            "events-without-delivery",
+            "for handler 'h' there are 3 events of close from 2026-03-10T13:00:00Z on without a delivery: older code",
+            "webhooks replay --handler h --source close --since 2026-03-10T13:00:00Z --until 2026-03-10T14:00:01Z",
+        ),
+        (
+            replace(HANDLER, missed={"close": Missed(3, NOW - HOUR, NOW)}, is_new=True),
+            Level.NOTE,
+            "events-without-delivery",
+            "it never ran here before",
+            "webhooks replay --handler h --source close --since 2026-03-10T13:00:00Z --until 2026-03-10T14:00:01Z",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_handler_is_one_finding_with_its_command(
+    handler: HandlerFacts, level: Level, code: str, words: str, command: str
+) -> None:
+    finding = only(of(handler=handler))
+    assert (finding.level, finding.code, finding.command) == (level, code, command)
+    assert words in finding.text
+
+
+def test_deliveries_of_a_handler_that_another_process_runs_are_no_orphans() -> None:
+    assert of(handler=replace(HANDLER, is_registered=False, backlog=Backlog("h", running=1))) == []
+
+
+def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
+    waiting = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - HOUR))
+    finding = only(of(handler=waiting, processes=[replace(WORKER, kind="web")]))
+    assert (finding.code, finding.command) == ("no-worker", "webhooks worker")
+    assert finding.text == "no worker runs, with 5 deliveries waiting, the eldest for 60 min"
+    assert of(handler=waiting) == []
+    fresh = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - timedelta(seconds=5)))
+    assert of(handler=fresh, processes=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "command"),
+    [
+        ({"schema_is_current": False}, "schema-behind", "webhooks db upgrade"),
+        ({"database_problem": "refused"}, "database-away", None),
+        ({"database_ahead": timedelta(minutes=2)}, "clock-skew", "timedatectl set-ntp true"),
+        ({"database_ahead": timedelta(minutes=-2)}, "clock-skew", "timedatectl set-ntp true"),
+    ],
+)
+def test_what_is_wrong_with_the_database_is_found(facts: dict[str, Any], code: str, command: str | None) -> None:
+    finding = only(of(**facts))
+    assert (finding.code, finding.command) == (code, command)
+
+
+def test_the_worst_comes_first() -> None:
+    source = replace(WELL, quarantined=1, mark=Mark("close", ran_at=NOW, error="x"), seen={"a.b": Seen(1, NOW)})
+    assert [finding.level for finding in of(source)] == [Level.ERROR, Level.WARNING, Level.NOTE]
+
+
+def test_a_key_under_a_free_label_is_not_taken_for_missing_once_it_matched() -> None:
+    assert of(replace(WELL, labels=["1"], key_uses={"1": NOW})) == []
+    assert only(of(replace(WELL, labels=["1"], key_uses={}))).code == "key-missing"
+
+
+def test_nothing_is_said_of_keys_before_anything_came() -> None:
+    fresh = replace(WELL, labels=["whsub_1", "whsub_2"], arrivals=[], key_uses={}, every=[])
+    assert of(fresh) == []
+
+
+# -- silence ------------------------------------------------------------------------------------------------
+
+
+def test_too_little_history_says_nothing_about_silence() -> None:
+    assert expected_silence([]) is None
+    assert expected_silence([NOW + HOUR * n for n in range(10)]) is None
+    assert expected_silence([NOW + HOUR * n for n in range(11)]) == HOUR * 1.5
+
+
+def test_bursts_count_as_one_arrival() -> None:
+    assert expected_silence([NOW + timedelta(seconds=n) for n in range(500)]) is None
+
+
+def test_a_weekend_that_was_silent_before_is_no_alarm() -> None:
+    week = [NOW + HOUR * n for n in range(12)]
+    later = [instant + timedelta(days=3) for instant in week]
+    expected = expected_silence([*week, *later])
+    assert expected is not None
+    assert expected > timedelta(days=2, hours=13)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=11, max_size=50))
+def test_no_gap_that_was_there_before_is_ever_taken_for_silence(gaps: list[int]) -> None:
+    arrivals = [NOW]
+    for gap in gaps:
+        arrivals.append(arrivals[-1] + timedelta(seconds=gap))
+    expected = expected_silence(arrivals)
+    assert expected is None or expected > timedelta(seconds=max(gaps))
