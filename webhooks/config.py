@@ -501,7 +501,8 @@ def require_sources(settings: Settings) -> None:
     if not settings.sources:
         raise ConfigurationError(
             "no source is configured, so nothing could be taken in; set WEBHOOKS_SOURCES__close__SECRET to the "
-            f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…"'
+            f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…". '
+            "To look around without one: webhooks dev --demo"
         )
 
 
@@ -652,7 +653,7 @@ def _read_fields(given: Mapping[_Path, _Given], problems: _Problems) -> dict[str
         if name == "sources":
             sections.setdefault(path[1], {})[path[2]] = value
         elif name not in _FIELDS:
-            problems.append(f"{value.where}: there is no such setting{_did_you_mean(name, _FIELDS)}")
+            problems.append(f"{value.where}: there is no such setting{_nested(name) or _did_you_mean(name, _FIELDS)}")
         else:
             _read_field(name, value, fields, problems)
     fields["sources"] = {name: _read_source(name, section, problems) for name, section in sections.items()}
@@ -711,8 +712,8 @@ def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) 
             problems.append(f"{value.where}{'' if key == 'secret' else f' is {_shown(value.raw)}'}: {error}")
     if not section.keys() & {"secret", "secret_file", "secrets_from"}:
         problems.append(
-            f"source {name!r} has no secret; set {PREFIX}SOURCES__{name}__SECRET, or secret (or secret_file) in "
-            f"[sources.{name}]"
+            f"source {name!r} has no secret{_slip(section)}; set {PREFIX}SOURCES__{name}__SECRET, or secret (or "
+            f"secret_file) in [sources.{name}]"
         )
     return SourceSettings(**{"name": name, "scheme": name, "options": options, **fields})
 
@@ -798,6 +799,23 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def _nested(name: str) -> str:
+    """The hint for a source's setting with too few underscores: `WEBHOOKS_SOURCES_close_SECRET`."""
+    match = re.fullmatch(r"sources?_+(.+?)_+(secrets?(?:_file)?|scheme|tolerance|own|public_url)", name)
+    if match is None:
+        return ""
+    return f"; did you mean {PREFIX}SOURCES__{match[1]}__{match[2].upper()}, with two underscores?"
+
+
+def _slip(section: Iterable[str]) -> str:
+    """The hint for a source without a secret that has a key of nearly that name."""
+    for key in section:
+        near = difflib.get_close_matches(key, ("secret", "secret_file"), n=1, cutoff=0.7)
+        if near and key not in _SOURCE_READERS:
+            return f" but {key!r} (did you mean {near[0]!r}?)"
+    return ""
+
+
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else " (see the list in docs/operations.md, or take it away)"
+    return f"; did you mean {near[0]!r}?" if near else " (the list is in docs/settings.md)"

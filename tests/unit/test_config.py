@@ -286,6 +286,10 @@ def test_lists_come_from_commas_json_and_toml() -> None:
         ("SOURCES", "x", "names no setting of a source; write WEBHOOKS_SOURCES__close__SECRET"),
         ("MAX_ATTEMTPS", "1", "there is no such setting; did you mean 'max_attempts'?"),
         ("PORT__X", "1", "there is no such setting"),
+        ("SOURCES_close_SECRET", "x", "did you mean WEBHOOKS_SOURCES__close__SECRET, with two underscores?"),
+        ("SOURCE__close__SECRET_FILE", "x", "did you mean WEBHOOKS_SOURCES__close__SECRET_FILE, with two underscores?"),
+        ("SOURCES_my_crm_SECRET", "x", "did you mean WEBHOOKS_SOURCES__my_crm__SECRET, with two underscores?"),
+        ("FROBNICATE", "1", "there is no such setting (the list is in docs/settings.md)"),
         ("", "1", "there is no such setting"),
     ],
 )
@@ -405,6 +409,13 @@ def test_a_source_without_a_secret_is_a_mistake() -> None:
         "[sources.close]",
         "source 'x' has no secret; set WEBHOOKS_SOURCES__x__SECRET, or secret (or secret_file) in [sources.x]",
     )
+
+
+@pytest.mark.parametrize(("key", "meant"), [("secrt", "secret"), ("Secret_Fil", "secret_file"), ("sekret", "secret")])
+def test_a_misspelled_secret_is_not_only_a_missing_one(key: str, meant: str) -> None:
+    (found,) = problems(overrides={"sources": {"close": {key: "x" * 64}}})
+
+    assert found.startswith(f"source 'close' has no secret but {key.lower()!r} (did you mean {meant!r}?); set ")
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL_FILE", "WEBHOOKS_DATABASE_URL_FILE"])
