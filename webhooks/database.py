@@ -30,6 +30,7 @@ import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection, Engine, make_url
 
+from webhooks import arrays
 from webhooks.config import read_database_url
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.schema import to_microseconds
@@ -124,8 +125,8 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL names PostgreSQL, whose driver is missing; install webhooks[postgres]"
             ) from error
+        arrays.register()
         event.listen(engine, "begin", _begin_on_postgresql)
-        return engine
         event.listen(engine, "checkout", _refuse_closed)
         return engine
 

@@ -33,6 +33,7 @@ FLOORS = {
     "predicates": 1,
     "selection": 1,
     "schema": 1,
+    "arrays": 1,
     "scheduling": 1,
     # 2 plugs
     "logs": 2,

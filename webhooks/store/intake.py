@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from webhooks import arrays
 from webhooks.database import Database, describe
 from webhooks.errors import RowRefused
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
@@ -131,6 +132,16 @@ _PG_COLUMNS = (
     ("request_id", "text"), ("headers", "text"),
 )  # fmt: skip
 _PG_ROUTE_COLUMNS = (("id", "bigint"), ("event_id", "bigint"), ("handler", "text"), ("lane", "text"), ("error", "text"))
+_Packer = Callable[[Sequence[Any]], arrays.PackedArray]
+_PACK: Mapping[str, _Packer] = {
+    "bigint": arrays.pack_bigint,
+    "smallint": arrays.pack_smallint,
+    "text": arrays.pack_text,
+    "timestamptz": arrays.pack_instants,
+    "bytea": arrays.pack_bytea,
+}
+_PG_PACKERS = tuple(_PACK[kind] for _, kind in _PG_COLUMNS)
+_PG_ROUTE_PACKERS = tuple(_PACK[kind] for _, kind in _PG_ROUTE_COLUMNS)
 
 
 def _pg_statement(items: str, routes: str) -> str:
@@ -142,7 +153,7 @@ def _pg_statement(items: str, routes: str) -> str:
         put="coalesce(l.older, '{{}}') || jsonb_build_object({token}, {id})",
         full=f"(select count(*) from jsonb_object_keys(l.older)) >= {OLDER_LIMIT}",
         conflict_target="as l",
-    ).replace("%", "%%")
+    )
     token = (
         _token("d", "encode({}, 'hex')").replace("d.revision", "i.revision").replace("d.digest", "nullif(i.digest, '')")
     )
@@ -178,22 +189,26 @@ def _pg_statement(items: str, routes: str) -> str:
     """
 
 
-def _pg_source(columns: Sequence[tuple[str, str]], single: bool) -> str:
+def _pg_source(columns: Sequence[tuple[str, str]], first: int, single: bool) -> str:
+    """The rows of a batch as parameters from `$first` on. A single row is cheaper by VALUES."""
     names = ", ".join(name for name, _ in columns)
+    numbered = enumerate(columns, first)
     if single:
-        return f"select * from (values ({', '.join(f'%b::{kind}' for _, kind in columns)})) t({names})"
-    return f"select * from unnest({', '.join(f'%b::{kind}[]' for _, kind in columns)}) t({names})"
+        return f"select * from (values ({', '.join(f'${n}::{kind}' for n, (_, kind) in numbered)})) t({names})"
+    return f"select * from unnest({', '.join(f'${n}::{kind}[]' for n, (_, kind) in numbered)}) t({names})"
 
 
-_PG_ROUTES = _pg_source(_PG_ROUTE_COLUMNS, single=False)
-_PG_ROUTE_ONE = _pg_source(_PG_ROUTE_COLUMNS, single=True)
-_PG_ROUTE_NONE = "select 0::bigint id, 0::bigint event_id, ''::text handler, ''::text lane, ''::text error where false"
+_PG_ROUTE_FIRST = len(_PG_COLUMNS) + 1
+_PG_ROUTE_SOURCES = (
+    "select 0::bigint id, 0::bigint event_id, ''::text handler, ''::text lane, ''::text error where false",
+    _pg_source(_PG_ROUTE_COLUMNS, _PG_ROUTE_FIRST, single=True),
+    _pg_source(_PG_ROUTE_COLUMNS, _PG_ROUTE_FIRST, single=False),
+)
+#: {(one event or several, deliveries: none, one, several): statement}
 _PG_STATEMENTS = {
-    (single, routes): _pg_statement(
-        _pg_source(_PG_COLUMNS, single), (_PG_ROUTE_NONE, _PG_ROUTE_ONE, _PG_ROUTES)[routes]
-    )
+    (single, routes): _pg_statement(_pg_source(_PG_COLUMNS, 1, single), source)
     for single in (True, False)
-    for routes in (0, 1, 2)
+    for routes, source in enumerate(_PG_ROUTE_SOURCES)
 }
 
 # -- SQLite: an upsert and two inserts -----------------------------------------------------------------------
@@ -251,10 +266,13 @@ class Intake:
     # -- PostgreSQL ----------------------------------------------------------------------------------------
 
     def _record_postgresql(self, waves: list[list[Item]], patience: timedelta | None) -> dict[int, tuple[int, int]]:
+        from psycopg import RawCursor
+
         has_lanes = any(route.lane for wave in waves for item in wave for route in item.routes)
         outcomes: dict[int, tuple[int, int]] = {}
         with self.database.raw(patience) as connection:
-            cursor = connection.cursor()
+            # a raw cursor: an ordinary one would look for placeholders in all of the statement, each time anew
+            cursor = RawCursor(connection)
             if len(waves) == 1 and not has_lanes:
                 self._wave_postgresql(cursor, waves[0], outcomes)
                 return outcomes
@@ -263,12 +281,12 @@ class Intake:
                     self._wave_postgresql(cursor, wave, outcomes)
                 lanes = _lanes(waves, outcomes)
                 if lanes:
-                    lane_rows.lock(cursor, lanes, sqlite=False, now=None)
-                    lane_rows.settle(cursor, lanes, sqlite=False)
+                    lane_cursor = connection.cursor()
+                    lane_rows.lock(lane_cursor, lanes, sqlite=False, now=None)
+                    lane_rows.settle(lane_cursor, lanes, sqlite=False)
         return outcomes
 
     def _wave_postgresql(self, cursor: Any, wave: list[Item], outcomes: dict[int, tuple[int, int]]) -> None:
-        single = len(wave) == 1
         routes = [
             (route.delivery_id, item.event_id, route.handler, route.lane or "", route.error or "")
             for item in wave
@@ -282,11 +300,10 @@ class Intake:
             )
             for item in wave
         ]  # fmt: skip
-        parameters: list[Any] = list(rows[0]) if single else [list(column) for column in zip(*rows, strict=True)]
-        if len(routes) == 1:
-            parameters.extend(routes[0])
-        elif routes:
-            parameters.extend(list(column) for column in zip(*routes, strict=True))
+        single = len(wave) == 1
+        parameters: list[Any] = list(rows[0]) if single else _packed(_PG_PACKERS, rows)
+        if routes:
+            parameters += list(routes[0]) if len(routes) == 1 else _packed(_PG_ROUTE_PACKERS, routes)
         statement = _PG_STATEMENTS[single, min(len(routes), 2)]
         for event_id, outcome, answer, _ in cursor.execute(statement, parameters).fetchall():
             outcomes[event_id] = (outcome, answer)
@@ -375,6 +392,11 @@ def _refusals() -> Iterator[None]:
         if type(error).__module__.startswith("psycopg"):
             raise RowRefused(describe(error)) from error
         raise
+
+
+def _packed(packers: Sequence[_Packer], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """One array for each column."""
+    return [pack(column) for pack, column in zip(packers, zip(*rows, strict=True), strict=True)]
 
 
 def _lanes(waves: list[list[Item]], outcomes: dict[int, tuple[int, int]]) -> set[lane_rows.Lane]:
