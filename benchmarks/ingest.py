@@ -250,6 +250,7 @@ def run_once(bench: Bench, contender: Contender, scenario: Scenario) -> dict[str
         process = Process(contender.command(scenario, port), log=log, environ=environ, directory=bench.directory)
         with processes.running(process):
             process.wait_for_port(port)
+            process.wait_until_idle()
             make = events.make_requests(PATH, events.make_bodies(scenario.size))
             address = ("127.0.0.1", port)
             warm = load.drive(address, make, connections=scenario.connections, seconds=WARM_SECONDS)

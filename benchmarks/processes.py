@@ -62,6 +62,21 @@ class Process:
     def wait_for_port(self, port: int, seconds: float = 20.0) -> None:
         self.wait_until(lambda: is_listening(port), seconds)
 
+    def wait_until_idle(self, seconds: float = 20.0) -> None:
+        """Wait until all of its processes have started: until they use hardly any CPU.
+
+        A listening port is no proof. It is there before the first worker, and whoever connects while only one of them
+        is up gives that one everything.
+        """
+        seen: list[tuple[int, float]] = []
+
+        def is_idle() -> bool:
+            seen.append((len(pids := self.pids()), cpu_seconds(pids)))
+            time.sleep(0.05)
+            return len(seen) > 5 and seen[-6][0] == seen[-1][0] and seen[-1][1] - seen[-6][1] <= 0.01
+
+        self.wait_until(is_idle, seconds)
+
     def wait(self, seconds: float) -> None:
         """Wait until it ends by itself. Raises `DidNotStart` when it fails."""
         if self._process.wait(seconds):
