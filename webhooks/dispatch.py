@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 #: that breaks its connection by itself must end dead like any other.
 SPARED_RUNS = 30
 
+#: Worker deaths that a delivery may meet while it runs alone before they count as its own: mostly somebody killed or
+#: lost the whole worker, but a handler that takes its worker with it each time must end dead like any other.
+SPARED_DEATHS = 10
+
 #: Written on the row of a running delivery that may not commit any more, while the thread that ran it may still be
 #: running: its next run waits for that thread or its process, and whoever rescues it knows what happened.
 TIME_WAS_UP = "its time was up; the next run waits until the thread that ran it, or its process, has ended"
@@ -518,7 +522,8 @@ class Dispatcher:
     def lost(self, delivery: Delivery) -> Finished:
         """What becomes of a delivery whose worker died or lost its lease.
 
-        Its next run is alone, in a process of its own. Only a death while alone counts towards `max_attempts`.
+        Its next run is alone, in a process of its own. Only a death of that process counts towards `max_attempts`: its
+        parent sees it (`died_alone`). When the parent is gone too, nobody can tell whose fault it was.
         """
         handler = self.registry.get(delivery.handler)
         if delivery.reason == TIME_WAS_UP and handler is not None:
@@ -526,7 +531,8 @@ class Dispatcher:
             return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict))
         if delivery.reason == WAS_STOPPED:
             return Finished(delivery, released())
-        if not delivery.alone:
+        spared = delivery.number - delivery.failures - 1
+        if not delivery.alone or spared < SPARED_DEATHS:
             reason = "its worker died or lost its lease; the next run is alone, in a process of its own"
             return Finished(delivery, _lost(reason), alone=True)
         return self.died_alone(delivery)

@@ -7,8 +7,8 @@ long, its whole process group is killed; when it dies, the delivery is lost whil
 `max_attempts`.
 
 Children are started with exec, never forked from a process with threads, and serve until they die, have run
-`RUNS_OF_A_CHILD` attempts or the pool closes; a delivery that died alone before gets a fresh one. A child ends with its
-parent, also after kill -9: it notices that its request pipe is closed. SIGTERM and SIGINT are the parent's business: a
+`RUNS_OF_A_CHILD` attempts or the pool closes. A child ends with its parent, also after kill -9: it notices that its
+request pipe is closed. SIGTERM and SIGINT are the parent's business: a
 service manager that signals every process of the service must not make a child look as if its handler had killed it.
 """
 
@@ -145,7 +145,7 @@ class IsolatedPool:
             return self._dispatcher.run(attempt)
         delivery = attempt.delivery
         try:
-            child = self._take(fresh=delivery.alone and delivery.failures > 0)
+            child = self._take()
         except (OSError, EOFError, TimeoutError) as error:
             return self._dispatcher.not_started(delivery, type(error).__name__)
         attempt.started = time.monotonic()
@@ -177,10 +177,10 @@ class IsolatedPool:
 
     # -- children ------------------------------------------------------------------------------------------
 
-    def _take(self, *, fresh: bool) -> _Child:
+    def _take(self) -> _Child:
         assert self._command is not None
         with self._lock:
-            while self._idle and not fresh:
+            while self._idle:
                 child = self._idle.pop()
                 if child.process.poll() is None:
                     self._busy.add(child)

@@ -53,6 +53,9 @@ REPLACE = 75
 #: Deliveries of one handler are claimed ahead for this long, at most.
 AHEAD_SECONDS = 0.2
 LARGEST_CLAIM = 100
+#: Deliveries that run alone in processes of their own, at once: each process costs a start, and they come in crowds
+#: when a worker was killed.
+ALONE_AT_ONCE = max(2, os.cpu_count() or 1)
 #: An abandoned thread that has not ended after this long makes the worker replace itself.
 ABANDONED_LIMIT = timedelta(seconds=60)
 #: What the database says of handlers (paused, breaker) is read again after this long; a change is felt within 2 s.
@@ -110,6 +113,7 @@ class Buffer:
         self._turn: collections.deque[str] = collections.deque(handlers)
         self._running: dict[str, int] = dict.fromkeys(handlers, 0)
         self._mean: dict[str, float] = {}
+        self._alone = 0
         self._closed = False
         #: {delivery id: the attempt that has a thread now}
         self.active: dict[int, Attempt] = {}
@@ -131,6 +135,7 @@ class Buffer:
                     attempt.thread = threading.current_thread()
                     attempt.started = time.monotonic()
                     self._running[attempt.handler.name] += 1
+                    self._alone += attempt.delivery.alone
                     self.active[attempt.delivery.id] = attempt
                     return attempt
                 self._condition.wait()
@@ -140,8 +145,14 @@ class Buffer:
             name = self._turn[0]
             self._turn.rotate(-1)
             waiting = self._waiting[name]
-            if waiting and self._running[name] < self._cap(name):
+            if not waiting or self._running[name] >= self._cap(name):
+                continue
+            if self._alone < ALONE_AT_ONCE:
                 return waiting.popleft()
+            for place, attempt in enumerate(waiting):
+                if not attempt.delivery.alone:
+                    del waiting[place]
+                    return attempt
         return None
 
     def _cap(self, name: str) -> int:
@@ -162,6 +173,7 @@ class Buffer:
             del self.active[attempt.delivery.id]
             name = attempt.handler.name
             self._running[name] -= 1
+            self._alone -= attempt.delivery.alone
             if attempt.started is not None:
                 took = time.monotonic() - attempt.started
                 mean = self._mean.get(name)
@@ -181,7 +193,9 @@ class Buffer:
             fast: dict[str, int] = {}
             taken = 0
             for name in self._handlers:
-                busy = self._running[name] + len(self._waiting[name])
+                # a few that wait to run alone take no place from those that need not
+                alone = sum(attempt.delivery.alone for attempt in self._waiting[name])
+                busy = self._running[name] + len(self._waiting[name]) - min(alone, ALONE_AT_ONCE)
                 if self._is_slow(name) or name in hanging:
                     slow[name] = max(0, slots_for(name, self._slots, self._handlers) - busy)
                     taken += busy
@@ -247,6 +261,7 @@ class Worker:
         self._replace = False
         self._states: dict[str, HandlerState] = {}
         self._states_read = 0.0
+        self._judging = threading.Lock()
         self._failures: dict[str, int] = {}
         self._cooldown: dict[str, timedelta] = {}
         self._turn = 0
@@ -472,12 +487,12 @@ class Worker:
             if not attempt.end():
                 self.buffer.done(attempt)
                 return  # its supervisor records the outcome, and has refilled this slot
+            if finished is not None:
+                self._judge(finished)
             if finished is not None and not attempt.recorded:
                 self._inbox.put(finished)
             else:
                 self._let_go(attempt.delivery)
-                if finished is not None:
-                    self._judge(finished)
                 self._inbox.put(None)
             self.buffer.done(attempt)  # last: a stopping worker waits until nothing is active, then records the rest
 
@@ -512,7 +527,6 @@ class Worker:
                 self.dispatcher.lease_lost(delivery)
                 continue
             self.dispatcher.announce(finished)
-            self._judge(finished)
 
     def _finish(self, batch: list[Finished]) -> set[tuple[int, int]]:
         """Record a batch; (delivery id, token) of those that were still ours."""
@@ -541,13 +555,22 @@ class Worker:
     # -- the circuit breaker -------------------------------------------------------------------------------
 
     def _judge(self, finished: Finished) -> None:
-        """Count failures in a row. `Retry`, `Discard` and what was filtered say nothing about the handler."""
+        """Count failures in a row, in the order in which runs end: what a batch records together would look like a row.
+
+        `Retry`, `Discard` and what was filtered say nothing about the handler.
+        """
         outcome, name = finished.verdict.outcome, finished.delivery.handler
+        failed = outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) and finished.verdict.counts
+        if not failed and outcome is not AttemptOutcome.SUCCEEDED:
+            return
+        if not failed and not self._failures.get(name) and self._breaker(name) is BreakerState.CLOSED:
+            return
         try:
-            if outcome is AttemptOutcome.SUCCEEDED:
-                self._succeeded(name)
-            elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) and finished.verdict.counts:
-                self._failed(name, finished.delivery)
+            with self._judging:
+                if failed:
+                    self._failed(name, finished.delivery)
+                else:
+                    self._succeeded(name)
         except StorageUnavailable:
             self._states_read = 0.0  # the next outcome tells it again
 
@@ -639,8 +662,11 @@ class Worker:
         attempt.waits = delivery is not None and delivery.lane is not None and not over
         if not over:
             self._abandoned.append((attempt, time.monotonic()))
-        if delivery is not None and not attempt.waits:
-            self._inbox.put(self.dispatcher.expired(attempt, delivery, innocent=innocent))
+        if delivery is not None:
+            finished = self.dispatcher.expired(attempt, delivery, innocent=innocent)
+            self._judge(finished)
+            if not attempt.waits:
+                self._inbox.put(finished)
         self.buffer.done(attempt)
         self._add_slot()
 

@@ -238,13 +238,12 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
     ("alone", "reason", "failures", "state", "outcome", "counts", "next_alone"),
     [
         (False, None, 0, "pending", "lost", False, True),
-        (True, None, 0, "pending", "lost", True, True),
-        (True, None, 2, "dead", "lost", True, True),
+        (True, None, 0, "pending", "lost", False, True),
         (False, TIME_WAS_UP, 0, "pending", "timed-out", True, False),
         (False, TIME_WAS_UP, 2, "dead", "timed-out", True, False),
         (False, WAS_STOPPED, 0, "pending", "released", False, False),
     ],
-    ids=["first death", "died alone", "died alone too often", "time was up", "time was up too often", "was stopped"],
+    ids=["first death", "with its worker while alone", "time was up", "time was up too often", "was stopped"],
 )
 def test_what_becomes_of_a_delivery_whose_worker_is_gone(
     made: Rig, alone: bool, reason: str | None, failures: int, state: str, outcome: str, counts: bool, next_alone: bool
@@ -258,7 +257,25 @@ def test_what_becomes_of_a_delivery_whose_worker_is_gone(
     assert finished.alone is next_alone
 
 
+@pytest.mark.parametrize(("failures", "state"), [(0, "pending"), (2, "dead")])
+def test_a_death_while_alone_counts(made: Rig, failures: int, state: str) -> None:
+    made.on(retry=RetryPolicy(max_attempts=3))(lambda: None)
+    made.put()
+    delivery = replace(made.claim().delivery, alone=True, failures=failures)
+    finished = made.dispatcher.died_alone(delivery)
+    assert (finished.verdict.state.label, finished.verdict.outcome, finished.verdict.counts) == (state, "lost", True)
+    assert finished.alone
+
+
+def test_who_takes_its_worker_along_each_time_counts_in_the_end(made: Rig) -> None:
+    made.on(retry=RetryPolicy(max_attempts=3))(lambda: None)
+    made.put()
+    delivery = replace(made.claim().delivery, alone=True)
+    counts = [made.dispatcher.lost(replace(delivery, number=n)).verdict.counts for n in (1, 2, 10, 11)]
+    assert counts == [False, False, False, True]
+
+
 def test_a_delivery_for_a_handler_that_is_not_known_here_is_never_declared_dead_here(made: Rig) -> None:
     made.put(1, "elsewhere")
     delivery = made.claim("elsewhere").delivery
-    assert made.dispatcher.lost(replace(delivery, alone=True, failures=99)).verdict.state is DeliveryState.PENDING
+    assert made.dispatcher.died_alone(replace(delivery, failures=99)).verdict.state is DeliveryState.PENDING

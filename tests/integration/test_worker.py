@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.retry import RetryPolicy, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState
-from webhooks.worker import REPLACE, STOPPED, Buffer
+from webhooks.worker import ALONE_AT_ONCE, REPLACE, STOPPED, Buffer
 
 ONE = effects.insert().values(what="one")
 NEVER = RetryPolicy(max_attempts=9, base=timedelta(hours=1), cap=timedelta(hours=1))
@@ -697,3 +698,17 @@ def test_slow_handlers_together_leave_threads_and_places_to_others(made: Rig) ->
     room = buffer.room()
     assert set(room.fast) == {"new"}
     assert room.fast["new"] > 6
+
+
+def test_those_that_run_alone_leave_threads_to_the_others(made: Rig) -> None:
+    made.on()(lambda: None)
+    buffer = Buffer(["h"], 2 * ALONE_AT_ONCE)
+    crowd = [attempt_of(made, "h") for _ in range(ALONE_AT_ONCE + 2)]
+    for attempt in crowd:
+        attempt.claimed = replace(attempt.claimed, delivery=replace(attempt.delivery, alone=True))
+    healthy = attempt_of(made, "h")
+    buffer.add([*crowd, healthy])
+    taken = [buffer.take() for _ in range(ALONE_AT_ONCE + 1)]
+    assert taken == [*crowd[:ALONE_AT_ONCE], healthy]
+    buffer.done(crowd[0])
+    assert buffer.take() is crowd[ALONE_AT_ONCE]

@@ -1,0 +1,266 @@
+"""kill -9, SIGSTOP and commit boundaries: nothing is lost, stuck or done twice.
+
+Short forms run in `make test`, from a seed that is printed when they fail; `make crash` runs the long ones.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.acceptance.fleet import Fleet, fleet
+from tests.acceptance.support import Processes
+from tests.support import wait_until
+from webhooks import failpoints
+from webhooks.model import DeliveryState
+
+SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
+
+HANDLERS = """
+@on("**", name="session", retry=SOON)
+def session_(event, session, delivery):
+    note("start", delivery, event)
+    effect(session, event, delivery)
+
+
+@on("**", name="other", retry=SOON)
+def other(event, delivery):
+    note("start", delivery, event)
+
+
+@on("**", name="flaky", retry=SOON)
+def flaky(event, session, delivery):
+    note("start", delivery, event)
+    effect(session, event, delivery)
+    if delivery.failures == 0 and json.loads(event.raw)["n"] % 3 == 0:
+        raise LookupError("the first time")
+
+
+@on("**", name="laned", ordered_by="object_id", retry=SOON)
+def laned(event, session, delivery):
+    note("start", delivery, event)
+    effect(session, event, delivery)
+
+
+@on("**", name="killer", retry=RetryPolicy(max_attempts=3, base=timedelta(0), cap=timedelta(0)))
+def killer(event, delivery):
+    note("start", delivery, event)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@on("**", name="dying", retry=RetryPolicy(max_attempts=1))
+def dying(event, delivery):
+    note("start", delivery, event)
+    raise LookupError("always")
+"""
+
+
+def check(made: Fleet, ids: list[int]) -> None:
+    """What must be true of every handler that works, whatever was done to the workers."""
+    innocent = [entry for entry in made.dead() if entry[0] not in ("killer", "dying")]
+    assert innocent == [], "no delivery is dead that never failed by itself"
+    effects = made.effects()
+    starts = made.journal("start")
+    for handler in ("session", "flaky", "laned"):
+        expected = {run.key for run in starts if run.handler == handler}
+        assert {key: effects[key] for key in expected} == dict.fromkeys(expected, 1), f"{handler}: one effect each"
+    attempts = made.attempts()
+    by_delivery: dict[int, int] = {}
+    keys: dict[int, set[str]] = {}
+    for run in starts:
+        by_delivery[run.delivery] = by_delivery.get(run.delivery, 0) + 1
+        keys.setdefault(run.delivery, set()).add(run.key)
+    unrecorded = {id: (n, attempts.get(id)) for id, n in by_delivery.items() if len(attempts.get(id, [])) < n}
+    assert unrecorded == {}, "every run is on record"
+    assert all(len(found) == 1 for found in keys.values()), "the idempotency key stays the same"
+    assert set(by_delivery) == set(ids), "every delivery ran"
+
+
+def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
+    """Deliver while workers are killed and frozen at random."""
+    chance = random.Random(seed)
+    ids: list[int] = []
+    made.keep(3)
+    share = events // (faults + 1)
+    for fault in range(faults):
+        bodies = [{"n": n, "key": f"k{n % 20}"} for n in range(share)]
+        ids += made.put(bodies, "session", "other", "flaky")
+        ids += made.put(bodies[: share // 4], "laned", lane=True)
+        time.sleep(chance.uniform(0.05, 0.4))
+        if fault % 3 == 2:
+            made.freeze(chance, made.lease * 1.3)
+        else:
+            made.kill(chance)
+    killers = made.put([{"n": 0}], "killer")
+    ids += made.put([{"n": n} for n in range(events - share * faults)], "session", "other")
+    made.wait_until_finished(15, but="killer")
+    made.wait_until_finished(30)
+    check(made, ids + killers)
+    assert made.attempts()[killers[0]][-3:] == ["lost"] * 3
+    assert made.dead() == [("killer", "its process died while it ran alone (attempt 3 of 3)")]
+    runs = [run.alone for run in made.journal("start", "killer")]
+    assert runs[-3:] == [True] * 3, "it dies after three runs alone"
+    made.stop()
+
+
+def test_workers_are_killed_and_frozen_and_every_effect_happens_once(processes: Processes, database_url: str) -> None:
+    with fleet(processes, database_url, HANDLERS) as made:
+        storm(made, events=300, faults=5, seed=SEED)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [SEED, SEED + 1])
+def test_thirty_kills_over_three_thousand_events(processes: Processes, database_url: str, seed: int) -> None:
+    with fleet(processes, database_url, HANDLERS) as made:
+        storm(made, events=3000, faults=30, seed=seed)
+
+
+# -- commit boundaries -------------------------------------------------------------------------------------
+
+#: Places that a worker passes; the commands pass the others.
+OF_WORKERS = [name for name in failpoints.NAMES if not name.startswith(("replay.", "prune."))]
+
+
+def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
+    ids: list[int] = []
+    for name in names:
+        bodies = [{"n": n, "key": f"{name}{n % 2}"} for n in range(6)]
+        ids += made.put(bodies, "session", "other", "flaky")
+        ids += made.put(bodies, "laned", lane=True)
+        ids += made.put(bodies[:1], "dying")
+        passage = 1 if name.startswith("rescue.") else chance.randrange(1, 3)
+        env = {failpoints.VARIABLE: f"{name}:{passage}"}
+        if name.startswith("rescue."):
+            victim = made.start(1, **{failpoints.VARIABLE: "run.after_handler:1"})[0]
+            assert victim.wait() == -signal.SIGKILL
+        worker = made.processes.start("webhooks", "worker", env={**made.env, **env})
+        made.workers.append(worker)
+        assert worker.wait() == -signal.SIGKILL, f"{name} was not passed:\n{worker.output}"
+    made.start()
+    made.wait_until_finished(20)
+    made.stop()
+    check(made, ids)
+    assert {handler for handler, _ in made.dead()} == {"dying"}
+
+
+def test_a_worker_that_dies_at_a_commit_boundary_loses_and_doubles_nothing(
+    processes: Processes, database_url: str
+) -> None:
+    chance = random.Random(SEED)
+    names = ["run.before_commit", "run.after_commit", *chance.sample(OF_WORKERS, 4)]
+    with fleet(processes, database_url, HANDLERS, lease=1.0) as made:
+        die_at(made, names, chance)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_worker_dies_at_every_commit_boundary(processes: Processes, database_url: str) -> None:
+    with fleet(processes, database_url, HANDLERS, lease=1.0) as made:
+        die_at(made, OF_WORKERS, random.Random(SEED))
+
+
+@pytest.mark.parametrize("name", ["prune.before_commit", "prune.after_commit"])
+def test_a_prune_that_dies_is_whole_batches_and_goes_on(processes: Processes, database_url: str, name: str) -> None:
+    with fleet(processes, database_url, HANDLERS) as made:
+        made.put([{"n": n} for n in range(5)], "other")
+        made.start()
+        made.wait_until_finished(15)
+        made.stop()
+        command = ("webhooks", "prune", "--older-than", "0s", "--yes")
+        killed = processes.run(*command, env={**made.env, failpoints.VARIABLE: name})
+        assert killed.wait() == -signal.SIGKILL
+        left = sum(made.states().values())
+        assert left == (5 if name == "prune.before_commit" else 0)
+        assert processes.run(*command, env=made.env).wait() == 0
+        assert sum(made.states().values()) == 0
+        assert made.attempts() == {}
+
+
+# -- stopping and replacing --------------------------------------------------------------------------------
+
+
+def test_sigterm_finishes_or_gives_back_within_the_grace_period(processes: Processes, database_url: str) -> None:
+    handlers = """
+    @on("**", name="slow", timeout=timedelta(seconds=60))
+    def slow(event, delivery):
+        note("start", delivery, event)
+        time.sleep(float(json.loads(event.raw)["seconds"]))
+        note("end", delivery, event)
+    """
+    with fleet(processes, database_url, handlers, WEBHOOKS_GRACE="2s") as made:
+        ids = made.put([{"seconds": 1}, {"seconds": 60}, *[{"seconds": 0.1}] * 20], "slow")
+        (worker,) = made.start(1)
+        wait_until(lambda: len(made.journal("start")) >= 2)
+        before = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - before < 5
+        states = made.states()
+        assert states[DeliveryState.RUNNING] == 0
+        assert made.attempts()[ids[0]] == ["succeeded"]
+        assert made.attempts()[ids[1]] == ["released"]
+
+
+def test_a_worker_with_abandoned_threads_executes_itself_anew(processes: Processes, database_url: str) -> None:
+    handlers = """
+    @on("**", name="hangs", timeout=timedelta(milliseconds=200), retry=RetryPolicy(1))
+    def hangs(event, delivery):
+        note("start", delivery, event)
+        time.sleep(600)
+
+
+    @on("**", name="fine", retry=SOON)
+    def fine(event, session, delivery):
+        effect(session, event, delivery)
+    """
+    with fleet(processes, database_url, handlers) as made:
+        (worker,) = made.start()
+        made.put([{"n": n} for n in range(4)], "hangs")
+        worker.wait_for(r"(?s)replaces itself.*started with 2 handlers")
+        made.put([{"n": n} for n in range(10)], "fine")
+        made.wait_until_finished(10)
+        assert len(made.effects()) == 10
+        assert worker.stop() == 0
+        assert sorted(made.attempts().values())[0] == ["succeeded"]
+        assert [reason for _, reason in made.dead()] == [
+            "AttemptTimeout: it ran longer than its timeout of 0.2 s (attempt 1 of 1)"
+        ] * 4
+
+
+def test_a_handler_with_a_process_of_its_own_is_killed_with_all_it_started(
+    processes: Processes, database_url: str
+) -> None:
+    handlers = """
+    import subprocess, sys
+
+
+    @on("**", name="native", isolation="process", timeout=timedelta(seconds=1), retry=RetryPolicy(max_attempts=1))
+    def native(event, session, delivery):
+        how = json.loads(event.raw)["how"]
+        note("start", delivery, event)
+        if how == "loops":
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "grandchild"])
+            while True:
+                pass
+        effect(session, event, delivery)
+        if how == "exits":
+            os._exit(3)
+        if how == "raises":
+            raise SystemExit("out")
+    """
+    with fleet(processes, database_url, handlers) as made:
+        (worker,) = made.start()
+        ids = made.put([{"how": how} for how in ("loops", "exits", "raises", "works")], "native")
+        made.wait_until_finished(20)
+        outcomes = made.attempts()
+        assert [outcomes[id] for id in ids] == [["timed-out"], ["lost"], ["failed"], ["succeeded"]]
+        assert len(made.effects()) == 1
+        starts = {run.delivery: run for run in made.journal("start")}
+        assert set(starts) == set(ids)
+        assert worker.stop() == 0
+        wait_until(lambda: not worker.members(), timedelta(seconds=5), "its children to end")

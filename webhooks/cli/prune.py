@@ -1,0 +1,77 @@
+"""`webhooks prune`: delete old events now, rather than when the workers get to it."""
+
+from __future__ import annotations
+
+import click
+
+from webhooks.cli import output
+from webhooks.cli.context import json_option
+
+STATES = ("succeeded", "cancelled", "dead")
+
+
+def _age(context: click.Context, parameter: click.Parameter, value: str | None) -> object:
+    from webhooks.config import read_duration
+
+    if value is None:
+        return None
+    try:
+        return read_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(epilog="Example: webhooks prune --state dead --older-than 90d --dry-run")
+@click.option("--older-than", metavar="AGE", callback=_age, help="Received longer ago; default: payload_retention.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="With a delivery in this state.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def prune(older_than: object, states: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete old events, with their deliveries and attempts.
+
+    Kept whatever their age: events with a delivery that waits or runs or holds its lane, those that an open replay
+    names, and those with a dead delivery unless --state dead is given. Their dedup keys stay for dedup_retention.
+    """
+    from datetime import timedelta
+
+    from webhooks.cli.context import webhooks
+    from webhooks.maintenance import prune as run
+    from webhooks.model import DeliveryState
+
+    instance = webhooks()
+    settings = instance.settings
+    age = older_than if isinstance(older_than, timedelta) else settings.payload_retention
+    now = instance.database.now()
+    chosen = tuple(DeliveryState[state.upper()] for state in states)
+    if not dry_run and not yes:
+        would = run(instance.store, payloads_before=now - age, states=chosen, dry_run=True)
+        click.confirm(f"Delete {would.events} events and {would.deliveries} deliveries?", abort=True, err=True)
+    done = run(
+        instance.store,
+        payloads_before=now - age,
+        dedup_before=now - settings.dedup_retention,
+        states=chosen,
+        dry_run=dry_run,
+    )
+    if as_json:
+        output.emit_json(
+            {
+                "events": done.events,
+                "deliveries": done.deliveries,
+                "kept": done.kept,
+                "dedup_keys": done.dedup_keys,
+                "lanes": done.lanes,
+                "quarantined": done.quarantined,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    verb = "would go" if dry_run else "deleted"
+    events, deliveries = output.counted(done.events, "event"), output.counted(done.deliveries, "delivery")
+    output.say(f"{events} and {deliveries} {verb}; {done.kept} kept, which are needed still")
+    if done.dedup_keys:
+        output.say(f"{output.counted(done.dedup_keys, 'dedup key')} {verb}")
+
+
+__all__ = ["prune"]
