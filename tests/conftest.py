@@ -42,7 +42,7 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "master")
 
 #: Variables that change what the code under test does.
 _LEAKING = ("DATABASE_URL", "SECRET_KEY", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "LOG_LEVEL", "LOG_FORMAT")
-_LEAKING_PREFIXES = ("WEBHOOKS_", "FLASK_", "PROMETHEUS_", "SENTRY_", "OTEL_")
+_LEAKING_PREFIXES = ("WEBHOOKS_", "FORWARD_", "FLASK_", "PROMETHEUS_", "SENTRY_", "OTEL_")
 #: … and those that change what it prints.
 _LEAKING_LOOKS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
 

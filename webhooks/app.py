@@ -27,6 +27,7 @@ from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.ingest import Engine, GroupCommit, Ingest
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
+from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
 from webhooks.registry import Registry, default_registry
 from webhooks.retry import RetryPolicy
@@ -96,7 +97,10 @@ class Webhooks:
             self.sources: dict[str, Source] = _make_sources(self.settings)
             tolerances = {name: source.tolerance for name, source in self.sources.items()}
             require_dedup_covers(self.settings, {name: t for name, t in tolerances.items() if t is not None})
-            load_modules(find_modules(self.settings.handlers_dir, self.settings.handlers))
+            modules = find_modules(self.settings.handlers_dir, self.settings.handlers)
+            load_modules(modules)
+            #: plugins of the loaded modules that have tables, and so a migration history, of their own
+            self.plugins: Sequence[History] = find_plugins(modules)
             self.registry.freeze()
             for warning in self.registry.check_known(self.sources, strict=self.settings.strict_types):
                 logger.warning("%s", warning)
@@ -272,10 +276,11 @@ class Webhooks:
         from webhooks import migrate
 
         if self.settings.has_default_database:
-            migrate.upgrade(self.database)
+            migrate.upgrade(self.database, plugins=self.plugins)
             return
         try:
             current = migrate.is_current(self.database)
+            plugins_are_current = migrate.is_current(self.database, self.plugins)
         except StorageUnavailable as error:
             logger.error("the database is away, answering 503 until it is back: %s", error.reason)
             return
@@ -283,6 +288,9 @@ class Webhooks:
             logger.error(
                 "the database schema is not at head: run `%s`; answering 503 until then", command("db upgrade")
             )
+        elif not plugins_are_current:
+            # events are taken in all the same; it is the handlers that fail, and are tried again
+            logger.error("the tables of a plugin are not at head: run `%s`", command("db upgrade"))
 
     def announce(self, kind: str) -> None:
         """Tell the database which handlers this process knows; `doctor` compares."""

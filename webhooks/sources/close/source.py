@@ -13,7 +13,7 @@ from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import envelope, filters, signature
 from webhooks.sources.close.api import API_OPTIONS, Api, read_api
-from webhooks.sources.close.catalogue import known_types, published_types
+from webhooks.sources.close.catalogue import AWAITED, known_types, published_types
 from webhooks.sources.keyring import KeyRing, load_provider
 from webhooks.sources.remote import Topic
 
@@ -64,7 +64,7 @@ class CloseSource(Source):
             problems += error.problems
         if problems:
             raise ConfigurationError(problems)
-        self.known_types = known_types()
+        self.known_types = known_types() | AWAITED
         #: what a subscription may ask for
         self.published_types = published_types()
 
