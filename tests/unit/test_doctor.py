@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import ROOT
 from webhooks.doctor import Facts, Finding, Fix, HandlerFacts, Level, SourceFacts, diagnose, expected_silence
 from webhooks.sources.remote import Subscription, Topic
 from webhooks.store.handlers import BreakerState, HandlerState
@@ -411,3 +413,15 @@ def test_no_gap_that_was_there_before_is_ever_taken_for_silence(gaps: list[int])
         arrivals.append(arrivals[-1] + timedelta(seconds=gap))
     expected = expected_silence(arrivals)
     assert expected is None or expected > timedelta(seconds=max(gaps))
+
+
+# -- documentation ------------------------------------------------------------------------------------------
+
+
+def test_every_finding_is_documented_and_nothing_else_is() -> None:
+    source = (ROOT / "webhooks" / "doctor.py").read_text() + (ROOT / "webhooks" / "cli" / "doctor.py").read_text()
+    codes = set(re.findall(r'Level\.[A-Z]+(?: if [a-z._]+ else Level\.[A-Z]+)?,\s+"([a-z-]+)"', source))
+    codes |= {"api-refused", "not-checked"}
+    documented = (ROOT / "docs" / "close.md").read_text().split("## Doctor")[1].split("## What Close")[0]
+    named = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", documented)) - {"code", "error", "warning", "note"}
+    assert codes == named
