@@ -216,6 +216,24 @@ def test_stripped_copies_of_unknown_events_are_reported_and_wait_for_an_admins_k
     assert pair.stored() == pair.log()
 
 
+def test_a_full_copy_after_a_stripped_one_tells_what_changed_as_if_it_were_the_first(
+    make_pair: Callable[..., Pair],
+) -> None:
+    pair = make_pair(key=MEMBER_KEY)
+    id = lead(pair, "before")
+    pair.clock.move(HOUR)
+    pair.world.update("lead", id, {"name": "after"})
+    pair.clock.move(HOUR * 2)
+    pair.catch_up(since=DAY)
+    pair.source.api = replace(pair.source.api, key=Secret(ADMIN_KEY))
+    assert pair.catch_up().added == {"lead.created": 1, "lead.updated": 1}
+    reader = pair.webhooks.store.events
+    found = pair.webhooks.store.listings.events(_everything(), limit=1, with_event=True)[0].event
+    assert found is not None
+    assert found.previous_id is not None
+    assert reader.with_superseded(found).did_change("name", was="before", to="after")
+
+
 # -- which entries ------------------------------------------------------------------------------------------
 
 

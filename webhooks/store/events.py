@@ -88,7 +88,10 @@ class EventReader:
         """The event with the revision before it at hand, where there is one."""
         if event.previous_id is None:
             return event
-        return replace(event, superseded=self.get(event.previous_id))
+        superseded = self.get(event.previous_id)
+        # a copy without content (revision -1) says nothing about the values before: `changed(was=…)` would be false
+        is_stripped = superseded is not None and superseded.revision < 0
+        return replace(event, superseded=None if is_stripped else superseded)
 
     def ids_of_request(self, request_id: str) -> list[int]:
         """The ids of the events that came with one request (16 hex characters).
