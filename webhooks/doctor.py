@@ -256,7 +256,7 @@ def _subscriptions(source: SourceFacts) -> list[Finding]:
     if source.wanted.unknown:
         findings.append(
             Finding(
-                Level.WARNING,
+                Level.NOTE,
                 "types-unknown",
                 source.name,
                 f"handlers want {_some(source.wanted.unknown)}, which {source.name} does not publish: no webhook brings it",

@@ -27,7 +27,7 @@ from webhooks.errors import StorageUnavailable
 from webhooks.registry import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY, MEMBER_KEY
 from webhooks.sandbox.histories import play_seed
-from webhooks.sources.remote import ApiMalformed, ApiRefused, ApiUnavailable, Subscription, Topic
+from webhooks.sources.remote import ApiMalformed, ApiRefused, ApiUnavailable, LogPage, Subscription, Topic
 from webhooks.store.marks import Mark
 
 HOUR = timedelta(hours=1)
@@ -178,6 +178,30 @@ def test_an_entry_that_grew_after_its_webhook_came_is_a_revision(pair: Pair) -> 
     report = pair.catch_up(since=DAY)
     assert report.added == {"lead.updated": 1}
     assert pair.stored() == pair.log()
+
+
+def test_an_entry_that_stands_on_two_pages_because_it_grew_is_taken_in_once_as_it_is_now(pair: Pair) -> None:
+    def entry(second: int, name: str) -> bytes:
+        return json.dumps(
+            {
+                "id": "ev_1",
+                "object_type": "lead",
+                "action": "updated",
+                "date_updated": f"2026-03-10T14:00:0{second}",
+                "data": {"name": name},
+            }
+        ).encode()
+
+    class HasItTwice(Interfering):
+        def page(self, since: datetime, until: datetime, cursor: str | None = None) -> LogPage:
+            return LogPage((entry(1, "old"),)) if cursor else LogPage((entry(2, "new"),), "older")
+
+    pair.clock.move(HOUR)
+    report = pair.make(HasItTwice(pair)).run(pair.clock() - HOUR * 2)
+    assert report.added == {"lead.updated": 1}
+    assert [event["data"]["name"] for event in pair.stored().values()] == ["new"]
+    with pair.webhooks.database.read() as connection:
+        assert connection.exec_driver_sql("select count(*) from webhooks_events").scalar_one() == 1
 
 
 # -- stripped copies ----------------------------------------------------------------------------------------

@@ -263,3 +263,14 @@ def test_nothing_that_is_shown_holds_a_key(pair: Pair) -> None:
     said = Cli(pair.webhooks)("doctor", "--fix").output + Cli(pair.webhooks)("doctor", "--json").output
     assert pair.subscription.signature_key not in said
     assert "api_local" not in said
+
+
+def test_a_source_that_waits_for_its_first_key_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "webhooks.toml").write_text('[sources.close]\nsecret_file = "keys.json"\n')
+    result = CliRunner().invoke(group, ["doctor"])
+    assert result.exit_code == 1
+    assert "the secret file 'keys.json' cannot be read" in result.stdout
+    assert "-> webhooks subscriptions create" in result.stdout

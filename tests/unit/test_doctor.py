@@ -139,7 +139,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
         ),
         (
             replace(WELL, wanted=Wanted(frozenset({"lead.created"}), ("outcome.*",))),
-            Level.WARNING,
+            Level.NOTE,
             "types-unknown",
             "handlers want outcome.*, which close does not publish",
             "webhooks handlers",

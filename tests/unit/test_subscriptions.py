@@ -125,6 +125,7 @@ def test_keys_are_written_readable_by_the_owner_alone_and_by_renaming(tmp_path: 
     assert path.stat().st_ino != first.st_ino
     assert read(path) == {"whsub_1": KEY, "whsub_2": "other"}
     assert sorted(os.listdir(tmp_path)) == [".keys.json.lock", "keys.json"]
+    assert stat.S_IMODE((tmp_path / ".keys.json.lock").stat().st_mode) == 0o600
 
 
 def test_a_file_open_to_others_is_closed_with_the_next_change(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,10 @@ def doctor(fix: bool, as_json: bool) -> None:
         instance = webhooks()
     except (ConfigurationError, RegistrationError) as error:
         problems = error.problems if isinstance(error, ConfigurationError) else [str(error)]
+        command = first_key_command()
         findings: Sequence[Finding] = [
-            Finding(Level.ERROR, "settings", "settings", f"nothing can start: {problem}") for problem in problems
+            Finding(Level.ERROR, "settings", "settings", f"nothing can start: {problem}", command)
+            for problem in problems
         ]
     else:
         examiner = make(instance)
@@ -52,6 +55,21 @@ def doctor(fix: bool, as_json: bool) -> None:
         tell(findings, done)
     if any(finding.level is not Level.NOTE for finding in findings):
         raise SystemExit(1)
+
+
+def first_key_command() -> str | None:
+    """What makes the first key of a source whose secret_file does not exist yet; None when that is not the trouble."""
+    from webhooks.config import load_settings
+
+    try:
+        sections = load_settings(os.environ).sources.values()
+    except ConfigurationError:
+        return None
+    waits = any(
+        section.scheme == "close" and section.secret_file is not None and not section.secret_file.exists()
+        for section in sections
+    )
+    return "webhooks subscriptions create" if waits else None
 
 
 def make(instance: Webhooks) -> Doctor:
