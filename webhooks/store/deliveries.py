@@ -66,6 +66,8 @@ _DELIVERY_COLUMNS = (
 _D = ", ".join(f"d.{name}" for name in _DELIVERY_COLUMNS)
 _E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
 
+# `any (array(…))` rather than a join: the planner takes a limit that it cannot know for a tenth of the backlog, and would
+# then read the whole table for the join (600,000 rows, half of them waiting: 50 ms a claim instead of 0.8)
 _PG_CLAIM = f"""
     with q as materialized (select * from unnest(%s::text[], %s::smallint[], %s::int[]) as q(handler, class, n)),
     c as materialized (select x.id from q cross join lateral (
@@ -76,7 +78,7 @@ _PG_CLAIM = f"""
     d as (update webhooks_deliveries d
              set state = 1, attempts = d.attempts + 1, token = d.token + 1, claimed_at = statement_timestamp(),
                  lease_until = statement_timestamp() + %s, worker = %s, reason = null
-            from c where d.id = c.id
+           where d.id = any (array(select c.id from c))
           returning {_D})
     select {_D}, {_E} from d left join webhooks_events e on e.id = d.event_id
     order by d.class, d.due_at, d.id
