@@ -411,10 +411,11 @@ def test_a_cursor_that_is_always_stale_ends_the_run_with_the_mark_in_its_place(p
 class Interfering:
     """A client of the log that has something happen before its pages."""
 
+    has_happened: bool = False
+
     def __init__(self, pair: Pair) -> None:
         self._client = pair.source.connect()
         self.pages = 0
-        self.has_happened: bool = False
 
     def before(self, number: int, cursor: str | None) -> None: ...
 
