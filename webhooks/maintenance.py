@@ -63,6 +63,9 @@ class Duty(Protocol):
 
     def tick(self, holder: str) -> None: ...
 
+    def wait(self, timeout: timedelta) -> None:
+        """Wait for what it has under way, which goes on in the next process if it takes longer."""
+
 
 class Maintenance:
     """The recurring duties of whichever worker is elected. duties: others that elect by themselves."""
@@ -100,6 +103,11 @@ class Maintenance:
                 break
         self._go_on_pruning()
         return rescued
+
+    def wait(self, timeout: timedelta) -> None:
+        """Wait for what the duties have under way."""
+        for duty in self.duties:
+            duty.wait(timeout)
 
     # -- rescue --------------------------------------------------------------------------------------------
 

@@ -309,6 +309,8 @@ class Worker:
                 watch.close()
             for thread in threads:
                 thread.join(timeout=2)
+            if self.maintenance is not None:
+                self.maintenance.wait(timedelta(seconds=5))
             with contextlib.suppress(StorageUnavailable):
                 self.store.processes.forget(self.id)
         logger.info("worker %s stopped", self.id, extra={"action": "stop"})
