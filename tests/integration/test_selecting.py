@@ -133,6 +133,27 @@ def test_a_glob_finds_in_sql_what_it_matches(store: Store, glob: str) -> None:
         assert sorted(connection.execute(select(table.c.reason).where(condition)).scalars()) == wanted
 
 
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("[sure]", 2),
+        ("*[sure]", 2),
+        ("[s]*", 0),
+        ("100%*", 1),
+        ("100_*", 1),
+        ("a?b", 2),
+        ("value*", 1),
+        ("Value*", 1),
+        ("back\\slash", 1),
+        ("^*", 0),
+    ],
+)
+def test_only_star_and_question_mark_are_wild(store: Store, glob: str, found: int) -> None:
+    routes = tuple(Routed(new_id(), f"h{n}", error=reason) for n, reason in enumerate(REASONS) if reason)
+    store.intake.record([item(routes=routes)])
+    assert len(store.listings.deliveries(Selection(error=glob))) == found
+
+
 def test_every_condition_narrows(store: Store) -> None:
     later = NOW + timedelta(hours=1)
     first, second, third = (
