@@ -298,6 +298,7 @@ class Ingest:
         self.engine = engine
         self.notes = notes
         self._in_flight_limit = in_flight
+        self._foreign_keys: set[tuple[str, str]] = set()
         self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
         self._in_flight_lock = threading.Lock()
 
@@ -341,6 +342,8 @@ class Ingest:
                 parsed = source.parse(request)
                 for event in parsed:
                     require_storable(event)
+                    if event.subscription is not None and event.subscription != verified.label:
+                        self._foreign_key(name, verified.label, event.subscription)
             except Malformed as error:
                 return self._unreadable(source, request, verified, error, now)
             try:
@@ -481,6 +484,21 @@ class Ingest:
             request_id=request.id,
         )
         return Accepted(quarantine_id=id)
+
+    def _foreign_key(self, source: str, label: str, subscription: str) -> None:
+        """Warn, once a process, of a key that is labelled with another subscription than the one that sent."""
+        pair = (label, subscription)
+        if label.isdigit() or pair in self._foreign_keys:  # numbered secrets have no label of their own
+            return
+        if len(self._foreign_keys) < 1000:
+            self._foreign_keys.add(pair)
+        logger.warning(
+            "source %r: the key labelled %r verified an event of subscription %r; correct the label, or `webhooks doctor`",
+            source,
+            one_line(label),
+            one_line(subscription),
+            extra={"source": source},
+        )
 
     def _reject(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None:
         logger.warning(

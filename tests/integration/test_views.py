@@ -78,6 +78,19 @@ def test_the_twin_of_a_second_subscription_is_a_duplicate(consumer: Consumer, pa
     assert [consumer.post(body).json["status"] for body in bodies] == ["stored", "duplicate"]
 
 
+def test_a_key_labelled_with_another_subscription_is_one_warning(
+    make_consumer: Callable[..., Consumer], payload: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.integration.conftest import KEY
+
+    consumer = make_consumer(sources={"close": {"secret": {"whsub_other": KEY}}})
+    for _ in range(2):
+        assert consumer.post(payload(GOOD)).status_code == 200
+    warnings = [record.getMessage() for record in caplog.records if "labelled" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "'whsub_other' verified an event of subscription 'whsub_7E93T0QEpfN20luyxeovcK'" in warnings[0]
+
+
 def test_an_unknown_type_is_stored_without_a_delivery(consumer: Consumer, payload: Any) -> None:
     assert consumer.post(payload("unlisted_type_with_new_fields")).json["status"] == "stored"
     assert count(consumer, schema.deliveries) == 0
