@@ -280,6 +280,12 @@ def test_a_run_at_the_same_time_does_it_once(store: Store, url: str) -> None:
     [
         ("create view leads as select * from webhooks_events", "view leads"),
         ("create table mine (id bigint references webhooks_events)", "foreign key mine_id_fkey of mine"),
+        ("create policy mine on webhooks_events using (true)", "policy mine"),
+        (
+            "create trigger mine before insert on webhooks_events "
+            "for each row execute function suppress_redundant_updates_trigger()",
+            "trigger mine",
+        ),
         ("create publication all_events for table webhooks_events", "publication all_events"),
     ],
 )
