@@ -81,7 +81,9 @@ class PostgresListener:
         while not self._stopping.is_set():
             try:
                 url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-                with psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="webhooks listen") as held:
+                with psycopg.connect(
+                    url, autocommit=True, connect_timeout=5, application_name="webhooks listen"
+                ) as held:
                     self._connection = held
                     held.execute(f"listen {CHANNEL}")
                     if silent:

@@ -241,7 +241,9 @@ def test_a_name_that_cannot_be_typed_is_refused(registry: Registry, name: Any) -
         registry.add(nothing, "x", name=name)
 
 
-@pytest.mark.parametrize("function", [lambda event: None, functools.partial(plain, session=1), Mailer()], ids=["lambda", "partial", "object"])
+@pytest.mark.parametrize(
+    "function", [lambda event: None, functools.partial(plain, session=1), Mailer()], ids=["lambda", "partial", "object"]
+)
 def test_a_function_without_a_name_needs_one(registry: Registry, function: Callable[..., Any]) -> None:
     with pytest.raises(InvalidHandler, match="pass name="):
         registry.add(function, "x")

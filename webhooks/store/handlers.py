@@ -129,9 +129,7 @@ class Handlers:
             return bool(
                 connection.execute(
                     table.update()
-                    .where(
-                        table.c.name == name, table.c.breaker == BreakerState.OPEN, table.c.breaker_until <= now
-                    )
+                    .where(table.c.name == name, table.c.breaker == BreakerState.OPEN, table.c.breaker_until <= now)
                     .values(breaker=BreakerState.HALF_OPEN)
                 ).rowcount
             )

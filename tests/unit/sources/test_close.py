@@ -637,5 +637,11 @@ def both(raw: bytes) -> None:
 
 def test_known_types_hold_the_published_and_the_unlisted_ones() -> None:
     known = close().known_types
-    assert {"activity.whatsapp_message.created", "lead.merged", "lead_merge.created", "import.deleted", "outcome.updated"} <= set(known)
+    assert {
+        "activity.whatsapp_message.created",
+        "lead.merged",
+        "lead_merge.created",
+        "import.deleted",
+        "outcome.updated",
+    } <= set(known)
     assert len(known) == 183 + 3 + 4 + 3 + 3  # published, two other spellings, three that are only met, three awaited
