@@ -224,13 +224,16 @@ def test_ingest_goes_on_while_the_table_is_partitioned(store: Store, database: D
     assert count(database, "webhooks_deliveries") == len(found) == len(taken) + 2000
 
 
-@pytest.mark.parametrize("begun", [False, True])
+def has_proof(database: Database) -> bool:
+    with database.read() as connection:
+        query = f"select 1 from pg_constraint where conname = '{PROOF}'"
+        return connection.execute(text(query)).first() is not None
+
+
 def test_a_table_in_use_is_left_alone_and_the_message_says_try_again(
-    store: Store, database: Database, begun: bool, monkeypatch: pytest.MonkeyPatch
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webhooks.store.partitions.WAIT_FOR_TABLE", timedelta(milliseconds=50))
-    if begun:  # the proof is there already when somebody comes in between
-        monkeypatch.setattr(store.partitions, "_prove", lambda bound: None)
     with database.engine.begin() as other:
         other.exec_driver_sql("select * from webhooks_events")
         with pytest.raises(
@@ -239,8 +242,50 @@ def test_a_table_in_use_is_left_alone_and_the_message_says_try_again(
             store.partitions.partition()
 
     assert store.partitions.all() is None
-    with database.read() as connection:
-        assert not connection.execute(text(f"select 1 from pg_constraint where conname = '{PROOF}'")).first()
+    assert not has_proof(database)
+
+
+def test_a_run_that_fails_on_the_way_takes_its_proof_back(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove = store.partitions._prove
+
+    def make_a_view_meanwhile(bound: int) -> None:
+        prove(bound)
+        assert has_proof(database)
+        change(database, "create view leads as select * from webhooks_events")
+
+    monkeypatch.setattr(store.partitions, "_prove", make_a_view_meanwhile)
+
+    with pytest.raises(PartitionError, match="view leads"):
+        store.partitions.partition()
+
+    assert not has_proof(database)
+
+
+def test_a_run_that_cannot_take_its_proof_back_says_what_will(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WAIT_FOR_TABLE", "WAIT_TO_DROP"):
+        monkeypatch.setattr(f"webhooks.store.partitions.{name}", timedelta(milliseconds=50))
+    prove = store.partitions._prove
+    other = database.engine.connect()
+
+    def read_meanwhile(bound: int) -> None:
+        prove(bound)
+        other.exec_driver_sql("select * from webhooks_events")
+
+    monkeypatch.setattr(store.partitions, "_prove", read_meanwhile)
+
+    with pytest.raises(
+        StorageUnavailable, match=f"the constraint {PROOF}, which would refuse events from 20.* on: a run"
+    ):
+        store.partitions.partition()
+
+    other.close()
+    assert has_proof(database)
+    store.partitions.keep(datetime.now(UTC))
+    assert not has_proof(database)
 
 
 def test_a_run_that_was_killed_leaves_nothing_that_could_refuse_events(store: Store, database: Database) -> None:

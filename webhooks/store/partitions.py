@@ -224,9 +224,14 @@ class Partitions:
             with self._ddl() as connection:
                 if _read(connection) is None:  # else somebody was faster
                     _swap(connection, id_at(bound), made)
-        except BaseException:
-            with contextlib.suppress(WebhooksError):
+        except BaseException as error:
+            try:
                 self.drop_proof()
+            except StorageUnavailable:
+                raise StorageUnavailable(
+                    f"{error}; until then {TABLE} has the constraint {PROOF}, which would refuse events from "
+                    f"{bound:%Y-%m-%d} on: a running worker drops it, and so does the next run"
+                ) from error
             raise
         return Changes(made, first)
 
