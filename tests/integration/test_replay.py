@@ -423,15 +423,19 @@ def test_a_replay_never_feeds_itself(store: Store) -> None:
 @pytest.mark.parametrize("where", [None, Expression.parse("true")], ids=["in SQL", "row by row"])
 def test_what_dies_after_its_start_is_none_of_its_business(store: Store, where: Expression | None) -> None:
     """An old event whose delivery of another replay dies meanwhile."""
-    put(store, 2)
+    handlers = registry(a="**", b="**")
+    put(store, 2, handlers=("a", "b"))
     run(store, "a", DEAD)
     put(store, 3)
     run(store, "a", SUCCEEDED)
-    made = replayer(store)
+    run(store, "b", SUCCEEDED)
+    made = replayer(store, handlers)
     begun = made.start(made.plan(Selection(states=(DeliveryState.DEAD,), where=where)), by="ann")
-    replay(store, Selection(states=(DeliveryState.SUCCEEDED,)))
+    replay(store, Selection(states=(DeliveryState.SUCCEEDED,)), handlers=handlers)
     run(store, "a", DEAD)
-    assert made.run(begun).deliveries == 2
+    run(store, "b", DEAD)
+    done = made.run(begun)
+    assert (done.events, done.deliveries) == (2, 2)
 
 
 # -- stopping ----------------------------------------------------------------------------------------------------
