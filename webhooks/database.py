@@ -106,6 +106,7 @@ class Database:
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
         try:
+            arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
             engine = sqlalchemy.create_engine(
                 self.url,
                 pool_size=self._pool_size,
@@ -125,7 +126,6 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL names PostgreSQL, whose driver is missing; install webhooks[postgres]"
             ) from error
-        arrays.register()
         event.listen(engine, "begin", _begin_on_postgresql)
         event.listen(engine, "checkout", _refuse_closed)
         return engine

@@ -228,8 +228,12 @@ class GroupCommit:
         items = [item for entry in batch for item in entry.items]
         try:
             receipts = self._run(self._record, items, self._left(since))
-        except RowRefused:
+        except RowRefused as error:
             # and with the row the whole transaction: one bad event must not fail its neighbours
+            if len(batch) > 1:
+                logger.warning(
+                    "%d events are committed one by one, because together they were refused: %s", len(items), error
+                )
             for entry in batch:
                 self._commit_alone(entry, since)
             return

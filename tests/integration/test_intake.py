@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from tests.support import ROOT
 from webhooks import schema
 from webhooks.database import Database, connect
 from webhooks.errors import RowRefused, StorageUnavailable
@@ -255,3 +258,22 @@ def test_a_database_that_is_away_is_storage_unavailable(tmp_path: Any) -> None:
     with pytest.raises(StorageUnavailable):
         Intake(database).record([item()])
     database.dispose()
+
+
+_FIRST_BATCH = """
+import sys
+from tests.integration.test_intake import item
+from webhooks.database import connect
+from webhooks.store.intake import Intake
+
+database = connect(sys.argv[1])
+print(*(receipt.status for receipt in Intake(database).record([item("ev_1"), item("ev_2")])))
+database.dispose()
+"""
+
+
+def test_the_first_batch_of_a_process_is_taken_in_together(database_url: str) -> None:
+    """In a process of its own: what one database registers with the driver, another would find registered."""
+    command = [sys.executable, "-c", _FIRST_BATCH, database_url]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.split() == ["stored", "stored"], done.stderr
