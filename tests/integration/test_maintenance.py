@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig, rig
 from webhooks import schema
+from webhooks.dispatch import SPARED_DEATHS
 from webhooks.maintenance import DUTY, Maintenance, Pruned, Retention, prune
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
 from webhooks.retry import SUCCEEDED as DONE
