@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import random
 import socket
 import sys
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import databases, events, measure, processes, report, services
 from benchmarks.databases import Unavailable
@@ -233,9 +234,7 @@ class Bench:
 
 
 def redis_counter(url: str, kind: str) -> Callable[[], int]:
-    import redis
-
-    client = redis.Redis.from_url(url)
+    client: Any = importlib.import_module("redis").Redis.from_url(url)
 
     def left() -> int:
         if kind == "celery":

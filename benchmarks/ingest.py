@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import databases, events, load, measure, processes, report, services, slow_disk
 from benchmarks.databases import Unavailable
@@ -290,13 +292,11 @@ def run_once(bench: Bench, contender: Contender, scenario: Scenario) -> dict[str
 
 
 def queue_length(url: str, queue: str) -> int:
-    import redis
-
-    client = redis.Redis.from_url(url)
+    client: Any = importlib.import_module("redis").Redis.from_url(url)
     try:
         length = client.llen(queue)
         client.delete(queue)
-        return int(length)  # type: ignore[arg-type]
+        return int(length)
     finally:
         client.close()
 

@@ -2,11 +2,11 @@
 
 A figure by itself says little on a machine that does other things too. So every contender runs once in each round, a
 ratio is made within a round and then summarised over rounds, and before each run a fixed piece of work (`reference`)
-is timed. When that drifts by more than `NOISE_LIMIT`, nothing is judged: the numbers are shown and the verdict is
-"too noisy".
+is timed. When that drifts, or shows that other programs took part of the machine, by more than `NOISE_LIMIT`, nothing is
+judged: the numbers are shown, and why they say little.
 
-A goal counts as reached or missed only when the median of the pairs and their middle half agree; otherwise it is
-"undecided" and more rounds would tell.
+A goal counts as reached or missed when all rounds agree, or when three or more of them lie close together and their
+median says so; otherwise it is "undecided", and more rounds would tell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: The reference may vary by this much (largest − smallest, divided by the median) before nothing is judged.
+#: How much the reference may vary ((largest − smallest) / median), or lose to other programs, before nothing is judged.
 NOISE_LIMIT = 0.15
 _REFERENCE_ITERATIONS = 150_000
 
@@ -69,32 +69,48 @@ def percentile(values: Sequence[float], share: float) -> float:
 # -- noise -------------------------------------------------------------------------------------------------
 
 
-def reference() -> float:
-    """Seconds that a fixed piece of work takes on every core at once; what other programs take is missing from it."""
+@dataclass(frozen=True)
+class Reference:
+    """One run of the fixed piece of work. share: of the cores' time, how much of it we got (1: nobody else worked)."""
+
+    seconds: float
+    share: float
+
+
+def reference() -> Reference:
+    """Time a fixed piece of work on every core at once."""
 
     def spin() -> None:
         hashlib.pbkdf2_hmac("sha256", b"reference", b"reference", _REFERENCE_ITERATIONS)  # lets the GIL go
 
     threads = [threading.Thread(target=spin) for _ in range(os.cpu_count() or 1)]
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    return Reference(seconds, (time.process_time() - cpu) / (seconds * len(threads)))
 
 
-def noise(references: Sequence[float]) -> str | None:
-    """Why nothing should be judged from a run with these reference timings; None when it was quiet enough."""
+def noise(references: Sequence[Reference]) -> str | None:
+    """Why nothing should be judged from a run with these references; None when it was quiet enough."""
     if len(references) < 2:
         return "too few references to tell how noisy the machine was; use more rounds"
-    drift = summarise(references).spread
-    if drift <= NOISE_LIMIT:
-        return None
-    return (
-        f"too noisy to judge: the same work took {min(references) * 1000:.0f} to {max(references) * 1000:.0f} ms "
-        f"({drift:.0%} apart, at most {NOISE_LIMIT:.0%} is allowed); run it again when the machine is idle"
-    )
+    times = [one.seconds for one in references]
+    drift = summarise(times).spread
+    taken = 1 - statistics.median(one.share for one in references)
+    if drift > NOISE_LIMIT:
+        return (
+            f"too noisy to judge: the same work took {min(times) * 1000:.0f} to {max(times) * 1000:.0f} ms "
+            f"({drift:.0%} apart, at most {NOISE_LIMIT:.0%} is allowed); run it again when the machine is idle"
+        )
+    if taken > NOISE_LIMIT:
+        return (
+            f"too noisy to judge: other programs took {taken:.0%} of the machine (at most {NOISE_LIMIT:.0%} is allowed); "
+            "run it again when it is idle"
+        )
+    return None
 
 
 # -- goals -------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class Comparison:
     columns: Sequence[Column]
     labels: dict[str, str] = field(default_factory=dict)
     results: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    references: list[float] = field(default_factory=list)
+    references: list[measure.Reference] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     judged: list[dict[str, object]] = field(default_factory=list)
 
@@ -109,7 +109,7 @@ class Comparison:
         lines.append("")
         lines += [f"not run: {label}: {reason}" for label, reason in self.missing.items()]
         if self.references:
-            reference = measure.summarise(self.references)
+            reference = measure.summarise([one.seconds for one in self.references])
             lines.append(self.noisy or f"reference work varied by {reference.spread:.0%} over {reference.rounds} runs")
         return "\n".join(lines)
 
@@ -132,7 +132,7 @@ class Comparison:
                 name: {"label": self.labels[name], "rounds": rounds} for name, rounds in self.results.items()
             },
             "ratios": self.judged,
-            "references_s": self.references,
+            "references": [asdict(one) for one in self.references],
             "noise": self.noisy,
             "missing": self.missing,
         }

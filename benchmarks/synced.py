@@ -3,7 +3,7 @@
     python -m benchmarks.synced                 both databases, gevent and gthread; some seconds each
 
 A server is traced while it answers signed posts, one at a time and then several at once. Between reading a request and
-sending the 2xx there must be a completed flush of the database's log: by the server itself on SQLite, by one of
+sending the 2xx a flush of the database's log must begin and end: by the server itself on SQLite, by one of
 PostgreSQL's processes there. Needs strace and the right to trace (root, for PostgreSQL).
 """
 
@@ -44,25 +44,25 @@ class Verdict:
 def judge(lines: Iterable[str], is_log: Callable[[str], bool], is_answer: Callable[[str], bool]) -> Verdict:
     """Read the output of `strace -f -y`. is_log: whether a path is the log's; is_answer: whether sent text is a 2xx."""
     verdict = Verdict()
-    unfinished: dict[str, tuple[str, str, str]] = {}  # {thread: (call, file descriptor, its path)}
+    unfinished: dict[str, tuple[int, str, str, str]] = {}  # {thread: (line, call, connection, path)}
     read_at: dict[str, int] = {}  # {connection: line at which its last request was read}
-    flushed_at = -1
+    flushed_at = -1  # line at which the last finished flush began
     for number, line in enumerate(lines):
         begun = _LINE.match(line)
         resumed = _RESUMED.match(line)
         if begun is not None:
             call, descriptor, path, rest = begun["call"], begun["fd"], begun["path"], begun["rest"]
-            connection = f"{descriptor} {path}"
+            since, connection = number, f"{descriptor} {path}"
             # an answer is on its way when the call begins, a flush is done when it has ended
             if call in ("sendto", "write", "sendmsg") and is_answer(rest):
                 verdict.answers += 1
                 if flushed_at <= read_at.get(connection, number):
                     verdict.unsynced.append(number)
             if "<unfinished" in rest:
-                unfinished[begun["pid"]] = (call, connection, path)
+                unfinished[begun["pid"]] = (number, call, connection, path)
                 continue
         elif resumed is not None and resumed["pid"] in unfinished:
-            call, connection, path = unfinished.pop(resumed["pid"])
+            since, call, connection, path = unfinished.pop(resumed["pid"])
             rest = resumed["rest"]
         else:
             continue
@@ -71,7 +71,7 @@ def judge(lines: Iterable[str], is_log: Callable[[str], bool], is_answer: Callab
             read_at[connection] = number
         elif call in ("fdatasync", "fsync") and is_log(path) and result is not None and int(result[1]) == 0:
             verdict.flushes += 1
-            flushed_at = number
+            flushed_at = max(flushed_at, since)
     return verdict
 
 
