@@ -161,6 +161,22 @@ def test_run_with_a_worker_handles_and_ends_whole(
     wait_until(lambda: not any(alive(pid) for pid in family), timedelta(seconds=20), "the children to end")
 
 
+def test_a_worker_waits_for_its_tables(processes: Processes, empty_database_url: str) -> None:
+    environment = {"DATABASE_URL": empty_database_url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+    worker = processes.start("webhooks", "worker", env=environment)
+    worker.wait_for("the worker cannot start yet, trying again in .*: .* run: webhooks db upgrade")
+    assert processes.start("webhooks", "db", "upgrade", env=environment).wait() == 0
+    worker.wait_for("started with 0 handlers")
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.output
+
+
+def test_a_worker_by_itself_applies_the_schema_to_the_default_database(processes: Processes) -> None:
+    worker = processes.start("webhooks", "worker", env={"WEBHOOKS_SOURCES__close__SECRET": KEY})
+    worker.wait_for("started with 0 handlers")
+    assert worker.stop() == 0
+
+
 def _is_ready(port: int) -> bool:
     try:
         return send(f"http://127.0.0.1:{port}/readyz").status == 200

@@ -587,3 +587,25 @@ def test_the_schema_is_applied_and_checked_without_a_source(tmp_path: Path) -> N
     assert refused.exit_code == 2
     assert "add --yes" in refused.stderr
     assert runner.invoke(group, ["db", "downgrade", "base", "--yes"]).exit_code == 0
+
+
+def test_an_ordering_key_that_failed_is_computed_again(cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    works = [False]
+
+    def ordering(event: Event) -> str:
+        if not works[0]:
+            raise ValueError("not yet")
+        return "lane_1"
+
+    registry = Registry()
+    registry.add(mirror, "lead.**", name="ordered", ordered_by=ordering)
+    monkeypatch.setattr(cli.instance, "registry", registry)
+    monkeypatch.setattr(cli.instance.ingest, "registry", registry)
+    cli.receive(payload("lead_merged"))
+    result = cli("requeue", "--handler", "ordered")
+    assert "stays dead: ordered_by failed again: ValueError: not yet" in result.stderr
+    assert "0 deliveries requeued" in result.stderr
+    works[0] = True
+    assert cli.json("requeue", "--handler", "ordered")["deliveries"] == 1
+    (delivery,) = cli.json("deliveries", "list")["deliveries"]
+    assert (delivery["state"], delivery["lane"]) == ("pending", "lane_1")

@@ -114,15 +114,15 @@ def reporting() -> Iterator[None]:
     except WebhooksError as error:
         raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
     except Exception as error:
-        if _lacks_schema(error):
-            raise Failure(_NO_SCHEMA) from error
+        if lacks_schema(error):
+            raise Failure(NO_SCHEMA) from error
         raise
 
 
-_NO_SCHEMA = "the database has no tables of ours, or older ones than this version wants; run: webhooks db upgrade"
+NO_SCHEMA = "the database has no tables of ours, or older ones than this version wants; run: webhooks db upgrade"
 
 
-def _lacks_schema(error: BaseException) -> bool:
+def lacks_schema(error: BaseException) -> bool:
     """Whether a table or column is missing; asked only once the database was in use."""
     module = sys.modules.get("webhooks.database")
     return module is not None and bool(module.is_missing_schema(error))
@@ -138,8 +138,8 @@ def describe(error: WebhooksError) -> str:
         shown = error.text[start : start + 100]
         return f"{printable(str(error))}\n  {shown}\n  {' ' * (error.position - start)}^"
     if isinstance(error, StorageUnavailable):
-        if _lacks_schema(error):
-            return _NO_SCHEMA
+        if lacks_schema(error):
+            return NO_SCHEMA
         return f"the database is not to be had: {printable(str(error))}; nothing was changed"
     if isinstance(error, ConfigurationError) and len(error.problems) > 1:
         return "the settings cannot be used:\n" + "\n".join(f"  {printable(problem)}" for problem in error.problems)

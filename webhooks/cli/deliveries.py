@@ -113,11 +113,11 @@ def cancellable(selection: Selection) -> Selection:
 
 
 def change(store: Store, selection: Selection, act: Any, progress: Any) -> int:
-    """Call `act(ids)` for all selected deliveries, a step at a time; how many it changed."""
+    """Call `act(deliveries)` for all that are selected, a step at a time; how many it changed."""
     changed = 0
     for step in store.listings.walk_deliveries(selection):
         if step:
-            changed += len(act([delivery.id for delivery in step]))
+            changed += len(act(step))
             progress(changed)
     return changed
 
@@ -188,7 +188,7 @@ def cancel(
         return
     require_yes(number, yes, "cancel")
     with output.progress(None, "cancelling") as progress:
-        changed = change(store, chosen, act, progress)
+        changed = change(store, chosen, lambda found: act([delivery.id for delivery in found]), progress)
     _say_count("cancelled", changed, as_json)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,12 +13,13 @@ from webhooks.cli.deliveries import UNASKED, change, count, require_something, r
 from webhooks.errors import NotFound
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
-from webhooks.retry import printable
+from webhooks.retry import error_summary, printable
 from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
     from webhooks.store import Store
+    from webhooks.store.listings import DeliverySummary
     from webhooks.store.replays import Replay
 
 COLUMNS = ("ID", "CREATED", "STATE", "EVENTS", "DELIVERIES", "BY", "SELECTION", "WHY")
@@ -158,7 +159,7 @@ def describe_plan(plan: Plan) -> list[str]:
     if plan.eta is not None:
         lines.append(
             f"about {output.span(plan.eta)} to run, "
-            + ("at that rate" if plan.options.rate else "at the speed of late")
+            + ("at that rate" if plan.options.rate else "at the speed of the latest ones")
         )
     for handler in plan.handlers:
         if handler.added and not plan.options.original:
@@ -384,27 +385,30 @@ def requeue(
         return
     require_yes(number, yes, "requeue")
     with output.progress(None, "requeueing") as progress:
-        changed = change(store, chosen, lambda ids: requeue_ids(instance, ids), progress)
+        changed = change(store, chosen, lambda found: requeue_these(instance, found), progress)
     _say("requeued", changed, as_json)
 
 
-def requeue_ids(instance: Webhooks, ids: list[int]) -> set[int]:
-    """Requeue these; ordering keys that could not be computed at ingest are computed again."""
-    store = instance.store
+def requeue_these(instance: Webhooks, found: Sequence[DeliverySummary]) -> set[int]:
+    """Requeue these; an ordering key that could not be computed at ingest is computed again, or the delivery left."""
+    ids: list[int] = []
     lanes: dict[int, str | None] = {}
-    for id in ids:
-        found = store.listings.delivery(id)
-        if found is None or not (found.reason or "").startswith("ordered_by failed"):
-            continue
-        handler, event = instance.registry.get(found.handler), store.events.get(found.event_id)
-        if handler is None or event is None:
-            continue
-        lanes[id] = handler.lane_key(event)
-    return store.deliveries.requeue(ids, lanes=lanes)
+    for delivery in found:
+        if (delivery.reason or "").startswith("ordered_by failed"):
+            handler, event = instance.registry.get(delivery.handler), instance.store.events.get(delivery.event_id)
+            if handler is not None and event is not None:
+                try:
+                    lanes[delivery.id] = handler.lane_key(event)
+                except Exception as error:  # the author's function
+                    output.say(f"delivery {delivery.id} stays dead: ordered_by failed again: {error_summary(error)}")
+                    continue
+        ids.append(delivery.id)
+    return instance.store.deliveries.requeue(ids, lanes=lanes)
 
 
 def _requeue_named(instance: Webhooks, ids: list[int], dry_run: bool, as_json: bool) -> None:
     store: Store = instance.store
+    named: list[DeliverySummary] = []
     for id in ids:
         found = store.listings.delivery(id)
         if found is None:
@@ -414,10 +418,11 @@ def _requeue_named(instance: Webhooks, ids: list[int], dry_run: bool, as_json: b
             raise Failure(
                 f"delivery {id} is {found.state.label}; only dead and cancelled ones are requeued; nothing was changed"
             )
+        named.append(found)
     if dry_run:
         _say("would be requeued", len(ids), as_json)
         return
-    _say("requeued", len(requeue_ids(instance, ids)), as_json)
+    _say("requeued", len(requeue_these(instance, named)), as_json)
 
 
 def _say(what: str, number: int, as_json: bool) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, demo, output
-from webhooks.errors import WebhooksError
+from webhooks.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -434,17 +434,25 @@ def worker(concurrency: int | None) -> None:
     signal.signal(signal.SIGINT, stop)
     if made.run() == REPLACE:
         # threads that never end are left behind with the old program
-        os.execv(sys.executable, [sys.executable, "-m", "webhooks", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
-    """The worker, once the database can be had: a worker that starts before its database waits for it."""
+    """The worker, once the database can be had: one that starts before its database, or its tables, waits for them."""
+    from webhooks import migrate
+    from webhooks.cli import NO_SCHEMA
+
+    if instance.settings.has_default_database:
+        instance.prepare_database()
     pause = 0.5
     while True:
         try:
-            return instance.make_worker(slots=concurrency)
-        except WebhooksError as error:
-            output.say(f"the worker cannot start yet, trying again in {pause:g} s: {error}")
+            if migrate.is_current(instance.database):
+                return instance.make_worker(slots=concurrency)
+            reason = NO_SCHEMA
+        except StorageUnavailable as error:
+            reason = error.reason
+        output.say(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
         time.sleep(pause)
         pause = min(pause * 2, 10.0)
 
