@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from datetime import timedelta
@@ -163,6 +164,26 @@ def test_a_worker_that_dies_at_a_commit_boundary_loses_and_doubles_nothing(
 def test_a_worker_dies_at_every_commit_boundary(processes: Processes, database_url: str) -> None:
     with fleet(processes, database_url, HANDLERS, lease=1.0) as made:
         die_at(made, OF_WORKERS, random.Random(SEED))
+
+
+@pytest.mark.parametrize("name", ["replay.before_commit", "replay.after_commit"])
+def test_a_replay_that_dies_makes_no_delivery_twice_when_it_goes_on(
+    processes: Processes, database_url: str, name: str
+) -> None:
+    with fleet(processes, database_url, HANDLERS) as made:
+        made.put([{"n": n} for n in range(5)], "session")
+        command = ("webhooks", "replay", "--handler", "session", "--all", "--yes")
+        killed = processes.run(*command, env={**made.env, failpoints.VARIABLE: name})
+        assert killed.wait() == -signal.SIGKILL, killed.output
+        again = processes.run(*command, env=made.env)
+        assert again.wait() == 1, "it says that the first one is there"
+        if number := re.search(r"webhooks replay resume (\d+)", again.output):
+            assert processes.run("webhooks", "replay", "resume", number[1], env=made.env).wait() == 0
+        assert sum(made.states().values()) == 10, "five fresh ones, and each once more"
+        made.start()
+        made.wait_until_finished(15)
+        assert made.dead() == []
+        made.stop()
 
 
 @pytest.mark.parametrize("name", ["prune.before_commit", "prune.after_commit"])

@@ -111,7 +111,10 @@ class Handlers:
     def _set(self, name: str, **values: Any) -> bool:
         table = schema.handlers
         with self.database.write() as connection:
-            return bool(connection.execute(table.update().where(table.c.name == name).values(**values)).rowcount)
+            changed = bool(connection.execute(table.update().where(table.c.name == name).values(**values)).rowcount)
+            if changed and not self.database.is_sqlite:
+                connection.exec_driver_sql("select pg_notify('webhooks_wake', '')")
+            return changed
 
     # -- the circuit breaker -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import msgspec
 from sqlalchemy import distinct, func, literal_column, select
 from sqlalchemy.engine import Connection, Row
 
-from webhooks import schema
+from webhooks import failpoints, schema
 from webhooks.database import Database
 from webhooks.model import DeliveryClass, DeliveryState, new_id
 from webhooks.schema import to_microseconds
@@ -315,6 +315,8 @@ class Replays:
             )
             if made and not sqlite:
                 connection.exec_driver_sql("select pg_notify('webhooks_wake', '')")
+            failpoints.hit("replay.before_commit")
+        failpoints.hit("replay.after_commit")
         return self.get(replay.id)
 
     def _insert(self, cursor: Any, replay_id: int, planned: Sequence[Planned], now: datetime) -> int:
