@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from webhooks import signals
 from webhooks.errors import NotFound, SelectionError, WebhooksError
 from webhooks.model import Delivery, DeliveryClass, DeliveryState, Event, new_id
 from webhooks.retry import error_summary
@@ -286,7 +287,9 @@ class Replayer:
                     f"replay {other.id} of the same events (by {other.created_by}) is still under way; "
                     f"see it: webhooks replay {way} {other.id}, stop it: webhooks replay cancel {other.id}"
                 )
-        return self.store.replays.start(by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id)
+        started = self.store.replays.start(by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id)
+        signals.emit(signals.replay_started, started.id, selection=plan.selection, who=by)
+        return started
 
     def run(self, replay: Replay, on_progress: Callable[[Progress], None] | None = None) -> Replay:
         """Make the deliveries of an open replay from where it stands. Raises `ReplayError` when it is not open."""
@@ -305,6 +308,7 @@ class Replayer:
             current = moved
             if on_progress is not None:
                 on_progress(Progress(current.events, current.deliveries))
+        signals.emit(signals.replay_finished, current.id, events=current.events, deliveries=current.deliveries)
         return current
 
     def resume(self, id: int, on_progress: Callable[[Progress], None] | None = None) -> Replay:

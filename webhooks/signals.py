@@ -210,7 +210,8 @@ replay_finished = _signal(
     "replay_finished",
     "the replay's id",
     "A replay made all its deliveries; they may still be waiting to run.",
-    counts="{handler: deliveries made}",
+    events="how many it looked at",
+    deliveries="how many it made",
 )
 caught_up = _signal(
     "caught_up",

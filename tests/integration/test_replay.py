@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.support import Clock
-from webhooks import schema
+from webhooks import schema, signals
 from webhooks.database import Database, connect
 from webhooks.errors import NotFound, SelectionError, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, Event, new_id
@@ -487,3 +487,24 @@ def test_rates_are_read(text: str, rate: float) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(SelectionError, match="is not a rate; write 20/s"):
         parse_rate(text)
+
+
+def test_a_replay_tells_its_start_and_its_end(store: Store) -> None:
+    told: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def started(sender: int, **given: Any) -> None:
+        told.append(("started", sender, given))
+
+    def finished(sender: int, **given: Any) -> None:
+        told.append(("finished", sender, given))
+
+    put(store, 4)
+    service = replayer(store)
+    with signals.replay_started.connected_to(started), signals.replay_finished.connected_to(finished):
+        replay = service.start(service.plan(EVERYTHING), by="ops")
+        service.run(replay)
+
+    assert told == [
+        ("started", replay.id, {"selection": EVERYTHING, "who": "ops"}),
+        ("finished", replay.id, {"events": 4, "deliveries": 4}),
+    ]

@@ -141,3 +141,10 @@ def test_what_is_sent_is_what_the_table_says() -> None:
         # ingest chooses among the four receipts
         name = expression.removeprefix("signals.") if expression.startswith("signals.") else "event_stored"
         assert given == set(signals.TABLE[name].arguments), f"{path.name}: {name}"
+
+
+def test_every_signal_of_the_table_is_sent_by_somebody() -> None:
+    ingest = {"event_stored", "event_duplicate", "event_revision", "event_stale"}  # chosen by the receipt
+    sent = {expression.removeprefix("signals.") for _, expression, _ in _emitted()}
+
+    assert set(signals.TABLE) - ingest <= sent
