@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -17,6 +18,7 @@ def bench(request: pytest.FixtureRequest, database: Database) -> Iterator[Bench]
     """A database with the tables of the plugins that the test's module names in PLUGINS."""
     plugins = [migrate.plugin(f"handlers.{name}") for name in request.module.PLUGINS]
     migrate.upgrade(database, plugins=plugins)
-    sessions = Sessions(database)
+    # the limit on holding the write lock is for handlers beside ingest; here whole histories are written in one go
+    sessions = Sessions(database, write_limit=timedelta(minutes=1))
     yield Bench(database, sessions)
     sessions.dispose()
