@@ -415,7 +415,7 @@ def test_an_outcome_that_the_database_refuses_is_recorded_without_its_text(made:
         verdict = decide(*arguments)
         return Verdict(verdict.state, verdict.outcome, verdict.wait, "\ud800", "\0\ud800")
 
-    made.dispatcher.decide = spoil  # type: ignore[method-assign]
+    made.dispatcher.decide = spoil  # type: ignore[method-assign, assignment]
     with made.running():
         wait_until(lambda: [made.outcomes(id) for id in ids] == [["failed"], ["failed"]])
     assert {made.row(id).reason for id in ids} == {"its text could not be stored"}
@@ -677,13 +677,13 @@ def attempt_of(made: Rig, name: str) -> Any:
 def test_a_late_end_of_an_abandoned_attempt_frees_nobody_elses_slot(made: Rig) -> None:
     made.on()(lambda: None)
     buffer = Buffer(["h"], 2)
-    old = attempt_of(made, "h")
+    old: Any = attempt_of(made, "h")
     buffer.add([old])
-    assert buffer.take() is old
+    assert (buffer.take() is old) is True
     buffer.done(old)  # timed out
-    new = type(old)(old.claimed, old.handler)
+    new: Any = type(old)(old.claimed, old.handler)
     buffer.add([new])
-    assert buffer.take() is new
+    assert (buffer.take() is new) is True
     buffer.done(old)  # the abandoned thread ends
     assert buffer.running() == [new]
 

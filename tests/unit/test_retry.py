@@ -142,7 +142,7 @@ def of_urllib(value: str) -> urllib.error.HTTPError:
 
 def of_httpx2(value: str) -> httpx2.HTTPStatusError:
     request = httpx2.Request("GET", "http://127.0.0.1")
-    response = httpx2.Response(429, headers={"retry-after": value.encode()}, request=request)
+    response = httpx2.Response(429, headers=[(b"retry-after", value.encode())], request=request)
     with pytest.raises(httpx2.HTTPStatusError) as caught:
         response.raise_for_status()
     return caught.value
