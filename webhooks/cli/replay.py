@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -157,8 +158,9 @@ def describe_plan(plan: Plan) -> list[str]:
         f"{output.counted(plan.deliveries, 'delivery')} to make"
     ]
     if plan.eta is not None:
+        eta = timedelta(seconds=max(1, round(plan.eta.total_seconds())))
         lines.append(
-            f"about {output.span(plan.eta)} to run, "
+            f"about {output.span(eta)} to run, "
             + ("at that rate" if plan.options.rate else "at the speed of the latest ones")
         )
     for handler in plan.handlers:

@@ -167,13 +167,13 @@ class Replays:
     def count_matching(self, selection: Selection, upper_id: int) -> list[tuple[str, str, str, int]]:
         """(source, type, handler, how many events) of deliveries that match the states and the error selected."""
         events, table = schema.events.c, schema.deliveries.c
-        by_event = selection.only(states=(), error=None, handler=None)
         with self.database.read() as connection:
+            by_event = self._narrowed(selection, connection).only(states=(), error=None, handler=None)
             query = (
                 select(events.source, events.type, table.handler, func.count(distinct(table.event_id)))
                 .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))
                 .where(
-                    *self._events(self._narrowed(by_event, connection), upper_id),
+                    *self._events(by_event, upper_id),
                     *selecting.on_deliveries(selection, sqlite=self.database.is_sqlite),
                     table.id < upper_id,
                 )
