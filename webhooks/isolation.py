@@ -134,6 +134,8 @@ class IsolatedPool:
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         self._lock = threading.Lock()
+        #: one starts at a time: importing handlers is work, and a crowd of starts would take the cores from the rest
+        self._starting = threading.Lock()
         self._closed = False
 
     def run(self, attempt: Attempt) -> Finished | None:
@@ -178,7 +180,28 @@ class IsolatedPool:
     # -- children ------------------------------------------------------------------------------------------
 
     def _take(self) -> _Child:
+        child = self._take_idle()
+        if child is not None:
+            return child
         assert self._command is not None
+        with self._starting:
+            child = self._take_idle()
+            if child is not None:
+                return child
+            with self._lock:
+                if self._closed:
+                    raise EOFError
+                child = _Child(self._command)
+                self._busy.add(child)
+            try:
+                if child.receive(START_SECONDS) != b"ready":
+                    raise TimeoutError
+            except BaseException:
+                self._forget(child)
+                raise
+            return child
+
+    def _take_idle(self) -> _Child | None:
         with self._lock:
             while self._idle:
                 child = self._idle.pop()
@@ -186,17 +209,7 @@ class IsolatedPool:
                     self._busy.add(child)
                     return child
                 child.close()
-            if self._closed:
-                raise EOFError
-            child = _Child(self._command)
-            self._busy.add(child)
-        try:
-            if child.receive(START_SECONDS) != b"ready":
-                raise TimeoutError
-        except BaseException:
-            self._forget(child)
-            raise
-        return child
+        return None
 
     def _give_back(self, child: _Child) -> None:
         child.runs += 1

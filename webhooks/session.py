@@ -178,7 +178,6 @@ class Sessions:
         # a handler that closes the connection would give it to somebody else while we still hold it
         given: Any = connection
         given.close = lambda: None
-        discard = True
         info["webhooks_outer"] = outer
         try:
             with translate_errors():
@@ -191,7 +190,6 @@ class Sessions:
             )
             try:
                 yield HandlerSession(connection, session, outer)
-                discard = outer.is_dirty
             finally:
                 # a handler may have broken its session in any way; none of it may outlive the attempt
                 with contextlib.suppress(Exception):
@@ -200,7 +198,7 @@ class Sessions:
         finally:
             info.pop("webhooks_outer", None)
             with contextlib.suppress(Exception):
-                if discard or outer.failed is not None:
+                if outer.is_dirty or outer.failed is not None:
                     connection.invalidate()
             del given.close
             with contextlib.suppress(Exception):
@@ -325,9 +323,11 @@ class _ServerTransaction:
 
     def end(self) -> None:
         self.is_ours = True
-        with contextlib.suppress(Exception):
+        try:
             if self._connection.in_transaction():
                 self._connection.rollback()
+        except Exception:
+            self.is_dirty = True  # nobody knows what state it is in
         with self._guard:
             self._over = True
 
@@ -342,14 +342,13 @@ class _ServerTransaction:
 class _LazyWrites:
     """The transaction of one handler connection on SQLite: begun at the first write, bounded in time."""
 
-    is_dirty = False
-
     def __init__(self, database: Database, connection: Connection, limit: timedelta, watchdog: _Watchdog) -> None:
         self.driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         self.limit = limit
         self.begun = False
         self.failed: BaseException | None = None
         self.is_ours = False
+        self.is_dirty = False
         self._connection = connection
         self._watchdog = watchdog
         self._lock_file = LockFile(database.lock_path)
@@ -446,9 +445,11 @@ class _LazyWrites:
             self._over = True
             self.is_ours = True
             self._roll_back()
-        with contextlib.suppress(Exception):
+        try:
             if self._connection.in_transaction():
                 self._connection.rollback()
+        except Exception:
+            self.is_dirty = True
 
     def is_away(self, error: BaseException) -> bool:
         for _ in range(10):
