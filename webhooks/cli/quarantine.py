@@ -49,7 +49,7 @@ def quarantine() -> None:
 @quarantine.command("list", epilog="Example: webhooks quarantine list --source close")
 @click.option("--source", metavar="NAME", help="Of this source.")
 @click.option("--all", "everything", is_flag=True, help="Also those that were admitted or dropped.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @json_option
 def list_(source: str | None, everything: bool, limit: int, as_json: bool) -> None:
     """List what is held, newest first."""
