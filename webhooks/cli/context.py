@@ -4,8 +4,8 @@
 application's. Commands that only look at what is stored take `desk()` instead: settings, sources and store without the
 handlers, because an operator must be able to look while a handler does not import, and because it starts sooner.
 
-When no source is configured but `webhooks dev` has run here, its demo source is used, so that the commands it
-recommends work.
+When no source is configured but `webhooks dev` has run here, its demo source is used, and while it runs with the
+demo's handlers, those too, so that the commands it recommends work and see what its worker sees.
 """
 
 from __future__ import annotations

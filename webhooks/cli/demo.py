@@ -17,6 +17,8 @@ from typing import Any
 SECRET_FILE = "webhooks.demo-secret"
 #: What a running `dev` leaves for the commands beside it.
 NOTE_FILE = ".webhooks/dev.json"
+#: Loaded by `dev --demo` where no handler of the directory takes the demo's event.
+HANDLERS = "webhooks.cli.demo_handlers"
 #: The event that the demo sends itself.
 EVENT_TYPE = "activity.whatsapp_message.created"
 SOURCE = "close"
@@ -39,13 +41,21 @@ def make_secret(directory: Path) -> Path:
 
 
 def overrides_if_needed(directory: Path, environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """Settings that add the demo source, where no source is configured and the demo has run; None elsewhere."""
+    """What commands beside `dev` need besides the settings; None when that is nothing.
+
+    The demo source, where no source is configured and the demo has run; the demo's handlers, while it runs with them.
+    """
     from webhooks.config import load_settings
 
     path = secret_path(directory)
-    if not path.is_file() or load_settings(environ).sources:
+    has_handlers = _has_demo_handlers(directory)
+    if not path.is_file() and not has_handlers:
         return None
-    return overrides(path)
+    settings = load_settings(environ)
+    made = overrides(path) if path.is_file() and not settings.sources else {}
+    if has_handlers and HANDLERS not in settings.handlers:
+        made["handlers"] = [*settings.handlers, HANDLERS]
+    return made or None
 
 
 def overrides(secret: Path) -> dict[str, Any]:
@@ -61,11 +71,11 @@ def environment(secret: Path) -> dict[str, str]:
 # -- where `dev` listens -------------------------------------------------------------------------------------
 
 
-def leave_note(directory: Path, url: str) -> None:
-    """Tell the commands beside it where this process's server listens."""
+def leave_note(directory: Path, url: str, *, has_demo_handlers: bool = False) -> None:
+    """Tell the commands beside it where this process's server listens, and whether its worker has our handlers."""
     path = directory / NOTE_FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    path.write_text(json.dumps({"url": url, "pid": os.getpid(), "has_demo_handlers": has_demo_handlers}))
 
 
 def remove_note(directory: Path) -> None:
@@ -74,10 +84,24 @@ def remove_note(directory: Path) -> None:
 
 def running_url(directory: Path) -> str | None:
     """The address of the `dev` that runs in this directory; None when none does."""
-    try:
-        note = json.loads((directory / NOTE_FILE).read_text())
-        os.kill(note["pid"], 0)
-        url: str = note["url"]
-    except (OSError, ValueError, KeyError, TypeError):
+    url = _read_note(directory).get("url")
+    if not isinstance(url, str):
         return None
     return url if url.startswith("http://127.0.0.1:") or url.startswith("http://localhost:") else None
+
+
+def _has_demo_handlers(directory: Path) -> bool:
+    """Whether the `dev` that runs in this directory has the demo's handlers."""
+    return _read_note(directory).get("has_demo_handlers") is True
+
+
+def _read_note(directory: Path) -> dict[str, Any]:
+    """What the `dev` that runs in this directory left; nothing when none does, or it cannot be read."""
+    try:
+        note = json.loads((directory / NOTE_FILE).read_text())
+        if type(note["pid"]) is not int or note["pid"] <= 0:
+            return {}
+        os.kill(note["pid"], 0)
+    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+        return {}
+    return dict(note)

@@ -158,6 +158,31 @@ def default_url(settings: Settings, source: str) -> str:
     return f"{base}{settings.url_prefix}/{source}"
 
 
+def complete_url(to: str, settings: Settings, source: str) -> str:
+    """An address given without a path, with that of `source` in this directory; any other as it stands."""
+    try:
+        parts = urllib.parse.urlsplit(to)
+    except ValueError:
+        return to  # `post` says what is wrong with it
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/") or parts.query:
+        return to
+    return f"{parts.scheme}://{parts.netloc}{settings.url_prefix}/{source}"
+
+
+def explain_missing(url: str, settings: Settings, source: str) -> str:
+    """What to say when a server answered 404."""
+    parts = urllib.parse.urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    usual = f"{settings.url_prefix}/{source}"
+    found = f"nothing takes posts at {parts.path or '/'} of {origin}"
+    if parts.path != usual:
+        return f"{found}; a source's path here is {usual}: --to {origin}{usual}"
+    return (
+        f"{found}: that server has no source {source!r}, or another url_prefix; `webhooks sources` beside it "
+        f"lists its paths: --to {origin}/PATH"
+    )
+
+
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Post once, following no redirect. Raises `Failure` when nobody answers."""
     parts = urllib.parse.urlsplit(url)
@@ -230,7 +255,7 @@ def find_source(instance: Webhooks, name: str | None) -> Source:
 @click.option("--age", metavar="TIME", help="Sign it as if it had been sent so long ago, e.g. 1h.")
 @click.option("--bad-signature", is_flag=True, help="With a signature that is wrong.")
 @click.option("--as-is", is_flag=True, help="The sample with its own id and dates, rather than as a new event.")
-@click.option("--to", metavar="URL", help="Post there; default: this directory's server on 127.0.0.1.")
+@click.option("--to", metavar="URL", help="Post there, to the source's path unless it has one; default: our server here.")
 @json_option
 def trigger(
     what: str | None,
@@ -264,7 +289,8 @@ def trigger(
     if is_sample and not as_is:
         body = freshen(body, sender.settings.scheme, signed_at)
     body = apply_sets(body, sets)
-    url = to or default_url(instance.settings, sender.name)
+    settings = instance.settings
+    url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)
     failed = 0
     for _ in range(1 + duplicate):
         answer = send(sender, body, headers, url, signed_at, bad_signature=bad_signature)
@@ -273,5 +299,8 @@ def trigger(
             output.emit_json_line({"status": answer.status, "body": answer.body})
         else:
             click.echo(f"{answer.status} {one_line(answer.text, 500)}")
+        if answer.status == 404:
+            output.say(explain_missing(url, settings, sender.name))
+            break
     if failed:
         raise SystemExit(1)
