@@ -255,7 +255,9 @@ def find_source(instance: Webhooks, name: str | None) -> Source:
 @click.option("--age", metavar="TIME", help="Sign it as if it had been sent so long ago, e.g. 1h.")
 @click.option("--bad-signature", is_flag=True, help="With a signature that is wrong.")
 @click.option("--as-is", is_flag=True, help="The sample with its own id and dates, rather than as a new event.")
-@click.option("--to", metavar="URL", help="Post there, to the source's path unless it has one; default: our server here.")
+@click.option(
+    "--to", metavar="URL", help="Post there, to the source's path unless it has one; default: our server here."
+)
 @json_option
 def trigger(
     what: str | None,
