@@ -91,9 +91,12 @@ class Notes(Protocol):
 
 
 class _Entry:
-    """The items of one request on their way to a commit."""
+    """The items of one request on their way to a commit.
 
-    __slots__ = ("error", "items", "leads", "receipts", "since", "taken", "wake")
+    Its request waits on a bare lock: an Event costs three of them, and under threads half of what group commit costs.
+    """
+
+    __slots__ = ("_latch", "error", "is_awake", "items", "leads", "receipts", "since", "taken")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
@@ -102,7 +105,17 @@ class _Entry:
         self.error: BaseException | None = None
         self.leads = False  # promoted: this request commits the next batch
         self.taken = False  # part of a batch: its outcome is decided by that batch's leader
-        self.wake = threading.Event()
+        self.is_awake = False
+        self._latch = threading.Lock()
+        self._latch.acquire()
+
+    def wake(self) -> None:
+        """Let its request go on; once, by whoever decided what becomes of it."""
+        self.is_awake = True
+        self._latch.release()
+
+    def wait(self, seconds: float) -> None:
+        self._latch.acquire(timeout=seconds)
 
 
 #: Commits a batch in one transaction, within the time given.
@@ -164,11 +177,11 @@ class GroupCommit:
 
     def _follow(self, entry: _Entry) -> None:
         try:
-            entry.wake.wait(self._deadline)
+            entry.wait(self._deadline)
         except BaseException:  # our request was ended from outside: do not take the lead away with it
             self._leave(entry)
             raise
-        if entry.wake.is_set():
+        if entry.is_awake:
             return
         self._leave(entry)
         if entry.receipts is None and entry.error is None:
@@ -191,7 +204,7 @@ class GroupCommit:
         if self._queue:
             successor = self._queue[0]
             successor.leads = True
-            successor.wake.set()
+            successor.wake()
         else:
             self._has_leader = False
 
@@ -213,7 +226,7 @@ class GroupCommit:
                 if entry.receipts is None and entry.error is None:
                     entry.error = StorageUnavailable("the commit was interrupted; its outcome is unknown")
                 if entry is not own:
-                    entry.wake.set()
+                    entry.wake()
             with self._lock:
                 if not own.taken:
                     with contextlib.suppress(ValueError):
@@ -245,7 +258,7 @@ class GroupCommit:
             for entry in (*batch, *waiting):
                 entry.error = error
             for entry in waiting:
-                entry.wake.set()
+                entry.wake()
             return
         except Exception as error:
             for entry in batch:

@@ -150,9 +150,10 @@ def _headers(environ: WSGIEnvironment) -> Headers:
     headers: list[tuple[str, str]] = []
     for key, value in environ.items():
         if key.startswith("HTTP_"):
-            headers.append((key[5:].replace("_", "-").lower(), value))
-        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
-            headers.append((key.replace("_", "-").lower(), value))
+            headers.append((key[5:].replace("_", "-"), value))
+    for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(key):
+            headers.append((key.replace("_", "-"), environ[key]))
     return Headers(headers)
 
 
