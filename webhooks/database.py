@@ -299,7 +299,7 @@ def translate_errors() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(describe(error)) from error
     except exc.DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or _sqlite_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             raise StorageUnavailable(describe(error)) from error
         raise
     except Exception as error:
@@ -316,10 +316,26 @@ def _is_psycopg_outage(error: Exception) -> bool:
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError))
 
 
+#: {primary code of SQLite: what its few words mean and what to do}
+_SQLITE_HINTS = {
+    sqlite3.SQLITE_CANTOPEN: "is there a directory of that name, and may this user write in it? DATABASE_URL says where",
+    sqlite3.SQLITE_READONLY: "this user may not write the file, or not its directory",
+    sqlite3.SQLITE_NOTADB: "DATABASE_URL names a file that is something else",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
+}
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    """The primary result code, where it is SQLite that complains."""
+    code: int | None = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def describe(error: BaseException) -> str:
     """What happened, without the statement and its parameters (they hold bodies) and without the password."""
     original = getattr(error, "orig", None) or error
-    return f"{type(original).__name__}: {' '.join(str(original).split())[:200]}"
+    hint = _SQLITE_HINTS.get(_sqlite_code(error) or 0)
+    return f"{type(original).__name__}: {' '.join(str(original).split())[:200]}" + (f" ({hint})" if hint else "")
 
 
 def is_missing_schema(error: BaseException) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import func, select
 
 from webhooks import schema
 from webhooks.database import connect
+from webhooks.errors import StorageUnavailable
 
 
 def test_a_transaction_on_a_connection_that_was_raw_before_is_rolled_back_whole(database_url: str) -> None:
@@ -27,3 +30,35 @@ def test_a_transaction_on_a_connection_that_was_raw_before_is_rolled_back_whole(
         count = reader.execute(select(func.count()).select_from(schema.leases)).scalar_one()
     database.dispose()
     assert count == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere/x.db", "is there a directory of that name"),
+        ("text.db", "DATABASE_URL names a file that is something else"),
+        ("", "is there a directory of that name"),
+    ],
+    ids=["no directory", "another file", "a directory"],
+)
+def test_a_file_that_is_no_database_is_away_and_says_what_to_look_at(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "text.db").write_text("not what you think\n" * 100)
+    database = connect(f"sqlite:///{tmp_path / path}")
+    try:
+        with pytest.raises(StorageUnavailable, match=said), database.read() as connection:
+            connection.exec_driver_sql("select 1")
+    finally:
+        database.dispose()
+
+
+def test_a_damaged_file_is_away(sqlite_url: str) -> None:
+    path = Path(sqlite_url.partition(":///")[2])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    database = connect(sqlite_url)
+    try:
+        with pytest.raises(StorageUnavailable, match="restore it from a backup"), database.read() as connection:
+            connection.execute(select(func.count()).select_from(schema.events)).all()
+    finally:
+        database.dispose()
