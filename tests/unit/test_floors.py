@@ -87,6 +87,7 @@ ALLOWED = {
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
     ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
+    ("cli", "sandbox"): "`webhooks sandbox` is a command, and `dev --demo` plays its story",
     ("__main__", "cli"): "`python -m webhooks` is the console script",
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ import click
 
 from webhooks.cli import Failure, demo, output
 from webhooks.errors import StorageUnavailable
+from webhooks.retry import one_line
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -40,6 +42,8 @@ DEMO_LIMIT = timedelta(seconds=30)
 STOP_LIMIT = timedelta(seconds=30)
 #: A worker that ends sooner than this after its start is started again with a pause.
 HASTY = timedelta(seconds=5)
+#: The story's pauses on a terminal are multiplied with this: it is told in a quarter of a minute.
+STORY_PACE = 0.7
 #: Ports that `dev` tries when none was asked for.
 PORTS = range(8000, 8100)
 
@@ -242,13 +246,18 @@ def wait_until_ready(url: str, family: Family) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Development:
-    """What `dev` will run. secret: the demo secret's file, where the demo source is used."""
+    """What `dev` will run.
+
+    secret: the demo secret's file, where the demo source is used. has_demo_handlers: no handler of the directory takes
+    the demo's event.
+    """
 
     instance: Webhooks
     environment: Mapping[str, str]
     url: str
     port: int
     secret: Path | None
+    has_demo_handlers: bool = False
 
 
 def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> Development:
@@ -263,16 +272,16 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> 
         secret = demo.make_secret(directory)
         environment.update(demo.environment(secret))
     instance = app.load(role="cli", overrides=demo.overrides(secret) if secret is not None else None)
+    has_demo_handlers = show_demo and not instance.registry.route(demo.SOURCE, demo.EVENT_TYPE)
+    if has_demo_handlers:
+        environment["WEBHOOKS_HANDLERS"] = ",".join([*instance.settings.handlers, demo.HANDLERS])
     if show_demo:
-        if not instance.registry.route(demo.SOURCE, demo.EVENT_TYPE):
-            modules = [*instance.settings.handlers, "webhooks.cli.demo_handlers"]
-            environment["WEBHOOKS_HANDLERS"] = ",".join(modules)
         # one screen: only what goes wrong is worth a line beside it
         environment.setdefault("WEBHOOKS_LOG_LEVEL", environ.get("LOG_LEVEL", "warning"))
     asked = settings.port if any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ) else None
     port = free_port(settings.host, asked)
     apply_schema(instance)
-    return Development(instance, environment, f"http://{settings.host}:{port}", port, secret)
+    return Development(instance, environment, f"http://{settings.host}:{port}", port, secret, has_demo_handlers)
 
 
 def apply_schema(instance: Webhooks) -> None:
@@ -284,7 +293,9 @@ def apply_schema(instance: Webhooks) -> None:
 
 
 @click.command(epilog="Example: webhooks dev --demo")
-@click.option("--demo", "show_demo", is_flag=True, help="Send one signed event and show what becomes of it.")
+@click.option(
+    "--demo", "show_demo", is_flag=True, help="Show a signed event, then a local Close's story, being handled."
+)
 @click.option("--once", is_flag=True, help="With --demo: end after the handled event, with 1 if it takes over 30 s.")
 @click.option("--no-worker", is_flag=True, help="Without the worker; run one beside it: webhooks worker.")
 @click.pass_context
@@ -312,17 +323,23 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
             if show_demo:
                 options += ["--log-level", "warning"]
             family.start("gunicorn", gunicorn_command(directory, *options))
-            demo.leave_note(directory, plan.url)
+            demo.leave_note(directory, plan.url, has_demo_handlers=plan.has_demo_handlers)
             wait_until_ready(plan.url, family)
             if show_demo:
                 handled = show(plan, click.echo)
-                code = 0 if handled else 1
+                code = 0 if handled is not None else 1
+                if handled is not None and (once or plan.secret is None):
+                    _name_next(click.echo, handled, plan)
             else:
+                handled = None
                 _announce(plan, click.echo)
             if not once:
                 if sys.stderr.isatty():
                     output.say("Ctrl-C stops.")
-                code = family.wait()
+                if handled is not None and plan.secret is not None:
+                    code = tell_story(plan, plan.secret, family, click.echo)
+                else:
+                    code = family.wait()
     finally:
         demo.remove_note(directory)
         plan.instance.close()
@@ -342,8 +359,8 @@ def _announce(plan: Development, tell: Callable[[str], None]) -> None:
 # -- the demo ----------------------------------------------------------------------------------------------------
 
 
-def show(plan: Development, tell: Callable[[str], None]) -> bool:
-    """Send the demo event, tell what becomes of it, and whether it was handled in time."""
+def show(plan: Development, tell: Callable[[str], None]) -> int | None:
+    """Send the demo event and tell what becomes of it; its id, or None when it was not handled in time."""
     from webhooks.cli import trigger
 
     source = plan.instance.sources[demo.SOURCE]
@@ -358,8 +375,8 @@ def show(plan: Development, tell: Callable[[str], None]) -> bool:
     tell(f"received   {demo.EVENT_TYPE}, {len(body):,} bytes, signed with {signed_with}")
     event_id = answer.body.get("event_id") if isinstance(answer.body, dict) else None
     if answer.status != 200 or event_id is None:
-        tell(f"refused    {answer.status} {answer.text[:300]}")
-        return False
+        tell(f"refused    {answer.status} {one_line(answer.text, 300)}")
+        return None
     tell(f"{answer.body['status']:<10} as event {event_id}; answered {answer.status} in {output.span(took)}")
     ended = _await_end(plan.instance, int(event_id))
     good = [delivery for delivery in ended if delivery.state.label == "succeeded"]
@@ -368,16 +385,62 @@ def show(plan: Development, tell: Callable[[str], None]) -> bool:
         if delivery in good:
             tell(f"handled    by {delivery.handler} {at} after it was stored")
         else:
-            tell(f"{delivery.state.label:<10} for {delivery.handler}: {delivery.reason or 'not finished in time'}")
+            reason = one_line(delivery.reason or "not finished in time", 300)
+            tell(f"{delivery.state.label:<10} for {delivery.handler}: {reason}")
     if not good:
-        tell(f"not handled within {output.span(DEMO_LIMIT)}; see: webhooks events show {event_id}")
-        return False
+        tell(f"not handled within {output.span(DEMO_LIMIT)}; see: {our_name()} events show {event_id}")
+        return None
+    return int(event_id)
+
+
+def tell_story(plan: Development, secret: Path, family: Family, tell: Callable[[str], None]) -> int:
+    """Run a local Close, show its story and whatever happens at it afterwards; the exit code of a reason to end."""
+    from webhooks.cli import follow, trigger
+    from webhooks.sandbox import serve
+
+    world = follow.make_world(
+        f"{plan.url}{plan.instance.settings.url_prefix}/{demo.SOURCE}", secret.read_text().strip()
+    )
+    posts = follow.Posts(trigger.post)
+    follower = follow.Follower(posts, plan.instance.store.listings.of_event, tell, family.tend)
+    with serve(world, post=posts) as close:
+        tell("")
+        tell(f"close      a Close of your own at {close.url} tells a story;")
+        tell("           its webhooks are signed, and take the same way as that event:")
+        # somebody watches a terminal; nobody watches a log
+        code = follow.play(close, follower, pace=STORY_PACE if output.is_terminal() else 0)
+        if code is None:
+            _name_next(tell, follower.tally.last_event, plan)
+            tell("")
+            tell("or change something at the local Close, and see here what comes of it:")
+            tell(f"  curl -u {follow.ADMIN_KEY}: {close.url}contact/ \\")
+            tell("""       -d '{"name": "Ada Lovelace"}'""")
+            code = follower.follow(lambda: False)
+    return 0 if code is None else code
+
+
+def _name_next(tell: Callable[[str], None], event_id: int | None, plan: Development) -> None:
+    """The next commands to try. event_id: one to look at."""
+    name = our_name()
     tell("")
     tell("next, in another terminal:")
-    tell(f"  webhooks events show {event_id}")
-    tell("  webhooks trigger activity.whatsapp_message.updated")
-    tell("  webhooks replay --type 'activity.whatsapp_message.**' --dry-run")
-    return True
+    if event_id is not None:
+        tell(f"  {name} events show {event_id}")
+    tell(f"  {name} trigger activity.whatsapp_message.updated")
+    tell(f"  {name} replay --type 'activity.whatsapp_message.**' --dry-run")
+    if plan.secret is None:
+        # handlers that work for somebody must not act on people who do not exist
+        tell(f"  {name} sandbox    (a local Close; --demo plays its story here only with the demo source)")
+
+
+def our_name() -> str:
+    """How to type this program here: as it is found on the PATH, else by where it is."""
+    if shutil.which("webhooks"):
+        return "webhooks"
+    script = Path(sys.executable).with_name("webhooks")
+    if not script.exists():
+        return f"{sys.executable} -m webhooks"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _await_end(instance: Webhooks, event_id: int) -> Sequence[DeliverySummary]:
