@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from webhooks.catchup import CatchUp, CatchUpDuty, HasLog
@@ -104,6 +105,11 @@ class Webhooks:
             self.registry.freeze()
             for warning in self.registry.check_known(self.sources, strict=self.settings.strict_types):
                 logger.warning("%s", warning)
+            if role != "cli" and not self.registry.handlers():
+                logger.warning(
+                    "no handler is registered: there is none in %s; events are stored, and nothing runs",
+                    Path(self.settings.handlers_dir).resolve(),
+                )
             self._require_own()
             self.database: Database = connect(
                 self.settings.database_url,

@@ -86,7 +86,7 @@ def test_a_key_labelled_with_another_subscription_is_one_warning(
     consumer = make_consumer(sources={"close": {"secret": {"whsub_other": KEY}}})
     for _ in range(2):
         assert consumer.post(payload(GOOD)).status_code == 200
-    warnings = [record.getMessage() for record in caplog.records if "labelled" in record.getMessage()]
+    warnings = [record.getMessage() for record in caplog.records if "the key labelled" in record.getMessage()]
     assert len(warnings) == 1
     assert "'whsub_other' verified an event of subscription 'whsub_7E93T0QEpfN20luyxeovcK'" in warnings[0]
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from webhooks.cli import Failure
+
 #: Beside the database; ignored by git.
 SECRET_FILE = "webhooks.demo-secret"
 #: What a running `dev` leaves for the commands beside it.
@@ -29,12 +31,16 @@ def secret_path(directory: Path) -> Path:
 
 
 def make_secret(directory: Path) -> Path:
-    """The demo secret's file; made at random, readable by its owner only, when there is none."""
+    """The demo secret's file; made at random, readable by its owner only, when there is none. Raises `Failure`."""
     path = secret_path(directory)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path
+    except OSError as error:
+        raise Failure(
+            f"{str(path)!r} cannot be made: {error.strerror}; go to a directory that you may write in, or configure a source"
+        ) from error
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     return path
