@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("webhooks.cli.doctor:doctor", "Say what is wrong, and which command repairs it."),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
     "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
+    "sandbox": ("webhooks.cli.sandbox:sandbox", "A local Close, to develop and test without an account."),
     "completion": ("webhooks.cli.completion:completion", "Print the completion script for a shell."),
 }
 

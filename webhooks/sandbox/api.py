@@ -285,5 +285,9 @@ def _deliver(world: World, body: Mapping[str, Any], post: Post) -> Any:
     return {"attempts": len(attempts), "taken": taken, "waiting": world.waiting(), "now": stamp(world.now())}
 
 
+#: Longer than changes are consolidated for, and short enough for a story to end within the tolerance of signatures.
+_BETWEEN_STEPS = timedelta(seconds=6)
+
+
 def _tell(world: World, body: Mapping[str, Any], post: Post) -> Any:
-    return {"steps": STORY.tell(world)}
+    return {"steps": STORY.tell(world, apart=_BETWEEN_STEPS)}

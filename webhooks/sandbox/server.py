@@ -192,17 +192,19 @@ def run(
     secret_file: Path | None = None,
     events: Sequence[str] | None = None,
     signature_key: str | None = None,
+    post: Post = poster.post,
     say: Callable[[str], None] = print,
     until: threading.Event | None = None,
 ) -> None:
     """Serve a new world until interrupted, or until `until` is set. Raises ConfigurationError.
 
     url: subscribe this address, such as http://127.0.0.1:8000/webhooks/close. events: to these types; all that Close
-    publishes when None. signature_key: sign with this instead of a new key. secret_file: write the subscription's key there, as the source's SECRET_FILE wants it;
-    without one it is said, which is fine for a key that guards nothing. say: gets each line of what is going on.
+    publishes when None. signature_key: sign with this instead of a new key; it is never said. secret_file: write the
+    subscription's key there, as the source's SECRET_FILE wants it; without either it is said, which is fine for a key
+    that guards nothing. post: how webhooks are posted. say: gets each line of what is going on.
     """
     world = World(seed=seed, rules=(rules or Rules()).changed({"unlisted": unlisted} if unlisted else {}))
-    with serve(world, host, port, latency=latency) as close:
+    with serve(world, host, port, post, latency) as close:
         say(f"a local Close listens at {close.url}")
         say(f"keys: {ADMIN_KEY} (administrator), {MEMBER_KEY}; bearer token: {OAUTH_TOKEN}")
         if url is not None:
@@ -210,6 +212,8 @@ def run(
             if secret_file is not None:
                 write_secret(secret_file, subscription)
                 say(f"subscription {subscription.id} posts to {url}; its key is in {secret_file}")
+            elif signature_key is not None:
+                say(f"subscription {subscription.id} posts to {url}, signed with the key that was given")
             else:
                 say(f"subscription {subscription.id} posts to {url}; its key is {subscription.signature_key}")
         with suppress(KeyboardInterrupt):

@@ -1,0 +1,199 @@
+"""`webhooks sandbox`: a local Close, for developing without an account. What it imitates is in docs/sandbox.md.
+
+Beside a running `dev` nothing needs to be said: it posts there, signed with the secret of this directory's Close source,
+which is not shown. Elsewhere it makes a key and shows it; that key guards nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webhooks.cli import Failure, demo, output
+from webhooks.cli.trigger import complete_url
+from webhooks.errors import SelectionError
+from webhooks.patterns import Pattern, expand
+from webhooks.selection import did_you_mean, parse_duration
+
+if TYPE_CHECKING:
+    from webhooks.config import Settings
+    from webhooks.sandbox.rules import Rules
+    from webhooks.sandbox.subscriptions import Post
+    from webhooks.sources.base import Source
+
+PORT = 8765
+
+
+@click.command(epilog="Example: webhooks sandbox --url http://127.0.0.1:8000/webhooks/close --rule duplicates=0.2")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
+@click.option("--url", metavar="URL", help="Post webhooks there; default: to the `dev` that runs in this directory.")
+@click.option("--type", "patterns", multiple=True, metavar="PATTERN", help="Only these types; may be repeated.")
+@click.option("--secret-file", type=click.Path(path_type=Path), help="Make a key, and put it into this SECRET_FILE.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="The same ids at every start, rather than others.")
+@click.option("--unlisted", is_flag=True, help="Also send outcome.* events, which Close does not publish.")
+@click.option("--latency", metavar="TIME", help="How long each answer of its API takes at least, e.g. 200ms.")
+@click.option(
+    "--rule", "rules", multiple=True, metavar="NAME=VALUE", help="Change a rule, e.g. disorder=30; may be repeated."
+)
+def sandbox(
+    port: int,
+    url: str | None,
+    patterns: tuple[str, ...],
+    secret_file: Path | None,
+    seed: int | None,
+    unlisted: bool,
+    latency: str | None,
+    rules: tuple[str, ...],
+) -> None:
+    """Run a local Close on 127.0.0.1 until Ctrl-C: its API, its event log and its signed webhooks.
+
+    It signs with the secret of this directory's Close source, else with a key that it shows. Each post is shown with
+    its answer. Everything is gone when it ends. docs/sandbox.md says what it imitates, and what not.
+    """
+    from webhooks.config import load_settings
+    from webhooks.sandbox import poster, run
+    from webhooks.sandbox.refusals import Invalid
+
+    _require_free(port)
+    try:
+        changed = read_rules(rules)
+        events = choose_types(patterns, unlisted=unlisted or changed.unlisted) if patterns else None
+        wait = parse_duration(latency, "latency") if latency is not None else timedelta(0)
+        settings = load_settings(os.environ, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+        source = find_source(settings)
+        url = find_url(url, settings, source)
+        run(
+            port=port,
+            url=url,
+            seed=seed if seed is not None else secrets.randbits(64),
+            unlisted=unlisted,
+            latency=wait,
+            rules=changed,
+            secret_file=secret_file,
+            events=events,
+            signature_key=key_of(source) if secret_file is None else None,
+            post=announcing(poster.post),
+            say=output.say,
+            until=_asked_to_stop(),
+        )
+    except Invalid as error:
+        raise Failure(str(error), 2) from error
+    except OSError as error:
+        raise Failure(f"{secret_file} cannot be written: {error.strerror or error}") from error
+
+
+def _require_free(port: int) -> None:
+    """Raise `Failure` when the port is taken; the server would say so in words of its own."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(f"port {port} cannot be had: {error.strerror}; --port 0 takes a free one") from error
+
+
+def _asked_to_stop() -> threading.Event:
+    """Set at SIGTERM; at Ctrl-C, `run` ends by itself."""
+    asked = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    return asked
+
+
+# -- where to, and signed with what ------------------------------------------------------------------------------
+
+
+def find_source(settings: Settings) -> Source | None:
+    """The configured Close source, or the demo's; None where there is none."""
+    from webhooks.sources import make_source
+
+    for section in settings.sources.values():
+        if section.scheme == "close":
+            return make_source(section)
+    return None
+
+
+def find_url(url: str | None, settings: Settings, source: Source | None) -> str | None:
+    """Where to post: what was given, or the `dev` that runs in this directory; None, which is said, when it does not."""
+    name = source.name if source is not None else demo.SOURCE
+    if url is not None:
+        return complete_url(url, settings, name)
+    running = demo.running_url(Path.cwd())
+    if running is not None:
+        return complete_url(running, settings, name)
+    output.say("nothing is subscribed: start `webhooks dev` here first, or give --url, or subscribe over the API")
+    return None
+
+
+def key_of(source: Source | None) -> str | None:
+    """The first key of a source, as hex; None when it has none."""
+    keys: Sequence[Any] = source.keys.current() if source is not None and hasattr(source, "keys") else ()
+    return keys[0].value.hex() if keys else None
+
+
+# -- options -----------------------------------------------------------------------------------------------------
+
+
+def read_rules(texts: Sequence[str]) -> Rules:
+    """Rules changed by `name=value`, durations in seconds. Raises `SelectionError`, and Invalid."""
+    from webhooks.sandbox import Rules
+
+    rules = Rules()
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SelectionError(f"--rule {text[:80]!r} is not name=value, such as disorder=30", text, len(text))
+        try:
+            read = json.loads(value)
+        except ValueError:
+            read = value
+        rules = rules.changed({name.strip(): read})
+    return rules
+
+
+def choose_types(patterns: Sequence[str], *, unlisted: bool) -> list[str]:
+    """The event types that the patterns name. Raises `SelectionError` for one that names none."""
+    from webhooks.sandbox.subscriptions import OUTCOME_TYPES
+    from webhooks.sources.close.catalogue import known_types
+
+    known = known_types() | (OUTCOME_TYPES if unlisted else frozenset())
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = expand(Pattern(pattern), known)
+        if not found:
+            raise SelectionError(
+                f"--type {pattern[:80]!r} names no event type of Close{did_you_mean(pattern, known)}", pattern, 0
+            )
+        chosen.update(found)
+    return sorted(chosen)
+
+
+def announcing(post: Post) -> Post:
+    """`post`, with a line for each answer."""
+
+    def posting(url: str, headers: Any, body: bytes) -> int:
+        event = json.loads(body)["event"]
+        what = f"{event['object_type']}.{event['action']} {event['id']}"
+        try:
+            status = post(url, headers, body)
+        except Exception as error:
+            output.say(f"--- {what}: no answer ({type(error).__name__}); it is tried again")
+            raise
+        output.say(f"{status} {what}" if 200 <= status < 300 else f"{status} {what}: not taken; it is tried again")
+        return status
+
+    return posting
