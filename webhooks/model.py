@@ -260,34 +260,42 @@ class Event:
 
     @cached_property
     def content(self) -> Content:
+        """What the source reads from `raw`: decoded at first use, and once."""
         return self.reader(self.raw, self.type)
 
     @property
     def data(self) -> Any:
+        """The object after the change, as the sender's JSON has it: mostly a dict; None when it was deleted."""
         return self.content.data
 
     @property
     def previous(self) -> Any:
+        """Old values {field: value} of what changed, or the whole object when it was deleted; {} if the sender tells none."""
         return self.content.previous
 
     @property
     def changed_fields(self) -> tuple[str, ...]:
+        """Names of the fields that changed; empty for what was created, and for senders that do not tell."""
         return self.content.changed_fields
 
     @property
     def action(self) -> str:
+        """What happened to the object, such as "created"; the last segment of `type` where the sender says no other."""
         return self.content.action
 
     @property
     def object_type(self) -> str:
+        """What kind of object it happened to, such as "lead"; "" where nothing says."""
         return self.content.object_type
 
     @property
     def object_id(self) -> str | None:
+        """The sender's id of that object; None where there is none."""
         return self.content.object_id
 
     @property
     def meta(self) -> Mapping[str, Any]:
+        """What the sender tells beside the data: in Close the request that made the change; empty where nothing."""
         return self.content.meta
 
     def did_change(self, name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> bool:
