@@ -129,7 +129,7 @@ class Tally:
 
 
 def describe(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> list[str]:
-    """The lines of one event, within `WIDTH` columns unless a handler's name alone is longer."""
+    """The lines of one event, within `WIDTH` columns."""
     line = " " * MARGIN + output.coloured(arrival.receipt) + " " * max(1, 10 - len(arrival.receipt))
     at = MARGIN + max(10, len(arrival.receipt) + 1)
     line += arrival.type
@@ -150,14 +150,14 @@ def _handlers(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> Iterat
     if not deliveries and arrival.event_id is not None:
         yield "no handler asks for it", {"dim": True}
     for delivery in deliveries:
-        name = one_line(delivery.handler, 60)
+        name = one_line(delivery.handler, 40)
         if delivery.state is DeliveryState.SUCCEEDED:
             yield f"{name} {output.span(_took(delivery))}", {}
         elif delivery.state is DeliveryState.CANCELLED:
             yield f"{name} {'not for it' if _is_filtered(delivery) else 'cancelled'}", {"dim": True}
         else:
-            reason = f": {one_line(delivery.reason, 200)}" if delivery.reason else ""
-            yield f"{name} {delivery.state.label}{reason}", {"fg": "red"}
+            text = f"{name} {delivery.state.label}" + (f": {delivery.reason}" if delivery.reason else "")
+            yield one_line(text, WIDTH - MARGIN - len("… (cut)")), {"fg": "red"}
 
 
 def _took(delivery: DeliverySummary) -> timedelta:
