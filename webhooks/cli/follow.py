@@ -124,8 +124,7 @@ class Tally:
             parts.append(f"{self.unrouted} that no handler asks for")
         if self.failed:
             parts.append(f"{self.failed} not handled: see webhooks deliveries list")
-        slowest = f"; the slowest {output.span(self.slowest)} after it was stored" if self.slowest else ""
-        return f"{output.counted(self.events, 'event')}, {', '.join(parts) or 'none handled'}{slowest}"
+        return f"{output.counted(self.events, 'event')}, {', '.join(parts) or 'none handled'}"
 
 
 def describe(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> list[str]:
@@ -273,6 +272,7 @@ def play(close: LocalClose, follower: Follower, *, pace: float) -> int | None:
             return code
     tell("")
     tell(f"the end    {follower.tally}")
+    tell(f"           the slowest {output.span(follower.tally.slowest)} after it was stored")
     return None
 
 

@@ -1,0 +1,83 @@
+"""What commands beside a running `dev` learn from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from webhooks.cli import demo
+
+CONFIGURED = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
+
+
+def write(directory: Path, text: str) -> None:
+    (directory / demo.NOTE_FILE).parent.mkdir(exist_ok=True)
+    (directory / demo.NOTE_FILE).write_text(text)
+
+
+def test_nothing_is_added_where_no_demo_ran(tmp_path: Path) -> None:
+    assert demo.overrides_if_needed(tmp_path, {}) is None
+    assert demo.running_url(tmp_path) is None
+
+
+def test_the_demo_secret_is_its_owners_and_kept(tmp_path: Path) -> None:
+    path = demo.make_secret(tmp_path)
+    secret = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert demo.make_secret(tmp_path).read_text() == secret
+
+
+def test_commands_beside_a_demo_get_its_source_and_its_handlers(tmp_path: Path) -> None:
+    path = demo.make_secret(tmp_path)
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123", has_demo_handlers=True)
+    assert demo.running_url(tmp_path) == "http://127.0.0.1:8123"
+    assert demo.overrides_if_needed(tmp_path, {}) == {
+        "sources": {"close": {"secret_file": str(path)}},
+        "handlers": ["webhooks.cli.demo_handlers"],
+    }
+
+
+def test_handlers_that_are_configured_stay_and_none_is_named_twice(tmp_path: Path) -> None:
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123", has_demo_handlers=True)
+    environ = {**CONFIGURED, "WEBHOOKS_HANDLERS": "mine"}
+    assert demo.overrides_if_needed(tmp_path, environ) == {"handlers": ["mine", demo.HANDLERS]}
+    environ["WEBHOOKS_HANDLERS"] = f"mine,{demo.HANDLERS}"
+    assert demo.overrides_if_needed(tmp_path, environ) is None
+
+
+def test_a_dev_with_handlers_of_its_own_brings_none(tmp_path: Path) -> None:
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123")
+    assert demo.overrides_if_needed(tmp_path, CONFIGURED) is None
+
+
+def test_the_demos_handlers_are_gone_with_it(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    write(tmp_path, json.dumps({"url": "http://127.0.0.1:8123", "pid": ended.pid, "has_demo_handlers": True}))
+    assert demo.running_url(tmp_path) is None
+    assert demo.overrides_if_needed(tmp_path, {}) is None
+    demo.remove_note(tmp_path)
+    demo.remove_note(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"url": "http://127.0.0.1:1"}', '{"pid": "x"}', '{"pid": true}', '{"pid": -1}', '{"pid": 0}',
+     '{"pid": 123456789012345678901234567890}', "\udce9"],
+)  # fmt: skip
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / demo.NOTE_FILE).parent.mkdir()
+    (tmp_path / demo.NOTE_FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert demo.running_url(tmp_path) is None
+    assert demo.overrides_if_needed(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize("url", [7, "http://example.com:8000", "file:///etc/passwd", "http://127.0.0.1.example.com:80"])
+def test_only_an_address_of_this_machine_is_believed(tmp_path: Path, url: object) -> None:
+    write(tmp_path, json.dumps({"url": url, "pid": os.getpid()}))
+    assert demo.running_url(tmp_path) is None
