@@ -61,8 +61,27 @@ def test_the_demos_handlers_are_gone_with_it(tmp_path: Path) -> None:
     write(tmp_path, json.dumps({"url": "http://127.0.0.1:8123", "pid": ended.pid, "has_demo_handlers": True}))
     assert demo.running_url(tmp_path) is None
     assert demo.overrides_if_needed(tmp_path, {}) is None
+
+
+def test_a_dev_takes_away_its_own_note_only(tmp_path: Path) -> None:
+    write(tmp_path, json.dumps({"url": "http://127.0.0.1:8123", "pid": os.getppid()}))
     demo.remove_note(tmp_path)
+    assert demo.running_url(tmp_path) == "http://127.0.0.1:8123"
+    demo.leave_note(tmp_path, "http://127.0.0.1:8124")
     demo.remove_note(tmp_path)
+    assert not (tmp_path / demo.NOTE_FILE).exists()
+    demo.remove_note(tmp_path)
+
+
+def test_a_note_that_cannot_be_written_is_said_and_no_reason_to_stop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / demo.NOTE_FILE).parent.touch()
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123")
+    demo.remove_note(tmp_path)
+    said = capsys.readouterr().err
+    assert "commands beside this one do not find its server; set PORT for them" in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

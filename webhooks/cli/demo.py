@@ -6,6 +6,7 @@ a server; see `serve`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from webhooks.cli import Failure
+from webhooks.cli import Failure, output
 
 #: Beside the database; ignored by git.
 SECRET_FILE = "webhooks.demo-secret"
@@ -78,14 +79,26 @@ def environment(secret: Path) -> dict[str, str]:
 
 
 def leave_note(directory: Path, url: str, *, has_demo_handlers: bool = False) -> None:
-    """Tell the commands beside it where this process's server listens, and whether its worker has our handlers."""
+    """Tell the commands beside it where this process's server listens, and whether its worker has our handlers.
+
+    Where that cannot be written, it is said: nothing but those commands needs it.
+    """
     path = directory / NOTE_FILE
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"url": url, "pid": os.getpid(), "has_demo_handlers": has_demo_handlers}))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"url": url, "pid": os.getpid(), "has_demo_handlers": has_demo_handlers}))
+    except OSError as error:
+        output.say(
+            f"{str(path)!r} cannot be written ({error.strerror}): commands beside this one do not find its server; "
+            "set PORT for them"
+        )
 
 
 def remove_note(directory: Path) -> None:
-    (directory / NOTE_FILE).unlink(missing_ok=True)
+    """Take our own note away; that of another `dev` of this directory stays."""
+    if _read_note(directory).get("pid") == os.getpid():
+        with contextlib.suppress(OSError):
+            (directory / NOTE_FILE).unlink()
 
 
 def running_url(directory: Path) -> str | None:

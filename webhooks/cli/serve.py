@@ -372,7 +372,8 @@ def show(plan: Development, tell: Callable[[str], None]) -> int | None:
     began = time.monotonic()
     answer = trigger.send(source, body, headers, url, plan.instance.clock())
     took = timedelta(seconds=time.monotonic() - began)
-    tell(f"received   {demo.EVENT_TYPE}, {len(body):,} bytes, signed with {signed_with}")
+    tell(f"received   {demo.EVENT_TYPE}, {len(body):,} bytes")
+    tell(f"signed     with {signed_with}")
     event_id = answer.body.get("event_id") if isinstance(answer.body, dict) else None
     if answer.status != 200 or event_id is None:
         tell(f"refused    {answer.status} {one_line(answer.text, 300)}")
