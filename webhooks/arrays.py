@@ -11,8 +11,9 @@ Source: array_send in PostgreSQL's src/backend/utils/adt/arrayfuncs.c; psycopg's
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 #: dimensions, whether there are NULLs, type of the elements, their number, index of the first
 _HEAD = struct.Struct("!iiIii")
@@ -78,6 +79,20 @@ def pack_smallint(values: Sequence[int]) -> SmallintArray:
 def pack_instants(values: Iterable[datetime]) -> InstantArray:
     """values: aware."""
     return InstantArray(_pack_numbers(_TIMESTAMPTZ, "q", 8, [(value - _EPOCH) // _MICROSECOND for value in values]))
+
+
+_PACKERS: Mapping[str, Callable[[Sequence[Any]], PackedArray]] = {
+    "bytea": pack_bytea,
+    "bigint": pack_bigint,
+    "smallint": pack_smallint,
+    "text": pack_text,
+    "timestamptz": pack_instants,
+}
+
+
+def pack_rows(columns: Iterable[tuple[str, str]], rows: Sequence[tuple[Any, ...]]) -> list[PackedArray]:
+    """One array for each column of `rows`. columns: [(name, type as PostgreSQL calls it)]."""
+    return [_PACKERS[kind](values) for (_, kind), values in zip(columns, zip(*rows, strict=True), strict=True)]
 
 
 def _pack_pieces(type: int, values: Sequence[bytes]) -> bytes:

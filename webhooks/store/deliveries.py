@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import BigInteger, bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from webhooks import failpoints, schema
+from webhooks import arrays, failpoints, schema
 from webhooks.database import Database
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
 from webhooks.retry import Verdict
@@ -114,24 +114,32 @@ _LITE_LOOK = """
        order by due_at, id limit ?)
 """
 
+#: What `finish` hands over for each attempt; durations in microseconds, truths as numbers.
+_PG_FINISH_COLUMNS = (
+    ("id", "bigint"), ("token", "bigint"), ("state", "smallint"), ("wait", "bigint"), ("reason", "text"),
+    ("failed", "smallint"), ("outcome", "smallint"), ("took", "bigint"), ("error", "text"), ("blocks", "smallint"),
+    ("alone", "smallint"),
+)  # fmt: skip
+_PG_FINISH_NAMES = ", ".join(name for name, _ in _PG_FINISH_COLUMNS)
+_PG_FINISH_ONE = f"values ({', '.join(f'%s::{kind}' for _, kind in _PG_FINISH_COLUMNS)})"
+_PG_FINISH_MANY = f"select * from unnest({', '.join(f'%s::{kind}[]' for _, kind in _PG_FINISH_COLUMNS)})"
 _PG_FINISH = """
-    with f as materialized (select * from unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::interval[],
-             %s::text[], %s::smallint[], %s::smallint[], %s::interval[], %s::text[], %s::boolean[], %s::boolean[])
-             f(id, token, state, wait, reason, failed, outcome, took, error, blocks, alone)),
+    with f({names}) as materialized ({source}),
     u as (update webhooks_deliveries d
              set state = f.state, failures = d.failures + f.failed, lease_until = null,
                  attempts = d.attempts - case when f.outcome < 0 then 1 else 0 end,
                  class = case when f.state = 0 and d.class = 0 then 1 else d.class end,
-                 due_at = case when f.state = 0 then statement_timestamp() + f.wait else d.due_at end,
-                 reason = nullif(f.reason, ''), blocks = f.blocks, alone = f.alone,
+                 due_at = case when f.state = 0 then statement_timestamp() + f.wait * interval '1 microsecond'
+                               else d.due_at end,
+                 reason = nullif(f.reason, ''), blocks = f.blocks <> 0, alone = f.alone <> 0,
                  ready = case when d.lane is null then true else f.state = 0 end,
                  finished_at = case when f.state >= 2 then statement_timestamp() end
             from f where d.id = f.id and d.token = f.token and d.state = 1 {extra}
           returning d.id, d.token, d.attempts, d.worker, d.claimed_at),
     a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
           select u.id, u.attempts, f.outcome,
-                 case when f.took = interval '0' then coalesce(u.claimed_at, statement_timestamp())
-                      else statement_timestamp() - f.took end,
+                 case when f.took = 0 then coalesce(u.claimed_at, statement_timestamp())
+                      else statement_timestamp() - f.took * interval '1 microsecond' end,
                  statement_timestamp(), u.worker, nullif(f.error, '')
             from u join f using (id, token) where f.outcome >= 0
           on conflict do nothing)
@@ -216,7 +224,9 @@ class Deliveries:
     ) -> list[Claimed]:
         if not self.database.is_sqlite:
             columns = [list(column) for column in zip(*wanted, strict=True)]
-            return [self._claimed(row) for row in cursor.execute(_PG_CLAIM, (*columns, lease, worker)).fetchall()]
+            # binary: as text, a body would come as hex
+            rows = cursor.execute(_PG_CLAIM, (*columns, lease, worker), binary=True).fetchall()
+            return [self._claimed(row) for row in rows]
         now = to_microseconds(self.database.clock())
         ids = [
             row[0]
@@ -386,14 +396,17 @@ class Deliveries:
             extra = "and d.lease_until < statement_timestamp()" if expired_only else ""
             rows = [
                 (
-                    f.delivery.id, f.delivery.token, int(f.verdict.state), f.verdict.wait, f.verdict.reason or "",
-                    int(_counts(f)), _outcome_number(f), f.took, f.verdict.error or "",
-                    f.holds_lane, f.alone,
+                    f.delivery.id, f.delivery.token, int(f.verdict.state), f.verdict.wait // schema.MICROSECOND,
+                    f.verdict.reason or "", int(_counts(f)), _outcome_number(f), f.took // schema.MICROSECOND,
+                    f.verdict.error or "", int(f.holds_lane), int(f.alone),
                 )
                 for f in sorted(batch, key=lambda f: f.delivery.id)
             ]  # fmt: skip
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            done = {row[0] for row in cursor.execute(_PG_FINISH.format(extra=extra), columns).fetchall()}
+            is_one = len(rows) == 1
+            source = _PG_FINISH_ONE if is_one else _PG_FINISH_MANY
+            statement = _PG_FINISH.format(names=_PG_FINISH_NAMES, source=source, extra=extra)
+            parameters = rows[0] if is_one else arrays.pack_rows(_PG_FINISH_COLUMNS, rows)
+            done = {row[0] for row in cursor.execute(statement, parameters).fetchall()}
         if lanes:
             lane_rows.mark(cursor, [place for id, place in places.items() if id in done], sqlite=sqlite)
             lane_rows.settle(cursor, lanes, sqlite=sqlite)

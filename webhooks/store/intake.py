@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -132,16 +132,6 @@ _PG_COLUMNS = (
     ("request_id", "text"), ("headers", "text"),
 )  # fmt: skip
 _PG_ROUTE_COLUMNS = (("id", "bigint"), ("event_id", "bigint"), ("handler", "text"), ("lane", "text"), ("error", "text"))
-_Packer = Callable[[Sequence[Any]], arrays.PackedArray]
-_PACK: Mapping[str, _Packer] = {
-    "bigint": arrays.pack_bigint,
-    "smallint": arrays.pack_smallint,
-    "text": arrays.pack_text,
-    "timestamptz": arrays.pack_instants,
-    "bytea": arrays.pack_bytea,
-}
-_PG_PACKERS = tuple(_PACK[kind] for _, kind in _PG_COLUMNS)
-_PG_ROUTE_PACKERS = tuple(_PACK[kind] for _, kind in _PG_ROUTE_COLUMNS)
 
 
 def _pg_statement(items: str, routes: str) -> str:
@@ -301,9 +291,9 @@ class Intake:
             for item in wave
         ]  # fmt: skip
         single = len(wave) == 1
-        parameters: list[Any] = list(rows[0]) if single else _packed(_PG_PACKERS, rows)
+        parameters: list[Any] = list(rows[0]) if single else arrays.pack_rows(_PG_COLUMNS, rows)
         if routes:
-            parameters += list(routes[0]) if len(routes) == 1 else _packed(_PG_ROUTE_PACKERS, routes)
+            parameters += list(routes[0]) if len(routes) == 1 else arrays.pack_rows(_PG_ROUTE_COLUMNS, routes)
         statement = _PG_STATEMENTS[single, min(len(routes), 2)]
         for event_id, outcome, answer, _ in cursor.execute(statement, parameters).fetchall():
             outcomes[event_id] = (outcome, answer)
@@ -392,11 +382,6 @@ def _refusals() -> Iterator[None]:
         if type(error).__module__.startswith("psycopg"):
             raise RowRefused(describe(error)) from error
         raise
-
-
-def _packed(packers: Sequence[_Packer], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """One array for each column."""
-    return [pack(column) for pack, column in zip(packers, zip(*rows, strict=True), strict=True)]
 
 
 def _lanes(waves: list[list[Item]], outcomes: dict[int, tuple[int, int]]) -> set[lane_rows.Lane]:
