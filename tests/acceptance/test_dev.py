@@ -77,15 +77,17 @@ def test_commands_beside_a_running_dev_find_it(processes: Processes) -> None:
     trigger = processes.start("webhooks", "trigger", "lead.created")
     assert trigger.wait() == 0, trigger.output
     assert '"status":"stored"' in trigger.output.replace(" ", "")
-    listed = processes.start("webhooks", "events", "list", "--json")
+    posted = json.loads(trigger.output[trigger.output.index("{") : trigger.output.rindex("}") + 1])["event_id"]
+    # the demo's story may have begun, so there are others as well
+    listed = processes.start("webhooks", "events", "list", "--limit", "1000", "--json")
     assert listed.wait() == 0
-    assert [event["type"] for event in json.loads(listed.output)["events"]] == [
-        "lead.created",
-        "activity.whatsapp_message.created",
-    ]
+    events = {event["id"]: event["type"] for event in json.loads(listed.output)["events"]}
+    assert events[posted] == "lead.created"
+    assert "activity.whatsapp_message.created" in events.values()
     dry = processes.start("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
     assert dry.wait() == 0
-    assert "1 event selected" in dry.output
+    assert re.search(r"\d events? selected", dry.output)
+    assert "would get none now" not in dry.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
