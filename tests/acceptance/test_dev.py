@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.support import Process, Processes, free_port, send
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
@@ -71,29 +73,121 @@ def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> 
         assert "stored" in demo.output
 
 
-def test_commands_beside_a_running_dev_find_it(processes: Processes) -> None:
+def test_commands_beside_a_running_dev_find_it_and_know_its_handlers(processes: Processes) -> None:
     demo = start_demo(processes)
-    demo.wait_for("next, in another terminal")
+    demo.wait_for("next, in another terminal", STORY_LIMIT)
     trigger = processes.start("webhooks", "trigger", "lead.created")
     assert trigger.wait() == 0, trigger.output
     assert '"status":"stored"' in trigger.output.replace(" ", "")
-    posted = json.loads(trigger.output[trigger.output.index("{") : trigger.output.rindex("}") + 1])["event_id"]
-    # the demo's story may have begun, so there are others as well
-    listed = processes.start("webhooks", "events", "list", "--limit", "1000", "--json")
+    listed = processes.start("webhooks", "events", "list", "--limit", "1", "--json")
     assert listed.wait() == 0
-    events = {event["id"]: event["type"] for event in json.loads(listed.output)["events"]}
-    assert events[posted] == "lead.created"
-    assert "activity.whatsapp_message.created" in events.values()
+    assert [event["type"] for event in json.loads(listed.output)["events"]] == ["lead.created"]
     dry = processes.start("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
     assert dry.wait() == 0
-    assert re.search(r"\d events? selected", dry.output)
     assert "would get none now" not in dry.output
+    assert "4 events selected" in dry.output
+    assert re.search(r"^demo\.hello +3 ", dry.output, re.MULTILINE), dry.output
+    assert re.search(r"^demo\.follow +1 ", dry.output, re.MULTILINE), dry.output
+    assert demo.stop() == 0
+    after = processes.run("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
+    assert "4 events that no handler gets" in after.output
+
+
+def test_trigger_finds_the_path_at_an_address_and_says_which_one_was_not_there(processes: Processes) -> None:
+    demo = start_demo(processes)
+    url = demo.wait_for(r"serving +(http://127\.0\.0\.1:\d+)\n")[1]
+    found = processes.run("webhooks", "trigger", "lead.created", "--to", url)
+    assert found.wait() == 0, found.output
+    missed = processes.run("webhooks", "trigger", "lead.created", "--to", f"{url}/webhook/close")
+    assert missed.wait() == 1
+    assert f"nothing takes posts at /webhook/close of {url}" in missed.output
+    assert f"--to {url}/webhooks/close" in missed.output
+
+
+# -- the story of the local Close ------------------------------------------------------------------------------
+
+#: Twelve steps of half a second, on a machine that does something else as well.
+STORY_LIMIT = timedelta(seconds=60)
+
+
+def handled_by(processes: Processes, **env: str) -> dict[str, dict[str, int]]:
+    """{event type: {state: deliveries in it}} of all that is stored."""
+    listed = processes.run("webhooks", "events", "list", "--limit", "200", "--json", env=env)
+    counts: dict[str, dict[str, int]] = {}
+    for event in json.loads(listed.output)["events"]:
+        states = counts.setdefault(event["type"], {})
+        for state, number in event["deliveries"].items():
+            states[state] = states.get(state, 0) + number
+    return counts
+
+
+def test_the_story_reaches_its_end_with_every_event_handled_and_can_be_told_again(processes: Processes) -> None:
+    for _ in range(2):  # in the same database: no event of the second time is one of the first
+        demo = start_demo(processes)
+        demo.wait_for("next, in another terminal", STORY_LIMIT)
+        for number in range(1, 13):
+            assert re.search(rf"^ ?{number}/12 +[A-Z].+\.$", demo.output, re.MULTILINE), demo.output
+        assert re.search(r"^the end +19 events, every one handled$", demo.output, re.MULTILINE), demo.output
+        assert len(re.findall(r"^ +stored +\S+ +demo\.\w+ \S+ m?s$", demo.output, re.MULTILINE)) == 19, demo.output
+        assert not re.search(r"[^\x20-\x7e\n…]", demo.output), "control characters"
+        assert max(map(len, demo.output.splitlines())) <= 80 + len(str(processes.directory))
+        assert (processes.directory / "webhooks.demo-secret").read_text() not in demo.output
+        assert demo.stop() == 0
+    assert sum(states["succeeded"] for states in handled_by(processes).values()) == 40
+    assert all(set(states) == {"succeeded"} for states in handled_by(processes).values())
+
+
+def test_the_shipped_plugins_handle_the_story(processes: Processes) -> None:
+    shutil.copytree(ROOT / "handlers", processes.directory / "handlers")
+    demo = start_demo(processes)
+    demo.wait_for("next, in another terminal", STORY_LIMIT)
+    assert re.search(r"the end +19 events, 18 handled, 1 that no handler asks for\n", demo.output), demo.output
+    for name in ("leads.mirror", "leads.mirror_members", "whatsapp.mirror", "outcomes.count", "emails.track"):
+        assert re.search(rf"{name} \S+ m?s$", demo.output, re.MULTILINE), demo.output
+    assert all(set(states) <= {"succeeded", "cancelled"} for states in handled_by(processes).values())
+
+
+def test_what_is_changed_at_the_local_close_afterwards_is_shown(processes: Processes) -> None:
+    demo = start_demo(processes)
+    url = demo.wait_for(r"curl -u api_local\.admin: (\S+contact/)", STORY_LIMIT)[1]
+    authorization = "Basic " + base64.b64encode(b"api_local.admin:").decode()
+    answer = send(url, b'{"name": "Ada \\u001b[31m"}', {"Authorization": authorization})
+    assert answer.status == 200
+    demo.wait_for(r"-d [^\n]+\n +stored +lead\.created +demo\.follow [^\n]+\n +stored +contact\.created +demo\.follow")
+    assert "\x1b" not in demo.output
+    assert "Ada \\" not in demo.output
+
+
+def test_the_story_is_not_told_to_handlers_of_a_source_that_is_somebodys(processes: Processes) -> None:
+    env = {"WEBHOOKS_SOURCES__close__SECRET": KEY}
+    demo = start_demo(processes, **env)
+    demo.wait_for("webhooks sandbox ")
+    assert "signed     with your source's first secret" in demo.output
+    assert demo.stop() == 0
+    assert "1/12" not in demo.output
+    assert list(handled_by(processes, **env)) == ["activity.whatsapp_message.created"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Processes, number: signal.Signals) -> None:
+    dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})
+    dev.wait_for("serving at")
+    sandbox = processes.start("webhooks", "sandbox", "--port", "0")
+    url = sandbox.wait_for(r"a local Close listens at (http://127\.0\.0\.1:\d+)/")[1]
+    assert send(f"{url}/sandbox/story", b"{}").status == 200
+    sandbox.wait_for(r"200 activity\.email\.sent ev_\w+\n", timedelta(seconds=40))
+    assert "not taken" not in sandbox.output
+    assert (processes.directory / "webhooks.demo-secret").read_text() not in sandbox.output
+    sandbox.signal(number)
+    assert sandbox.wait() == 0, sandbox.output
+    assert "Traceback" not in sandbox.output
+    assert dev.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number: signal.Signals) -> None:
     demo = start_demo(processes)
-    demo.wait_for("next, in another terminal")
+    close = demo.wait_for(r"a Close of your own at (http://127\.0\.0\.1:\d+)/")  # in the middle of its story
     url = re.search(r"http://127\.0\.0\.1:\d+", demo.output)
     assert url is not None
     family = children(demo.pid)
@@ -102,13 +196,14 @@ def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number
     code = demo.wait()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0), demo.output
     wait_until(lambda: not any(alive(pid) for pid in family), timedelta(seconds=20), "the children to end")
-    with pytest.raises(OSError, match="refused"):
-        send(url[0] + "/healthz")
+    for address in (url[0] + "/healthz", close[1] + "/sandbox/state"):
+        with pytest.raises(OSError, match="refused"):
+            send(address)
 
 
 def test_a_worker_that_dies_is_started_again(processes: Processes) -> None:
     demo = start_demo(processes)
-    demo.wait_for("next, in another terminal")
+    demo.wait_for("next, in another terminal", STORY_LIMIT)
 
     def workers() -> list[int]:
         return [pid for pid in children(demo.pid) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
