@@ -6,13 +6,14 @@
 
 Jobs of 2 kB are queued first, then the workers are started; timed is from the first that is seen done to the last. All
 are given two processes, except on SQLite. Of ours each leaves an attempt with its outcome on record; Celery, Dramatiq,
-Huey and graphile-worker forget theirs.
+Huey and graphile-worker forget theirs, and Huey takes a task out of its queue before it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import random
 import socket
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,15 @@ def contenders() -> list[Contender]:
         "-l",
         "warning",
     )
+    pgqueuer = Contender(
+        "pgqueuer", "PgQueuer (PostgreSQL)", "postgresql", 8000, python("tasks_pgqueuer"),
+        (sys.executable, "-m", "benchmarks.peers.tasks_pgqueuer"), "select count(*) from pgqueuer",
+    )  # fmt: skip
+    node = ("node", str(services.PEERS / "tasks_graphile.js"))
+    graphile = Contender(
+        "graphile", "graphile-worker (PostgreSQL)", "postgresql", 12_000, by_script(*node), node,
+        "select count(*) from graphile_worker._private_jobs",
+    )  # fmt: skip
     waiting = "select count(*) from procrastinate_jobs where status in ('todo', 'doing')"
     return [
         ours("ours-postgresql", "webhooks, PostgreSQL", "postgresql", 20_000, "nothing", "nothing", 2),
@@ -167,15 +177,14 @@ def contenders() -> list[Contender]:
             (sys.executable, "-m", "procrastinate", "-a", "benchmarks.peers.tasks_procrastinate.app", "worker", "-c", "10"),
             waiting,
         ),
-        Contender(
-            "pgqueuer", "PgQueuer (PostgreSQL)", "postgresql", 12_000, python("tasks_pgqueuer"),
-            (sys.executable, "-m", "benchmarks.peers.tasks_pgqueuer"),
-            "select count(*) from pgqueuer",
+        pgqueuer,
+        replace(
+            pgqueuer, name="pgqueuer-100", label="PgQueuer, 100 at a time", jobs=20_000, environ={"BENCHMARK_CLAIM": "100"}
         ),
-        Contender(
-            "graphile", "graphile-worker (PostgreSQL)", "postgresql", 20_000,
-            by_script("node", str(services.PEERS / "tasks_graphile.js")), ("node", str(services.PEERS / "tasks_graphile.js")),
-            "select count(*) from graphile_worker._private_jobs",
+        graphile,
+        replace(
+            graphile, name="graphile-fast", label="graphile-worker, local queue and batches", jobs=40_000,
+            environ={"BENCHMARK_FAST": "1"},
         ),
         Contender(
             "huey", "Huey (SQLite)", "huey", 4000, python("tasks_huey"),
@@ -188,7 +197,9 @@ def contenders() -> list[Contender]:
 GOALS = (
     ("ours-postgresql", "celery", 30),
     ("ours-postgresql", "graphile", 1.5),
+    ("ours-postgresql", "graphile-fast", None),
     ("ours-postgresql", "pgqueuer", 2),
+    ("ours-postgresql", "pgqueuer-100", None),
     ("ours-postgresql", "dramatiq", 6),
     ("ours-postgresql", "procrastinate", None),
     ("ours-postgresql-session", "celery", 6),
@@ -344,15 +355,14 @@ def latency_once(bench: Bench, database: str, samples: int) -> dict[str, float]:
         return {"p50_ms": measure.percentile(waits, 0.5), "p99_ms": measure.percentile(waits, 0.99)}
 
 
-def compare_latency(bench: Bench, rounds: int, samples: int) -> report.Comparison:
+def compare_latency(bench: Bench, rounds: int, samples: int, wait: float) -> report.Comparison:
     columns = (report.Column("p50_ms", "p50 ms", 1), report.Column("p99_ms", "p99 ms", 1))
     comparison = report.Comparison(f"commit to start of the handler, idle, {samples} events a round", columns)
     for number in range(rounds):
         for database, label in (("postgresql", "webhooks, PostgreSQL"), ("sqlite", "webhooks, SQLite")):
             report.progress(f"latency: round {number + 1} of {rounds}, {label}")
-            comparison.references.append(measure.reference())
             try:
-                comparison.add(database, label, latency_once(bench, database, samples))
+                comparison.measure(database, label, functools.partial(latency_once, bench, database, samples), wait)
             except (Unavailable, processes.DidNotStart) as error:
                 comparison.missing[label] = str(error)
     limits = {"postgresql": (2, 10), "sqlite": (15, 40)}
@@ -365,16 +375,17 @@ def compare_latency(bench: Bench, rounds: int, samples: int) -> report.Compariso
 # -- all ---------------------------------------------------------------------------------------------------
 
 
-def compare(bench: Bench, chosen: Sequence[Contender], rounds: int, share: float) -> report.Comparison:
+def compare(bench: Bench, chosen: Sequence[Contender], rounds: int, share: float, wait: float) -> report.Comparison:
     comparison = report.Comparison("deliveries that do nothing, finished durably", COLUMNS)
     left = list(chosen)
     for number in range(rounds):
         turn = number % len(left) if left else 0
         for contender in [*left[turn:], *left[:turn]]:
             report.progress(f"dispatch: round {number + 1} of {rounds}, {contender.label}")
-            comparison.references.append(measure.reference())
             try:
-                comparison.add(contender.name, contender.label, run_once(bench, contender, share))
+                comparison.measure(
+                    contender.name, contender.label, functools.partial(run_once, bench, contender, share), wait
+                )
             except (Unavailable, processes.DidNotStart) as error:
                 comparison.missing[contender.label] = str(error)
                 left = [other for other in left if other is not contender]
@@ -400,10 +411,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = Bench(stack)
         if not options.latency:
             chosen = [contender for contender in everybody if not options.only or contender.name in options.only]
-            comparisons.append(compare(bench, chosen, options.rounds, options.jobs))
+            comparisons.append(compare(bench, chosen, options.rounds, options.jobs, options.wait))
             print(comparisons[-1].show(), flush=True)
         if options.latency or not options.only:
-            comparisons.append(compare_latency(bench, options.rounds, options.samples))
+            comparisons.append(compare_latency(bench, options.rounds, options.samples, options.wait))
             print(comparisons[-1].show(), flush=True)
     report.keep(options.json, "dispatch", comparisons)
     return 0 if all(comparison.is_complete for comparison in comparisons) else 1

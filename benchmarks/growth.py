@@ -116,6 +116,9 @@ class Table:
             "plan": self._plan,
         }
 
+    def run(self) -> dict[str, float]:
+        return {name: operation() for name, operation in self.operations().items()}
+
     def _items(self, count: int) -> list[Any]:
         from webhooks.sources.close import envelope
 
@@ -201,7 +204,7 @@ COLUMNS = (
 )
 
 
-def compare(kind: str, server: str | None, sizes: Sequence[float], rounds: int) -> report.Comparison:
+def compare(kind: str, server: str | None, sizes: Sequence[float], rounds: int, wait: float) -> report.Comparison:
     comparison = report.Comparison(
         f"{kind}: one event or delivery, in batches of {BATCH} and claims of {CLAIM}; list: a page of 50", COLUMNS
     )
@@ -217,15 +220,12 @@ def compare(kind: str, server: str | None, sizes: Sequence[float], rounds: int) 
             webhooks = stack.enter_context(dispatch.application(url, HANDLER))
             tables.append(Table(f"{kind}, {size:g} million events", count, webhooks))
         for table in tables:  # statements are prepared, pages are read
-            for operation in table.operations().values():
-                operation()
+            table.run()
         for number in range(rounds):
             turn = number % len(tables)
             for table in [*tables[turn:], *tables[:turn]]:
                 report.progress(f"growth: round {number + 1} of {rounds}, {table.label}")
-                comparison.references.append(measure.reference())
-                figures = {name: operation() for name, operation in table.operations().items()}
-                comparison.add(str(table.count), table.label, figures)
+                comparison.measure(str(table.count), table.label, table.run, wait)
         for table in tables[1:]:
             for name in ("ingest", "duplicate", "claim", "finish", "list"):
                 comparison.judge(str(table.count), str(tables[0].count), name, measure.Goal(1.1, at_most=True))
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except Unavailable as error:
                 print(f"not run: {kind}: {error}")
                 continue
-            comparisons.append(compare(kind, server, options.sizes, options.rounds))
+            comparisons.append(compare(kind, server, options.sizes, options.rounds, options.wait))
             print(comparisons[-1].show(), flush=True)
     report.keep(options.json, "growth", comparisons)
     return 0

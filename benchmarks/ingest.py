@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import sys
 import tempfile
@@ -313,7 +314,12 @@ COLUMNS = (
 
 
 def compare(
-    bench: Bench, chosen: Sequence[Contender], scenario: Scenario, rounds: int, progress: Callable[[str], None]
+    bench: Bench,
+    chosen: Sequence[Contender],
+    scenario: Scenario,
+    rounds: int,
+    progress: Callable[[str], None],
+    wait: float = 0,
 ) -> report.Comparison:
     """Run all contenders in every round, and say what came of it."""
     comparison = report.Comparison(scenario.name, COLUMNS)
@@ -323,9 +329,10 @@ def compare(
         turn = number % len(left) if left else 0
         for contender in [*left[turn:], *left[:turn]]:
             progress(f"{scenario.name}: round {number + 1} of {rounds}, {contender.label}")
-            comparison.references.append(measure.reference())
             try:
-                comparison.add(contender.name, contender.label, run_once(bench, contender, scenario))
+                comparison.measure(
+                    contender.name, contender.label, functools.partial(run_once, bench, contender, scenario), wait
+                )
             except (Unavailable, processes.DidNotStart) as error:
                 comparison.missing[contender.label] = str(error)
                 left = [other for other in left if other is not contender]
@@ -390,7 +397,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for contender in everybody
                 if (names is None or contender.name in names) and (not options.only or contender.name in options.only)
             ]
-            comparison = compare(bench, chosen, scenario, options.rounds, report.progress)
+            comparison = compare(bench, chosen, scenario, options.rounds, report.progress, options.wait)
             print(comparison.show(), flush=True)
             comparisons.append(comparison)
     report.keep(options.json, "ingest", comparisons)

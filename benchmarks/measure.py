@@ -93,6 +93,24 @@ def reference() -> Reference:
     return Reference(seconds, (time.process_time() - cpu) / (seconds * len(threads)))
 
 
+def wait_for_quiet(patience: float, best: float | None) -> Reference:
+    """The reference once other programs leave the machine alone, or after `patience` seconds as it is then.
+
+    best: the shortest time that the work took so far.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        one = reference()
+        if is_quiet(one, best) or time.monotonic() > deadline:
+            return one
+        time.sleep(0.3)
+
+
+def is_quiet(one: Reference, best: float | None) -> bool:
+    """Whether hardly anybody else worked; best: the shortest time that the reference took so far."""
+    return one.share > 1 - NOISE_LIMIT / 2 and (best is None or one.seconds < best * (1 + NOISE_LIMIT / 2))
+
+
 def noise(references: Sequence[Reference]) -> str | None:
     """Why nothing should be judged from a run with these references; None when it was quiet enough."""
     if len(references) < 2:

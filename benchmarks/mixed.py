@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -81,13 +82,12 @@ def run_once(bench: ingest.Bench, kind: str, scenario: ingest.Scenario, workers:
         return figures
 
 
-def compare(bench: ingest.Bench, kind: str, scenario: ingest.Scenario, rounds: int) -> report.Comparison:
+def compare(bench: ingest.Bench, kind: str, scenario: ingest.Scenario, rounds: int, wait: float) -> report.Comparison:
     comparison = report.Comparison(f"{kind}, {scenario.name}; {RETRIES:,} retries waiting, {RETRIES:,} due", COLUMNS)
     for number in range(rounds):
         for name, label, workers in (("alone", "server alone", 0), ("both", "server and a worker", 1)):
             report.progress(f"mixed: {kind}, round {number + 1} of {rounds}, {label}")
-            comparison.references.append(measure.reference())
-            comparison.add(name, label, run_once(bench, kind, scenario, workers))
+            comparison.measure(name, label, functools.partial(run_once, bench, kind, scenario, workers), wait)
     comparison.judge("both", "alone", "per_second", None)
     comparison.judge("both", "alone", "p99_ms", None)
     return comparison
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.only not in (None, kind):
                 continue
             try:
-                comparisons.append(compare(bench, kind, scenario, options.rounds))
+                comparisons.append(compare(bench, kind, scenario, options.rounds, options.wait))
             except (Unavailable, processes.DidNotStart) as error:
                 print(f"not run: {kind}: {error}")
                 continue

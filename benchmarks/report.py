@@ -7,11 +7,14 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks import measure
+
+#: How often a run is done again at most when others disturbed it, if one is patient.
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,22 @@ class Comparison:
     references: list[measure.Reference] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     judged: list[dict[str, object]] = field(default_factory=list)
+
+    def measure(self, name: str, label: str, run: Callable[[], dict[str, float]], patience: float) -> None:
+        """Run one contender once, between two references.
+
+        patience: seconds to wait for a quiet machine before it; a run in which the quiet ended is then done again, a few
+        times at most. What `run` raises passes.
+        """
+        for attempt in range(ATTEMPTS if patience else 1):
+            best = min((one.seconds for one in self.references), default=None)
+            before = measure.wait_for_quiet(patience, best)
+            figures = run()
+            after = measure.reference()
+            if measure.is_quiet(after, best) or attempt == ATTEMPTS - 1 or not patience:
+                break
+        self.references += [before, after]
+        self.add(name, label, figures)
 
     def add(self, name: str, label: str, figures: dict[str, float]) -> None:
         self.labels[name] = label
@@ -141,6 +160,9 @@ class Comparison:
 def add_options(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     """The options that all benchmarks have."""
     parser.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds; 3 to judge (%(default)s)")
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="S", help="before each run, wait so long at most for a quiet machine"
+    )
     parser.add_argument("--json", metavar="FILE", help="keep every round's figures there")
 
 

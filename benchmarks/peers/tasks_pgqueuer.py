@@ -1,4 +1,7 @@
-"""A PgQueuer entrypoint that does nothing; `enqueue` queues some, the program itself works (its CLI, without the CLI)."""
+"""A PgQueuer entrypoint that does nothing; `enqueue` queues some, the program itself works.
+
+BENCHMARK_CLAIM: how many jobs it takes at once; its own default is 10.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ async def work() -> None:
     async def nothing(job: Job) -> None:
         pass
 
-    await pgq.run(batch_size=100)
+    await pgq.run(batch_size=int(os.environ.get("BENCHMARK_CLAIM", "10")))
 
 
 if __name__ == "__main__":
