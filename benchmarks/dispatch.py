@@ -362,7 +362,7 @@ def compare_latency(bench: Bench, rounds: int, samples: int, wait: float) -> rep
         for database, label in (("postgresql", "webhooks, PostgreSQL"), ("sqlite", "webhooks, SQLite")):
             report.progress(f"latency: round {number + 1} of {rounds}, {label}")
             try:
-                comparison.measure(database, label, functools.partial(latency_once, bench, database, samples), wait)
+                comparison.run(database, label, functools.partial(latency_once, bench, database, samples), wait)
             except (Unavailable, processes.DidNotStart) as error:
                 comparison.missing[label] = str(error)
     limits = {"postgresql": (2, 10), "sqlite": (15, 40)}
@@ -383,7 +383,7 @@ def compare(bench: Bench, chosen: Sequence[Contender], rounds: int, share: float
         for contender in [*left[turn:], *left[:turn]]:
             report.progress(f"dispatch: round {number + 1} of {rounds}, {contender.label}")
             try:
-                comparison.measure(
+                comparison.run(
                     contender.name, contender.label, functools.partial(run_once, bench, contender, share), wait
                 )
             except (Unavailable, processes.DidNotStart) as error:

@@ -225,7 +225,7 @@ def compare(kind: str, server: str | None, sizes: Sequence[float], rounds: int, 
             turn = number % len(tables)
             for table in [*tables[turn:], *tables[:turn]]:
                 report.progress(f"growth: round {number + 1} of {rounds}, {table.label}")
-                comparison.measure(str(table.count), table.label, table.run, wait)
+                comparison.run(str(table.count), table.label, table.run, wait)
         for table in tables[1:]:
             for name in ("ingest", "duplicate", "claim", "finish", "list"):
                 comparison.judge(str(table.count), str(tables[0].count), name, measure.Goal(1.1, at_most=True))

@@ -330,7 +330,7 @@ def compare(
         for contender in [*left[turn:], *left[:turn]]:
             progress(f"{scenario.name}: round {number + 1} of {rounds}, {contender.label}")
             try:
-                comparison.measure(
+                comparison.run(
                     contender.name, contender.label, functools.partial(run_once, bench, contender, scenario), wait
                 )
             except (Unavailable, processes.DidNotStart) as error:

@@ -87,7 +87,7 @@ def compare(bench: ingest.Bench, kind: str, scenario: ingest.Scenario, rounds: i
     for number in range(rounds):
         for name, label, workers in (("alone", "server alone", 0), ("both", "server and a worker", 1)):
             report.progress(f"mixed: {kind}, round {number + 1} of {rounds}, {label}")
-            comparison.measure(name, label, functools.partial(run_once, bench, kind, scenario, workers), wait)
+            comparison.run(name, label, functools.partial(run_once, bench, kind, scenario, workers), wait)
     comparison.judge("both", "alone", "per_second", None)
     comparison.judge("both", "alone", "p99_ms", None)
     return comparison

@@ -41,16 +41,16 @@ class Comparison:
     missing: dict[str, str] = field(default_factory=dict)
     judged: list[dict[str, object]] = field(default_factory=list)
 
-    def measure(self, name: str, label: str, run: Callable[[], dict[str, float]], patience: float) -> None:
+    def run(self, name: str, label: str, act: Callable[[], dict[str, float]], patience: float) -> None:
         """Run one contender once, between two references.
 
         patience: seconds to wait for a quiet machine before it; a run in which the quiet ended is then done again, a few
-        times at most. What `run` raises passes.
+        times at most. What `act` raises passes.
         """
         for attempt in range(ATTEMPTS if patience else 1):
             best = min((one.seconds for one in self.references), default=None)
             before = measure.wait_for_quiet(patience, best)
-            figures = run()
+            figures = act()
             after = measure.reference()
             if measure.is_quiet(after, best) or attempt == ATTEMPTS - 1 or not patience:
                 break

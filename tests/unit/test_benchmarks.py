@@ -272,7 +272,7 @@ def test_a_run_that_others_disturbed_is_done_again_by_who_is_patient(monkeypatch
     monkeypatch.setattr(measure, "reference", lambda: next(references))
     comparison = report.Comparison("title", [])
     runs = iter([{"speed": 1.0}, {"speed": 2.0}])
-    comparison.measure("ours", "Ours", lambda: next(runs), patience=60)
+    comparison.run("ours", "Ours", lambda: next(runs), patience=60)
     assert comparison.results["ours"]["speed"] == [2.0]
     assert comparison.references == [quiet, quiet]
 
@@ -281,6 +281,6 @@ def test_without_patience_every_run_counts(monkeypatch: pytest.MonkeyPatch) -> N
     noisy = Reference(0.2, 0.5)
     monkeypatch.setattr(measure, "reference", lambda: noisy)
     comparison = report.Comparison("title", [])
-    comparison.measure("ours", "Ours", lambda: {"speed": 1.0}, patience=0)
+    comparison.run("ours", "Ours", lambda: {"speed": 1.0}, patience=0)
     assert comparison.results["ours"]["speed"] == [1.0]
     assert comparison.references == [noisy, noisy]
