@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -158,7 +159,8 @@ class Comparison:
 
 
 def add_options(parser: argparse.ArgumentParser, *, rounds: int) -> None:
-    """The options that all benchmarks have."""
+    """The options that all benchmarks have; from here on SIGTERM stops what a benchmark started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds; 3 to judge (%(default)s)")
     parser.add_argument(
         "--wait", type=float, default=0, metavar="S", help="before each run, wait so long at most for a quiet machine"
