@@ -121,20 +121,19 @@ def trace(kind: str, server: str | None, worker_class: str, directory: Path) -> 
             load.drive(address, make, connections=8, requests=50)  # every connection to the database is there
             pids = process.pids() + (postgresql_processes(url) if kind == "postgresql" else [])
             attach = [argument for pid in pids for argument in ("-p", str(pid))]
-            tracer = subprocess.Popen(
-                ["strace", "-f", "-y", "-s", "20", "-e", f"trace={CALLS}", "-o", str(output), *attach],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            said = directory / "strace"
+            with open(said, "wb") as errors:
+                tracer = subprocess.Popen(
+                    ["strace", "-f", "-y", "-s", "20", "-e", f"trace={CALLS}", "-o", str(output), *attach],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                )
             try:
                 deadline = time.monotonic() + 10
                 while not is_traced(pids):
                     if tracer.poll() is not None or time.monotonic() > deadline:
-                        tracer.kill()
-                        assert tracer.stderr is not None
-                        raise Unavailable(f"strace cannot attach: {tracer.stderr.read()[-300:]}")
+                        raise Unavailable(f"strace cannot attach: {said.read_text('utf-8', 'replace')[-300:]}")
                     time.sleep(0.05)
                 seen = load.drive(address, make, connections=1, requests=40)
                 more = load.drive(address, make, connections=12, requests=400)
