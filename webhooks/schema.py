@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    event,
     text,
     types,
 )
@@ -84,6 +86,13 @@ Document = Text().with_variant(postgresql.JSONB(), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
+def _storage(table: Table, **parameters: str) -> None:
+    """Storage parameters of PostgreSQL, set after the table is made: a `Table` can name them since SQLAlchemy 2.1 only."""
+    settings = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+    statement = DDL(f"alter table {table.name} set ({settings})")  # type: ignore[no-untyped-call]
+    event.listen(table, "after_create", statement.execute_if(dialect="postgresql"))
+
+
 # fmt: off
 
 dedup_log = Table(
@@ -105,10 +114,10 @@ dedup_log = Table(
     # prune walks the log by last sight; not unique and narrow
     Index("ix_webhooks_dedup_log_last_seen_at", "last_seen_at"),
     sqlite_with_rowid=False,
-    # a duplicate updates its row, and the index on last sight with it; retention deletes at the same pace as ingest
-    # inserts: with the server's 20 % ten million keys would leave two million dead ones before the first vacuum
-    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_analyze_scale_factor": "0.02"},
 )
+# a duplicate updates its row, and the index on last sight with it; retention deletes at the same pace as ingest
+# inserts: with the server's 20 % ten million keys would leave two million dead ones before the first vacuum
+_storage(dedup_log, autovacuum_vacuum_scale_factor="0.02", autovacuum_analyze_scale_factor="0.02")
 
 events = Table(
     "webhooks_events",
@@ -200,15 +209,16 @@ deliveries = Table(
         postgresql_where=text("state = 3"),
         sqlite_where=text("state = 3"),
     ),
-    # a delivery leaves two or three dead versions behind, and an entry each in the index of the claim, which passes over
-    # them until they are vacuumed: 1 % and five times the server's pace keep it short. No fillfactor: `state` stands in
-    # the conditions of indexes, so no update of a run can stay on its page (HOT), with whatever room there is
-    postgresql_with={
-        "autovacuum_vacuum_scale_factor": "0.01",
-        "autovacuum_vacuum_threshold": "1000",
-        "autovacuum_vacuum_cost_limit": "1000",
-        "autovacuum_analyze_scale_factor": "0.02",
-    },
+)
+# a delivery leaves two or three dead versions behind, and an entry each in the index of the claim, which passes over
+# them until they are vacuumed: 1 % and five times the server's pace keep it short. No fillfactor: `state` stands in
+# the conditions of indexes, so no update of a run can stay on its page (HOT), with whatever room there is
+_storage(
+    deliveries,
+    autovacuum_vacuum_scale_factor="0.01",
+    autovacuum_vacuum_threshold="1000",
+    autovacuum_vacuum_cost_limit="1000",
+    autovacuum_analyze_scale_factor="0.02",
 )
 
 attempts = Table(
@@ -235,10 +245,10 @@ lanes = Table(
     Column("touched_at", Instant, nullable=False),
     PrimaryKeyConstraint("handler", "lane"),
     sqlite_with_rowid=False,
-    # each run of an ordered handler updates a row twice, in columns without an index: with room on the page that costs
-    # no entry in the index, and the next to read the page clears up
-    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
+# each run of an ordered handler updates a row twice, in columns without an index: with room on the page that costs
+# no entry in the index, and the next to read the page clears up
+_storage(lanes, fillfactor="70", autovacuum_vacuum_scale_factor="0.02")
 
 handlers = Table(
     "webhooks_handlers",
@@ -257,9 +267,9 @@ handlers = Table(
     Column("breaker_failures", Integer, nullable=False, server_default=text("0"), comment="failures in a row"),
     Column("breaker_until", Instant),
     Column("seen_at", Instant, nullable=False, comment="last start of a process that knows it"),
-    # a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
-    postgresql_with={"fillfactor": "50", "autovacuum_vacuum_scale_factor": "0", "autovacuum_vacuum_threshold": "500"},
 )
+# a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
+_storage(handlers, fillfactor="50", autovacuum_vacuum_scale_factor="0", autovacuum_vacuum_threshold="500")
 
 processes = Table(
     "webhooks_processes",
