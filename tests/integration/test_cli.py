@@ -61,13 +61,13 @@ class Cli:
         assert accepted.receipts[0].event_id is not None
         return accepted.receipts[0].event_id
 
-    def run(self, handler: str, verdict: Verdict = SUCCEEDED) -> int:
+    def run(self, handler: str, verdict: Verdict = SUCCEEDED, *, holds_lane: bool = False) -> int:
         from datetime import timedelta
 
         store = self.instance.store
         quotas = {(handler, kind): 100 for kind in DeliveryClass}
         claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
-        store.deliveries.finish([Finished(one.delivery, verdict) for one in claimed])
+        store.deliveries.finish([Finished(one.delivery, verdict, holds_lane=holds_lane) for one in claimed])
         return len(claimed)
 
 
@@ -405,6 +405,33 @@ def test_dead_deliveries_are_requeued_by_selection_and_by_id(filled: Cli) -> Non
     assert filled.run("mirror") == 3
     assert "cannot be requeued" in filled.refused("requeue", "--state", "succeeded", code=2)
     assert "no delivery 5" in filled.refused("requeue", "5", code=1)
+
+
+def test_blocked_lanes_are_listed_with_what_frees_them(cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("deliveries", "list", "--blocked").stderr == "no lane is blocked\n"
+    registry = Registry()
+    registry.add(mirror, "activity.whatsapp_message.**", name="mirror", ordered_by=lambda event: "lane 7")
+    monkeypatch.setattr(cli.instance, "registry", registry)
+    monkeypatch.setattr(cli.instance.ingest, "registry", registry)
+    for name in ("whatsapp_message_created_incoming", "whatsapp_message_updated"):
+        cli.receive(payload(name))
+    cli.run("mirror", DEAD, holds_lane=True)
+    (lane,) = cli.json("deliveries", "list", "--blocked")["lanes"]
+    id = lane["holder"]["id"]
+    assert (lane["handler"], lane["lane"], lane["waiting"]) == ("mirror", "lane 7", 1)
+    assert (lane["holder"]["state"], lane["holder"]["lane"]) == ("dead", "lane 7")
+    assert lane["commands"] == [f"webhooks requeue {id}", f"webhooks deliveries cancel {id}"]
+    shown = cli("deliveries", "list", "--blocked")
+    assert shown.stdout.splitlines()[0].split() == ["HANDLER", "LANE", "WAITING", "DEAD", "SINCE", "REASON"]
+    assert re.search(rf"mirror +lane 7 +1 +{id} ", shown.stdout)
+    for command in lane["commands"]:
+        assert command in shown.stderr
+    assert "leave out" in cli.refused("deliveries", "list", "--blocked", "--group", code=2)
+    assert "leave out" in cli.refused("deliveries", "list", "--blocked", "--state", "pending", code=2)
+    assert cli.json("deliveries", "list", "--blocked", "--handler", "mirror", "--error", "KeyError*") == {"lanes": []}
+    assert cli(*lane["commands"][1].split()[1:]).exit_code == 0
+    assert cli.json("deliveries", "list", "--blocked") == {"lanes": []}
+    assert cli.run("mirror") == 1
 
 
 def test_pending_deliveries_are_cancelled_by_selection_and_by_id(filled: Cli) -> None:

@@ -129,6 +129,99 @@ def test_failures_that_are_alike_are_grouped(store: Store) -> None:
     assert store.listings.failures(Selection(where=Expression.parse("data.n == 5"))) == []
 
 
+def lane(store: Store, *, handler: str = "a", lane: str = "l", at: int = 0, **fields: Any) -> int:
+    """An event that a delivery in a lane is made for; the delivery's id. at: its place in the lane."""
+    id = new_id()
+    route = Routed(id, handler, lane)
+    values: dict[str, Any] = {"source": "close", "revision": 1, "type": "lead.updated", "body": b'{"n": 1}'}
+    item = Item(
+        **(values | fields), event_id=new_id(), dedup_key=f"ev_{id}", occurred_at=NOW + timedelta(seconds=at),
+        received_at=NOW, routes=(route,),
+    )  # fmt: skip
+    store.intake.record([item])
+    return id
+
+
+def hold(store: Store, handler: str = "a", reason: str = "ValueError: no") -> None:
+    """Let the heads of all lanes die, and hold their lanes."""
+    claimed = store.deliveries.claim({(handler, DeliveryClass.FRESH): 100}, lease=timedelta(seconds=30), worker="w")
+    assert claimed
+    store.deliveries.finish([Finished(one.delivery, dead(reason), holds_lane=True) for one in claimed])
+
+
+def blocked(store: Store, selection: Selection = Selection(), **options: Any) -> list[tuple[int, str | None, int]]:  # noqa: B008 - frozen
+    return [(one.holder.id, one.holder.lane, one.waiting) for one in store.listings.blocked_lanes(selection, **options)]
+
+
+def test_a_blocked_lane_is_told_with_what_holds_it_and_how_many_wait(store: Store) -> None:
+    first = lane(store)
+    hold(store)
+    assert blocked(store) == [(first, "l", 0)]
+    for at in (1, 2, 3):
+        lane(store, at=at)
+    lane(store, lane="free", at=1)
+    assert blocked(store) == [(first, "l", 3)]
+    assert store.health.backlogs()["a"].held == 3
+    store.deliveries.requeue([first])
+    assert blocked(store) == []
+
+
+def test_the_lanes_with_most_waiting_come_first(store: Store) -> None:
+    few, many = lane(store, lane="few"), lane(store, lane="many")
+    hold(store)
+    lane(store, lane="few", at=1)
+    for at in (1, 2):
+        lane(store, lane="many", at=at)
+    assert blocked(store) == [(many, "many", 2), (few, "few", 1)]
+    assert blocked(store, limit=1) == [(many, "many", 2)]
+
+
+def test_of_several_dead_ones_in_a_lane_the_eldest_holds_it(store: Store) -> None:
+    younger = lane(store, at=5)
+    hold(store)
+    elder = lane(store, at=1)
+    hold(store)
+    lane(store, at=6)
+    assert blocked(store) == [(elder, "l", 1)]
+    store.deliveries.cancel([elder], "given up")
+    assert blocked(store) == [(younger, "l", 1)]
+
+
+def test_an_elder_that_came_late_and_a_replayed_one_do_not_wait(store: Store) -> None:
+    """They run while the dead one holds the others."""
+    holder = lane(store, at=5)
+    hold(store)
+    lane(store, at=1)
+    replayed = lane(store, at=6)
+    with store.database.write() as connection:
+        connection.exec_driver_sql(f"update webhooks_deliveries set replay_id = 2 where id = {replayed}")
+    assert blocked(store) == [(holder, "l", 0)]
+    assert store.health.backlogs()["a"].held == 1  # the elder's turn is next, and over soon
+
+
+def test_a_dead_delivery_that_lets_its_lane_go_on_blocks_nothing(store: Store) -> None:
+    lane(store)
+    lane(store, at=1)
+    run(store, "a", dead("no"))
+    assert blocked(store) == []
+
+
+def test_blocked_lanes_are_selected_by_the_delivery_that_holds_them(store: Store) -> None:
+    ours = lane(store, body=b'{"n": 2}')
+    hold(store, reason="KeyError: 'x'")
+    other = lane(store, handler="b", type="push", source="github")
+    hold(store, "b")
+    for selection, wanted in (
+        (Selection(), [ours, other]),
+        (Selection(handler="b"), [other]),
+        (Selection(source="close"), [ours]),
+        (Selection(error="KeyError*"), [ours]),
+        (Selection(where=Expression.parse("data.n == 2")), [ours]),
+        (Selection(type="push"), [other]),
+    ):
+        assert [id for id, _, _ in blocked(store, selection)] == wanted
+
+
 def test_figures_tell_rates_waits_and_backlog(database_url: str, clock: Clock) -> None:
     database = connect(database_url, clock=clock)
     try:

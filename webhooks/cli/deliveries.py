@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from webhooks.selection import Selection, parse_id
 
 if TYPE_CHECKING:
     from webhooks.store import Store
+    from webhooks.store.listings import BlockedLane
 
 #: More than so many are changed only with --yes.
 UNASKED = 1_000
@@ -31,6 +32,7 @@ def deliveries() -> None:
 @selection_options
 @click.option("--replay", "replay_id", metavar="ID", help="Made by this replay.")
 @click.option("--group", is_flag=True, help="Group those that failed alike, with counts.")
+@click.option("--blocked", is_flag=True, help="Ordered lanes that a dead delivery holds, and what frees them.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @json_option
 def list_(
@@ -38,14 +40,22 @@ def list_(
     conditions: Mapping[str, Any],
     replay_id: str | None,
     group: bool,
+    blocked: bool,
     limit: int,
     as_json: bool,
 ) -> None:
     """List deliveries, the latest first. EVENT: only those of these events."""
     from webhooks.cli import records
 
+    if blocked and (group or replay_id is not None or "state" in conditions):
+        raise Failure(
+            "--blocked lists lanes, by the dead delivery that holds each; leave out --group, --replay, --state", 2
+        )
     selection = parse_selection(conditions, event)
     listings = desk().store.listings
+    if blocked:
+        _list_blocked(listings.blocked_lanes(selection, limit=limit), limit, as_json)
+        return
     if group:
         groups = listings.failures(selection, limit=limit)
         if as_json:
@@ -65,6 +75,23 @@ def list_(
     )
     if len(found) == limit:
         output.say(f"the first {limit}; --limit shows more")
+
+
+def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> None:
+    from webhooks.cli import records
+
+    if as_json:
+        output.emit_json({"lanes": [records.blocked_json(blocked) for blocked in found]})
+        return
+    rows = [records.blocked_cells(blocked) for blocked in found]
+    output.emit_table(records.BLOCKED_COLUMNS, rows, empty="no lane is blocked", spare=("SINCE",))
+    if len(found) == limit:
+        output.say(f"the first {limit}; --limit shows more")
+    if found:
+        again, give_up = records.freeing(found[0])
+        which = "the lane goes on" if len(found) == 1 else "a lane goes on (here the first)"
+        output.say(f"{which} when the dead delivery is run again, once its cause is gone: {again}")
+        output.say(f"or when it is given up: {give_up}")
 
 
 @deliveries.command("show", epilog="Example: webhooks deliveries show 889211340439552")

@@ -17,13 +17,14 @@ from webhooks.retry import printable
 if TYPE_CHECKING:
     from webhooks.model import Attempt, Event
     from webhooks.replay import Plan, Rehearsal
-    from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup, Stats
+    from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Stats
     from webhooks.store.rehearsal import Write
     from webhooks.store.replays import Replay
 
 EVENT_COLUMNS = ("ID", "RECEIVED", "SOURCE", "TYPE", "KEY", "RECEIPT", "DELIVERIES")
 DELIVERY_COLUMNS = ("ID", "EVENT", "HANDLER", "STATE", "TRIES", "DUE", "REASON")
 FAILURE_COLUMNS = ("N", "HANDLER", "STATE", "ERROR", "LAST", "ID")
+BLOCKED_COLUMNS = ("HANDLER", "LANE", "WAITING", "DEAD", "SINCE", "REASON")
 
 
 def event_cells(summary: EventSummary) -> tuple[str, ...]:
@@ -123,6 +124,29 @@ def failure_json(group: FailureGroup) -> dict[str, Any]:
         "last_at": iso(group.last_at),
         "example_id": str(group.example_id),
     }
+
+
+def blocked_cells(blocked: BlockedLane) -> tuple[str, ...]:
+    holder = blocked.holder
+    return (
+        holder.handler, holder.lane or "", str(blocked.waiting), str(holder.id), when(holder.finished_at),
+        holder.reason or "",
+    )  # fmt: skip
+
+
+def blocked_json(blocked: BlockedLane) -> dict[str, Any]:
+    return {
+        "handler": blocked.holder.handler,
+        "lane": blocked.holder.lane,
+        "waiting": blocked.waiting,
+        "holder": delivery_json(blocked.holder),
+        "commands": list(freeing(blocked)),
+    }
+
+
+def freeing(blocked: BlockedLane) -> tuple[str, str]:
+    """The commands that let a lane go on: by running the dead delivery again, and by giving it up."""
+    return f"webhooks requeue {blocked.holder.id}", f"webhooks deliveries cancel {blocked.holder.id}"
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Health:
                             waiting.c.handler == blocking.c.handler,
                             waiting.c.lane == blocking.c.lane,
                             waiting.c.state == DeliveryState.PENDING,
+                            waiting.c.replay_id == 0,  # replayed ones pass a dead one by
                         ),
                     )
                 )

@@ -9,6 +9,7 @@ Nothing here changes anything.
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select, text, tuple_
+from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from sqlalchemy.engine import Connection, Row
 
 from webhooks import schema
@@ -110,6 +111,14 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedLane:
+    """A lane that stands still. holder: the eldest dead delivery that holds it. waiting: pending ones behind that one."""
+
+    holder: DeliverySummary
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStats:
     """What came from one source in the window. oldest_unhandled_at: of an event with an unfinished delivery."""
 
@@ -142,6 +151,23 @@ class Stats:
     sources: Sequence[SourceStats]
     handlers: Sequence[HandlerStats]
     is_complete: bool
+
+
+_LANE_OF = "{other}.handler = {one}.handler and {other}.lane = {one}.lane and {other}.lane is not null"
+_PLACE_OF = "({one}.lane_at, {one}.lane_revision, {one}.id)"
+#: A delivery holds its lane, and no elder one holds the same. Written as in the conditions of the partial indexes.
+_HOLDS = f"""
+    webhooks_deliveries.lane is not null and webhooks_deliveries.blocks{{true}} and not exists (
+      select 1 from webhooks_deliveries e
+       where {_LANE_OF.format(other="e", one="webhooks_deliveries")} and (e.state < 2 or e.blocks{{true}})
+         and e.blocks{{true}} and {_PLACE_OF.format(one="e")} < {_PLACE_OF.format(one="webhooks_deliveries")})
+"""
+_WAITING_BEHIND = f"""
+    select h.id, count(*) from webhooks_deliveries h join webhooks_deliveries w
+        on {_LANE_OF.format(other="w", one="h")} and (w.state < 2 or w.blocks{{true}}) and w.replay_id = 0
+       and w.state = 0 and {_PLACE_OF.format(one="w")} > {_PLACE_OF.format(one="h")}
+     where h.id in :ids group by h.id
+"""
 
 
 class Listings:
@@ -319,8 +345,12 @@ class Listings:
         step: int = STEP,
         before: int | None = None,
         replay_id: int | None = None,
+        holding: bool = False,
     ) -> Iterator[list[DeliverySummary]]:
-        """The selected deliveries, the latest first, a statement and a list a step; lists may be empty."""
+        """The selected deliveries, the latest first, a statement and a list a step; lists may be empty.
+
+        holding: of those that hold a lane, the eldest of each.
+        """
         table, events = schema.deliveries.c, schema.events
         judge = not selection.is_exact_in_sql
         sqlite = self.database.is_sqlite
@@ -344,6 +374,8 @@ class Listings:
                 if replay_id is not None:
                     # ids grow, so what a replay made comes after the replay itself
                     conditions += [table.replay_id == replay_id, table.id > replay_id]
+                if holding:
+                    conditions.append(text(_HOLDS.format(true=" = 1" if sqlite else "")))  # type: ignore[arg-type]
                 query = (
                     select(*columns, *body)
                     .select_from(
@@ -395,6 +427,24 @@ class Listings:
         """One delivery; None when there is none."""
         found = self.deliveries(Selection(), limit=1, before=id + 1)
         return found[0] if found and found[0].id == id else None
+
+    def blocked_lanes(self, selection: Selection, *, limit: int = 50) -> list[BlockedLane]:
+        """Lanes that a selected dead delivery holds, those with most waiting first.
+
+        Waiting are the pending deliveries made at ingest that come after it in the lane; replayed ones pass it by.
+        """
+        found: list[BlockedLane] = []
+        for step in self.walk_deliveries(selection.only(states=(DeliveryState.DEAD,)), holding=True):
+            waiting = self._waiting_behind([holder.id for holder in step]) if step else Counter()
+            found += [BlockedLane(holder, waiting[holder.id]) for holder in step]
+        return heapq.nsmallest(limit, found, key=lambda lane: (-lane.waiting, lane.holder.id))
+
+    def _waiting_behind(self, ids: Sequence[int]) -> Counter[int]:
+        """{id of a delivery in a lane: how many wait behind it}."""
+        true = " = 1" if self.database.is_sqlite else ""
+        query = text(_WAITING_BEHIND.format(true=true)).bindparams(bindparam("ids", expanding=True))
+        with self.database.read() as connection:
+            return Counter({row[0]: row[1] for row in connection.execute(query, {"ids": ids})})
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -572,6 +622,6 @@ def _same(value: Any) -> Any:
 
 
 __all__ = [
-    "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Listings", "Place", "SourceStats", "Stats",
-    "alike", "percentiles",
+    "BlockedLane", "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Listings", "Place",
+    "SourceStats", "Stats", "alike", "percentiles",
 ]  # fmt: skip
