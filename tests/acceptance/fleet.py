@@ -120,10 +120,10 @@ class Fleet:
 
     # -- processes -----------------------------------------------------------------------------------------
 
-    def start(self, n: int = 1, **env: str) -> list[Process]:
+    def start(self, n: int = 1, command: Sequence[str] = ("webhooks", "worker"), **env: str) -> list[Process]:
         """Start n workers and wait until they claim."""
         with self._lock:
-            started = [self.processes.start("webhooks", "worker", env={**self.env, **env}) for _ in range(n)]
+            started = [self.processes.start(*command, env={**self.env, **env}) for _ in range(n)]
             self.workers.extend(started)
         for worker in started:
             worker.wait_for(r"started with \d+ handlers")

@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -251,6 +252,41 @@ def test_a_worker_with_abandoned_threads_executes_itself_anew(processes: Process
         assert [reason for _, reason in made.dead()] == [
             "AttemptTimeout: it ran longer than its timeout of 0.2 s (attempt 1 of 1)"
         ] * 4
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "webhooks worker --concurrency 6",
+        "python -m webhooks worker --concurrency 6",
+        "python -W ignore -m webhooks worker --concurrency 6",
+        "flask --app wsgi webhooks worker --concurrency 6",
+        "python -m flask --app wsgi webhooks worker --concurrency 6",
+    ],
+)
+def test_a_worker_executes_itself_anew_as_it_was_started(processes: Processes, sqlite_url: str, command: str) -> None:
+    """The same process, with the same arguments, handlers and settings; it works on, and still heeds a signal."""
+    handlers = """
+    @on("**", name="hangs", timeout=timedelta(milliseconds=200), retry=RetryPolicy(1))
+    def hangs(event, delivery):
+        time.sleep(600)
+
+
+    @on("**", name="fine", retry=SOON)
+    def fine(event, session, delivery):
+        effect(session, event, delivery)
+    """
+    with fleet(processes, sqlite_url, handlers) as made:
+        (worker,) = made.start(command=command.split())
+        program = Path(f"/proc/{worker.pid}/cmdline")
+        before = program.read_bytes()
+        made.put([{"n": n} for n in range(4)], "hangs")
+        worker.wait_for(r"(?s)replaces itself.*started with 2 handlers")
+        assert program.read_bytes().split(b"\0")[1:] == before.split(b"\0")[1:]
+        made.put([{"n": 1}], "fine")
+        made.wait_until_finished(10)
+        assert len(made.effects()) == 1
+        assert worker.stop() == 0
 
 
 def test_a_handler_with_a_process_of_its_own_is_killed_with_all_it_started(
