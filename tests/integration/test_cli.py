@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import os
@@ -22,10 +23,12 @@ from tests.support import Clock
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.events import as_curl, export_lines, follow
+from webhooks.config import Secret
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.registry import Registry
 from webhooks.retry import SUCCEEDED, Verdict
 from webhooks.selection import Selection
+from webhooks.sources import make_source
 from webhooks.store.deliveries import Finished
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
@@ -573,6 +576,20 @@ def test_wrong_and_old_signatures_are_refused(cli: Cli, posts: Sequence[tuple[An
     assert cli("trigger", "lead.created", "--age", "40d").exit_code == 1
     assert cli("trigger", "lead.created", "--age", "1h").exit_code == 0
     assert cli.refused("trigger", "lead.created", "--age", "soon", code=2)
+
+
+def test_a_server_with_another_secret_is_explained_once_beside_its_answer(
+    cli: Cli, posts: Sequence[tuple[Any, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = cli.instance.sources.values()
+    other = make_source(dataclasses.replace(source.settings, secrets=(Secret(KEY[::-1], "other"),)))
+    monkeypatch.setattr(Collector, "instance", SimpleNamespace(sources={"close": other}, clock=cli.instance.clock))
+    result = cli("trigger", "lead.created", "--duplicate", "2", "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == [401] * 3
+    assert len(posts) == 3
+    assert result.stderr.count("has another secret for source 'close' than this command") == 1
+    assert "webhooks explain" in result.stderr
 
 
 def test_a_file_is_posted_byte_for_byte(cli: Cli, posts: Sequence[tuple[Any, bytes]], tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from webhooks.cli import group
-from webhooks.cli.trigger import complete_url, explain_missing
-from webhooks.config import Settings
+from webhooks.cli.trigger import Answer, complete_url, explain_missing, explain_refused
+from webhooks.config import Secret, Settings, SourceSettings
+from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 SETTINGS = Settings(url_prefix="/in")
@@ -47,6 +49,31 @@ def test_where_the_usual_path_is_not_there_it_is_not_recommended_again() -> None
     assert "nothing takes posts at /in/close of http://h:1" in said
     assert "no source 'close'" in said
     assert "`webhooks sources`" in said
+
+
+REFUSED = Answer(401, {"error": "signature_verification_failed", "request_id": "0c5e00620973d125"}, "")
+CLOSE = make_source(SourceSettings(name="close", scheme="close", secrets=(Secret(KEY, "close"),)))
+
+
+def test_a_refused_signature_is_explained_by_another_secret_and_where_to_look() -> None:
+    said = explain_refused(REFUSED, "http://h:1/webhooks/close", CLOSE, timedelta(0))
+    assert said.startswith("refused: the server at http://h:1 has another secret for source 'close' than this command")
+    assert said.endswith("webhooks explain 0c5e00620973d125")
+    assert "the server's log" in said
+
+
+@pytest.mark.parametrize("body", [None, [], {"request_id": 5}, "no"])
+def test_an_answer_without_a_request_id_is_explained_as_well(body: Any) -> None:
+    said = explain_refused(Answer(401, body, ""), "http://h:1/webhooks/close", CLOSE, timedelta(0))
+    assert said.endswith(": webhooks explain")
+
+
+def test_a_signature_that_was_asked_to_be_wrong_or_old_is_not_blamed_on_the_secret() -> None:
+    wrong = explain_refused(REFUSED, "http://h:1/", CLOSE, timedelta(0), bad_signature=True)
+    old = explain_refused(REFUSED, "http://h:1/", CLOSE, timedelta(days=31))
+    assert wrong == "refused, as it should be: the signature is wrong"
+    assert old.startswith("refused, as it should be: it is signed as if sent 31 d ago, and ")
+    assert old.endswith("good for 30 d")
 
 
 class NotThere(http.server.BaseHTTPRequestHandler):

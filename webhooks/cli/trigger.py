@@ -183,6 +183,24 @@ def explain_missing(url: str, settings: Settings, source: str) -> str:
     )
 
 
+def explain_refused(answer: Answer, url: str, source: Source, age: timedelta, *, bad_signature: bool = False) -> str:
+    """What to say when a server answered 401. age: how long ago it was signed."""
+    if bad_signature:
+        return "refused, as it should be: the signature is wrong"
+    if source.tolerance is not None and age > source.tolerance:
+        return (
+            f"refused, as it should be: it is signed as if sent {output.span(age)} ago, and a signature of source "
+            f"{source.name!r} is good for {output.span(source.tolerance)}"
+        )
+    parts = urllib.parse.urlsplit(url)
+    request_id = answer.body.get("request_id") if isinstance(answer.body, dict) else None
+    explain = f"webhooks explain {one_line(request_id, 40)}" if isinstance(request_id, str) else "webhooks explain"
+    return (
+        f"refused: the server at {parts.scheme}://{parts.netloc} has another secret for source {source.name!r} than this "
+        f"command, which took that of the settings and environment here; see the server's log, or where it runs: {explain}"
+    )
+
+
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Post once, following no redirect. Raises `Failure` when nobody answers."""
     parts = urllib.parse.urlsplit(url)
@@ -286,7 +304,8 @@ def trigger(
             output.emit_table(("TYPE", "SHOWS"), rows, empty="this scheme has no samples; give a file")
         return
     now = instance.clock()
-    signed_at = now - (parse_duration(age, "age") if age is not None else timedelta(0))
+    ago = parse_duration(age, "age") if age is not None else timedelta(0)
+    signed_at = now - ago
     body, headers, is_sample = choose(what, sender)
     if is_sample and not as_is:
         body = freshen(body, sender.settings.scheme, signed_at)
@@ -294,6 +313,7 @@ def trigger(
     settings = instance.settings
     url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)
     failed = 0
+    refused: Answer | None = None
     for _ in range(1 + duplicate):
         answer = send(sender, body, headers, url, signed_at, bad_signature=bad_signature)
         failed += not 200 <= answer.status < 300
@@ -304,5 +324,9 @@ def trigger(
         if answer.status == 404:
             output.say(explain_missing(url, settings, sender.name))
             break
+        if answer.status == 401:
+            refused = refused or answer
+    if refused is not None:
+        output.say(explain_refused(refused, url, sender, ago, bad_signature=bad_signature))
     if failed:
         raise SystemExit(1)
