@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -33,3 +34,15 @@ def test_a_mistake_ends_the_server_and_is_named(
     assert "webhooks cannot start:" in server.output
     assert said in server.output
     assert "Traceback" not in server.output
+
+
+def test_gunicorn_in_a_starter_project_has_the_settings_of_webhooks_run(processes: Processes) -> None:
+    assert processes.run("webhooks", "init").wait() == 0
+    command = ("gunicorn", "wsgi:app", "--print-config")
+    plain, ours = (
+        processes.run(*command, *options, env=KEY) for options in ((), ("-c", "python:webhooks.gunicorn_conf"))
+    )
+    assert plain.wait() == ours.wait() == 0, plain.output
+    settings, expected = (dict(re.findall(r"^(\w+) += (.*)$", shown.output, re.MULTILINE)) for shown in (plain, ours))
+    assert settings["threads"] == "16"
+    assert {name for name in settings if settings[name] != expected[name]} == {"config"}

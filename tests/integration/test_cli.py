@@ -608,10 +608,12 @@ def test_samples_are_listed(cli: Cli) -> None:
 def test_a_starter_project_is_written_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(group, ["init", "project"])
     assert result.exit_code == 0
-    assert {"wsgi.py", "webhooks.toml", "Makefile", ".gitignore", "handlers/hello.py"} <= set(result.stdout.split())
+    assert set(result.stdout.split()) == {
+        ".gitignore", "Makefile", "gunicorn.conf.py", "handlers/hello.py", "webhooks.toml", "wsgi.py",
+    }  # fmt: skip
     again = CliRunner().invoke(group, ["init", "project"])
     assert again.exit_code == 1
-    assert "is not empty: .gitignore, Makefile, handlers, webhooks.toml, wsgi.py" in again.stderr
+    assert "is not empty: .gitignore, Makefile, gunicorn.conf.py, handlers, webhooks.toml and 1 more" in again.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

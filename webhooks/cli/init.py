@@ -46,7 +46,7 @@ def write_project(directory: Path) -> list[str]:
 @click.command(epilog="Example: webhooks init my-consumer && cd my-consumer && webhooks dev --demo")
 @click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("."))
 def init(directory: Path) -> None:
-    """Write a starter project (handlers/, wsgi.py, webhooks.toml, Makefile) into an empty directory."""
+    """Write a starter project (handlers/, settings, wsgi.py, gunicorn.conf.py, Makefile) into an empty directory."""
     for name in write_project(directory):
         click.echo(name)
     there = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
