@@ -616,6 +616,21 @@ def test_a_starter_project_is_written_once(tmp_path: Path) -> None:
     assert "is not empty: .gitignore, Makefile, gunicorn.conf.py, handlers, webhooks.toml and 1 more" in again.stderr
 
 
+def test_what_our_commands_left_before_is_no_hindrance_to_a_starter_project(tmp_path: Path) -> None:
+    assert CliRunner().invoke(group, ["db", "upgrade"]).exit_code == 0
+    for name in ("webhooks.db-wal", "webhooks.db-shm", "webhooks.demo-secret"):
+        (tmp_path / name).touch()
+    (tmp_path / ".webhooks").mkdir()
+    before = (tmp_path / "webhooks.db").read_bytes()
+    result = CliRunner().invoke(group, ["init"])
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "webhooks.db").read_bytes() == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "webhooks.dbx").touch()
+    assert "is not empty: webhooks.dbx" in CliRunner().invoke(group, ["init", "other"]).stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_get_their_completion(shell: str) -> None:
     assert "_WEBHOOKS_COMPLETE" in CliRunner().invoke(group, ["completion", shell]).stdout

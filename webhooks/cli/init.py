@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -10,8 +11,12 @@ from webhooks.cli import Failure, output
 
 #: Beside this package. Names that begin with `dot-` are written with a dot: build tools leave dot-files out.
 STARTER = Path(__file__).resolve().parent.parent / "starter"
-#: What may be in the directory already: what git, a virtual environment and the shell leave there.
-ALLOWED = frozenset((".git", ".venv", "venv", ".python-version", ".DS_Store"))
+#: What may be in the directory already: what git, a virtual environment and the shell leave there, and what our own
+#: commands do when they are tried before this one.
+ALLOWED = (
+    ".git", ".venv", "venv", ".python-version", ".DS_Store",
+    "webhooks.db", "webhooks.db-*", "webhooks.demo-secret", ".webhooks",
+)  # fmt: skip
 
 
 def starter_files() -> dict[str, Path]:
@@ -28,7 +33,9 @@ def write_project(directory: Path) -> list[str]:
     if directory.exists() and not directory.is_dir():
         raise Failure(f"{str(directory)!r} is a file; name a directory, or none for this one")
     if directory.is_dir():
-        there = sorted(entry.name for entry in directory.iterdir() if entry.name not in ALLOWED)
+        there = sorted(
+            entry.name for entry in directory.iterdir() if not any(fnmatchcase(entry.name, name) for name in ALLOWED)
+        )
         if there:
             shown = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
             raise Failure(f"{str(directory)!r} is not empty: {shown}; nothing was written; name another directory")
