@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -498,6 +499,46 @@ def test_a_schema_that_is_missing_names_the_command(empty_database_url: str) -> 
     result = CliRunner().invoke(group, ["events", "list"], env=environment)
     assert result.exit_code == 1
     assert "webhooks db upgrade" in result.stderr
+
+
+def looked_at(url: str, tmp_path: Path, *arguments: str) -> Result:
+    """What a command that shows handlers or sources does with this database, in a directory with a handler."""
+    (tmp_path / "handlers").mkdir(exist_ok=True)
+    (tmp_path / "handlers" / "mine.py").write_text(
+        "from webhooks import on\n\n@on('lead.*', name='mine')\ndef mine(event): pass\n"
+    )
+    code = f"from webhooks.cli import main; main({list(arguments)!r})"
+    environment = {**os.environ, "DATABASE_URL": url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return Result(CliRunner(), done.stdout.encode(), done.stderr.encode(), b"", None, done.returncode, None)
+
+
+def test_handlers_and_sources_are_shown_without_tables(empty_database_url: str, tmp_path: Path) -> None:
+    handlers = looked_at(empty_database_url, tmp_path, "handlers", "--json")
+    assert handlers.exit_code == 0, handlers.stderr
+    (mine,) = json.loads(handlers.stdout)["handlers"]
+    assert (mine["name"], mine["patterns"], mine["state"], mine["seen_at"]) == ("mine", ["lead.*"], "unknown", None)
+    sources = looked_at(empty_database_url, tmp_path, "sources")
+    assert sources.exit_code == 0, sources.stderr
+    assert re.search(r"close +close +/webhooks/close +1 +30 d +whole body +unknown", sources.stdout), sources.stdout
+    for result in (handlers, sources):
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("shown without what the database knows: ")
+        assert line.endswith("run: webhooks db upgrade")
+
+
+def test_handlers_and_sources_are_shown_without_a_database(tmp_path: Path) -> None:
+    for url, why in (
+        ("postgresql://nobody@127.0.0.1:1/nothing", "the database cannot be reached: "),
+        ("sqlite:///absent.db", "there is no file 'absent.db'; run: webhooks db upgrade"),
+    ):
+        for command in ("handlers", "sources"):
+            result = looked_at(url, tmp_path, command)
+            assert result.exit_code == 0, result.stderr
+            assert ("mine" if command == "handlers" else "/webhooks/close") in result.stdout
+            (line,) = result.stderr.splitlines()
+            assert line.startswith(f"shown without what the database knows: {why}")
+    assert not (tmp_path / "absent.db").exists()
 
 
 def test_no_source_names_the_line_to_add() -> None:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from webhooks.errors import SelectionError
+from webhooks.cli import NO_SCHEMA, lacks_schema, output
+from webhooks.errors import SelectionError, StorageUnavailable
 from webhooks.selection import Selection
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from webhooks.sources.base import Source
     from webhooks.store import Store
 
+Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -100,6 +102,27 @@ def make_desk(directory: Path, environ: Mapping[str, str]) -> Desk:
     database = connect(settings.database_url, application="webhooks cli")
     store = Store(database, {name: source.read for name, source in sources.items()})
     return Desk(settings, sources, database, store, lambda: datetime.now(UTC))
+
+
+def ask(database: Database, read: Callable[[], Answer]) -> Answer | None:
+    """What the database says; None, and a line that says what is missing, where it cannot be asked.
+
+    For commands that have something to show without it. A file that is not there is not made.
+    """
+    if database.path is not None and not database.path.exists():
+        why = f"there is no file {str(database.path)!r}; run: webhooks db upgrade"
+    else:
+        try:
+            return read()
+        except Exception as error:
+            if lacks_schema(error):
+                why = NO_SCHEMA
+            elif isinstance(error, StorageUnavailable):
+                why = f"the database cannot be reached: {error.reason}"
+            else:
+                raise
+    output.say(f"shown without what the database knows: {why}")
+    return None
 
 
 def who() -> str:

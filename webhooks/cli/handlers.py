@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import json_option, webhooks, who
+from webhooks.cli.context import ask, json_option, webhooks, who
 from webhooks.errors import NotFound
 from webhooks.selection import did_you_mean
 
@@ -20,7 +20,7 @@ COLUMNS = ("NAME", "PATTERNS", "SOURCE", "STATE", "OPTIONS", "LAST STARTED")
 
 @dataclass(frozen=True, slots=True)
 class HandlerView:
-    """One handler. is_registered: this directory has it. state: running, paused, breaker open, never started."""
+    """One handler. is_registered: this directory has it. state: running, paused, breaker open, never started, unknown."""
 
     name: str
     patterns: tuple[str, ...]
@@ -33,8 +33,9 @@ class HandlerView:
 
 
 def view(instance: Webhooks) -> list[HandlerView]:
-    """The handlers registered here and those that the database knows, by name."""
-    known = instance.store.handlers.states()
+    """The handlers registered here and those that the database knows, where it can be asked, by name."""
+    answer = ask(instance.database, instance.store.handlers.states)
+    known = answer or {}
     registered = {handler.name: handler for handler in instance.registry.handlers()}
     views = []
     for name in sorted({*known, *registered}):
@@ -46,7 +47,7 @@ def view(instance: Webhooks) -> list[HandlerView]:
         elif handler is None:
             state = "not registered here"
         else:
-            state = "running" if row is not None else "never started"
+            state = "unknown" if answer is None else "running" if row is not None else "never started"
         views.append(
             HandlerView(
                 name=name,
