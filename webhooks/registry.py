@@ -262,8 +262,8 @@ class Registry:
         known = self._handlers.get(handler.name)
         if known is not None:
             raise HandlerAlreadyRegistered(
-                f"handler {handler.name!r} is already registered, by {_place(known.function)}; pass name= to tell "
-                f"{_place(handler.function)} apart"
+                f"handler {handler.name!r} is already registered, by {_place(known.function)}; give one of the "
+                "two another name="
             )
         self._handlers[handler.name] = handler
         self._names[receiver] = handler.name
@@ -461,7 +461,7 @@ def _require_function(function: Any) -> None:
     innermost = inspect.unwrap(function)
     if inspect.isgeneratorfunction(innermost) or inspect.isasyncgenfunction(innermost):
         raise InvalidHandler(
-            f"{_place(function)} has a yield in it, so calling it would run nothing; make it an ordinary function"
+            f"{_called(function)} has a yield in it, so calling it would run nothing; make it an ordinary function"
         )
 
 
@@ -479,15 +479,15 @@ def _require_name_of_its_own(receiver: Any) -> None:
     else:
         return
     raise InvalidHandler(
-        f"{_place(receiver)} is {what}; a handler's name is its id in the database. Connect a function of a module, or "
-        "use on(…, name=…)"
+        f"the receiver {_called(receiver)} is {what}, and a handler's name is its id in the database; connect a function "
+        "of a module, or use on(…, name=…)"
     )
 
 
 def _default_name(function: Callable[..., Any]) -> str:
     qualified = getattr(function, "__qualname__", None)
     if qualified is None or "<lambda>" in qualified or isinstance(function, functools.partial):
-        raise InvalidHandler(f"{_place(function)} has no name that could be its id in the database; pass name=")
+        raise InvalidHandler(f"{_called(function)} has no name that could be its id in the database; pass name=")
     return f"{function.__module__}.{qualified.replace('.<locals>', '')}"
 
 
@@ -508,7 +508,7 @@ def _arguments(function: Callable[..., Any], name: str, is_plain: bool) -> tuple
         elif parameter.name in ARGUMENTS and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
             wanted.append(parameter.name)
         elif complaint := _complaint(parameter):
-            raise InvalidHandler(f"handler {name!r} ({_place(function)}) {complaint}")
+            raise InvalidHandler(f"handler {name!r} {complaint}")
     if is_plain:
         wanted.append("event")  # the sender is taken from it
     return tuple(argument for argument in ARGUMENTS if argument in wanted)
@@ -529,7 +529,7 @@ def _complaint(parameter: inspect.Parameter) -> str | None:
         return f"asks for {parameter.name!r}: it is a method; register a function, or on(…, name=…)(an_object.method)"
     if parameter.name == "sender":
         return "asks for 'sender', which only receivers get that are connected to a signal; ask for event: event.source"
-    return f"asks for {parameter.name!r}, which does not exist; {f'did you mean {near[0]!r}? ' if near else ''}{offer}"
+    return f"asks for {parameter.name!r}, which does not exist; {f'did you mean {near[0]!r}?' if near else offer}"
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -567,12 +567,18 @@ def _as_blinker_calls(receiver: Callable[..., Any]) -> Callable[..., Any]:
 # -- words -------------------------------------------------------------------------------------------------
 
 
+def _called(function: Any) -> str:
+    """What a function is called, for people. Where it is registered stands in the traceback, and is said by `discovery`."""
+    name: str = getattr(function, "__qualname__", "") or repr(function)
+    return name
+
+
 def _place(function: Any) -> str:
-    """Where a function stands, for people."""
+    """A function, and where it stands, for people: of one that is not where the error is."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     if code is None:
-        return repr(function)
-    return f"{getattr(function, '__qualname__', code.co_name)} ({code.co_filename}, line {code.co_firstlineno})"
+        return _called(function)
+    return f"{_called(function)} ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -153,9 +153,9 @@ def is_exact_in_sql(pattern: str) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `known`, or nothing."""
+    """` (did you mean 'x'?)` for the nearest of `known`, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 # -- reading one condition ---------------------------------------------------------------------------------

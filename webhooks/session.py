@@ -92,7 +92,7 @@ class _Outer(Protocol):
         """Roll back whatever is still open; afterwards `abort` does nothing."""
 
     def is_away(self, error: BaseException) -> bool:
-        """Whether `error` came from a database that was not to be had, rather than from the handler."""
+        """Whether `error` came from a database that could not be reached, rather than from the handler."""
 
     @property
     def is_dirty(self) -> bool:
@@ -165,7 +165,7 @@ class Sessions:
     def open(self) -> Iterator[HandlerSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end.
 
-        Raises `StorageUnavailable` when no connection is to be had.
+        Raises `StorageUnavailable` when there is no connection.
         """
         with translate_errors():
             connection = self._engine.connect()

@@ -802,7 +802,7 @@ def test_the_command_says_what_it_added_and_what_it_would_add(pair: Pair) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["clsoe", "--since", "6h"], 2, "no source named 'clsoe'; did you mean 'close'?"),
+        (["clsoe", "--since", "6h"], 2, "no source named 'clsoe' (did you mean 'close'?); configured: close"),
         (["close", "--since", "yesterdayish"], 2, "since: "),
         (["close", "--since", "1h", "--until", "2h"], 2, "is not before until"),
     ],

@@ -165,7 +165,7 @@ def test_looking_at_events_does_not_import_what_it_does_not_need(cli: Cli, tmp_p
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(cli: Cli) -> None:
-    assert cli.refused("evnts", code=2) == "webhooks: no command 'evnts'; did you mean 'events'?\n"
+    assert cli.refused("evnts", code=2) == "webhooks: no command 'evnts' (did you mean 'events'?)\n"
     assert "did you mean 'list'?" in cli.refused("events", "lst", code=2)
     assert "did you mean 'show'?" in cli.refused("replay", "shwo", code=2)
 
@@ -490,7 +490,7 @@ def test_a_database_that_is_away_gets_one_line(tmp_path: Path) -> None:
         },
     )
     assert result.exit_code == 1
-    assert result.stderr.startswith("webhooks: the database is not to be had: ")
+    assert result.stderr.startswith("webhooks: the database cannot be reached: ")
     assert len(result.stderr.splitlines()) == 1
 
 

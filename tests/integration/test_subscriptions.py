@@ -387,7 +387,11 @@ def test_commands_show_and_do_and_never_print_a_key(pair: Pair, caplog: pytest.L
     ("arguments", "code", "words"),
     [
         (["create", "--type", "laed.*"], 2, "no event type matches 'laed.*'; did you mean 'lead.*'?"),
-        (["list", "--source", "clsoe"], 2, "no source of Close's is named 'clsoe'; did you mean 'close'?"),
+        (
+            ["list", "--source", "clsoe"],
+            2,
+            "no source of Close's is named 'clsoe' (did you mean 'close'?); there are: close",
+        ),
         (["rotate", "--wait", "soon"], 2, "wait: "),
         (["resume", "whsub_nobody"], 1, "no subscription 'whsub_nobody'"),
     ],

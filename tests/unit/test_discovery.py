@@ -168,6 +168,32 @@ def test_a_handler_that_cannot_be_registered_is_told_by_file_and_line(
     assert complaint in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "@on('x')\ndef mine(sesion): ...\n",
+            "handler 'handlers.broken.mine' asks for 'sesion', which does not exist; did ",
+        ),
+        ("@on('x')\ndef mine(event): yield\n", "mine has a yield in it"),
+        ("on('x')(lambda event: 1)\n", "<lambda> has no name that could be its id"),
+        (
+            "event_signal('x').connect(lambda event: 1)\n",
+            "the receiver <lambda> is a lambda, and a handler's name is its id",
+        ),
+    ],
+    ids=["argument", "generator", "lambda", "receiver"],
+)
+def test_what_is_wrong_with_a_handler_names_its_place_once(registry: Registry, text: str, said: str) -> None:
+    file = write("handlers/broken.py", "from webhooks import event_signal, on\n" + text)
+
+    with pytest.raises(InvalidHandler) as caught:
+        load_modules(find_modules("handlers"))
+
+    assert str(caught.value).startswith(f"{file}, line 2: {said}")
+    assert str(caught.value).count("broken.py") == 1
+
+
 @pytest.mark.parametrize("name", ["no_such_module", "no_such_package.hooks"])
 def test_a_module_that_is_not_there_says_where_it_was_looked_for(name: str) -> None:
     with pytest.raises(HandlerImportError) as caught:

@@ -118,9 +118,9 @@ def test_unrouted_is_a_state_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("conditions", "message", "position"),
     [
-        ({"state": "dead,runing"}, "'runing' is not a state; did you mean 'running'?", 5),
+        ({"state": "dead,runing"}, "'runing' is not a state (did you mean 'running'?); states: ", 5),
         ({"state": ","}, "'' is not a state", 0),
-        ({"typ": "x"}, "'typ' is not a condition; did you mean 'type'?", None),
+        ({"typ": "x"}, "'typ' is not a condition (did you mean 'type'?); conditions: ", None),
         ({"type": "lead..updated"}, "empty segment", 5),
         ({"type": "lead.up*"}, "one whole segment", 5),
         ({"event": "12x"}, "'12x' is not an id", None),

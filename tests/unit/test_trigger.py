@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from webhooks.cli import group
-from webhooks.cli.trigger import Answer, complete_url, explain_missing, explain_refused
+from webhooks.cli.trigger import Answer, choose, complete_url, explain_missing, explain_refused
 from webhooks.config import Secret, Settings, SourceSettings
+from webhooks.errors import NotFound
 from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
@@ -49,6 +50,16 @@ def test_where_the_usual_path_is_not_there_it_is_not_recommended_again() -> None
     assert "nothing takes posts at /in/close of http://h:1" in said
     assert "no source 'close'" in said
     assert "`webhooks sources`" in said
+
+
+def test_an_unknown_sample_is_answered_with_the_nearest_and_what_there_is() -> None:
+    with pytest.raises(NotFound) as caught:
+        choose("lead.creatd", CLOSE)
+    said = str(caught.value)
+    assert said.startswith(
+        "no sample of type 'lead.creatd' for source 'close' (did you mean 'lead.created'?); give a file with a body, or one "
+    )
+    assert "?;" not in said
 
 
 REFUSED = Answer(401, {"error": "signature_verification_failed", "request_id": "0c5e00620973d125"}, "")

@@ -502,7 +502,7 @@ def worker(concurrency: int | None) -> None:
 
 
 def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
-    """The worker, once the database can be had: one that starts before its database, or its tables, waits for them."""
+    """The worker, once the database can be reached: one that starts before its database, or its tables, waits for them."""
     from webhooks import migrate
     from webhooks.cli import NO_SCHEMA
 

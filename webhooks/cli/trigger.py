@@ -58,9 +58,9 @@ def choose(what: str, source: Source) -> tuple[bytes, Mapping[str, str], bool]:
     types = sorted({each.type for each in samples(scheme)})
     if "/" in what or what.endswith(".json"):
         raise NotFound(f"there is no file {what!r}, and no sample of that type")
+    others = f", or one of {', '.join(types)}" if types else ""
     raise NotFound(
-        f"no sample of type {what!r} for source {source.name!r}{did_you_mean(what, types)}; there are: "
-        f"{', '.join(types) or 'none'}; or give a file with a body"
+        f"no sample of type {what!r} for source {source.name!r}{did_you_mean(what, types)}; give a file with a body{others}"
     )
 
 

@@ -1,7 +1,7 @@
 """The only SQL: what is kept, a module per noun.
 
 `Store` holds the parts; it is made once, in `app`. A method is one transaction unless its docstring says otherwise,
-is safe to run twice, and raises `StorageUnavailable` when the database is not to be had.
+is safe to run twice, and raises `StorageUnavailable` when the database cannot be reached.
 """
 
 from __future__ import annotations
