@@ -120,7 +120,13 @@ class Webhooks:
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
             self.engine: Engine | None = None
             call = _caller(self.database)
-            self.notes = Notes(self.store, self.sources, capture=self.settings.capture_rejected, run=call)
+            self.notes = Notes(
+                self.store,
+                self.sources,
+                sample=self.settings.sample_rejected,
+                capture=self.settings.capture_rejected,
+                run=call,
+            )
             self.ingest = Ingest(
                 sources=self.sources,
                 registry=self.registry,

@@ -325,6 +325,14 @@ class Settings:
         default=False,
         metadata=_about("whether samples of rejected requests keep their bytes, at most 64 kB each", read_bool),
     )
+    sample_rejected: timedelta = field(
+        default=timedelta(seconds=1),
+        metadata=_about(
+            "of the rejected requests of a source one in this time is kept, for `webhooks explain`; 0 keeps each, as "
+            "`webhooks dev` does; the latest 1,000 of a source stay",
+            duration("0s", "1d"),
+        ),
+    )
 
     # running handlers
     timeout: timedelta = field(

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from webhooks.errors import Rejected, StorageUnavailable
 from webhooks.model import InboundRequest
@@ -24,8 +24,6 @@ from webhooks.store.rejections import Rejection
 
 logger = logging.getLogger(__name__)
 
-#: At most one refused request of a source is kept in this time.
-SAMPLE_SECONDS = 1.0
 #: The use of a key is written down this often.
 KEY_SECONDS = 60.0
 #: Bytes of a refused body that are kept, when any are.
@@ -36,7 +34,10 @@ _IDLE_SECONDS = 5.0
 
 
 class Notes:
-    """The notes of one process. capture: keep the bytes of sampled bodies (setting `capture_rejected`).
+    """The notes of one process.
+
+    sample: of the refused requests of a source, one in this time is kept (setting `sample_rejected`). capture: their
+    bodies, too (setting `capture_rejected`).
 
     run: how a write is called: under gevent in a native thread, when it would block the hub. write_soon: what is done
     with a write; tests hand in a function that does it at once.
@@ -47,6 +48,7 @@ class Notes:
         store: Store,
         sources: Mapping[str, Source],
         *,
+        sample: timedelta = timedelta(seconds=1),
         capture: bool = False,
         run: Callable[[Callable[[], None]], None] = lambda write: write(),
         write_soon: Callable[[Callable[[], None]], None] | None = None,
@@ -54,6 +56,7 @@ class Notes:
     ) -> None:
         self._store = store
         self._sources = sources
+        self._sample = sample
         self._capture = capture
         self._run = run
         self._monotonic = monotonic
@@ -70,9 +73,9 @@ class Notes:
         self._pid = os.getpid()
 
     def rejected(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None:
-        """Keep this refused request, if the last of its source is a second old."""
+        """Keep this refused request, if the last of its source that was kept is old enough."""
         at = self._monotonic()
-        if at - self._sampled.get(source.name, float("-inf")) < SAMPLE_SECONDS:
+        if at - self._sampled.get(source.name, float("-inf")) < self._sample.total_seconds():
             return
         self._sampled[source.name] = at
         self._write_soon(lambda: self._write_rejection(source, request, error, now))

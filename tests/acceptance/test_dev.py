@@ -104,6 +104,20 @@ def test_trigger_finds_the_path_at_an_address_and_says_which_one_was_not_there(p
     assert f"--to {url}/webhooks/close" in missed.output
 
 
+def test_each_refusal_beside_a_running_dev_is_explained(processes: Processes) -> None:
+    dev = processes.start("webhooks", "dev", "--no-worker", env={"PORT": str(free_port())})
+    dev.wait_for("try: webhooks trigger")
+    refused = processes.run("webhooks", "trigger", "lead.created", "--bad-signature", "--duplicate", "2", "--json")
+    assert refused.wait() == 1
+    requests = re.findall(r'"request_id": *"(\w+)"', refused.output)
+    assert len(requests) == 3
+    for request in requests:
+        explained = processes.run("webhooks", "explain", request)
+        assert explained.wait() == 0, explained.output
+        assert "secrets made this signature" in explained.output
+    assert dev.stop() == 0
+
+
 # -- the story of the local Close ------------------------------------------------------------------------------
 
 #: Twelve steps of half a second, on a machine that does something else as well.

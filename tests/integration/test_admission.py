@@ -148,6 +148,14 @@ def test_at_most_one_refused_request_a_second_is_kept(consumer: Consumer) -> Non
     assert [consumer.webhooks.store.rejections.find(id) is not None for id in ids] == [True, False, True]
 
 
+def test_each_refused_request_is_kept_where_that_is_asked_for(make_consumer: Callable[..., Consumer]) -> None:
+    consumer = make_consumer(sample_rejected="0")
+    notes = consumer.webhooks.notes
+    notes._write_soon, notes._monotonic = lambda write: write(), lambda: 10.0
+    ids = [consumer.client.post("/webhooks/close", data=b"x").json["request_id"] for _ in range(3)]
+    assert [consumer.webhooks.store.rejections.find(id) is not None for id in ids] == [True, True, True]
+
+
 def test_a_body_is_captured_only_when_asked_for_and_cut(make_consumer: Callable[..., Consumer]) -> None:
     consumer = make_consumer(capture_rejected=True)
     consumer.webhooks.notes._write_soon = lambda write: write()

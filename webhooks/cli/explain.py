@@ -84,8 +84,9 @@ def explain(id: str, as_json: bool) -> None:
         ids = desk().store.events.ids_of_request(id)
         if not ids:
             raise NotFound(
-                f"request {id} is not known: it led to no event, and was not sampled (at most one refused request of a "
-                "source is kept each second, and 1,000 in all); the log has one line for each"
+                f"request {id} is not known: it led to no event, and is not among the refused ones that are kept (of a "
+                "source one a second, unless the setting sample_rejected says otherwise, and the latest 1,000); the log has "
+                "a line for each"
             )
     else:
         ids = [int(id)] if id.isdigit() else desk().store.listings.ids_of_key(id)

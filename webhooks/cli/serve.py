@@ -267,6 +267,8 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> 
 
     settings = load_settings(environ)
     environment = {**environ, "WEBHOOKS_EMBEDDED": "1"}
+    if not any(name.upper() == "WEBHOOKS_SAMPLE_REJECTED" for name in environ):
+        environment["WEBHOOKS_SAMPLE_REJECTED"] = "0"  # whoever tries things out asks about each refusal
     secret: Path | None = None
     if not settings.sources or (show_demo and demo.SOURCE not in settings.sources):
         secret = demo.make_secret(directory)
