@@ -18,7 +18,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -343,7 +343,8 @@ class Ingest:
         stored, or nobody knows whether it was.
         """
         source = self.source(name)
-        with self._one_of(name):
+        self._enter(name)
+        try:
             now = self.clock()
             try:
                 verified = source.verify(request, now)
@@ -383,6 +384,8 @@ class Ingest:
                 refused = Malformed("the database refused it")
                 return self._unreadable(source, request, verified, refused, now, keep=True)
             return Accepted(receipts=tuple(receipts))
+        finally:
+            self._leave(name)
 
     def record(
         self,
@@ -551,17 +554,15 @@ class Ingest:
                     request_id=item.request_id,
                 )
 
-    @contextlib.contextmanager
-    def _one_of(self, name: str) -> Iterator[None]:
+    def _enter(self, name: str) -> None:
         with self._in_flight_lock:
             if self._in_flight[name] >= self._in_flight_limit:
                 raise Overloaded(f"{self._in_flight_limit} requests of source {name!r} are under way already")
             self._in_flight[name] += 1
-        try:
-            yield
-        finally:
-            with self._in_flight_lock:
-                self._in_flight[name] -= 1
+
+    def _leave(self, name: str) -> None:
+        with self._in_flight_lock:
+            self._in_flight[name] -= 1
 
 
 _SIGNALS = {
@@ -576,7 +577,7 @@ def require_storable(event: ParsedEvent) -> None:
     """Raise `Malformed` for keys that one of the databases could not hold as they are."""
     for what, value in (("id", event.dedup_key), ("type", event.type), *event.ordering.items()):
         try:
-            size = len(value.encode())
+            size = len(value) if value.isascii() else len(value.encode())
         except UnicodeEncodeError:
             raise Malformed(f"its {what} holds a lone surrogate") from None
         if not 0 < size <= LONGEST_KEY_BYTES:

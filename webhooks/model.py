@@ -11,7 +11,7 @@ round numbers above 2**53.
 from __future__ import annotations
 
 import enum
-import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,7 +40,8 @@ class _Ids:
 
     def __call__(self) -> int:
         microseconds = time.time_ns() // 1000 - _ID_EPOCH_MICROSECONDS
-        candidate = (microseconds << _ID_RANDOM_BITS) | (int.from_bytes(os.urandom(2), "big") >> 4)
+        # no secret: anybody may guess it. A forked child has random numbers of its own
+        candidate = (microseconds << _ID_RANDOM_BITS) | random.getrandbits(_ID_RANDOM_BITS)
         with self._lock:
             self._last = candidate if candidate > self._last else self._last + 1
             return self._last
@@ -108,6 +109,18 @@ class AttemptOutcome(enum.StrEnum):
     RELEASED = "released"  #: given back unrun or interrupted by a stopping worker
 
 
+#: {key of a WSGI environment: name of the header, or "" for what is none}; senders choose names, so it is bounded
+_WSGI_NAMES = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
+
+
+def _wsgi_name(key: str) -> str:
+    """The name of the header that WSGI keeps under `key`, in lower case; "" for what is none."""
+    name = key[5:].replace("_", "-").lower() if key.startswith("HTTP_") else ""
+    if len(_WSGI_NAMES) < 200:
+        _WSGI_NAMES[key] = name
+    return name
+
+
 class Headers:
     """The headers of one request: names in any case, every occurrence kept.
 
@@ -123,6 +136,20 @@ class Headers:
             raw = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
             values.setdefault(name.lower(), []).append(raw)
         self._values = values
+
+    @classmethod
+    def of_wsgi(cls, environ: Mapping[str, Any]) -> Headers:
+        """The headers of a WSGI request, where each name stands once and text is bytes read as latin-1.
+
+        Names with `_` never get there: servers drop them, and WSGI could not tell them from those with `-`.
+        """
+        headers = cls.__new__(cls)
+        headers._values = {
+            name: [value.encode("latin-1", "replace")]
+            for key, value in environ.items()
+            if (name := _WSGI_NAMES[key] if key in _WSGI_NAMES else _wsgi_name(key)) and (value or key[:5] == "HTTP_")
+        }
+        return headers
 
     def all(self, name: str) -> list[bytes]:
         """Every value sent under `name`, in order; empty when there is none."""

@@ -127,7 +127,7 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
     method = environ["REQUEST_METHOD"]
     query = environ.get("QUERY_STRING", "").encode("latin-1")
     if method == "GET" and known.has_get_challenge:
-        inbound = InboundRequest(_headers(environ), b"", "GET", query, known.settings.public_url, request_id)
+        inbound = InboundRequest(Headers.of_wsgi(environ), b"", "GET", query, known.settings.public_url, request_id)
         challenge = ingest.challenge(source, inbound)
         if challenge is not None:
             return fixed(challenge)
@@ -136,25 +136,13 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
         refusal.headers.append(("Allow", "GET, POST" if known.has_get_challenge else "POST"))
         return refusal
     body = read_body(environ, max_body)
-    inbound = InboundRequest(_headers(environ), body, "POST", query, known.settings.public_url, request_id)
+    inbound = InboundRequest(Headers.of_wsgi(environ), body, "POST", query, known.settings.public_url, request_id)
     accepted = ingest.accept(source, inbound)
     if accepted.challenge is not None:
         return fixed(accepted.challenge)
     if known.success is not None:
         return fixed(known.success)
     return json_answer(200, receipt_body(accepted, request_id))
-
-
-def _headers(environ: WSGIEnvironment) -> Headers:
-    """The request's headers. Names with `_` never get here: servers drop them, and WSGI cannot tell them apart."""
-    headers: list[tuple[str, str]] = []
-    for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            headers.append((key[5:].replace("_", "-"), value))
-    for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if environ.get(key):
-            headers.append((key.replace("_", "-"), environ[key]))
-    return Headers(headers)
 
 
 def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:

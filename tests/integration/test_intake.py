@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_the_newest_revision_is_the_head_whatever_the_order(
     for one in items:
         intake.record([one])
     for one in items:  # and each of them again is a duplicate of itself
-        (receipt,) = intake.record([replace(one, event_id=new_id())])
+        (receipt,) = intake.record([one._replace(event_id=new_id())])
         assert (receipt.status, receipt.event_id) == (ReceiptStatus.DUPLICATE, one.event_id)
     with database.read() as connection:
         row = connection.execute(select(schema.dedup_log)).one()
@@ -224,7 +223,7 @@ def test_a_stripped_copy_is_stored_and_not_delivered(intake: Intake, database: D
 
 
 def test_an_ordering_key_that_failed_makes_a_dead_delivery_with_its_error(intake: Intake, database: Database) -> None:
-    one = replace(item(), routes=(Routed(new_id(), "a", None, "ordered_by failed: KeyError: 'x'"),))
+    one = item()._replace(routes=(Routed(new_id(), "a", None, "ordered_by failed: KeyError: 'x'"),))
     (receipt,) = intake.record([one])
     assert receipt.delivery_ids == ()
     with database.read() as connection:
@@ -246,7 +245,7 @@ def test_odd_bytes_and_text_come_back_as_they_were(intake: Intake, database: Dat
 
 def test_a_refused_row_takes_the_whole_batch_back(intake: Intake, database: Database) -> None:
     good = item("good")
-    bad = replace(item("bad"), event_id=good.event_id)  # an id that is taken
+    bad = item("bad")._replace(event_id=good.event_id)  # an id that is taken
     with pytest.raises(RowRefused, match=r"(?i)unique"):
         intake.record([good, bad])
     assert count(database, schema.dedup_log) == 0

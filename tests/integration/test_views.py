@@ -286,16 +286,28 @@ def test_a_fault_of_ours_is_503_so_that_the_sender_tries_again(
     assert "ZeroDivision" not in response.text
 
 
-def test_a_flood_of_one_source_is_turned_away(make_consumer: Callable[..., Consumer], payload: Any) -> None:
+def test_a_flood_of_one_source_is_turned_away(
+    make_consumer: Callable[..., Consumer], payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.integration.conftest import KEY
 
     sources = {name: {"scheme": "close", "secret": KEY} for name in ("close", "quiet")}
     consumer = make_consumer(in_flight_per_source=1, sources=sources)
-    with consumer.webhooks.ingest._one_of("close"):  # one is under way
-        response = consumer.post(payload(GOOD))
-        assert consumer.post(payload(GOOD), source="quiet").status_code == 200
-    assert (response.status_code, response.json["error"]) == (503, "overloaded")
-    assert "Retry-After" in response.headers
+    registry = consumer.webhooks.registry
+    route, second, other = registry.route, [], []
+
+    def meanwhile(source: str, type: str) -> Any:
+        monkeypatch.setattr(registry, "route", route)
+        second.append(consumer.post(payload(GOOD)))
+        other.append(consumer.post(payload(GOOD), source="quiet"))
+        return route(source, type)
+
+    monkeypatch.setattr(registry, "route", meanwhile)
+    assert consumer.post(payload(GOOD)).status_code == 200
+    assert (second[0].status_code, second[0].json["error"]) == (503, "overloaded")
+    assert "Retry-After" in second[0].headers
+    assert other[0].status_code == 200
+    assert consumer.post(payload(GOOD)).status_code == 200  # and afterwards there is room again
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

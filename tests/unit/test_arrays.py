@@ -44,6 +44,11 @@ def test_an_array_is_packed_as_psycopg_packs_it(
     assert pack(some) == packed_by_psycopg([typed(value) for value in some])
 
 
+@given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20), rows=st.integers(2, 300))
+def test_a_column_that_says_the_same_in_every_row_is_packed_the_same_way(value: str, rows: int) -> None:
+    assert arrays.pack_text([value] * rows) == packed_by_psycopg([value] * rows)
+
+
 @pytest.mark.parametrize("pack", [kind.values[1] for kind in KINDS])
 def test_an_empty_array_has_no_dimension(pack: Callable[[list[Any]], bytes]) -> None:
     assert struct.unpack("!ii", pack([])[:8]) == (0, 0)

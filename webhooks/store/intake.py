@@ -24,9 +24,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from webhooks import arrays
 from webhooks.database import Database, describe
@@ -53,8 +52,7 @@ _STATUS = {
 ORIGINS = (Origin.WEBHOOK, Origin.CATCH_UP, Origin.QUARANTINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """One delivery to make: for which handler, in which lane. error: why its lane key could not be computed."""
 
     delivery_id: int
@@ -63,8 +61,7 @@ class Routed:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One event to take in. digest: of the body, for events without revisions; b"" otherwise."""
 
     event_id: int
@@ -407,10 +404,9 @@ def _receipt(item: Item, outcome: int, answer: int) -> Receipt:
 
 def with_new_ids(item: Item) -> Item:
     """The same item under ids that nobody has drawn yet; for a second try after a refused row."""
-    return replace(
-        item,
+    return item._replace(
         event_id=new_id(),
-        routes=tuple(replace(route, delivery_id=new_id()) for route in item.routes),
+        routes=tuple(route._replace(delivery_id=new_id()) for route in item.routes),
     )
 
 
