@@ -49,7 +49,10 @@ def catalogue(database: Database) -> dict[str, Any]:
             union all select 'constraint ' || conname, pg_get_constraintdef(oid) from pg_constraint
             where connamespace = 'public'::regnamespace
             union all select 'settings ' || relname, array_to_string(reloptions, ' ') from pg_class
-            where relnamespace = 'public'::regnamespace and reloptions is not null"""
+            where relnamespace = 'public'::regnamespace and reloptions is not null
+            union all select 'compression ' || attrelid::regclass || '.' || attname, attcompression::text
+            from pg_attribute join pg_class on pg_class.oid = attrelid
+            where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and attcompression <> ''"""
     with database.read() as connection:
         rows = connection.execute(text(query)).all()
     return {
