@@ -29,6 +29,7 @@ from webhooks.store import Store
 from webhooks.store.handlers import BreakerState, HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
 from webhooks.store.marks import Mark
+from webhooks.store.partitions import Problem, Trouble
 from webhooks.store.processes import Process
 from webhooks.subscriptions import Wanted, ours, wanted_types
 
@@ -132,7 +133,7 @@ class HandlerFacts:
 @dataclass(frozen=True)
 class Facts:
     """All that was looked at. database_problem: why the database could not be. database_ahead: how far its clock is ahead
-    of ours. processes: those that reported lately."""
+    of ours. processes: those that reported lately. partitions: what is wrong with them."""
 
     now: datetime
     sources: Sequence[SourceFacts] = ()
@@ -141,6 +142,7 @@ class Facts:
     database_problem: str | None = None
     schema_is_current: bool = True
     database_ahead: timedelta = timedelta(0)
+    partitions: Sequence[Problem] = ()
 
 
 # -- findings -----------------------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ class Facts:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Everything that the facts say is wrong, the worst first."""
-    findings = list(_database(facts))
+    findings = [*_database(facts), *_partitions(facts)]
     for source in facts.sources:
         findings += _asking(source)
         findings += _subscriptions(source)
@@ -197,6 +199,20 @@ def _database(facts: Facts) -> list[Finding]:
             )
         ]
     return []
+
+
+_PARTITIONS = {
+    Trouble.HELD: (Level.WARNING, "partition-held"),
+    Trouble.ENDING: (Level.WARNING, "partitions-ending"),
+    Trouble.STRAYS: (Level.NOTE, "partition-strays"),
+}
+
+
+def _partitions(facts: Facts) -> list[Finding]:
+    return [
+        Finding(*_PARTITIONS[problem.trouble], "database", problem.text, problem.command)
+        for problem in facts.partitions
+    ]
 
 
 def _asking(source: SourceFacts) -> list[Finding]:
@@ -614,8 +630,8 @@ def _span(duration: timedelta) -> str:
 class Doctor:
     """Collects facts of one installation, and repairs.
 
-    sources: {name: source}. labels: the labels of the keys that a source holds now. plugins: histories besides the
-    core's. subscriptions: makes the `Subscriptions` over an open client of a source. catch_up: runs it for a source.
+    sources: {name: source}. retention: how long payloads are kept. labels: the labels of the keys that a source holds
+    now. plugins: histories besides the core's. subscriptions: makes the `Subscriptions` over an open client of a source. catch_up: runs it for a source.
     """
 
     def __init__(
@@ -625,6 +641,7 @@ class Doctor:
         store: Store,
         registry: Registry,
         clock: Callable[[], datetime],
+        retention: timedelta,
         url_prefix: str = "/webhooks",
         labels: Callable[[str], Collection[str]] = lambda name: (),
         plugins: Sequence[History] = (),
@@ -635,6 +652,7 @@ class Doctor:
         self._store = store
         self._registry = registry
         self._clock = clock
+        self._retention = retention
         self._url_prefix = url_prefix
         self._labels = labels
         self._plugins = plugins
@@ -661,6 +679,7 @@ class Doctor:
                 self._handlers(processes, seen, now),
                 processes,
                 database_ahead=database_now - now,
+                partitions=self._store.partitions.problems(database_now - self._retention),
             )
         except StorageUnavailable as error:
             return Facts(

@@ -19,16 +19,30 @@ from click.testing import CliRunner
 from sqlalchemy import event, text
 
 from tests import postgresql
+from tests.integration.test_cli import Cli
 from webhooks import migrate
+from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.database import Database, connect
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.maintenance import Maintenance, Retention
 from webhooks.model import DeliveryState, id_at, new_id
+from webhooks.registry import Registry
 from webhooks.store import Store
 from webhooks.store.intake import Intake, Item, Routed
-from webhooks.store.partitions import DEFAULT, FIRST, PROOF, Partition, PartitionError, Partitions, Period
+from webhooks.store.partitions import (
+    DEFAULT,
+    FIRST,
+    PROOF,
+    Partition,
+    PartitionError,
+    Partitions,
+    Period,
+    Problem,
+    Trouble,
+    boundary_after,
+)
 
 _numbers = itertools.count()
 
@@ -394,7 +408,9 @@ def test_a_time_of_which_the_default_partition_has_events_gets_none(store: Store
 
     assert (changes.skipped, changes.made) == (made[-2:-1], made[-1:])
     assert store.partitions.partition().made == ()
-    assert any("the default partition has events (1)" in each for each in store.partitions.problems(datetime.now(UTC)))
+    (strays,) = store.partitions.problems(datetime.now(UTC))
+    assert strays.trouble is Trouble.STRAYS
+    assert strays.text.startswith("the default partition has events (1)")
 
 
 # -- retention -------------------------------------------------------------------------------------------------
@@ -447,7 +463,11 @@ def test_a_needed_delivery_holds_its_partition_which_says_so(
     assert kept.dropped == []
     assert kept.held == {first.name: f"deliveries ({says}; event {needed.event_id} is the first)"}
     assert store.partitions.problems(later) == [
-        f"partition {first.name} is old enough to be dropped, and held by {kept.held[first.name]}"
+        Problem(
+            Trouble.HELD,
+            f"partition {first.name} is old enough to be dropped, and held by {kept.held[first.name]}",
+            f"webhooks deliveries list --state {state.label} --until {first.until:%Y-%m-%dT%H:%M:%SZ}",
+        )
     ]
     # what nobody needs goes row by row
     store.pruning.events(kept.rows_before)
@@ -473,6 +493,78 @@ def test_an_open_replay_holds_the_partition_that_it_names_events_of(store: Store
 
     assert store.replays.close(open_one)
     assert store.partitions.keep(later).held == {}
+
+
+def test_a_partition_that_only_a_replay_holds_is_a_problem_that_names_the_replays(
+    store: Store, database: Database
+) -> None:
+    put(store, None, "h")
+    change(database, f"update webhooks_deliveries set state = {int(DeliveryState.SUCCEEDED)}")
+    first, later = the_first(store)
+    asked = {"type": "lead.*"}
+    id = store.replays.start(by="me", why=None, selection=asked, options={"fresh_keys": False}, upper_id=new_id()).id
+
+    (problem,) = store.partitions.problems(later)
+
+    assert (problem.trouble, problem.command) == (Trouble.HELD, "webhooks replay list")
+    assert problem.text == (
+        f"partition {first.name} is old enough to be dropped, and held by replay {id}, which is open and "
+        "names events of it"
+    )
+
+
+def test_partitions_that_end_soon_are_a_problem(store: Store, database: Database) -> None:
+    made = store.partitions.partition().made
+    assert store.partitions.problems(datetime(2021, 1, 1, tzinfo=UTC)) == []
+    for each in made[-2:]:
+        change(database, f"drop table {each.name}")
+
+    (problem,) = store.partitions.problems(datetime(2021, 1, 1, tzinfo=UTC))
+
+    assert (problem.trouble, problem.command) == (Trouble.ENDING, "webhooks db partition")
+    assert problem.text.startswith(f"partitions reach until {made[-3].until:%Y-%m-%d} only")
+
+
+def test_a_default_partition_that_is_gone_is_no_fault_of_those_who_look(store: Store, database: Database) -> None:
+    store.partitions.partition()
+    change(database, f"drop table {DEFAULT}")
+    assert store.partitions.problems(datetime(2021, 1, 1, tzinfo=UTC)) == []
+
+
+def test_doctor_finds_a_held_partition_and_the_command_that_it_names_shows_what_holds_it(url: str) -> None:
+    retention = timedelta(days=30)
+    secret = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
+    instance = Webhooks(
+        registry=Registry(),
+        overrides={"database_url": url, "payload_retention": retention, "sources": {"close": {"secret": secret}}},
+        environ={},
+    ).assemble(role="cli")
+    try:
+        cli, store = Cli(instance), instance.store
+        store.partitions.partition()
+        old = datetime.now(UTC) - retention - timedelta(days=60)
+        change(instance.database, f"drop table {FIRST}")
+        since, until = boundary_after(old, Period.WEEK), boundary_after(old + timedelta(days=7), Period.WEEK)
+        change(
+            instance.database,
+            f"""create table webhooks_events_old partition of webhooks_events
+                for values from ({id_at(since)}) to ({id_at(until)})""",
+        )
+        held = put(store, since + timedelta(days=1), "h")
+
+        def found() -> dict[str, dict[str, str]]:
+            findings = json.loads(cli("doctor", "--json").stdout)["findings"]
+            return {finding["code"]: finding for finding in findings}
+
+        finding = found()["partition-held"]
+
+        assert "held by deliveries (1 pending" in finding["text"]
+        shown = cli.json(*finding["command"].split()[1:])
+        assert [each["event_id"] for each in shown["deliveries"]] == [str(held.event_id)]
+        change(instance.database, f"update webhooks_deliveries set state = {int(DeliveryState.SUCCEEDED)}")
+        assert "partition-held" not in found()
+    finally:
+        instance.close()
 
 
 def test_a_younger_partition_goes_though_an_elder_is_held(store: Store, database: Database) -> None:

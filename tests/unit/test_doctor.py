@@ -17,6 +17,7 @@ from webhooks.sources.remote import Subscription, Topic
 from webhooks.store.handlers import BreakerState, HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
 from webhooks.store.marks import Mark
+from webhooks.store.partitions import Problem, Trouble
 from webhooks.store.processes import Process
 from webhooks.subscriptions import Wanted
 
@@ -368,6 +369,22 @@ def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
 def test_what_is_wrong_with_the_database_is_found(facts: dict[str, Any], code: str, command: str | None) -> None:
     finding = only(of(**facts))
     assert (finding.code, finding.command) == (code, command)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "level", "code"),
+    [
+        (Trouble.HELD, Level.WARNING, "partition-held"),
+        (Trouble.ENDING, Level.WARNING, "partitions-ending"),
+        (Trouble.STRAYS, Level.NOTE, "partition-strays"),
+    ],
+)
+def test_what_is_wrong_with_partitions_is_a_finding_with_the_command_that_they_name(
+    trouble: Trouble, level: Level, code: str
+) -> None:
+    finding = only(of(partitions=[Problem(trouble, "a partition is in trouble", "webhooks db partition")]))
+    assert (finding.level, finding.code, finding.subject) == (level, code, "database")
+    assert (finding.text, finding.command) == ("a partition is in trouble", "webhooks db partition")
 
 
 def test_the_worst_comes_first() -> None:

@@ -278,7 +278,7 @@ def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) ->
             {
                 "is_partitioned": found is not None,
                 "partitions": [_as_json(each) for each in found or []],
-                "problems": problems,
+                "problems": [problem.text for problem in problems],
             }
         )
     elif found is None:
@@ -290,7 +290,8 @@ def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) ->
         ]
         output.emit_table(("PARTITION", "SINCE", "UNTIL", "EVENTS~", "SIZE"), rows, empty="no partitions")
     for problem in problems:
-        output.say(problem)
+        output.say(problem.text)
+        output.say(f"  -> {problem.command}")
 
 
 def _as_json(partition: Partition) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def make(instance: Webhooks) -> Doctor:
         store=instance.store,
         registry=instance.registry,
         clock=instance.clock,
+        retention=instance.settings.payload_retention,
         url_prefix=instance.settings.url_prefix,
         labels=instance.labels_of,
         plugins=db.plugins_of(instance.settings),

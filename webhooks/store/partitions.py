@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -107,6 +107,45 @@ class Changes:
     made: tuple[Partition, ...] = ()
     first: Partition | None = None
     skipped: tuple[Partition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What an old partition is still needed for; false when for nothing.
+
+    deliveries: {state: how many}. first_event: the eldest that they are of. replays: open ones that name events of it.
+    """
+
+    deliveries: Mapping[DeliveryState, int]
+    first_event: int | None
+    replays: Sequence[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.deliveries or self.replays)
+
+    def __str__(self) -> str:
+        reasons = [f"replay {id}, which is open and names events of it" for id in self.replays]
+        if self.deliveries:
+            counts = ", ".join(f"{count} {state.label}" for state, count in self.deliveries.items())
+            reasons.insert(0, f"deliveries ({counts}; event {self.first_event} is the first)")
+        return " and ".join(reasons)
+
+
+class Trouble(enum.Enum):
+    """What may be wrong with partitions."""
+
+    HELD = enum.auto()  #: an old one cannot be dropped
+    ENDING = enum.auto()  #: those ahead of now were not made
+    STRAYS = enum.auto()  #: events are in the default partition
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an operator should know of the partitions. command: what repairs it, or shows more."""
+
+    trouble: Trouble
+    text: str
+    command: str
 
 
 @dataclass(slots=True)
@@ -359,7 +398,7 @@ class Partitions:
     def what_holds(self, partition: Partition) -> str | None:
         """What an old partition is still needed for, in words; None when it can go."""
         with self.database.read() as connection:
-            return _what_holds(connection, partition)
+            return str(_holders(connection, partition)) or None
 
     def drop(self, partition: Partition) -> str | None:
         """Drop a partition that nothing needs; else why it stays."""
@@ -372,7 +411,7 @@ class Partitions:
                 # in the order in which an insert takes them; nobody requeues, cancels or replays until we are done
                 connection.exec_driver_sql(f"lock table only {TABLE} in access exclusive mode")
                 connection.exec_driver_sql("lock table webhooks_deliveries in share mode")
-                held = _what_holds(connection, partition)
+                held = str(_holders(connection, partition)) or None
                 if held is None:
                     connection.exec_driver_sql(f"drop table if exists {_quoted(connection, partition.name)}")
             return held
@@ -413,35 +452,44 @@ class Partitions:
                     return len(ids)
         return 0
 
-    def problems(self, before: datetime) -> list[str]:
-        """What an operator should know of the partitions, a sentence each. before: events received earlier may go."""
+    def problems(self, before: datetime) -> list[Problem]:
+        """What an operator should know of the partitions. before: events received earlier may go."""
         partitions = self.all()
         if partitions is None:
             return []
-        found = [
-            f"partition {each.name} is old enough to be dropped, and held by {held}"
-            for each in partitions
-            if not each.is_default and each.upper is not None and each.upper <= id_at(before)
-            if (held := self.what_holds(each)) is not None
-        ]
-        missing, there = self._missing(None)
-        now = self.database.now()
-        last = max((each.until for each in there if each.until is not None), default=now)
-        if len(missing) > 1:
-            found.append(
-                f"partitions reach until {last:%Y-%m-%d} only; a running worker makes them, or run `webhooks db partition`"
-            )
+        old = [each for each in partitions if each.upper is not None and each.upper <= id_at(before)]
         with self.database.read() as connection:
-            held_rows = connection.exec_driver_sql(
-                f"select count(*) from (select 1 from {DEFAULT} limit 10000) d"
-            ).scalar_one()
-        if held_rows:
-            number = "10000 or more" if held_rows == 10_000 else str(held_rows)
-            found.append(
-                f"the default partition has events ({number}), because none was made for their time; they are pruned row "
-                "by row"
+            holders = [(each, _holders(connection, each)) for each in old]
+            look = f"select count(*) from (select 1 from {DEFAULT} limit 10000) d"
+            has_default = any(each.is_default for each in partitions)
+            strays = connection.exec_driver_sql(look).scalar_one() if has_default else 0
+        found = [_held(each, holding) for each, holding in holders if holding]
+        missing, there = self._missing(None)
+        last = max((each.until for each in there if each.until is not None), default=self.database.now())
+        if len(missing) > 1:
+            text = f"partitions reach until {last:%Y-%m-%d} only, and no worker has made those ahead"
+            found.append(Problem(Trouble.ENDING, text, "webhooks db partition"))
+        if strays:
+            text = (
+                f"the default partition has events ({strays if strays < 10_000 else '10000 or more'}), because none was "
+                "made for their time; they are pruned row by row"
             )
+            found.append(Problem(Trouble.STRAYS, text, "webhooks db partition --status"))
         return found
+
+
+def _held(partition: Partition, holders: Holders) -> Problem:
+    text = f"partition {partition.name} is old enough to be dropped, and held by {holders}"
+    if not holders.deliveries:
+        return Problem(Trouble.HELD, text, "webhooks replay list")
+    states = ",".join(state.label for state in holders.deliveries)
+    times = f" --since {_time(partition.since)}" if partition.since is not None else ""
+    times += f" --until {_time(partition.until)}" if partition.until is not None else ""
+    return Problem(Trouble.HELD, text, f"webhooks deliveries list --state {states}{times}")
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # -- statements ------------------------------------------------------------------------------------------------
@@ -570,10 +618,10 @@ def _make(connection: Connection, partition: Partition) -> None:
     )
 
 
-def _what_holds(connection: Connection, partition: Partition) -> str | None:
+def _holders(connection: Connection, partition: Partition) -> Holders:
     events = schema.events.c
     lower, upper = partition.lower or 0, partition.upper
-    parts: list[str] = []
+    deliveries: dict[DeliveryState, int] = {}
     examples: list[int] = []
     for state in HOLDING:
         # the number in the text, so that the partial indexes on states are found
@@ -582,16 +630,14 @@ def _what_holds(connection: Connection, partition: Partition) -> str | None:
                  where state = {int(state)} and event_id >= {lower} and event_id < {upper}"""
         ).one()
         if count:
-            parts.append(f"{count} {state.label}")
+            deliveries[state] = count
             examples.append(example)
-    reasons = []
-    if parts:
-        reasons.append(f"deliveries ({', '.join(parts)}; event {min(examples)} is the first)")
+    replays = []
     for id, conditions in pruning.named_by_open_replays(connection, sqlite=False):
         named = select(events.id).where(events.id >= lower, events.id < upper, *conditions).limit(1)
         if connection.execute(named).first() is not None:
-            reasons.append(f"replay {id}, which is open and names events of it")
-    return " and ".join(reasons) or None
+            replays.append(id)
+    return Holders(deliveries, min(examples, default=None), replays)
 
 
 def _overlap(one: Partition, other: Partition) -> bool:
@@ -617,6 +663,6 @@ def _sqlstate(error: BaseException) -> str | None:
 
 
 __all__ = [
-    "AHEAD", "DEFAULT", "FIRST", "Changes", "Kept", "Partition", "PartitionError", "Partitions", "Period",
-    "boundary_after", "gaps", "instant_of", "period_of", "ranges",
+    "AHEAD", "DEFAULT", "FIRST", "Changes", "Holders", "Kept", "Partition", "PartitionError", "Partitions", "Period",
+    "Problem", "Trouble", "boundary_after", "gaps", "instant_of", "period_of", "ranges",
 ]  # fmt: skip
