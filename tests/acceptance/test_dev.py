@@ -255,6 +255,33 @@ def test_a_handler_that_does_not_import_stops_the_start(processes: Processes) ->
     assert "Traceback" not in demo.output
 
 
+def test_a_database_that_is_away_stops_dev_with_what_to_do(processes: Processes) -> None:
+    demo = start_demo(processes, "--once", DATABASE_URL=f"postgresql://nobody:hidden@127.0.0.1:{free_port()}/nothing")
+    assert demo.wait() == 1
+    (line,) = demo.output.splitlines()
+    assert line.startswith(
+        "webhooks: the database that DATABASE_URL, or database_url in webhooks.toml, names cannot be reached;"
+    )
+    assert "Connection refused" in line
+    assert "hidden" not in line
+
+
+def test_a_handler_that_never_ends_is_told_when_its_time_is_up(processes: Processes) -> None:
+    assert processes.run("webhooks", "init").wait() == 0
+    (processes.directory / "handlers" / "hello.py").write_text(
+        "import time\nfrom datetime import timedelta\nfrom webhooks import RetryPolicy, on\n\n"
+        "@on('activity.whatsapp_message.created', name='stuck', timeout=timedelta(milliseconds=300),\n"
+        "    retry=RetryPolicy(max_attempts=2, base=timedelta(seconds=1), cap=timedelta(seconds=1)))\n"
+        "def stuck(event): time.sleep(600)\n"
+    )
+    demo = start_demo(processes, "--once")
+    assert demo.wait() == 1, demo.output
+    again = r"^failed     for stuck, again in \S+ m?s: AttemptTimeout: it ran longer than its timeout of 0\.3 s"
+    assert re.search(again, demo.output, re.MULTILINE), demo.output
+    dead = r"^dead       for stuck: AttemptTimeout: it ran longer than its timeout of 0\.3 s \(attempt 2 of 2\)$"
+    assert re.search(dead, demo.output, re.MULTILINE), demo.output
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_run_with_a_worker_handles_and_ends_whole(
     processes: Processes, database_url: str, number: signal.Signals
@@ -278,6 +305,14 @@ def test_a_worker_waits_for_its_tables(processes: Processes, empty_database_url:
     worker.wait_for("the worker cannot start yet, trying again in .*: .* run: webhooks db upgrade")
     assert processes.start("webhooks", "db", "upgrade", env=environment).wait() == 0
     worker.wait_for("started with 0 handlers")
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.output
+
+
+def test_a_worker_waits_for_its_database(processes: Processes) -> None:
+    away = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    worker = processes.start("webhooks", "worker", env={"DATABASE_URL": away, "WEBHOOKS_SOURCES__close__SECRET": KEY})
+    worker.wait_for("the worker cannot start yet, trying again in 1 s: the database cannot be reached: .*refused")
     assert worker.stop() == 0
     assert "Traceback" not in worker.output
 

@@ -24,6 +24,7 @@ from tests.support import Clock
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.events import as_curl, export_lines, follow
+from webhooks.cli.trigger import Answer
 from webhooks.config import Secret
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.registry import Registry
@@ -631,6 +632,17 @@ def test_a_server_with_another_secret_is_explained_once_beside_its_answer(
     assert len(posts) == 3
     assert result.stderr.count("has another secret for source 'close' than this command") == 1
     assert "webhooks explain" in result.stderr
+
+
+def test_a_server_that_cannot_store_is_explained_once(
+    cli: Cli, posts: Sequence[tuple[Any, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.cli.trigger.post", lambda url, body, headers: Answer(503, None, "no"))
+    result = cli("trigger", "lead.created", "--duplicate", "2")
+    assert result.exit_code == 1
+    assert result.stdout == "503 no\n" * 3
+    assert result.stderr.count("the server cannot store it now") == 1
+    assert "webhooks doctor" in result.stderr
 
 
 def test_a_file_is_posted_byte_for_byte(cli: Cli, posts: Sequence[tuple[Any, bytes]], tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def describe(error: WebhooksError) -> str:
     if isinstance(error, StorageUnavailable):
         if lacks_schema(error):
             return NO_SCHEMA
-        return f"the database cannot be reached: {printable(str(error))}; nothing was changed"
+        return f"the database cannot be reached: {printable(str(error))}"
     if isinstance(error, ConfigurationError) and len(error.problems) > 1:
         return "the settings cannot be used:\n" + "\n".join(f"  {printable(problem)}" for problem in error.problems)
     return printable(str(error))

@@ -282,7 +282,15 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> 
         environment.setdefault("WEBHOOKS_LOG_LEVEL", environ.get("LOG_LEVEL", "warning"))
     asked = settings.port if any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ) else None
     port = free_port(settings.host, asked)
-    apply_schema(instance)
+    try:
+        apply_schema(instance)
+    except StorageUnavailable as error:
+        if instance.settings.has_default_database:
+            raise
+        raise Failure(
+            "the database that DATABASE_URL, or database_url in webhooks.toml, names cannot be reached; start it, or leave "
+            f"that out to have one in this directory: {error.reason}"
+        ) from error
     return Development(instance, environment, f"http://{settings.host}:{port}", port, secret, has_demo_handlers)
 
 
@@ -381,15 +389,15 @@ def show(plan: Development, tell: Callable[[str], None]) -> int | None:
         tell(f"refused    {answer.status} {one_line(answer.text, 300)}")
         return None
     tell(f"{answer.body['status']:<10} as event {event_id}; answered {answer.status} in {output.span(took)}")
-    ended = _await_end(plan.instance, int(event_id))
+    ended = _await_end(plan.instance, int(event_id), tell)
     good = [delivery for delivery in ended if delivery.state.label == "succeeded"]
     for delivery in ended:
         at = output.span(delivery.finished_at - delivery.created_at) if delivery.finished_at else ""
         if delivery in good:
             tell(f"handled    by {delivery.handler} {at} after it was stored")
         else:
-            reason = one_line(delivery.reason or "not finished in time", 300)
-            tell(f"{delivery.state.label:<10} for {delivery.handler}: {reason}")
+            reason = delivery.reason or f"attempt {delivery.attempts} has not ended"
+            tell(f"{delivery.state.label:<10} for {delivery.handler}: {one_line(reason, 300)}")
     if not good:
         tell(f"not handled within {output.span(DEMO_LIMIT)}; see: {our_name()} events show {event_id}")
         return None
@@ -446,11 +454,17 @@ def our_name() -> str:
     return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
-def _await_end(instance: Webhooks, event_id: int) -> Sequence[DeliverySummary]:
-    """The deliveries of an event, once all have ended or time is up."""
+def _await_end(instance: Webhooks, event_id: int, tell: Callable[[str], None]) -> Sequence[DeliverySummary]:
+    """The deliveries of an event, once all have ended or time is up; a failed attempt is told when it is seen."""
     deadline = time.monotonic() + DEMO_LIMIT.total_seconds()
+    told: dict[int, int] = {}
     while True:
         found = instance.store.listings.of_event(event_id)
+        for delivery in found:
+            if delivery.state.label == "pending" and delivery.failures > told.get(delivery.id, 0):
+                told[delivery.id] = delivery.failures
+                again = output.span(max(delivery.due_at - instance.clock(), timedelta(0)))
+                tell(f"failed     for {delivery.handler}, again in {again}: {one_line(delivery.reason or '', 300)}")
         if found and all(delivery.state >= 2 for delivery in found):
             return found
         if time.monotonic() >= deadline:
@@ -491,13 +505,16 @@ def worker(concurrency: int | None) -> None:
 
     instance = webhooks(role="worker")
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
-    made = _make_worker(instance, concurrency)
+    made: Any = None
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if made is None:
+            raise SystemExit(0)  # it still waits for its database
         made.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    made = _make_worker(instance, concurrency)
     if made.run() == REPLACE:
         # threads that never end are left behind with the old program
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -517,7 +534,7 @@ def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
                 return instance.make_worker(slots=concurrency)
             reason = NO_SCHEMA
         except StorageUnavailable as error:
-            reason = error.reason
+            reason = f"the database cannot be reached: {error.reason}"
         output.say(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
         time.sleep(pause)
         pause = min(pause * 2, 10.0)

@@ -313,10 +313,11 @@ def trigger(
     settings = instance.settings
     url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)
     failed = 0
-    refused: Answer | None = None
+    first: dict[int, Answer] = {}
     for _ in range(1 + duplicate):
         answer = send(sender, body, headers, url, signed_at, bad_signature=bad_signature)
         failed += not 200 <= answer.status < 300
+        first.setdefault(answer.status, answer)
         if as_json:
             output.emit_json_line({"status": answer.status, "body": answer.body})
         else:
@@ -324,9 +325,9 @@ def trigger(
         if answer.status == 404:
             output.say(explain_missing(url, settings, sender.name))
             break
-        if answer.status == 401:
-            refused = refused or answer
-    if refused is not None:
-        output.say(explain_refused(refused, url, sender, ago, bad_signature=bad_signature))
+    if 401 in first:
+        output.say(explain_refused(first[401], url, sender, ago, bad_signature=bad_signature))
+    if 503 in first:
+        output.say("the server cannot store it now; its log says why, and so does, where it runs: webhooks doctor")
     if failed:
         raise SystemExit(1)
