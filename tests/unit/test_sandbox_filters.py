@@ -1,4 +1,4 @@
-"""The extra_filter of subscriptions."""
+"""Which extra_filters the local Close takes for a subscription."""
 
 from __future__ import annotations
 
@@ -8,72 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.sandbox.filters import MAX_DEPTH, check, matches
+from webhooks.sandbox.filters import MAX_DEPTH, check
 from webhooks.sandbox.refusals import Invalid
+from webhooks.sources.close import filters
 
-EVENT: dict[str, Any] = {
-    "object_type": "opportunity",
-    "changed_fields": ["status_id", "value"],
-    "api_key_id": None,
-    "data": {"status_type": "won", "value": 1, "note": "Signed on site.", "emails": [{"email": "a@example.com"}]},
-}
-
-
-def field(name: str, filter: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "field_accessor", "field": name, "filter": filter}
-
-
-def equals(value: Any) -> dict[str, Any]:
-    return {"type": "equals", "value": value}
-
-
-def contains(value: Any) -> dict[str, Any]:
-    return {"type": "contains", "value": value}
-
-
-NULL, NOT_NULL = {"type": "is_null"}, {"type": "non_null"}
-YES, NO = field("object_type", equals("opportunity")), field("object_type", equals("lead"))
+NULL = {"type": "is_null"}
+EQUALS = {"type": "equals", "value": None}
 
 
 @pytest.mark.parametrize(
-    ("filter", "lets_through"),
+    "filter",
     [
-        (YES, True),
-        (NO, False),
-        (field("object_type", {"type": "not_equals", "value": "lead"}), True),
-        (field("object_type", {"type": "not_equals", "value": "opportunity"}), False),
-        (field("changed_fields", contains("value")), True),
-        (field("changed_fields", contains("val")), False),
-        (field("data", field("note", contains("on site"))), True),
-        (field("data", field("note", contains("on Site"))), False),
-        (field("data", contains("note")), False),
-        (field("api_key_id", NULL), True),
-        (field("api_key_id", NOT_NULL), False),
-        (field("nothing", NULL), True),
-        (field("nothing", field("deeper", NULL)), True),
-        (field("data", field("note", field("deeper", NOT_NULL))), False),
-        (field("data", NOT_NULL), True),
-        ({"type": "and", "filters": [YES, YES]}, True),
-        ({"type": "and", "filters": [YES, NO]}, False),
-        ({"type": "or", "filters": [NO, YES]}, True),
-        ({"type": "or", "filters": [NO, NO]}, False),
-        ({"type": "not", "filter": NO}, True),
-        ({"type": "not", "filter": YES}, False),
-        (field("changed_fields", {"type": "any_array_value", "filter": equals("value")}), True),
-        (field("changed_fields", {"type": "any_array_value", "filter": equals("note")}), False),
-        (field("data", {"type": "any_array_value", "filter": NOT_NULL}), False),
-        (
-            field("data", field("emails", {"type": "any_array_value", "filter": field("email", contains("@example"))})),
-            True,
-        ),
-        (field("data", field("value", equals(1))), True),
-        (field("data", field("value", equals(True))), False),
-        (field("data", field("value", contains(1))), False),
+        EQUALS,
+        {"type": "not_equals", "value": 1},
+        {"type": "contains", "value": "x"},
+        NULL,
+        {"type": "non_null"},
+        {"type": "and", "filters": [NULL, EQUALS]},
+        {"type": "or", "filters": [NULL]},
+        {"type": "not", "filter": NULL},
+        {"type": "field_accessor", "field": "data", "filter": NULL},
+        {"type": "any_array_value", "filter": EQUALS},
     ],
 )
-def test_a_filter_lets_events_through(filter: dict[str, Any], lets_through: bool) -> None:
+def test_a_filter_of_each_kind_is_taken(filter: dict[str, Any]) -> None:
     check(filter)
-    assert matches(filter, EVENT) is lets_through
 
 
 @pytest.mark.parametrize(
@@ -112,33 +71,15 @@ def test_a_filter_may_not_be_bottomless() -> None:
         check({"type": "not", "filter": filter})
 
 
+def test_no_filter_that_is_taken_is_too_deep_to_be_judged() -> None:
+    assert MAX_DEPTH < filters.MAX_DEPTH
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner),
     max_leaves=8,
 )
-FILTERS = st.recursive(
-    st.sampled_from([NULL, NOT_NULL])
-    | st.builds(lambda kind, value: {"type": kind, "value": value}, st.sampled_from(["equals", "contains"]), JSON),
-    lambda inner: (
-        st.builds(
-            lambda kind, each: {"type": kind, "filters": each},
-            st.sampled_from(["and", "or"]),
-            st.lists(inner, min_size=1, max_size=3),
-        )
-        | st.builds(
-            lambda kind, each: {"type": kind, "filter": each}, st.sampled_from(["not", "any_array_value"]), inner
-        )
-        | st.builds(field, st.sampled_from(["a", "b"]), inner)
-    ),
-    max_leaves=8,
-)
-
-
-@given(filter=FILTERS, value=JSON)
-def test_every_checked_filter_gives_an_answer_for_any_event(filter: dict[str, Any], value: Any) -> None:
-    check(filter)
-    assert matches(filter, value) is not matches({"type": "not", "filter": filter}, value)
 
 
 @given(filter=JSON)

@@ -17,7 +17,6 @@ from webhooks.patterns import Pattern
 from webhooks.registry import Registry
 from webhooks.sources import keyfile
 from webhooks.sources.close.catalogue import known_types, published_types
-from webhooks.sources.close.filters import lets_through
 from webhooks.sources.keyfile import KeyFile
 from webhooks.sources.keyring import read_secret_file
 from webhooks.sources.remote import Subscription, Topic
@@ -211,54 +210,3 @@ def test_no_message_of_the_file_holds_a_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         KeyFile("close", path).put("b", Secret(KEY))
     assert KEY not in str(raised.value)
-
-
-# -- filters ------------------------------------------------------------------------------------------------
-
-EVENT = {"data": {"name": "x", "tags": ["a", "b"], "n": 1}, "changed_fields": ["name"]}
-
-
-def accessor(*path: str, **last: object) -> dict[str, object]:
-    found: dict[str, object] = dict(last)
-    for field in reversed(path):
-        found = {"type": "field_accessor", "field": field, "filter": found}
-    return found
-
-
-@pytest.mark.parametrize(
-    ("filter", "verdict"),
-    [
-        (None, True),
-        ({}, True),
-        (accessor("data", "name", type="equals", value="x"), True),
-        (accessor("data", "name", type="equals", value="y"), False),
-        (accessor("data", "n", type="equals", value=True), False),
-        (accessor("data", "name", type="not_equals", value="y"), True),
-        (accessor("changed_fields", type="contains", value="name"), True),
-        (accessor("changed_fields", type="contains", value="nam"), False),
-        (accessor("data", "name", type="contains", value="x"), True),
-        (accessor("data", "nothing", "deeper", type="is_null"), True),
-        (accessor("data", "name", type="non_null"), True),
-        ({"type": "and", "filters": [{"type": "non_null"}, {"type": "is_null"}]}, False),
-        ({"type": "or", "filters": [{"type": "non_null"}, {"type": "is_null"}]}, True),
-        ({"type": "not", "filter": {"type": "is_null"}}, True),
-        (accessor("data", "tags", type="any_array_value", filter={"type": "equals", "value": "b"}), True),
-        (accessor("data", "tags", type="any_array_value", filter={"type": "equals", "value": "c"}), False),
-        # what is not known lets through, also inside of a not
-        ({"type": "regex", "value": "."}, True),
-        ({"type": "not", "filter": {"type": "regex"}}, True),
-        ({"type": "and", "filters": [{"type": "regex"}, {"type": "is_null"}]}, False),
-        ({"type": "and", "filters": "x"}, True),
-        ({"type": ["x"]}, True),
-        ({"type": "not"}, True),
-    ],
-)
-def test_a_filter_of_a_subscription_is_judged_as_close_would(filter: dict[str, object] | None, verdict: bool) -> None:
-    assert lets_through(filter, EVENT) is verdict
-
-
-def test_a_filter_nested_without_end_lets_through() -> None:
-    filter: dict[str, object] = {"type": "is_null"}
-    for _ in range(5000):
-        filter = {"type": "not", "filter": filter}
-    assert lets_through(filter, EVENT)

@@ -1,7 +1,7 @@
-"""The `extra_filter` of a webhook subscription, checked when it is set and evaluated for each event.
+"""The `extra_filter` of a webhook subscription, checked when it is set.
 
-Types: equals, not_equals, contains, is_null, non_null, and, or, not, field_accessor, any_array_value. A filter sees the
-whole event; stepping into a field that is not there gives null.
+Types: equals, not_equals, contains, is_null, non_null, and, or, not, field_accessor, any_array_value. What a filter
+lets through is judged by `webhooks.sources.close.filters`, which catch-up asks as well.
 Source: developer.close.com/api/resources/webhooks/webhook-filters (read 2026-11-23).
 """
 
@@ -45,38 +45,3 @@ def check(filter: Any, depth: int = 0) -> None:
             f"unknown type {kind!r}; there are equals, not_equals, contains, is_null, non_null, and, or, not, "
             "field_accessor, any_array_value",
         )
-
-
-def matches(filter: Mapping[str, Any], value: Any) -> bool:
-    """Whether a filter that `check` accepted lets `value` through; for a subscription, the whole event."""
-    kind = filter["type"]
-    if kind == "equals":
-        return _same(value, filter["value"])
-    if kind == "not_equals":
-        return not _same(value, filter["value"])
-    if kind == "contains":
-        return _contains(value, filter["value"])
-    if kind == "is_null":
-        return value is None
-    if kind == "non_null":
-        return value is not None
-    if kind == "and":
-        return all(matches(each, value) for each in filter["filters"])
-    if kind == "or":
-        return any(matches(each, value) for each in filter["filters"])
-    if kind == "not":
-        return not matches(filter["filter"], value)
-    if kind == "field_accessor":
-        return matches(filter["filter"], value.get(filter["field"]) if isinstance(value, Mapping) else None)
-    return isinstance(value, list) and any(matches(filter["filter"], each) for each in value)
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Equality as JSON has it: true is not 1."""
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
-
-
-def _contains(value: Any, wanted: Any) -> bool:
-    if isinstance(value, str):
-        return isinstance(wanted, str) and wanted in value
-    return isinstance(value, list) and any(_same(each, wanted) for each in value)

@@ -27,6 +27,7 @@ from webhooks.sandbox.refusals import Forbidden, Invalid, Missing
 from webhooks.sandbox.rules import Rules
 from webhooks.sources.close import signature
 from webhooks.sources.close.catalogue import known_types
+from webhooks.sources.close.filters import lets_through
 
 #: What Close would publish if it published outcomes.
 OUTCOME_TYPES = frozenset(("outcome.created", "outcome.updated", "outcome.deleted"))
@@ -115,7 +116,7 @@ class Subscription:
         return any(
             each["object_type"] == event["object_type"]
             and each["action"] == event["action"]
-            and (each.get("extra_filter") is None or filters.matches(each["extra_filter"], event))
+            and lets_through(each.get("extra_filter"), event)
             for each in self.events
         )
 

@@ -1,4 +1,4 @@
-"""The `extra_filter` of a subscription: whether Close would have sent an event, asked by catch-up.
+"""The `extra_filter` of a subscription: whether Close would send an event. Catch-up asks, and the local Close.
 
 A filter sees the whole event; stepping into a field that is not there gives null. Filters of a kind that is not known
 here, or nested beyond reason, let everything through: taking an event in too much is the smaller mistake.
