@@ -287,7 +287,9 @@ class Replayer:
                     f"replay {other.id} of the same events (by {other.created_by}) is still under way; "
                     f"see it: webhooks replay {way} {other.id}, stop it: webhooks replay cancel {other.id}"
                 )
-        started = self.store.replays.start(by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id)
+        started = self.store.replays.start(
+            by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id, pruned=plan.pruned
+        )
         signals.emit(signals.replay_started, started.id, selection=plan.selection, who=by)
         return started
 

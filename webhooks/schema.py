@@ -319,6 +319,7 @@ replays = Table(
     Column("events", BigInteger, nullable=False, server_default=text("0")),
     Column("deliveries", BigInteger, nullable=False, server_default=text("0")),
     Column("finished_at", Instant),
+    Column("pruned", BigInteger, comment="events of that time that were gone when it began, at least"),
 )
 
 quarantine = Table(

@@ -371,6 +371,23 @@ def test_a_replay_prints_its_id_and_is_shown(filled: Cli) -> None:
     assert "a test" in filled("replay", "show", id).stdout
 
 
+def test_a_replay_over_pruned_events_says_how_many_are_gone(filled: Cli) -> None:
+    with filled.instance.database.write() as connection:
+        connection.exec_driver_sql("delete from webhooks_events where type = 'lead.merged'")
+    said = "at least 1 event of that time was pruned, and cannot be replayed"
+    assert said in filled("replay", "--all", "--dry-run").stderr
+    assert filled.json("replay", "--all", "--dry-run")["plan"]["pruned"] == 1
+    started = filled("replay", "--all")
+    assert said in started.stderr
+    id = started.stdout.strip()
+    assert said in filled("replay", "show", id).stderr
+    assert filled.json("replay", "show", id)["pruned"] == 1
+    with filled.instance.database.write() as connection:
+        connection.exec_driver_sql("delete from webhooks_events")
+    assert "at least 3 events of that time were pruned" in filled("replay", "--all", "--dry-run").stderr
+    assert filled.json("replay", "show", id)["pruned"] == 1
+
+
 def test_nothing_is_replayed_without_a_selection(filled: Cli) -> None:
     assert "type --all" in filled.refused("replay", code=2)
     assert "leave it out" in filled.refused("replay", "--all", "--since", "1h", code=2)

@@ -170,6 +170,60 @@ def test_pruned_events_are_counted(store: Store) -> None:
     assert made.plan(EVERYTHING).pruned == 2
     assert made.plan(Selection(since=NOW + timedelta(seconds=200))).pruned == 0
     assert made.plan(Selection(source="github")).pruned == 0
+    plan = made.plan(EVERYTHING)
+    started = made.start(plan, by="ann")
+    put(store, 1, received=200)
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.received_at > NOW + timedelta(seconds=150)))
+    assert made.plan(EVERYTHING).pruned == 3
+    assert made.get(started.id).pruned == 2, "on record is what was gone when it began"
+
+
+def test_events_are_pruned_where_none_is_left(store: Store) -> None:
+    put(store, 2)
+    put(store, 1, received=100)
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete())
+    made = replayer(store)
+    assert made.plan(EVERYTHING).pruned == 3
+    assert made.plan(Selection(since=NOW + timedelta(seconds=50))).pruned == 1
+    assert made.plan(Selection(until=NOW + timedelta(seconds=50))).pruned == 2
+
+
+def test_an_old_event_that_is_kept_hides_none_of_those_that_are_gone(store: Store, monkeypatch: Any) -> None:
+    (kept,) = put(store, 1, received=-100)
+    put(store, 3)
+    (named,) = put(store, 1, received=100, dedup_key="ev_named")
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.id.not_in([kept, named])))
+    made = replayer(store)
+    assert made.plan(EVERYTHING).pruned == 3
+    assert made.plan(Selection(key="ev_named")).pruned == 0
+    assert made.plan(Selection(events=(named,))).pruned == 0
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.id == named))
+    assert made.plan(Selection(key="ev_named")).pruned == 1
+    monkeypatch.setattr("webhooks.store.replays.LOOKED_UP", 2)
+    assert made.plan(EVERYTHING).pruned == 1, "at least: no more were looked up"
+
+
+def test_an_event_that_came_again_is_of_the_time_at_which_it_came_first(store: Store) -> None:
+    put(store, dedup_key="ev_1")
+    put(store, dedup_key="ev_1", received=100)
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete())
+    made = replayer(store)
+    assert made.plan(Selection(since=NOW + timedelta(seconds=50))).pruned == 0
+    assert made.plan(Selection(since=NOW - timedelta(seconds=50))).pruned == 1
+
+
+def test_more_than_were_looked_up_are_counted_by_age(store: Store, monkeypatch: Any) -> None:
+    put(store, 5)
+    put(store, 1, received=100)
+    with store.database.write() as connection:
+        connection.execute(schema.events.delete().where(schema.events.c.received_at < NOW + timedelta(seconds=50)))
+    monkeypatch.setattr("webhooks.store.replays.LOOKED_UP", 2)
+    assert replayer(store).plan(EVERYTHING).pruned == 5
 
 
 def test_copies_that_were_never_delivered_are_left_out_unless_named(store: Store) -> None:

@@ -180,6 +180,7 @@ def replay_json(replay: Replay, progress: Mapping[str, int] | None = None) -> di
         "events": replay.events,
         "deliveries": replay.deliveries,
         "finished_at": iso(replay.finished_at),
+        "pruned": replay.pruned,
         "states": None if progress is None else dict(progress),
     }
 

@@ -185,8 +185,13 @@ def describe_plan(plan: Plan) -> list[str]:
             "name one by its id to replay it"
         )
     if plan.pruned:
-        lines.append(f"at least {output.counted(plan.pruned, 'event')} of that time pruned, and cannot be replayed")
+        lines.append(_of_pruned(plan.pruned))
     return lines
+
+
+def _of_pruned(number: int) -> str:
+    were = "was" if number == 1 else "were"
+    return f"at least {output.counted(number, 'event')} of that time {were} pruned, and cannot be replayed"
 
 
 def _emit_plan(plan: Plan) -> None:
@@ -310,6 +315,8 @@ def show(replay_id: str, as_json: bool) -> None:
         ("finished", output.when(one.finished_at)),
     ]  # fmt: skip
     output.emit_fields(fields)
+    if one.pruned:
+        output.say(_of_pruned(one.pruned))
     if one.state.label == "open":
         output.say(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
     if progress.get("dead"):

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import distinct, func, literal_column, select
+from sqlalchemy import distinct, exists, func, literal_column, select
 from sqlalchemy.engine import Connection, Row
 
 from webhooks import failpoints, schema
@@ -31,6 +31,8 @@ from webhooks.store import selecting
 
 #: Rows of one IN (…).
 _BATCH = 500
+#: Entries of the dedup log whose events `count_pruned` looks for.
+LOOKED_UP = 1_000
 
 
 class ReplayState(enum.IntEnum):
@@ -47,7 +49,10 @@ class ReplayState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay as recorded. selection, options: as written. cursor: place of the last event that was looked at."""
+    """A replay as recorded. selection, options: as written. cursor: place of the last event that was looked at.
+
+    pruned: events of the time selected that were gone when it began, at least; None of replays that older code began.
+    """
 
     id: int
     created_at: datetime
@@ -61,6 +66,7 @@ class Replay:
     events: int
     deliveries: int
     finished_at: datetime | None
+    pruned: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +203,34 @@ class Replays:
         return literal_column("+webhooks_events.id", schema.Id) if self.database.is_sqlite else schema.events.c.id
 
     def count_pruned(self, selection: Selection) -> int:
-        """How many events of the time (and source) selected are known to the dedup log, but their rows are gone.
+        """How many events of the time (and source, or key) selected the dedup log knows whose rows are gone; at least.
 
-        Told from the log's age: rows are pruned eldest first, so what was last seen before the eldest event is gone.
+        Rows are pruned eldest first, so what was last seen before the eldest event is gone. But one that is kept back, by
+        a dead delivery say, would hide all that are younger: so the eldest `LOOKED_UP` of the log are looked up as well.
         """
+        if selection.events:
+            return 0  # each was found
         log, events = schema.dedup_log.c, schema.events.c
+        conditions: list[Any] = []
+        if selection.since is not None:
+            conditions += [log.last_seen_at >= selection.since, log.first_seen_at >= selection.since]
+        if selection.until is not None:
+            conditions.append(log.last_seen_at < selection.until)
+        if selection.source is not None:
+            conditions.append(log.source == selection.source)
+        if selection.key is not None:
+            conditions.append(log.dedup_key == selection.key)
+        oldest = select(log.event_id).where(*conditions).order_by(log.last_seen_at).limit(LOOKED_UP).subquery()
+        missing = select(func.count()).select_from(oldest).where(~exists().where(events.id == oldest.c.event_id))
         with self.database.read() as connection:
+            found = int(connection.execute(missing).scalar_one())
+            if found < LOOKED_UP:
+                return found
             eldest = connection.execute(select(events.received_at).order_by(events.received_at).limit(1)).scalar()
-            if eldest is None or (selection.since is not None and selection.since >= eldest):
-                return 0
-            query = select(func.count()).where(log.last_seen_at < min(eldest, selection.until or eldest))
-            if selection.since is not None:
-                query = query.where(log.last_seen_at >= selection.since)
-            if selection.source is not None:
-                query = query.where(log.source == selection.source)
-            return int(connection.execute(query.select_from(schema.dedup_log)).scalar_one())
+            if eldest is not None:
+                conditions.append(log.last_seen_at < eldest)
+            query = select(func.count()).select_from(schema.dedup_log).where(*conditions)
+            return max(found, int(connection.execute(query).scalar_one()))
 
     def handlers_of(self, event_ids: Sequence[int], selection: Selection | None, upper_id: int) -> dict[int, set[str]]:
         """{event id: handlers} that got these events when they came in.
@@ -256,7 +275,14 @@ class Replays:
     # -- making --------------------------------------------------------------------------------------------
 
     def start(
-        self, *, by: str, why: str | None, selection: Mapping[str, Any], options: Mapping[str, Any], upper_id: int
+        self,
+        *,
+        by: str,
+        why: str | None,
+        selection: Mapping[str, Any],
+        options: Mapping[str, Any],
+        upper_id: int,
+        pruned: int = 0,
     ) -> Replay:
         """Record a new replay. options: `fresh_keys` among them decides the parity of its id."""
         id = new_id() & ~1 | bool(options.get("fresh_keys"))
@@ -272,6 +298,7 @@ class Replays:
                     options=_dump(options),
                     state=int(ReplayState.OPEN),
                     upper_id=upper_id,
+                    pruned=pruned,
                 )
             )
         replay = self.get(id)
@@ -420,6 +447,7 @@ def _replay(row: Row[Any]) -> Replay:
         events=row.events,
         deliveries=row.deliveries,
         finished_at=row.finished_at,
+        pruned=row.pruned,
     )
 
 
