@@ -2,15 +2,18 @@
 
 A retry verifies again, with the time at which the request came, and goes through `Ingest.record` with the original
 `received_at`, so that the event becomes stored, duplicate, revision or stale like any other. The row keeps the receipts.
+An entry of a sender's log, which catch-up fetched from its API, has no signature to verify: it is only read again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.ingest import Ingest, require_storable, stored_headers
-from webhooks.model import Headers, InboundRequest, Origin, Receipt
+from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
 from webhooks.store import Store
 from webhooks.store.quarantine import Quarantined
 
@@ -57,18 +60,25 @@ def _record(kept: Quarantined, ingest: Ingest) -> list[Receipt]:
         source = ingest.source(kept.source)
     except UnknownSource as error:
         raise Malformed(f"source {kept.source!r} is not configured any more") from error
-    headers = Headers({name: value.encode("latin-1", "replace") for name, value in kept.headers.items()})
-    request = InboundRequest(headers, kept.body, "POST", kept.query, source.settings.public_url, kept.request_id or "")
-    verified = source.verify(request, kept.received_at)
-    parsed = source.parse(request)
+    parsed: Sequence[ParsedEvent]
+    came_with: dict[str, str] = {}
+    if kept.is_from_log:
+        parsed = (_parse_entry(source, kept.body),)
+    else:
+        headers = Headers({name: value.encode("latin-1", "replace") for name, value in kept.headers.items()})
+        url = source.settings.public_url
+        request = InboundRequest(headers, kept.body, "POST", kept.query, url, kept.request_id or "")
+        came_with["key_label"] = source.verify(request, kept.received_at).label
+        came_with["headers"] = stored_headers(headers, source)
+        came_with["request_id"] = kept.request_id or ""
+        parsed = source.parse(request)
     for event in parsed:
         require_storable(event)
-    return ingest.record(
-        source,
-        parsed,
-        received_at=kept.received_at,
-        origin=Origin.QUARANTINE,
-        key_label=verified.label,
-        request_id=kept.request_id or "",
-        headers=stored_headers(headers, source),
-    )
+    return ingest.record(source, parsed, received_at=kept.received_at, origin=Origin.QUARANTINE, **came_with)
+
+
+def _parse_entry(source: Any, body: bytes) -> ParsedEvent:
+    if not hasattr(source, "parse_log_body"):
+        raise Malformed(f"it was read in an event log, and source {source.name!r} has none now")
+    event: ParsedEvent = source.parse_log_body(body)
+    return event

@@ -98,7 +98,9 @@ class HasLog(Protocol):
 
     def connect(self) -> AbstractContextManager[Any]: ...
 
-    def parse_log_entry(self, raw: bytes) -> ParsedEvent: ...
+    def log_body(self, raw: bytes) -> bytes: ...
+
+    def parse_log_body(self, body: bytes) -> ParsedEvent: ...
 
     def still_grows(self, entry: ParsedEvent, now: datetime) -> bool: ...
 
@@ -443,20 +445,21 @@ class CatchUp:
 
     def _parse(self, raw: bytes, report: Report) -> ParsedEvent | None:
         """An entry as an event; None when it cannot be read and is quarantined, as a webhook would be."""
+        body: bytes = self._source.log_body(raw)
         try:
-            entry: ParsedEvent = self._source.parse_log_entry(raw)
+            entry: ParsedEvent = self._source.parse_log_body(body)
             require_storable(entry)
             return entry
         except Malformed as error:
             report.unreadable += 1
             if not report.is_dry:
-                self._quarantine(b'{"event":' + raw + b"}", error)
+                self._quarantine(body, error)
             return None
 
     def _quarantine(self, body: bytes, error: Malformed) -> None:
         logger.warning("an entry of %s's event log cannot be read and is quarantined: %s", self.name, error.reason)
         self._store.quarantine.put(
-            self.name, body, reason=error.reason, kind=error.kind, received_at=self._clock(), headers="{}"
+            self.name, body, reason=error.reason, kind=error.kind, received_at=self._clock(), headers=None
         )
 
     # -- handing over --------------------------------------------------------------------------------------------

@@ -691,7 +691,7 @@ class Doctor:
     def _source(self, name: str, seen: Mapping[str, Seen] | None, quarantined: int = 0) -> SourceFacts:
         """Facts of one source. seen: None when the database is not looked at."""
         source = self._sources[name]
-        has_log = hasattr(source, "parse_log_entry")
+        has_log = hasattr(source, "parse_log_body")
         labels = frozenset(self._labels(name))
         path = f"{self._url_prefix.rstrip('/')}/{name}"
         every, why_not, is_refused, ahead = self._ask(source) if has_log else (None, None, False, None)

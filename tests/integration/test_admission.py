@@ -68,6 +68,19 @@ def test_what_was_quarantined_is_admitted_with_the_time_at_which_it_came(
     assert "admitted by ines" in (retry(consumer, id).reason or "")
 
 
+def test_a_quarantined_request_is_verified_again(
+    consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = broken(consumer, monkeypatch)
+    id = consumer.post(payload("lead_merged")).json["quarantine_id"]
+    fault.undo()
+    with consumer.webhooks.database.write() as connection:
+        connection.execute(schema.quarantine.update().values(body=payload("lead_deleted")))
+    assert "signature" in (retry(consumer, id).reason or "")
+    with consumer.webhooks.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.events)).scalar_one() == 0
+
+
 def test_what_came_again_meanwhile_is_a_duplicate(
     consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support import Clock, wait_until
 from webhooks import catchup, signals
 from webhooks.catchup import Busy, CatchUpDuty, Report, Window, is_due, likely_cause, moved_mark, plan
 from webhooks.config import Secret
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import Malformed, StorageUnavailable
 from webhooks.registry import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY, MEMBER_KEY
 from webhooks.sandbox.histories import play_seed
@@ -440,6 +440,74 @@ def test_an_entry_that_cannot_be_read_is_quarantined_and_the_others_are_taken_in
     pair.world.fail_next(200, 1, f'{{"data": [{entry}, {good}], "cursor_next": null}}', "event/")
     report = pair.make(pair.source.connect()).run(pair.clock() - timedelta(minutes=61))
     assert (report.unreadable, report.repaired) == (1, 1)
+
+
+@pytest.fixture
+def unreadable(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """With one entry of the log in quarantine, which can be read by now."""
+    lead(pair)
+    pair.clock.move(HOUR)
+
+    def parse(body: bytes) -> Any:
+        raise Malformed("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.source, "parse_log_body", parse)
+        assert pair.catch_up(since=DAY).unreadable == 1
+    assert pair.stored() == {}
+    return pair
+
+
+def test_a_quarantined_entry_is_admitted_without_the_signature_that_it_never_had(unreadable: Pair) -> None:
+    cli = Cli(unreadable.webhooks)
+    (kept,) = cli.json("quarantine", "list")["quarantine"]
+    assert (kept["origin"], kept["reason"]) == ("catch-up", "a fault of ours")
+
+    (result,) = cli.json("quarantine", "retry", kept["id"])["results"]
+
+    assert (result["reason"], [receipt["status"] for receipt in result["receipts"]]) == (None, ["stored"])
+    assert unreadable.stored() == unreadable.log()
+    event = unreadable.webhooks.store.events.get(int(result["receipts"][0]["event_id"]))
+    assert event is not None
+    assert (event.origin, event.received_at.isoformat()) == ("quarantine", kept["received_at"].replace("Z", "+00:00"))
+    assert unreadable.catch_up(since=DAY).repaired == 0
+
+
+def test_a_quarantined_entry_that_came_by_webhook_meanwhile_is_a_duplicate(unreadable: Pair) -> None:
+    unreadable.deliver()
+    cli = Cli(unreadable.webhooks)
+    (result,) = cli.json("quarantine", "retry", "--all")["results"]
+    assert [receipt["status"] for receipt in result["receipts"]] == ["duplicate"]
+
+
+def test_a_quarantined_entry_without_its_content_is_admitted_undelivered(make_pair: Callable[..., Pair]) -> None:
+    registry = Registry()
+    registry.add(handle, "lead.created", source="close", name="h")
+    pair = make_pair(registry=registry)
+    lead(pair)
+    (entry,) = pair.log().values()
+    stripped = json.dumps({name: value for name, value in entry.items() if name not in ("data", "previous_data")})
+    body = pair.source.log_body(stripped.encode())
+    store = pair.webhooks.store
+    id = store.quarantine.put("close", body, reason="r", kind="k", received_at=pair.clock(), headers=None)
+    (result,) = Cli(pair.webhooks).json("quarantine", "retry", str(id))["results"]
+    assert result["reason"] is None
+    assert pair.deliveries() == 0
+    pair.clock.move(HOUR)
+    assert pair.catch_up(since=DAY).repaired == 1
+    assert pair.deliveries() == 1
+
+
+def test_a_quarantined_entry_of_a_source_that_has_no_log_any_more_stays(
+    unreadable: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.delattr(type(unreadable.source), "parse_log_body")
+        result = Cli(unreadable.webhooks)("quarantine", "retry", "--all", "--json")
+    assert result.exit_code == 1
+    (told,) = json.loads(result.stdout)["results"]
+    assert told["reason"] == "it was read in an event log, and source 'close' has none now"
+    assert [kept.state for kept in unreadable.webhooks.store.quarantine.list(5)] == ["held"]
 
 
 def test_the_database_away_leaves_the_mark_and_nothing_half_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

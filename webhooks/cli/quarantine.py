@@ -1,4 +1,4 @@
-"""`webhooks quarantine`: signed requests that could not be read; look at them, admit them, give them up."""
+"""`webhooks quarantine`: requests and log entries that could not be read; look at them, admit them, give them up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, webhooks, who
 from webhooks.errors import NotFound
+from webhooks.model import Origin
 from webhooks.retry import printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def as_json_record(kept: Quarantined, *, with_body: bool = False) -> dict[str, A
         "state": kept.state,
         "reason": kept.reason,
         "kind": kept.kind,
+        "origin": str(Origin.CATCH_UP if kept.is_from_log else Origin.WEBHOOK),
         "copies": kept.copies,
         "received_at": output.iso(kept.received_at),
         "last_seen_at": output.iso(kept.last_seen_at),
@@ -91,7 +93,7 @@ def show(id: int, as_json: bool) -> None:
 def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
     """Verify and read again, with the time at which they came, and take in what can be read now.
 
-    Exit code 1 when some could not be admitted.
+    What catch-up found in the sender's log was never signed, and is only read again. Exit code 1 when some could not be admitted.
     """
     from webhooks.admission import retry as admit
 

@@ -1,4 +1,4 @@
-"""Quarantine: rightly signed requests whose body could not be read, kept raw and never dispatched.
+"""Quarantine: rightly signed requests, and entries of a sender's log, that could not be read; kept raw, never dispatched.
 
 A resend of the same body counts on the row that is there. `begin` lets one person at a time admit a row; `admit` keeps
 the receipts on it. Were a process to die between the two, dedup makes a second try harmless, and `begin` allows it
@@ -28,7 +28,10 @@ ADMISSION_LIMIT = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One kept request. headers: all of them, as received, since a retry verifies again; not for showing."""
+    """One kept request, or entry of a sender's log.
+
+    headers: all of the request's, as received, since a retry verifies again; not for showing.
+    """
 
     id: int
     source: str
@@ -46,6 +49,11 @@ class Quarantined:
     receipts: Sequence[Mapping[str, Any]] = ()
     decided_by: str | None = None
     decided_at: datetime | None = None
+
+    @property
+    def is_from_log(self) -> bool:
+        """Whether catch-up read it in the sender's log. It was never signed; a request, which was, has headers."""
+        return not self.headers
 
 
 _PUT = """
@@ -71,12 +79,12 @@ class Quarantine:
         reason: str,
         kind: str,
         received_at: datetime,
-        headers: str,
+        headers: str | None,
         query: bytes = b"",
         key_label: str | None = None,
         request_id: str | None = None,
     ) -> int:
-        """Keep a body; the id of its row, which a resend of the same body shares."""
+        """Keep a body; the id of its row, which a resend of the same body shares. headers: None for a log's entry."""
         statement = text(_PUT).bindparams(bindparam("now", type_=schema.Instant()))
         values: Mapping[str, Any] = {
             "id": new_id(),

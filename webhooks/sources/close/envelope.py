@@ -73,12 +73,21 @@ def parse_delivery(raw: bytes) -> ParsedEvent:
 
 
 def parse_log_entry(raw: bytes) -> ParsedEvent:
-    """Read one entry of the event log; its body becomes the one that a webhook would have had.
+    """Read one entry of the event log. Raises Malformed."""
+    return parse_log_body(log_body(raw))
+
+
+def log_body(raw: bytes) -> bytes:
+    """The body that a webhook of an entry of the log would have had."""
+    return b'{"event":' + raw + b"}"
+
+
+def parse_log_body(body: bytes) -> ParsedEvent:
+    """Read what `log_body` made.
 
     A copy without `data` and `previous_data` is marked stripped (revision -1): every entry that Close shows in full has
     one of the two. Raises Malformed.
     """
-    body = b'{"event":' + raw + b"}"
     parsed = parse_delivery(body)
     content = read(body, parsed.type)
     return replace(parsed, revision=-1) if content.data is None and not content.previous else parsed

@@ -124,9 +124,13 @@ class CloseSource(Source):
         log_retries()
         return client
 
-    def parse_log_entry(self, raw: bytes) -> ParsedEvent:
-        """One entry of the event log as the event that a webhook would have brought. Raises Malformed."""
-        return envelope.parse_log_entry(raw)
+    def log_body(self, raw: bytes) -> bytes:
+        """The body that a webhook of this entry of the event log would have had."""
+        return envelope.log_body(raw)
+
+    def parse_log_body(self, body: bytes) -> ParsedEvent:
+        """The event of such a body; one that was shown without its content is stripped. Raises Malformed."""
+        return envelope.parse_log_body(body)
 
     def still_grows(self, entry: ParsedEvent, now: datetime) -> bool:
         """Whether Close may still consolidate changes into an entry of its log, and has not sent it yet."""
