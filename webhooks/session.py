@@ -2,7 +2,7 @@
 
 `Sessions.open` hands out an ORM `Session` on a connection whose outer transaction belongs to the dispatcher.
 `session.commit()`, `rollback()` and `close()` act on savepoints below it, so nothing that a handler does ends
-the outer transaction; `session.connection().commit()` and a textual COMMIT are refused, with what to do instead.
+the outer transaction (the first savepoint costs nothing: until something ran, it is the transaction itself); `session.connection().commit()` and a textual COMMIT are refused, with what to do instead.
 
 What surprises is SQLite: reads run in autocommit and the write lock is taken at the handler's *first write*
 (lock file, then `BEGIN IMMEDIATE`; savepoints asked for before are made up then). From there to the commit a
@@ -50,6 +50,8 @@ _LEAVES_TRACES = re.compile(
     r"|\bpg_(try_)?advisory_(lock|unlock)|\bset_config\s*\(|\binto\s+temp",
     re.IGNORECASE | re.DOTALL,
 )
+#: libpq's PQTRANS_IDLE: no transaction has begun on this connection.
+_IDLE = 0
 #: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
 _SQLITE_AWAY = frozenset({5, 6, 10, 13, 14})
 
@@ -79,6 +81,15 @@ class _Outer(Protocol):
 
     def begin(self) -> None:
         """Be ready for the dispatcher's own writes."""
+
+    def savepoint(self, name: str) -> None:
+        """Take note of a savepoint, or make it."""
+
+    def release(self, name: str) -> None:
+        """Keep what was done since; the savepoint is gone."""
+
+    def rollback_to(self, name: str) -> None:
+        """Undo what was done since."""
 
     def check(self) -> None:
         """Raise why this transaction can no longer commit, if it cannot."""
@@ -160,6 +171,10 @@ class Sessions:
             )
             self._engine = self._own.engine
         _guard_engine(self._engine)
+        dialect: Any = self._engine.dialect
+        dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name))
+        dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name))
+        dialect.do_rollback_to_savepoint = _on_outer(lambda outer, name: outer.rollback_to(name))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[HandlerSession]:
@@ -264,7 +279,11 @@ def _before_commit(connection: Connection) -> None:
 
 
 class _ServerTransaction:
-    """An ordinary transaction, which another thread can end by ending its backend."""
+    """An ordinary transaction, which another thread can end by ending its backend.
+
+    psycopg begins it with the first statement. A savepoint that is asked for before that has nothing above it to
+    protect, so it is only remembered: to roll back to it is to roll back everything.
+    """
 
     def __init__(self, database: Database, connection: Connection) -> None:
         self.failed: BaseException | None = None
@@ -277,6 +296,7 @@ class _ServerTransaction:
         self._backend: int = driver.info.backend_pid
         self._guard = threading.Lock()
         self._over = False
+        self._whole: set[str] = set()  # savepoints that are the transaction itself
 
     def before(self, statement: str) -> None:
         self.check()
@@ -288,6 +308,27 @@ class _ServerTransaction:
 
     def begin(self) -> None:
         pass
+
+    def savepoint(self, name: str) -> None:
+        self.check()
+        if self._driver.pgconn.transaction_status == _IDLE:
+            self._whole.add(name)
+        else:
+            self._driver.execute(f"savepoint {name}")
+
+    def release(self, name: str) -> None:
+        self.check()
+        if name in self._whole:
+            self._whole.discard(name)
+        else:
+            self._driver.execute(f"release savepoint {name}")
+
+    def rollback_to(self, name: str) -> None:
+        self.check()
+        if name in self._whole:
+            self._driver.rollback()
+        else:
+            self._driver.execute(f"rollback to savepoint {name}")
 
     def check(self) -> None:
         if self.failed is not None:
@@ -540,14 +581,12 @@ def _lazy_engine(database: Database, pool_size: int) -> Engine:
         connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
     )
     event.listen(engine, "connect", set_up_sqlite)
-    dialect: Any = engine.dialect
-    dialect.do_savepoint = _for_lazy(_LazyWrites.savepoint)
-    dialect.do_release_savepoint = _for_lazy(_LazyWrites.release)
-    dialect.do_rollback_to_savepoint = _for_lazy(_LazyWrites.rollback_to)
     return engine
 
 
-def _for_lazy(act: Callable[[_LazyWrites, str], None]) -> Callable[[Connection, str], None]:
+def _on_outer(act: Callable[[_Outer, str], None]) -> Callable[[Connection, str], None]:
+    """What SQLAlchemy calls for savepoints; its own would compile a statement each time."""
+
     def run(connection: Connection, name: str) -> None:
         outer = _outer_of(connection)
         if outer is not None:

@@ -10,7 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import registry
 
@@ -33,12 +35,14 @@ def made(database_url: str) -> Iterator[Rig]:
 def run(made: Rig, act: Callable[[Any], None]) -> Any:
     """Run a handler that does `act(session)`; its delivery's row afterwards."""
 
-    @made.on()
+    name = f"h{len(list(made.registry.handlers()))}"
+
+    @made.on(name)
     def h(session: Any) -> None:
         act(session)
 
-    (id,) = made.put()
-    made.run_one()
+    (id,) = made.put(1, name)
+    made.run_one(name)
     return made.row(id)
 
 
@@ -133,6 +137,63 @@ def closes_its_connection(session: Any) -> None:
 def test_a_session_survives(made: Rig, act: Callable[[Any], None]) -> None:
     assert run(made, act).state == DeliveryState.SUCCEEDED
     assert made.count_effects() == 1
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["insert", "commit", "roll back", "keep", "undo", "fail", "look"]), max_size=9))
+def test_commit_and_rollback_act_as_in_a_session_of_ones_own(made: Rig, steps: list[str]) -> None:
+    """Whatever the order: what was committed or left at the end stays, what was rolled back is gone."""
+    if not made.count_effects():
+        run(made, lambda session: session.execute(effects.insert().values(id=-1, what="taken")))
+    kept, open_ = 0, 0
+    before = made.count_effects()
+
+    def act(session: Any) -> None:
+        nonlocal kept, open_
+        kept, open_ = 0, 0
+        for step in steps:
+            if step == "insert":
+                session.execute(ONE)
+                open_ += 1
+            elif step == "commit":
+                session.commit()
+                kept, open_ = kept + open_, 0
+            elif step == "roll back":
+                session.rollback()
+                open_ = 0
+            elif step == "keep":
+                with session.begin_nested():
+                    session.execute(ONE)
+                open_ += 1
+            elif step == "undo":
+                nested = session.begin_nested()
+                session.execute(ONE)
+                nested.rollback()
+            elif step == "fail":
+                with pytest.raises(IntegrityError), session.begin_nested():
+                    session.execute(effects.insert().values(id=-1, what="taken"))
+            else:
+                assert session.scalar(select(func.count()).select_from(effects)) == before + kept + open_
+
+    assert run(made, act).state == DeliveryState.SUCCEEDED
+    assert made.count_effects() == before + kept + open_
+
+
+def test_a_handler_that_only_writes_costs_no_savepoint(postgresql_url: str) -> None:
+    sent: list[str] = []
+
+    def act(session: Any) -> None:
+        driver = session.connection().connection.driver_connection
+        execute = driver.execute
+        driver.execute = lambda statement: (sent.append(statement), execute(statement))[1]
+        session.execute(ONE)
+        session.commit()
+
+    with rig(postgresql_url) as made:
+        assert run(made, act).state == DeliveryState.SUCCEEDED
+        assert not sent
+        run(made, lambda session: (act(session), session.begin_nested(), session.execute(ONE)))
+        assert [statement.partition(" ")[0] for statement in sent] == ["savepoint", "savepoint"]
 
 
 @pytest.mark.parametrize("statement", ["commit", " COMMIT work", "-- done\ncommit", "/* x */ rollback", "end", "begin"])
