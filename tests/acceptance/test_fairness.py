@@ -11,11 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import distinct, func, select
 
 from tests.acceptance.fleet import Fleet, Run, effects, fleet, percentile
 from tests.acceptance.support import Processes
 from tests.support import wait_until
+from webhooks import schema
 from webhooks.model import DeliveryState, new_id
 
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
@@ -160,6 +161,27 @@ def test_a_hundred_thousand_waiting_retries_do_not_delay_fresh_events(processes:
             time.sleep(0.02)
         wait_until(lambda: len(made.journal("start")) == 30, timedelta(seconds=10), "the fresh ones")
         assert percentile(delays(made, "work"), 0.99) <= 1
+
+
+# -- limits over all workers -------------------------------------------------------------------------------
+
+
+def test_a_rate_holds_over_two_worker_processes(processes: Processes, database_url: str) -> None:
+    """Each has one thread, which could start six a second; both together ten, and no more."""
+    handlers = """
+    @on("**", name="limited", rate="10/s")
+    def limited(event):
+        time.sleep(0.15)
+    """
+    with fleet(processes, database_url, handlers) as made:
+        made.start(2, WEBHOOKS_CONCURRENCY="1")
+        made.put([{"n": n} for n in range(25)], "limited")
+        made.wait_until_finished(15)
+        table = schema.deliveries.c
+        starts = [row.claimed_at for row in made.read(select(table.claimed_at).order_by(table.claimed_at))]
+        for first, later in zip(starts, starts[10:], strict=False):
+            assert later - first > timedelta(seconds=0.9), "never more than a tenth above the rate"
+        assert made.read(select(func.count(distinct(schema.attempts.c.worker))))[0][0] == 2, "both took part"
 
 
 # -- order per key -----------------------------------------------------------------------------------------

@@ -189,10 +189,11 @@ def test_the_guard_of_a_lane_refuses_a_second_head(database: Database) -> None:
         lambda store: store.listings.events(Selection(since=LONG_AGO), newest_first=False, limit=50),
         lambda store: store.pruning.events(LONG_AGO, dry_run=True),
         lambda store: store.listings.blocked_lanes(Selection()),
+        lambda store: store.replays.count_pruned(Selection()),
         finish,
         ingest,
     ],
-    ids=["claim", "settle", "look", "expired", "latest", "since", "prune", "blocked", "finish", "ingest"],
+    ids=["claim", "settle", "look", "expired", "latest", "since", "prune", "blocked", "gone", "finish", "ingest"],
 )
 def test_what_runs_all_the_time_reads_no_table_from_end_to_end(
     statement: Callable[[Store], Any], store: Store, plans_of: Callable[[Callable[[], Any]], str]
