@@ -19,6 +19,7 @@ Not kept: what a handler writes through the driver's own cursor, around the sess
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import sqlite3
 import threading
@@ -66,6 +67,17 @@ def is_read(statement: str) -> bool:
     if _WITH.match(statement):
         return not _WRITES.search(statement)
     return bool(_READS.match(statement))
+
+
+# an application has few statements, each of which runs again and again
+@functools.lru_cache(maxsize=500)
+def _ends_transaction(statement: str) -> bool:
+    return _ENDS_TRANSACTION.match(statement) is not None
+
+
+@functools.lru_cache(maxsize=500)
+def _leaves_traces(statement: str) -> bool:
+    return _LEAVES_TRACES.search(statement) is not None
 
 
 class _Outer(Protocol):
@@ -170,7 +182,7 @@ class Sessions:
                 database.url.render_as_string(hide_password=False), pool_size=pool_size, application="webhooks handler"
             )
             self._engine = self._own.engine
-        _guard_engine(self._engine)
+        _guard_engine(self._engine, every_end=database.is_sqlite)
         dialect: Any = self._engine.dialect
         dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name))
         dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name))
@@ -228,10 +240,12 @@ class Sessions:
 # -- what a handler may not do -----------------------------------------------------------------------------
 
 
-def _guard_engine(engine: Engine) -> None:
+def _guard_engine(engine: Engine, *, every_end: bool) -> None:
+    """Have statements looked at before they run. every_end: and afterwards too, whether they worked or failed."""
     event.listen(engine, "before_cursor_execute", _before_cursor_execute)
-    event.listen(engine, "after_cursor_execute", _after_cursor_execute)
-    event.listen(engine, "handle_error", _handle_error)
+    if every_end:
+        event.listen(engine, "after_cursor_execute", _after_cursor_execute)
+        event.listen(engine, "handle_error", _handle_error)
     event.listen(engine, "commit", _before_commit)
     event.listen(engine, "rollback", _before_commit)
 
@@ -248,7 +262,7 @@ def _before_cursor_execute(
     outer = _outer_of(connection)
     if outer is None:
         return
-    if _ENDS_TRANSACTION.match(statement):
+    if _ends_transaction(statement):
         raise exc.InvalidRequestError(NOT_YOURS)
     outer.before(statement)
 
@@ -300,14 +314,14 @@ class _ServerTransaction:
 
     def before(self, statement: str) -> None:
         self.check()
-        if _LEAVES_TRACES.search(statement):
+        if _leaves_traces(statement):
             self.is_dirty = True
 
     def after(self) -> None:
-        pass
+        """Nobody asks: statements end by themselves."""
 
     def begin(self) -> None:
-        pass
+        """It has begun."""
 
     def savepoint(self, name: str) -> None:
         self.check()

@@ -145,6 +145,16 @@ _PG_FINISH = """
           on conflict do nothing)
     select id from u
 """
+#: {(one delivery, only if its lease is over): statement}
+_PG_FINISH_STATEMENTS = {
+    (one, expired): _PG_FINISH.format(
+        names=_PG_FINISH_NAMES,
+        source=_PG_FINISH_ONE if one else _PG_FINISH_MANY,
+        extra="and d.lease_until < statement_timestamp()" if expired else "",
+    )
+    for one in (True, False)
+    for expired in (True, False)
+}
 _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
@@ -393,7 +403,6 @@ class Deliveries:
             assert now is not None
             done = self._finish_sqlite(cursor, batch, now, expired_only)
         else:
-            extra = "and d.lease_until < statement_timestamp()" if expired_only else ""
             rows = [
                 (
                     f.delivery.id, f.delivery.token, int(f.verdict.state), f.verdict.wait // schema.MICROSECOND,
@@ -403,9 +412,8 @@ class Deliveries:
                 for f in sorted(batch, key=lambda f: f.delivery.id)
             ]  # fmt: skip
             is_one = len(rows) == 1
-            source = _PG_FINISH_ONE if is_one else _PG_FINISH_MANY
-            statement = _PG_FINISH.format(names=_PG_FINISH_NAMES, source=source, extra=extra)
             parameters = rows[0] if is_one else arrays.pack_rows(_PG_FINISH_COLUMNS, rows)
+            statement = _PG_FINISH_STATEMENTS[is_one, expired_only]
             done = {row[0] for row in cursor.execute(statement, parameters).fetchall()}
         if lanes:
             lane_rows.mark(cursor, [place for id, place in places.items() if id in done], sqlite=sqlite)
