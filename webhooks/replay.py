@@ -15,7 +15,6 @@ constant: the order of occurrence, which no index has, is sorted in a temporary 
 from __future__ import annotations
 
 import enum
-import inspect
 import json
 import re
 import sqlite3
@@ -27,14 +26,12 @@ from typing import Any, Protocol
 
 from webhooks import signals
 from webhooks.errors import NotFound, SelectionError, WebhooksError
-from webhooks.model import Delivery, DeliveryClass, DeliveryState, Event, new_id
+from webhooks.model import Event, new_id
 from webhooks.retry import error_summary
 from webhooks.schema import from_microseconds, to_microseconds
 from webhooks.selection import Selection, did_you_mean
-from webhooks.session import Sessions
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary, Place
-from webhooks.store.rehearsal import Write, bound_waiting, recording, scratch
 from webhooks.store.replays import Planned, Replay, ReplayState
 
 #: Events of one transaction.
@@ -435,95 +432,6 @@ class Replayer:
                 yield [found[id] for id in ids if id in found]
 
 
-# -- rehearsal -------------------------------------------------------------------------------------------------
-
-
-class Runner(Protocol):
-    """What a rehearsal needs of the dispatcher."""
-
-    @property
-    def loop(self) -> Any: ...
-    def filtered(self, handler: Any, event: Event, delivery: Delivery) -> str | None: ...
-    def arguments(self, handler: Any, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What one handler would have done with one event. outcome: "would succeed", "would fail" or "filtered".
-
-    reason: of the failure or the filter. writes: what it would have written until then.
-    """
-
-    event_id: int
-    handler: str
-    outcome: str
-    reason: str | None = None
-    writes: Sequence[Write] = ()
-
-
-class Rehearser:
-    """Runs rehearsable handlers for a plan's events and rolls back whatever they write.
-
-    A handler is rehearsable when its author said so, `@on(rehearsable=True)`: it has no effect outside `session`. Each
-    event is rehearsed by itself: it does not see what the one before it would have written. Time-outs do not hold.
-    """
-
-    def __init__(self, *, replayer: Replayer, runner: Runner, write_limit: timedelta = timedelta(minutes=1)) -> None:
-        self.replayer = replayer
-        self.runner = runner
-        self.write_limit = write_limit
-
-    def not_rehearsable(self, plan: Plan) -> list[str]:
-        """The handlers of the plan that are not run, because their author did not say that they may be."""
-        rehearsable = {handler.name for handler in self.replayer.registry.handlers() if handler.rehearsable}
-        return [handler.name for handler in plan.handlers if handler.deliveries and handler.name not in rehearsable]
-
-    def run(self, plan: Plan) -> Iterator[Rehearsal]:
-        """Rehearse the plan's deliveries, in its order; nothing lasts. Raises `StorageUnavailable`."""
-        replayer, store = self.replayer, self.replayer.store
-        selection = replayer.for_handler(plan.selection, plan.options)
-        with scratch(store.database) as database:
-            sessions = Sessions(database, self.write_limit, pool_size=1)
-            try:
-                for chunk in replayer.chunks(selection, plan.options, plan.upper_id, None, bodies=True):
-                    for summary, handler in replayer.pairs(chunk, selection, plan.options, plan.upper_id):
-                        if handler.rehearsable and summary.event is not None:
-                            yield self._one(summary.event, handler, sessions)
-            finally:
-                sessions.dispose()
-
-    def _one(self, event: Event, handler: Any, sessions: Sessions) -> Rehearsal:
-        now = self.replayer.store.database.clock()
-        delivery = Delivery(
-            id=0,
-            event_id=event.id,
-            handler=handler.name,
-            state=DeliveryState.RUNNING,
-            due_at=now,
-            created_at=now,
-            number=1,
-            delivery_class=DeliveryClass.REPLAY,
-            idempotency_key=f"rehearsal:{event.id}:{handler.name}",
-        )
-        event = self.replayer.store.events.with_superseded(event)
-        writes: Sequence[Write] = ()
-        try:
-            if (reason := self.runner.filtered(handler, event, delivery)) is not None:
-                return Rehearsal(event.id, handler.name, "filtered", reason)
-            with sessions.open() as holder:
-                bound_waiting(holder.connection)
-                with recording(holder.connection) as writes:
-                    result = handler.function(**self.runner.arguments(handler, event, delivery, holder.session))
-                    if handler.is_async and inspect.iscoroutine(result):
-                        self.runner.loop.submit(result).result()
-                    holder.session.flush()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a handler may raise anything
-            return Rehearsal(event.id, handler.name, "would fail", error_summary(error), list(writes))
-        return Rehearsal(event.id, handler.name, "would succeed", None, list(writes))
-
-
 class _Tally:
     """Adds up a plan, kind of event by kind of event."""
 
@@ -721,6 +629,5 @@ def eta_of(done: int, total: int, started: datetime, now: datetime | None = None
 
 
 __all__ = [
-    "HandlerPlan", "Options", "Order", "Plan", "Progress", "Rehearsal", "Rehearser", "ReplayError", "Replayer", "eta_of",
-    "parse_rate",
+    "HandlerPlan", "Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "eta_of", "parse_rate",
 ]  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +16,14 @@ from click.testing import CliRunner
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, text
 from sqlalchemy.orm import Session
 
-from tests.support import Clock
+from tests.support import Clock, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.model import Event, Headers, InboundRequest
 from webhooks.predicates import field
 from webhooks.registry import Registry
-from webhooks.replay import Options, Rehearser, Replayer
+from webhooks.rehearsal import Rehearsal, Rehearser
+from webhooks.replay import Options, Replayer
 from webhooks.selection import Selection
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
@@ -111,3 +116,142 @@ def test_the_command_prints_it_and_fails_when_a_handler_would(received: Webhooks
     assert in_json.exit_code == 0
     (line,) = [json.loads(line) for line in in_json.stdout.splitlines()]
     assert (line["handler"], line["outcome"], len(line["writes"])) == ("writes", "would succeed", 2)
+
+
+def test_the_command_counts_what_was_not_run(received: Webhooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Rehearsal(1, "h", "would succeed"), Rehearsal(2, "h", "not run", "it hangs")]
+    monkeypatch.setattr(Rehearser, "run", lambda self, plan: iter(found))
+    info = SimpleNamespace(load_app=lambda: SimpleNamespace(extensions={"webhooks": received}))
+    result = CliRunner().invoke(group, ["replay", "--all", "--rehearse"], obj=info)
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "2  h  not run: it hangs")
+    assert "1 run rehearsed, 0 would fail, 1 not run; everything was rolled back" in result.stderr
+
+
+# -- time-outs ------------------------------------------------------------------------------------------------
+
+SHORT = timedelta(seconds=0.1)
+
+
+class Hanging:
+    """Handlers that hang after their first write, each in a way of its own, until `let_go`."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.entered: list[int] = []
+
+    def waits(self, event: Event, session: Session) -> None:
+        """Deaf to everything."""
+        self.entered.append(event.id)
+        session.execute(insert(notes).values(text="before"))
+        self.over.wait()
+        with contextlib.suppress(Exception):
+            session.execute(insert(notes).values(text="after"))
+            session.connection().commit()
+
+    def queries(self, event: Event, session: Session) -> None:
+        self.entered.append(event.id)
+        session.execute(insert(notes).values(text="before"))
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text("select pg_sleep(60)"))
+        else:
+            endless = "with recursive n(i) as (values (0) union all select i + 1 from n) select max(i) from n"
+            session.execute(text(endless))
+
+    async def awaits(self, event: Event, session: Session) -> None:
+        self.entered.append(event.id)
+        await asyncio.sleep(60)
+
+    async def blocks(self, event: Event, session: Session) -> None:
+        """Has the loop for itself."""
+        self.entered.append(event.id)
+        self.over.wait()
+
+    def predicate(self, event: Event) -> bool:
+        self.entered.append(event.id)
+        return self.over.wait()
+
+    def let_go(self) -> None:
+        self.over.set()
+        wait_until(lambda: not any(thread.name == "webhooks-rehearsal" for thread in threading.enumerate()))
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.let_go()
+
+
+@pytest.fixture
+def rehearse(database_url: str, clock: Clock, payload: Any) -> Iterator[Callable[[Registry], list[Rehearsal]]]:
+    """Rehearses two events with the handlers of a registry."""
+    opened: list[Webhooks] = []
+
+    def run(registry: Registry) -> list[Rehearsal]:
+        overrides = {"database_url": database_url, "sources": {"close": {"secret": KEY}}}
+        instance = Webhooks(registry=registry, overrides=overrides, environ={}, clock=clock).assemble(role="cli")
+        opened.append(instance)
+        metadata.create_all(instance.database.engine)
+        for name in ("lead_merged", "lead_created_untitled"):
+            headers = Headers(dict(instance.sources["close"].sign(payload(name), instance.clock())))
+            instance.ingest.accept("close", InboundRequest(headers, payload(name)))
+        replayer = Replayer(store=instance.store, registry=registry)
+        rehearser = Rehearser(replayer=replayer, runner=instance.dispatcher, patience=SHORT)
+        return list(rehearser.run(replayer.plan(Selection(), Options())))
+
+    yield run
+    for instance in opened:
+        instance.dispatcher.loop.stop()
+        with instance.database.read() as connection:
+            assert connection.execute(select(notes)).all() == []
+        if not instance.database.is_sqlite:
+            metadata.drop_all(instance.database.engine)
+        instance.close()
+
+
+def outcomes(found: list[Rehearsal], handler: str) -> list[tuple[str, str | None]]:
+    return [(one.outcome, one.reason) for one in found if one.handler == handler]
+
+
+LATE = ("would fail", "AttemptTimeout: it ran longer than its timeout of 0.1 s")
+
+
+@pytest.mark.parametrize("way", ["queries", "awaits"])
+def test_a_run_that_takes_too_long_is_ended_and_the_next_event_has_its_turn(
+    rehearse: Callable[[Registry], list[Rehearsal]], hanging: Hanging, way: str
+) -> None:
+    registry = Registry()
+    registry.add(getattr(hanging, way), "lead.*", name="h", rehearsable=True, timeout=SHORT)
+    registry.add(writes, "lead.*", name="quick", rehearsable=True)
+    found = rehearse(registry)
+    assert outcomes(found, "h") == [LATE, LATE]
+    assert outcomes(found, "quick") == [("would succeed", None)] * 2
+    assert len(hanging.entered) == 2
+
+
+@pytest.mark.parametrize("way", ["waits", "blocks"])
+def test_a_handler_that_cannot_be_ended_is_left_behind_once_and_the_others_go_on(
+    rehearse: Callable[[Registry], list[Rehearsal]], hanging: Hanging, way: str
+) -> None:
+    registry = Registry()
+    registry.add(getattr(hanging, way), "lead.*", name="h", rehearsable=True, timeout=SHORT)
+    registry.add(writes_later, "lead.*", name="later", rehearsable=True)
+    found = rehearse(registry)
+    (first,) = hanging.entered
+    assert outcomes(found, "h") == [LATE, ("not run", f"its run for event {first} did not end when its time was up")]
+    assert outcomes(found, "later") == [("would succeed", None)] * 2
+    hanging.let_go()  # what it writes now comes to nothing, which `rehearse` looks at in the end
+
+
+def test_what_was_written_before_the_time_was_up_is_told(
+    rehearse: Callable[[Registry], list[Rehearsal]], hanging: Hanging
+) -> None:
+    registry = Registry()
+    registry.add(hanging.waits, "lead.*", name="h", rehearsable=True, timeout=SHORT)
+    assert [write.verb for write in rehearse(registry)[0].writes] == ["insert"]
+
+
+def test_a_condition_that_hangs_is_ended_too(rehearse: Callable[[Registry], list[Rehearsal]], hanging: Hanging) -> None:
+    registry = Registry()
+    registry.add(writes, "lead.*", name="h", rehearsable=True, timeout=SHORT, where=hanging.predicate)
+    assert outcomes(rehearse(registry), "h")[0] == LATE

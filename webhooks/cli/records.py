@@ -16,7 +16,8 @@ from webhooks.retry import printable
 
 if TYPE_CHECKING:
     from webhooks.model import Attempt, Event
-    from webhooks.replay import Plan, Rehearsal
+    from webhooks.rehearsal import Rehearsal
+    from webhooks.replay import Plan
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Stats
     from webhooks.store.rehearsal import Write
     from webhooks.store.replays import Replay

@@ -240,16 +240,17 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
     from dataclasses import replace
 
     from webhooks.cli import records
-    from webhooks.replay import Rehearser
+    from webhooks.rehearsal import Rehearser
 
     if plan.options.limit is None and plan.events > REHEARSED:
         output.say(f"rehearsing the first {REHEARSED} events; --limit takes more")
         plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
     rehearser = Rehearser(replayer=make_replayer(instance), runner=instance.dispatcher)
     left_out = rehearser.not_rehearsable(plan)
-    made, failed = 0, 0
+    made = failed = left = 0
     for one in rehearser.run(plan):
-        made += 1
+        left += one.outcome == "not run"
+        made += one.outcome != "not run"
         failed += one.outcome == "would fail"
         if as_json:
             output.emit_json_line(records.rehearsal_json(one))
@@ -263,7 +264,8 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
         output.say(
             f"{name} is not rehearsable: its author has not said @on(rehearsable=True), no effect outside session"
         )
-    output.say(f"{output.counted(made, 'run')} rehearsed, {failed} would fail; everything was rolled back")
+    not_run = f", {left} not run" if left else ""
+    output.say(f"{output.counted(made, 'run')} rehearsed, {failed} would fail{not_run}; everything was rolled back")
     if failed:
         raise SystemExit(1)
 

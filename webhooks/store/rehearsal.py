@@ -69,9 +69,8 @@ def bound_waiting(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def recording(connection: Connection) -> Iterator[list[Write]]:
-    """Note every statement on `connection` that changes something, for the time of the body."""
-    writes: list[Write] = []
+def recording(connection: Connection, writes: list[Write]) -> Iterator[None]:
+    """Note in `writes` every statement on `connection` that changes something, for the time of the body."""
 
     def note(_: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if not is_read(statement) and statement.split(None, 1)[0].lower() not in _NO_WRITES:
@@ -79,7 +78,7 @@ def recording(connection: Connection) -> Iterator[list[Write]]:
 
     event.listen(connection, "after_cursor_execute", note)
     try:
-        yield writes
+        yield
     finally:
         event.remove(connection, "after_cursor_execute", note)
 
