@@ -34,13 +34,19 @@ from webhooks.registry import Registry, default_registry
 from webhooks.retry import RetryPolicy
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
+from webhooks.sources.close.signature import decode_key
+from webhooks.sources.keyfile import KeyFile
 from webhooks.store import Store
-from webhooks.subscriptions import ours
+from webhooks.subscriptions import Subscriptions, ours
 from webhooks.version import VERSION
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from webhooks.doctor import Doctor
+    from webhooks.rehearsal import Rehearser
+    from webhooks.replay import Replayer
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +220,50 @@ class Webhooks:
                 f"{self.settings.url_prefix}/{source.name}",
             ),
             progress=progress,
+        )
+
+    def make_replayer(self) -> Replayer:
+        """Plans, makes and cancels replays over this consumer's handlers."""
+        from webhooks.replay import Replayer
+
+        return Replayer(store=self.store, registry=self.registry)
+
+    def make_rehearser(self) -> Rehearser:
+        """Rehearses the plans of a replayer."""
+        from webhooks.rehearsal import Rehearser
+
+        return Rehearser(replayer=self.make_replayer(), runner=self.dispatcher)
+
+    def make_doctor(self, holder: str) -> Doctor:
+        """Examines this installation, and repairs it. holder: who runs the catch-ups that it starts."""
+        from webhooks.doctor import Doctor
+
+        def subscriptions(source: Any, client: Any) -> Subscriptions:
+            return Subscriptions(
+                source.name,
+                client,
+                KeyFile(source.name, source.settings.secret_file),
+                store=self.store,
+                labels=self.labels_of(source.name),
+                public_url=source.settings.public_url,
+                check_key=decode_key,
+            )
+
+        def catch_up(source: Any) -> object:
+            with source.connect() as client:
+                return self.make_catch_up(source, client, holder).run()
+
+        return Doctor(
+            sources=self.sources,
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            retention=self.settings.payload_retention,
+            url_prefix=self.settings.url_prefix,
+            labels=self.labels_of,
+            plugins=self.plugins,
+            subscriptions=subscriptions,
+            catch_up=catch_up,
         )
 
     def labels_of(self, name: str) -> list[str]:

@@ -14,8 +14,7 @@ from webhooks.errors import ConfigurationError, RegistrationError
 from webhooks.retry import printable
 
 if TYPE_CHECKING:
-    from webhooks.app import Webhooks
-    from webhooks.doctor import Doctor, Finding
+    from webhooks.doctor import Finding
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 
@@ -30,6 +29,7 @@ def doctor(fix: bool, as_json: bool) -> None:
 
     Without an API key the sender is not asked; what could not be checked is said.
     """
+    from webhooks.cli.catch_up import holder
     from webhooks.doctor import Finding, Level, diagnose
 
     done: list[str] = []
@@ -43,7 +43,7 @@ def doctor(fix: bool, as_json: bool) -> None:
             for problem in problems
         ]
     else:
-        examiner = make(instance)
+        examiner = instance.make_doctor(holder())
         facts = examiner.collect()
         findings = diagnose(facts)
         if fix:
@@ -70,44 +70,6 @@ def first_key_command() -> str | None:
         for section in sections
     )
     return "webhooks subscriptions create" if waits else None
-
-
-def make(instance: Webhooks) -> Doctor:
-    """The doctor of an installation."""
-    from webhooks.cli import db
-    from webhooks.cli.catch_up import holder
-    from webhooks.doctor import Doctor
-    from webhooks.sources.close.signature import decode_key
-    from webhooks.sources.keyfile import KeyFile
-    from webhooks.subscriptions import Subscriptions
-
-    def subscriptions(source: Any, client: Any) -> Subscriptions:
-        return Subscriptions(
-            source.name,
-            client,
-            KeyFile(source.name, source.settings.secret_file),
-            store=instance.store,
-            labels=instance.labels_of(source.name),
-            public_url=source.settings.public_url,
-            check_key=decode_key,
-        )
-
-    def catch_up(source: Any) -> object:
-        with source.connect() as client:
-            return instance.make_catch_up(source, client, holder()).run()
-
-    return Doctor(
-        sources=instance.sources,
-        store=instance.store,
-        registry=instance.registry,
-        clock=instance.clock,
-        retention=instance.settings.payload_retention,
-        url_prefix=instance.settings.url_prefix,
-        labels=instance.labels_of,
-        plugins=db.plugins_of(instance.settings),
-        subscriptions=subscriptions,
-        catch_up=catch_up,
-    )
 
 
 def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:

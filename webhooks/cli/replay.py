@@ -107,7 +107,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         limit=given["limit"],
         fresh_keys=given["fresh_keys"],
     )
-    replayer = make_replayer(instance)
+    replayer = instance.make_replayer()
     plan = replayer.plan(selection, options)
     if not as_json:
         for line in describe_plan(plan):
@@ -145,10 +145,6 @@ def _refuse_misspelt(events: tuple[str, ...]) -> None:
     known = [name for name in replay.commands if name != START]
     if events and events[0] not in known and (near := did_you_mean(events[0], known)):
         raise Failure(f"no event {events[0][:40]!r}{near}", 2)
-
-
-def make_replayer(instance: Webhooks) -> Replayer:
-    return Replayer(store=instance.store, registry=instance.registry)
 
 
 def describe_plan(plan: Plan) -> list[str]:
@@ -240,12 +236,11 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
     from dataclasses import replace
 
     from webhooks.cli import records
-    from webhooks.rehearsal import Rehearser
 
     if plan.options.limit is None and plan.events > REHEARSED:
         output.say(f"rehearsing the first {REHEARSED} events; --limit takes more")
         plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
-    rehearser = Rehearser(replayer=make_replayer(instance), runner=instance.dispatcher)
+    rehearser = instance.make_rehearser()
     left_out = rehearser.not_rehearsable(plan)
     made = failed = left = 0
     for one in rehearser.run(plan):
@@ -303,7 +298,7 @@ def show(replay_id: str, as_json: bool) -> None:
     from webhooks.cli import records
 
     instance = webhooks()
-    one = make_replayer(instance).get(parse_id(replay_id, "replay"))
+    one = instance.make_replayer().get(parse_id(replay_id, "replay"))
     progress = {state.label: number for state, number in instance.store.replays.progress(one.id).items()}
     if as_json:
         output.emit_json(records.replay_json(one, progress))
@@ -331,7 +326,7 @@ def show(replay_id: str, as_json: bool) -> None:
 def cancel(replay_id: str, as_json: bool) -> None:
     """Stop a replay: nothing more is made for it, and what has not run is cancelled."""
     id = parse_id(replay_id, "replay")
-    cancelled = make_replayer(webhooks()).cancel(id, by=who())
+    cancelled = webhooks().make_replayer().cancel(id, by=who())
     if as_json:
         output.emit_json({"replay_id": str(id), "deliveries": cancelled})
     else:
@@ -344,7 +339,7 @@ def cancel(replay_id: str, as_json: bool) -> None:
 def resume(replay_id: str, as_json: bool) -> None:
     """Go on with a replay whose process was stopped; nothing is made twice."""
     instance = webhooks()
-    replayer = make_replayer(instance)
+    replayer = instance.make_replayer()
     one = replayer.get(parse_id(replay_id, "replay"))
     if one.state.label != "open":
         raise ReplayError(f"replay {one.id} is {one.state.label}; there is nothing to resume")
