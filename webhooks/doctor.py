@@ -36,8 +36,6 @@ from webhooks.subscriptions import Wanted, ours, wanted_types
 #: What is looked back at: types seen, events without a delivery.
 LOOK_BACK = timedelta(days=30)
 MISSED_LOOK_BACK = timedelta(days=1)
-#: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
-PROCESS_SILENT = timedelta(minutes=2)
 #: Clocks that differ by more are reported.
 SKEW = timedelta(seconds=60)
 #: A source is silent after this much more than its longest silence so far, and never before `LEAST_SILENCE`.
@@ -668,11 +666,7 @@ class Doctor:
             seen = self._store.health.types_seen(now - LOOK_BACK)
             quarantined = self._store.health.quarantined()
             database_now = self._store.database.now()
-            processes = [
-                process
-                for process in self._store.processes.all()
-                if database_now - process.heartbeat_at < PROCESS_SILENT
-            ]
+            processes = self._store.processes.running()
             return Facts(
                 now,
                 [self._source(name, seen.get(name, {}), quarantined.get(name, 0)) for name in sorted(self._sources)],

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support import Clock
+from webhooks import schema
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.events import as_curl, export_lines, follow
 from webhooks.cli.trigger import Answer
 from webhooks.config import Secret
+from webhooks.errors import StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.registry import Registry
 from webhooks.retry import SUCCEEDED, Verdict
@@ -67,8 +70,6 @@ class Cli:
         return accepted.receipts[0].event_id
 
     def run(self, handler: str, verdict: Verdict = SUCCEEDED, *, holds_lane: bool = False) -> int:
-        from datetime import timedelta
-
         store = self.instance.store
         quotas = {(handler, kind): 100 for kind in DeliveryClass}
         claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
@@ -369,6 +370,68 @@ def test_a_replay_prints_its_id_and_is_shown(filled: Cli) -> None:
     assert shown["states"] == {"succeeded": 1}
     assert id in filled("replay", "list").stdout
     assert "a test" in filled("replay", "show", id).stdout
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "stand"), [(SUCCEEDED, 0, {"succeeded": 3}), (DEAD, 1, {"dead": 3})], ids=["well", "badly"]
+)
+def test_a_replay_can_be_waited_for(
+    filled: Cli, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, code: int, stand: dict[str, int]
+) -> None:
+    filled.run("mirror")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            filled.run("mirror", verdict)
+
+    monkeypatch.setattr("webhooks.cli.replay.sleep", sleep)
+    result = filled("replay", "--all", "--wait")
+    assert (result.exit_code, slept) == (code, [0.5, 0.5])
+    assert result.stderr.splitlines()[-1] == ", ".join(f"{number} {state}" for state, number in stand.items())
+    assert filled.json("replay", "show", result.stdout.strip())["states"] == stand
+    slept.clear()
+    assert json.loads(filled("replay", "--all", "--wait", "--json").stdout)["replay"]["states"] == stand
+
+
+def test_who_waits_for_a_replay_hears_that_it_was_cancelled(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(seconds: float) -> None:
+        (replay,) = filled.json("replay", "list")["replays"]
+        filled("replay", "cancel", replay["id"])
+
+    monkeypatch.setattr("webhooks.cli.replay.sleep", sleep)
+    result = filled("replay", "--all", "--wait")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "3 cancelled")
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (StorageUnavailable, 1)])
+def test_who_no_longer_waits_for_a_replay_leaves_it_as_it_is(
+    filled: Cli, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int
+) -> None:
+    def sleep(seconds: float) -> None:
+        raise error("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("webhooks.cli.replay.sleep", sleep)
+        result = filled("replay", "--all", "--wait")
+    assert result.exit_code == code
+    id = result.stdout.splitlines()[0]
+    assert f"no longer waiting; replay {id} goes on all the same" in result.stderr
+    shown = filled.json("replay", "show", id)
+    assert (shown["state"], shown["states"]) == ("done", {"pending": 3})
+
+
+def test_a_replay_without_a_running_worker_says_so(filled: Cli) -> None:
+    said = "no worker runs; start one: webhooks worker"
+    assert said in filled("replay", "--all").stderr
+    processes = filled.instance.store.processes
+    processes.beat("w", "worker", "1", ["mirror"])
+    assert said not in filled("replay", "--type", "**.created").stderr
+    with filled.instance.database.write() as connection:
+        long_ago = processes.database.now(connection) - timedelta(minutes=3)
+        connection.execute(schema.processes.update().values(heartbeat_at=long_ago))
+    assert said in filled("replay", "--type", "**.updated").stderr
 
 
 def test_a_replay_over_pruned_events_says_how_many_are_gone(filled: Cli) -> None:

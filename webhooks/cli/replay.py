@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from webhooks.cli import Failure, LazyGroup, output
 from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
 from webhooks.cli.deliveries import UNASKED, change, count, require_something, require_yes
-from webhooks.errors import NotFound
+from webhooks.errors import NotFound, StorageUnavailable
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
 from webhooks.retry import error_summary, printable
@@ -59,6 +60,10 @@ class ReplayGroup(LazyGroup):
 
 #: The command behind `webhooks replay` without a subcommand.
 START = "start"
+#: How often `--wait` looks.
+LOOK_EVERY = timedelta(seconds=0.5)
+
+wait_option = click.option("--wait", is_flag=True, help="Until workers have run them; exit code 1 if one failed.")
 
 
 @click.group(
@@ -92,6 +97,7 @@ def replay() -> None:
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @click.option("--yes", is_flag=True, help=f"Also more than {UNASKED:,} deliveries.")
 @click.option("--all", "all_", is_flag=True, help="Every stored event.")
+@wait_option
 @json_option
 def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, **given: Any) -> None:
     instance = webhooks()
@@ -134,7 +140,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         return
     require_yes(plan.deliveries, given["yes"], "make")
     made = _run(replayer, replayer.start(plan, by=who(), why=given["why"]), plan.events)
-    _report(instance, made, plan, as_json)
+    _report(instance, made, plan, as_json, given["wait"])
 
 
 replay.add_command(start)
@@ -211,20 +217,40 @@ def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
         raise
 
 
-def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool) -> None:
+def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, wait: bool) -> None:
+    """Say what was made and, if that is asked for, wait for what comes of it; exit code 1 when something failed."""
     from webhooks.cli import records
 
-    if as_json:
-        output.emit_json(
-            {"plan": None if plan is None else records.plan_json(plan), "replay": records.replay_json(made)}
-        )
-        return
-    output.say(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
-    output.say(f"follow it: webhooks replay show {made.id}")
-    last = instance.store.processes.last_worker_beat()
-    if last is None:
+    if not as_json:
+        output.say(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
+        output.say(f"follow it: webhooks replay show {made.id}")
+        click.echo(str(made.id))
+    if not any(process.kind == "worker" for process in instance.store.processes.running()):
         output.say("no worker runs; start one: webhooks worker")
-    click.echo(str(made.id))
+    stand = _wait(instance.store, made) if wait else None
+    if as_json:
+        plan_json = None if plan is None else records.plan_json(plan)
+        output.emit_json({"plan": plan_json, "replay": records.replay_json(made, stand)})
+    elif stand is not None:
+        output.say(output.states(stand) or "nothing to run")
+    if stand is not None and (stand.get("dead") or instance.make_replayer().get(made.id).state.label == "cancelled"):
+        raise SystemExit(1)
+
+
+def _wait(store: Store, made: Replay) -> dict[str, int]:
+    """How its deliveries stand once none waits or runs: {state: how many}."""
+    try:
+        with output.progress(made.deliveries, "running") as progress:
+            while True:
+                stand = {state.label: number for state, number in store.replays.progress(made.id).items()}
+                left = stand.get("pending", 0) + stand.get("running", 0)
+                progress(made.deliveries - left)
+                if not left:
+                    return stand
+                sleep(LOOK_EVERY.total_seconds())
+    except (KeyboardInterrupt, StorageUnavailable):
+        output.say(f"no longer waiting; replay {made.id} goes on all the same: webhooks replay show {made.id}")
+        raise
 
 
 #: Events that a rehearsal takes when no --limit is given.
@@ -335,15 +361,16 @@ def cancel(replay_id: str, as_json: bool) -> None:
 
 @replay.command("resume", epilog="Example: webhooks replay resume 889211340439552")
 @click.argument("replay_id", metavar="ID")
+@wait_option
 @json_option
-def resume(replay_id: str, as_json: bool) -> None:
+def resume(replay_id: str, wait: bool, as_json: bool) -> None:
     """Go on with a replay whose process was stopped; nothing is made twice."""
     instance = webhooks()
     replayer = instance.make_replayer()
     one = replayer.get(parse_id(replay_id, "replay"))
     if one.state.label != "open":
         raise ReplayError(f"replay {one.id} is {one.state.label}; there is nothing to resume")
-    _report(instance, _run(replayer, one, 0), None, as_json)
+    _report(instance, _run(replayer, one, 0), None, as_json, wait)
 
 
 # -- requeue -------------------------------------------------------------------------------------------------------

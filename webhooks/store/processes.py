@@ -12,6 +12,9 @@ from sqlalchemy import bindparam, delete, select, text
 from webhooks import schema
 from webhooks.database import Database
 
+#: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
+SILENT = timedelta(minutes=2)
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -67,6 +70,11 @@ class Processes:
             )
             for row in rows
         ]
+
+    def running(self) -> list[Process]:
+        """Those that reported within `SILENT`."""
+        now = self.database.now()
+        return [process for process in self.all() if now - process.heartbeat_at < SILENT]
 
     def last_worker_beat(self) -> datetime | None:
         """When any worker last reported."""
