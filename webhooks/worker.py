@@ -52,7 +52,7 @@ REPLACE = 75
 
 #: Deliveries of one handler are claimed ahead for this long, at most.
 AHEAD_SECONDS = 0.2
-LARGEST_CLAIM = 100
+LARGEST_CLAIM = 200
 #: Deliveries that run alone in processes of their own, at once: each process costs a start, and they come in crowds
 #: when a worker was killed.
 ALONE_AT_ONCE = max(2, os.cpu_count() or 1)
