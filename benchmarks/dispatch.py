@@ -155,9 +155,9 @@ def contenders() -> list[Contender]:
     )  # fmt: skip
     waiting = "select count(*) from procrastinate_jobs where status in ('todo', 'doing')"
     return [
-        ours("ours-postgresql", "webhooks, PostgreSQL", "postgresql", 20_000, "nothing", "nothing", 2),
+        ours("ours-postgresql", "webhooks, PostgreSQL", "postgresql", 40_000, "nothing", "nothing", 2),
         ours("ours-postgresql-session", "webhooks, PostgreSQL, session", "postgresql", 6000, "session", "effect", 2),
-        ours("ours-sqlite", "webhooks, SQLite", "sqlite", 20_000, "nothing", "nothing", 1),
+        ours("ours-sqlite", "webhooks, SQLite", "sqlite", 40_000, "nothing", "nothing", 1),
         ours("ours-sqlite-session", "webhooks, SQLite, session", "sqlite", 4000, "session", "effect", 1),
         Contender(
             "celery", "Celery (Redis)", "redis", 3000, python("tasks_celery"),
