@@ -26,14 +26,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.orm import Session
 
 from webhooks.database import SQLITE_BUSY, Database, LockFile, connect, cut, set_up_sqlite, translate_errors
 from webhooks.errors import AttemptTimeout, WriteLockHeldTooLong
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _COMMENTS = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
 _READS = re.compile(_COMMENTS + r"(select|values|explain|pragma)\b", re.IGNORECASE | re.DOTALL)
@@ -194,6 +196,8 @@ class Sessions:
 
         Raises `StorageUnavailable` when there is no connection.
         """
+        from sqlalchemy.orm import Session  # 4 MB and a fifth of a second, for workers only
+
         with translate_errors():
             connection = self._engine.connect()
             info = connection.info
