@@ -154,11 +154,18 @@ def test_whatever_form_the_file_had_its_keys_and_their_labels_stay(
     assert read(path) == {**kept, "whsub_1": "new"}
 
 
+def test_a_key_that_gets_its_subscriptions_label_loses_the_one_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(KEY)
+    KeyFile("close", path).put("whsub_1", Secret(KEY))
+    assert read(path) == {"whsub_1": KEY}
+
+
 def test_the_last_key_is_never_taken_away(tmp_path: Path) -> None:
     file = KeyFile("close", tmp_path / "keys.json")
     file.put("a", Secret(KEY))
     assert not file.remove("a")
-    file.put("b", Secret(KEY))
+    file.put("b", Secret("another"))
     assert not file.remove("c")
     assert file.remove("a")
     assert file.labels() == ["b"]

@@ -55,8 +55,9 @@ class KeyFile:
         return [secret.label for secret in self._read()]
 
     def put(self, label: str, secret: Secret) -> None:
-        """Add a key, or replace the one of that label."""
-        self._change(lambda keys: {**keys, label: secret.reveal()})
+        """Add a key, or replace the one of that label. A key has one label: held under another, it loses that."""
+        value = secret.reveal()
+        self._change(lambda keys: {name: other for name, other in keys.items() if other != value} | {label: value})
 
     def remove(self, label: str) -> bool:
         """Take a key away; whether it was there. Never the last one: a source without a key does not start."""

@@ -160,9 +160,13 @@ class KeyRing(Generic[K]):
         secrets = [*self._configured]
         if self._file is not None:
             try:
-                secrets += read_secret_file(self._file)
+                in_file = read_secret_file(self._file)
             except ValueError as error:
                 problems.append(f"source {self._source!r}: {error}")
+            else:
+                # one that is in both goes by its label in the file, which says whose it is
+                values = {secret.reveal() for secret in in_file}
+                secrets = [secret for secret in secrets if secret.reveal() not in values] + in_file
         keys: list[Key[K]] = []
         for secret in secrets:
             if not secret.reveal().strip():

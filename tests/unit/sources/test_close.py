@@ -329,6 +329,17 @@ def test_a_secret_that_left_the_file_is_not_kept_because_the_settings_read_the_f
     assert labels(keys) == ["whsub_b"]
 
 
+def test_a_key_of_the_settings_goes_by_its_label_in_the_file_once_it_is_there(file: Path) -> None:
+    keys = KeyRing("close", [Secret(KEY, "1")], signature.decode_key, file, clock=Clock())
+    assert labels(keys) == ["1", "whsub_a"]
+    write(file, json.dumps({"whsub_a": OTHER_KEY, "whsub_b": KEY}))
+    assert keys.refresh() is True
+    assert labels(keys) == ["whsub_a", "whsub_b"]
+    write(file, json.dumps({"whsub_a": OTHER_KEY}))
+    assert keys.refresh() is True
+    assert labels(keys) == ["1", "whsub_a"]
+
+
 def test_a_missing_secret_file_stops_the_start_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no-such-file.*No such file"):
         make_source(SourceSettings("close", "close", secret_file=tmp_path / "no-such-file"))
