@@ -751,7 +751,7 @@ def test_a_starter_project_is_written_once(tmp_path: Path) -> None:
 
 def test_what_our_commands_left_before_is_no_hindrance_to_a_starter_project(tmp_path: Path) -> None:
     assert CliRunner().invoke(group, ["db", "upgrade"]).exit_code == 0
-    for name in ("webhooks.db-wal", "webhooks.db-shm", "webhooks.demo-secret"):
+    for name in ("webhooks.db-wal", "webhooks.db-shm", "webhooks.demo-secret", ".webhooks.demo-secret.lock"):
         (tmp_path / name).touch()
     (tmp_path / ".webhooks").mkdir()
     before = (tmp_path / "webhooks.db").read_bytes()

@@ -63,6 +63,59 @@ def test_the_demos_handlers_are_gone_with_it(tmp_path: Path) -> None:
     assert demo.overrides_if_needed(tmp_path, {}) is None
 
 
+def test_commands_beside_a_local_close_ask_it_for_the_demos_source_only(tmp_path: Path) -> None:
+    path = demo.make_secret(tmp_path)
+    demo.leave_close_note(tmp_path, "http://127.0.0.1:8765/api/v1/", "api_local.admin", "http://127.0.0.1:8000/x")
+    asked = {
+        "api_url": "http://127.0.0.1:8765/api/v1/",
+        "api_key": "api_local.admin",
+        "public_url": "http://127.0.0.1:8000/x",
+    }
+    assert demo.overrides_if_needed(tmp_path, {}) == {"sources": {"close": {"secret_file": str(path), **asked}}}
+    assert demo.environment(path) == {
+        f"WEBHOOKS_SOURCES__close__{name.upper()}": value for name, value in {"secret_file": str(path), **asked}.items()
+    }
+    assert demo.overrides_if_needed(tmp_path, CONFIGURED) is None
+    demo.remove_close_note(tmp_path)
+    assert demo.overrides_if_needed(tmp_path, {}) == {"sources": {"close": {"secret_file": str(path)}}}
+
+
+def test_a_new_demo_keeps_the_key_and_forgets_whose_it_was(tmp_path: Path) -> None:
+    path = demo.make_secret(tmp_path)
+    key = path.read_text()
+    demo.label_key(path, "whsub_1", key)
+    demo.label_key(path, "whsub_2", "another")
+    assert json.loads(path.read_text()) == {"whsub_1": key, "whsub_2": "another"}
+    demo.leave_close_note(tmp_path, "http://127.0.0.1:8765/api/v1/", "k", None)
+    assert json.loads(demo.make_secret(tmp_path).read_text()) == {"whsub_1": key, "whsub_2": "another"}
+    demo.remove_close_note(tmp_path)
+    assert json.loads(demo.make_secret(tmp_path).read_text()) == {"1": key}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_demo_secret_that_cannot_be_read_is_left_for_the_start_to_complain_of(tmp_path: Path) -> None:
+    path = demo.secret_path(tmp_path)
+    path.write_text('{"a": 1')
+    assert demo.make_secret(tmp_path).read_text() == '{"a": 1'
+    demo.label_key(path, "whsub_1", "k")
+    assert path.read_text() == '{"a": 1'
+
+
+def test_a_local_close_that_posts_nowhere_yet_is_asked_all_the_same(tmp_path: Path) -> None:
+    demo.leave_close_note(tmp_path, "http://127.0.0.1:8765/api/v1/", "key", None)
+    assert demo.running_close(tmp_path) == {"api_url": "http://127.0.0.1:8765/api/v1/", "api_key": "key"}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [{"api_url": "https://example.com/api/v1/", "api_key": "k"}, {"api_url": "http://127.0.0.1:1/"}, {"api_key": "k"}],
+)
+def test_no_key_goes_to_what_is_no_local_close(tmp_path: Path, note: dict[str, str]) -> None:
+    (tmp_path / demo.CLOSE_NOTE_FILE).parent.mkdir()
+    (tmp_path / demo.CLOSE_NOTE_FILE).write_text(json.dumps({**note, "pid": os.getpid()}))
+    assert demo.running_close(tmp_path) == {}
+
+
 def test_a_dev_takes_away_its_own_note_only(tmp_path: Path) -> None:
     write(tmp_path, json.dumps({"url": "http://127.0.0.1:8123", "pid": os.getppid()}))
     demo.remove_note(tmp_path)

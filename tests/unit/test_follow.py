@@ -235,7 +235,7 @@ def test_another_start_makes_other_events() -> None:
     key = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
     ids = []
     for _ in range(2):
-        world = follow.make_world("http://127.0.0.1:1/", key)
+        world, subscription = follow.make_world("http://127.0.0.1:1/", key)
         world.create("contact", {"name": "Rosa"})
-        ids.append([entry.id for entry in world.log])
+        ids.append([subscription, *(entry.id for entry in world.log)])
     assert not set(ids[0]) & set(ids[1])

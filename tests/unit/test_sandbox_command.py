@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -60,6 +61,43 @@ def test_a_dev_that_runs_here_is_posted_to(tmp_path: Path) -> None:
     result = invoke("")
     assert "posts to http://127.0.0.1:8123/webhooks/close, signed with the key that was given" in result.stderr
     assert secret not in result.output
+
+
+def test_while_it_runs_the_commands_beside_it_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = demo.make_secret(tmp_path)
+    key = secret.read_text()
+    found: list[dict[str, str]] = []
+
+    class Looks(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            found.append(demo.running_close(tmp_path))
+            return True
+
+    monkeypatch.setattr(sandbox, "_asked_to_stop", Looks)
+    result = invoke("--url http://127.0.0.1:8123")
+    (url,) = re.findall(r"listens at (\S+)", result.stderr)
+    assert found == [
+        {"api_url": url, "api_key": "api_local.admin", "public_url": "http://127.0.0.1:8123/webhooks/close"}
+    ]
+    assert "API_KEY" not in result.stderr
+    assert demo.running_close(tmp_path) == {}
+    (subscription,) = re.findall(r"subscription (\S+) posts", result.stderr)
+    assert json.loads(secret.read_text()) == {subscription: key}
+
+
+def test_a_key_that_goes_into_another_file_is_none_of_the_demos(tmp_path: Path) -> None:
+    secret = demo.make_secret(tmp_path)
+    before = secret.read_text()
+    invoke("--url http://127.0.0.1:8123 --secret-file keys")
+    assert secret.read_text() == before
+
+
+def test_for_a_source_that_is_somebodys_it_says_how_it_is_asked() -> None:
+    env = {"WEBHOOKS_SOURCES__crm__SECRET": KEY, "WEBHOOKS_SOURCES__crm__SCHEME": "close"}
+    result = invoke("--url http://127.0.0.1:1", env)
+    (url,) = re.findall(r"listens at (\S+)", result.stderr)
+    said = f"WEBHOOKS_SOURCES__crm__API_URL={url} and WEBHOOKS_SOURCES__crm__API_KEY=api_local.admin"
+    assert f"catch-up, subscriptions and doctor ask it with {said}\n" in result.stderr
 
 
 def test_the_path_is_that_of_the_source(tmp_path: Path) -> None:

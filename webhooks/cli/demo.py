@@ -1,7 +1,8 @@
-"""The demo: a secret made at random, a source that uses it, and where the running `dev` listens.
+"""The demo: a secret made at random, a source that uses it, and where the running `dev` and a local Close listen.
 
-The secret is used by `dev` and by the commands that one tries beside it, never by `run` or gunicorn. Nothing here knows
-a server; see `serve`.
+The secret is used by `dev` and by the commands that one tries beside it, never by `run` or gunicorn. While a local Close
+runs in the directory, the demo's source has its API as well, so that `catch-up`, `subscriptions` and `doctor` can
+be tried; a source that somebody configured is left as it is. Nothing here knows a server; see `serve`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from webhooks.cli import Failure, output
+from webhooks.errors import ConfigurationError
 
 #: Beside the database; ignored by git.
 SECRET_FILE = "webhooks.demo-secret"
-#: What a running `dev` leaves for the commands beside it.
+#: What a running `dev`, and a running local Close, leave for the commands beside them.
 NOTE_FILE = ".webhooks/dev.json"
+CLOSE_NOTE_FILE = ".webhooks/close.json"
 #: Loaded by `dev --demo` where no handler of the directory takes the demo's event.
 HANDLERS = "webhooks.cli.demo_handlers"
 #: The event that the demo sends itself.
@@ -37,6 +40,8 @@ def make_secret(directory: Path) -> Path:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        if not running_close(directory):
+            _forget_subscriptions(path)
         return path
     except OSError as error:
         raise Failure(
@@ -45,6 +50,29 @@ def make_secret(directory: Path) -> Path:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     return path
+
+
+def label_key(secret: Path, subscription_id: str, key: str) -> None:
+    """Label the demo's key with the subscription of a local Close that signs with it, as for a real Close."""
+    from webhooks.config import Secret
+    from webhooks.sources.keyfile import KeyFile
+
+    with contextlib.suppress(OSError, ConfigurationError):  # it is verified under any label
+        KeyFile(SOURCE, secret).put(subscription_id, Secret(key))
+
+
+def _forget_subscriptions(secret: Path) -> None:
+    """Keep one key, without the label of a subscription that went with its local Close."""
+    from webhooks.sources.keyfile import KeyFile
+    from webhooks.sources.keyring import read_secret_file
+
+    with contextlib.suppress(OSError, ValueError, ConfigurationError):  # the start says what is wrong with the file
+        first, *others = read_secret_file(secret)
+        if others or not first.label.isdigit():
+            keys = KeyFile(SOURCE, secret)
+            keys.put("1", first)
+            for other in others:
+                keys.remove(other.label)
 
 
 def overrides_if_needed(directory: Path, environ: Mapping[str, str]) -> dict[str, Any] | None:
@@ -67,15 +95,18 @@ def overrides_if_needed(directory: Path, environ: Mapping[str, str]) -> dict[str
 
 def overrides(secret: Path) -> dict[str, Any]:
     """Settings that add the demo source."""
-    return {"sources": {SOURCE: {"secret_file": str(secret.absolute())}}}
+    return {"sources": {SOURCE: {"secret_file": str(secret.absolute()), **running_close(secret.parent)}}}
 
 
 def environment(secret: Path) -> dict[str, str]:
     """The same for a child process."""
-    return {f"WEBHOOKS_SOURCES__{SOURCE}__SECRET_FILE": str(secret.absolute())}
+    return {
+        f"WEBHOOKS_SOURCES__{SOURCE}__{name.upper()}": value
+        for name, value in overrides(secret)["sources"][SOURCE].items()
+    }
 
 
-# -- where `dev` listens -------------------------------------------------------------------------------------
+# -- where they listen ---------------------------------------------------------------------------------------
 
 
 def leave_note(directory: Path, url: str, *, has_demo_handlers: bool = False) -> None:
@@ -83,41 +114,71 @@ def leave_note(directory: Path, url: str, *, has_demo_handlers: bool = False) ->
 
     Where that cannot be written, it is said: nothing but those commands needs it.
     """
-    path = directory / NOTE_FILE
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"url": url, "pid": os.getpid(), "has_demo_handlers": has_demo_handlers}))
-    except OSError as error:
-        output.say(
-            f"{str(path)!r} cannot be written ({error.strerror}): commands beside this one do not find its server; "
-            "set PORT for them"
-        )
+    note = {"url": url, "has_demo_handlers": has_demo_handlers}
+    _leave(directory / NOTE_FILE, note, "commands beside this one do not find its server; set PORT for them")
+
+
+def leave_close_note(directory: Path, api_url: str, api_key: str, posts_to: str | None) -> None:
+    """Tell the commands beside it where this process's local Close has its API, and which address it posts to."""
+    note = {"api_url": api_url, "api_key": api_key, "public_url": posts_to}
+    _leave(directory / CLOSE_NOTE_FILE, note, "commands beside this one do not find this Close")
 
 
 def remove_note(directory: Path) -> None:
     """Take our own note away; that of another `dev` of this directory stays."""
-    if _read_note(directory).get("pid") == os.getpid():
-        with contextlib.suppress(OSError):
-            (directory / NOTE_FILE).unlink()
+    _remove(directory / NOTE_FILE)
+
+
+def remove_close_note(directory: Path) -> None:
+    """The same for that of a local Close."""
+    _remove(directory / CLOSE_NOTE_FILE)
 
 
 def running_url(directory: Path) -> str | None:
     """The address of the `dev` that runs in this directory; None when none does."""
-    url = _read_note(directory).get("url")
-    if not isinstance(url, str):
-        return None
-    return url if url.startswith("http://127.0.0.1:") or url.startswith("http://localhost:") else None
+    url = _read(directory / NOTE_FILE).get("url")
+    return url if _is_local(url) else None
+
+
+def running_close(directory: Path) -> dict[str, str]:
+    """The settings by which the local Close that runs in this directory is asked; none when none does."""
+    note = _read(directory / CLOSE_NOTE_FILE)
+    if not _is_local(note.get("api_url")) or not isinstance(note.get("api_key"), str):
+        return {}
+    return {name: note[name] for name in ("api_url", "api_key", "public_url") if isinstance(note.get(name), str)}
+
+
+def _is_local(url: object) -> bool:
+    return isinstance(url, str) and url.startswith(("http://127.0.0.1:", "http://localhost:"))
 
 
 def _has_demo_handlers(directory: Path) -> bool:
     """Whether the `dev` that runs in this directory has the demo's handlers."""
-    return _read_note(directory).get("has_demo_handlers") is True
+    return _read(directory / NOTE_FILE).get("has_demo_handlers") is True
 
 
-def _read_note(directory: Path) -> dict[str, Any]:
-    """What the `dev` that runs in this directory left; nothing when none does, or it cannot be read."""
+# -- notes ---------------------------------------------------------------------------------------------------
+
+
+def _leave(path: Path, note: Mapping[str, Any], without: str) -> None:
+    """Write a note of this process. without: what does not work where that cannot be done."""
     try:
-        note = json.loads((directory / NOTE_FILE).read_text())
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({**note, "pid": os.getpid()}))
+    except OSError as error:
+        output.say(f"{str(path)!r} cannot be written ({error.strerror}): {without}")
+
+
+def _remove(path: Path) -> None:
+    if _read(path).get("pid") == os.getpid():
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a process that still runs left there; nothing when none does, or it cannot be read."""
+    try:
+        note = json.loads(path.read_text())
         if type(note["pid"]) is not int or note["pid"] <= 0:
             return {}
         os.kill(note["pid"], 0)

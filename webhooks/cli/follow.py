@@ -237,16 +237,15 @@ def is_quiet(world: World, posts: Posts) -> bool:
     return nothing_waits and all((each["id"], each["date_updated"]) in posts.taken for each in shown)
 
 
-def make_world(url: str, key: str) -> World:
-    """A local Close that has one subscription, to everything, signed with `key`; another one at each start."""
+def make_world(url: str, key: str) -> tuple[World, str]:
+    """A local Close that has one subscription, to everything, signed with `key`, and its id; others at each start."""
     from webhooks.sandbox import Rules, World
     from webhooks.sandbox.server import subscribe_all
 
     # a seed of its own: with the ids of the last time, events would be duplicates in the same database
     rules = Rules(consolidation=SOON, delivery_delay=SOON, sending=SOON, retry_base=timedelta(seconds=1))
     world = World(seed=secrets.randbits(64), rules=rules)
-    subscribe_all(world, url, signature_key=key)
-    return world
+    return world, subscribe_all(world, url, signature_key=key).id
 
 
 def play(close: LocalClose, follower: Follower, *, pace: float) -> int | None:

@@ -15,7 +15,7 @@ STARTER = Path(__file__).resolve().parent.parent / "starter"
 #: commands do when they are tried before this one.
 ALLOWED = (
     ".git", ".venv", "venv", ".python-version", ".DS_Store",
-    "webhooks.db", "webhooks.db-*", "webhooks.demo-secret", ".webhooks",
+    "webhooks.db", "webhooks.db-*", "webhooks.demo-secret", ".webhooks.demo-secret.lock", ".webhooks",
 )  # fmt: skip
 
 

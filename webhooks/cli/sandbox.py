@@ -1,11 +1,13 @@
 """`webhooks sandbox`: a local Close, for developing without an account. What it imitates is in docs/sandbox.md.
 
 Beside a running `dev` nothing needs to be said: it posts there, signed with the secret of this directory's Close source,
-which is not shown. Elsewhere it makes a key and shows it; that key guards nothing.
+which is not shown. Elsewhere it makes a key and shows it; that key guards nothing. `catch-up`, `subscriptions` and
+`doctor` of this directory ask it while it runs, if the source is the demo's; for another it says how.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -29,7 +31,7 @@ from webhooks.selection import did_you_mean, parse_duration
 if TYPE_CHECKING:
     from webhooks.config import Settings
     from webhooks.sandbox.rules import Rules
-    from webhooks.sandbox.subscriptions import Post
+    from webhooks.sandbox.subscriptions import Post, Subscription
     from webhooks.sources.base import Source
 
 PORT = 8765
@@ -85,12 +87,17 @@ def sandbox(
             signature_key=key_of(source) if secret_file is None else None,
             post=announcing(poster.post),
             say=output.say,
+            started=functools.partial(_tell_commands, source=source),
             until=_asked_to_stop(),
         )
     except Invalid as error:
         raise Failure(str(error), 2) from error
     except OSError as error:
+        if secret_file is None:
+            raise
         raise Failure(f"{secret_file} cannot be written: {error.strerror or error}") from error
+    finally:
+        demo.remove_close_note(Path.cwd())
 
 
 def _require_free(port: int) -> None:
@@ -137,6 +144,24 @@ def find_url(url: str | None, settings: Settings, source: Source | None) -> str 
         return complete_url(running, settings, name)
     output.say("nothing is subscribed: start `webhooks dev` here first, or give --url, or subscribe over the API")
     return None
+
+
+def _tell_commands(api_url: str, subscription: Subscription | None, source: Source | None) -> None:
+    """Let the commands of this directory ask it; where a source is configured, only say how."""
+    from webhooks.config import load_settings
+    from webhooks.sandbox.accounts import ADMIN_KEY
+
+    demo.leave_close_note(Path.cwd(), api_url, ADMIN_KEY, subscription.url if subscription is not None else None)
+    if source is None:
+        return
+    if not load_settings(os.environ).sources:  # it is the demo's
+        if subscription is not None and subscription.signature_key == key_of(source):
+            demo.label_key(demo.secret_path(Path.cwd()), subscription.id, subscription.signature_key)
+    else:
+        setting = f"WEBHOOKS_SOURCES__{source.name}__API_"
+        output.say(
+            f"catch-up, subscriptions and doctor ask it with {setting}URL={api_url} and {setting}KEY={ADMIN_KEY}"
+        )
 
 
 def key_of(source: Source | None) -> str | None:

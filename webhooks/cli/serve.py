@@ -347,11 +347,12 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
                 if sys.stderr.isatty():
                     output.say("Ctrl-C stops.")
                 if handled is not None and plan.secret is not None:
-                    code = tell_story(plan, plan.secret, family, click.echo)
+                    code = tell_story(plan, family, click.echo)
                 else:
                     code = family.wait()
     finally:
         demo.remove_note(directory)
+        demo.remove_close_note(directory)
         plan.instance.close()
     ctx.exit(code)
 
@@ -404,17 +405,21 @@ def show(plan: Development, tell: Callable[[str], None]) -> int | None:
     return int(event_id)
 
 
-def tell_story(plan: Development, secret: Path, family: Family, tell: Callable[[str], None]) -> int:
+def tell_story(plan: Development, family: Family, tell: Callable[[str], None]) -> int:
     """Run a local Close, show its story and whatever happens at it afterwards; the exit code of a reason to end."""
     from webhooks.cli import follow, trigger
+    from webhooks.cli.sandbox import key_of
     from webhooks.sandbox import serve
 
-    world = follow.make_world(
-        f"{plan.url}{plan.instance.settings.url_prefix}/{demo.SOURCE}", secret.read_text().strip()
-    )
+    url = f"{plan.url}{plan.instance.settings.url_prefix}/{demo.SOURCE}"
+    key = key_of(plan.instance.sources[demo.SOURCE])
+    assert key is not None  # the demo's
+    world, subscription = follow.make_world(url, key)
+    demo.label_key(demo.secret_path(Path.cwd()), subscription, key)
     posts = follow.Posts(trigger.post)
     follower = follow.Follower(posts, plan.instance.store.listings.of_event, tell, family.tend)
     with serve(world, post=posts) as close:
+        demo.leave_close_note(Path.cwd(), close.url, follow.ADMIN_KEY, url)
         tell("")
         tell(f"close      a Close of your own at {close.url} tells a story;")
         tell("           its webhooks are signed, and take the same way as that event:")
@@ -423,7 +428,11 @@ def tell_story(plan: Development, secret: Path, family: Family, tell: Callable[[
         if code is None:
             _name_next(tell, follower.tally.last_event, plan)
             tell("")
-            tell("or change something at the local Close, and see here what comes of it:")
+            tell("or ask the local Close, while it runs:")
+            tell(f"  {our_name()} subscriptions list")
+            tell(f"  {our_name()} catch-up {demo.SOURCE} --since 1h")
+            tell("")
+            tell("or change something at it, and see here what comes of it:")
             tell(f"  curl -u {follow.ADMIN_KEY}: {close.url}contact/ \\")
             tell("""       -d '{"name": "Ada Lovelace"}'""")
             code = follower.follow(lambda: False)

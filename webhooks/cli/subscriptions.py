@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +51,7 @@ class Bench:
 @contextmanager
 def opened(source: str | None) -> Iterator[Bench]:
     """The bench of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
+    from webhooks.cli import demo
     from webhooks.config import load_settings
     from webhooks.database import connect
     from webhooks.store import Store
@@ -58,7 +60,7 @@ def opened(source: str | None) -> Iterator[Bench]:
     if instance is not None:
         yield _make(instance.settings, source, instance.store, lambda: instance.registry)
         return
-    settings = load_settings(os.environ)
+    settings = load_settings(os.environ, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
     database = connect(settings.database_url, application="webhooks subscriptions")
     try:
         yield _make(settings, source, Store(database, {}), lambda: _load_handlers(settings))

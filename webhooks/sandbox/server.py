@@ -194,6 +194,7 @@ def run(
     signature_key: str | None = None,
     post: Post = poster.post,
     say: Callable[[str], None] = print,
+    started: Callable[[str, Subscription | None], None] = lambda api_url, subscription: None,
     until: threading.Event | None = None,
 ) -> None:
     """Serve a new world until interrupted, or until `until` is set. Raises ConfigurationError.
@@ -201,12 +202,14 @@ def run(
     url: subscribe this address, such as http://127.0.0.1:8000/webhooks/close. events: to these types; all that Close
     publishes when None. signature_key: sign with this instead of a new key; it is never said. secret_file: write the
     subscription's key there, as the source's SECRET_FILE wants it; without either it is said, which is fine for a key
-    that guards nothing. post: how webhooks are posted. say: gets each line of what is going on.
+    that guards nothing. post: how webhooks are posted. say: gets each line of what is going on. started:
+    told where the API is, and what was subscribed, before anything is posted.
     """
     world = World(seed=seed, rules=(rules or Rules()).changed({"unlisted": unlisted} if unlisted else {}))
     with serve(world, host, port, post, latency) as close:
         say(f"a local Close listens at {close.url}")
         say(f"keys: {ADMIN_KEY} (administrator), {MEMBER_KEY}; bearer token: {OAUTH_TOKEN}")
+        subscription = None
         if url is not None:
             subscription = subscribe_all(world, url, events, signature_key)
             if secret_file is not None:
@@ -216,6 +219,7 @@ def run(
                 say(f"subscription {subscription.id} posts to {url}, signed with the key that was given")
             else:
                 say(f"subscription {subscription.id} posts to {url}; its key is {subscription.signature_key}")
+        started(close.url, subscription)
         with suppress(KeyboardInterrupt):
             (until or threading.Event()).wait()
 
