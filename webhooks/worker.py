@@ -653,10 +653,10 @@ class Worker:
                     del self._held[attempt.delivery.id]
         else:
             logger.warning(
-                "delivery %d for handler %r ran longer than %s; it can no longer commit",
+                "delivery %d for handler %r ran longer than its timeout of %g s; this run can no longer commit",
                 attempt.delivery.id,
                 attempt.handler.name,
-                self.dispatcher.timeout_of(attempt.handler),
+                self.dispatcher.timeout_of(attempt.handler).total_seconds(),
                 extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
             )
         over = attempt.over
