@@ -161,6 +161,29 @@ def test_a_rate_tells_how_long_it_takes(store: Store) -> None:
     assert replayer(store).plan(EVERYTHING, Options(rate=2.0)).eta == timedelta(seconds=3)
 
 
+def test_the_speed_is_that_of_the_time_in_which_there_was_something_to_run(store: Store) -> None:
+    table = schema.deliveries
+    put(store, 40)
+    run(store)
+    with store.database.write() as connection:
+        for number, id in enumerate(connection.execute(select(table.c.id)).scalars().all()):
+            # four at once, each for 2 s; after half of them nothing came for a day
+            start = NOW + timedelta(seconds=2) * (number // 4) + timedelta(days=number // 20)
+            finished = {"due_at": start, "finished_at": start + timedelta(seconds=2)}
+            connection.execute(table.update().where(table.c.id == id).values(**finished))
+    assert store.replays.recent_rate() == pytest.approx(2.0)
+    assert replayer(store).plan(EVERYTHING).eta == timedelta(seconds=20)
+
+
+def test_of_what_never_ran_no_speed_is_told(store: Store) -> None:
+    table = schema.deliveries
+    put(store, 40)
+    run(store)
+    with store.database.write() as connection:
+        connection.execute(table.update().values(due_at=NOW, finished_at=NOW - timedelta(seconds=1)))
+    assert store.replays.recent_rate() is None
+
+
 def test_pruned_events_are_counted(store: Store) -> None:
     put(store, 2)
     put(store, 1, received=100)

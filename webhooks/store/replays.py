@@ -14,7 +14,7 @@ import enum
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -252,25 +252,18 @@ class Replays:
         return found
 
     def recent_rate(self) -> float | None:
-        """Deliveries finished per second, over the latest ones; None when there are too few to tell."""
+        """Deliveries finished per second while there were any to run, of the latest; None when there are too few to tell."""
         table = schema.deliveries.c
-        latest = (
-            select(table.finished_at)
+        query = (
+            select(table.due_at, table.finished_at)
             .where(table.finished_at.is_not(None))
             .order_by(table.id.desc())
             .limit(1000)
-            .subquery()
-        )
-        query = select(
-            func.count(),
-            func.min(latest.c.finished_at, type_=schema.Instant()),
-            func.max(latest.c.finished_at, type_=schema.Instant()),
         )
         with self.database.read() as connection:
-            count, first, last = connection.execute(query).one()
-        if count < 20 or last <= first:
-            return None
-        return float(count / (last - first).total_seconds())
+            spans = [(row.due_at, row.finished_at) for row in connection.execute(query)]
+        busy = busy_time(spans)
+        return len(spans) / busy.total_seconds() if len(spans) >= 20 and busy else None
 
     # -- making --------------------------------------------------------------------------------------------
 
@@ -431,6 +424,18 @@ class Replays:
     def is_unfinished(self, id: int) -> bool:
         """Whether any delivery of this replay still waits or runs."""
         return bool(self.pending(id, 1)) or bool(Counter(self.progress(id))[DeliveryState.RUNNING])
+
+
+def busy_time(spans: Sequence[tuple[datetime, datetime]]) -> timedelta:
+    """How long at least one of the spans (beginning, end) went on; one that ends before it begins counts nothing."""
+    total = timedelta(0)
+    until: datetime | None = None
+    for start, end in sorted(spans):
+        begin = start if until is None else max(start, until)
+        if end > begin:
+            total += end - begin
+            until = end
+    return total
 
 
 def _replay(row: Row[Any]) -> Replay:
