@@ -185,7 +185,7 @@ def parse_id(text: str, what: str = "event") -> int:
     """An id as people write it: decimal digits. Raises `SelectionError`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and 0 < int(text) <= LARGEST_ID):
         raise SelectionError(
-            f"{one_line(text, 80)!r} is not an id; an {what}'s id is a decimal number such as 889211340439552", text
+            f"{one_line(text, 80)!r} is no {what}'s id: ids are decimal numbers, such as 889211340439552", text
         )
     return int(text)
 

@@ -547,6 +547,8 @@ def test_pending_deliveries_are_cancelled_by_selection_and_by_id(filled: Cli) ->
         ("events list --type lead..x", 2, "empty segment"),
         ("replay --rate fast --all", 2, "is not a rate"),
         ("replay 5", 1, "no event 5"),
+        ("replay show x", 2, "'x' is no replay's id: ids are decimal numbers"),
+        ("replay --all --limit 0", 2, " replay [EVENT]... [OPTIONS]\n"),
         ("replay --handler mirorr --all", 2, "did you mean 'mirror'?"),
         ("trigger activity.whatsap_message.created", 1, "did you mean 'activity.whatsapp_message.created'?"),
         ("trigger lead.created --source clsoe", 1, "did you mean 'close'?"),
@@ -559,6 +561,26 @@ def test_pending_deliveries_are_cancelled_by_selection_and_by_id(filled: Cli) ->
 def test_what_is_wrong_gets_one_clear_line(filled: Cli, arguments: str, code: int, says: str) -> None:
     assert says in filled.refused(*shlex.split(arguments), code=code)
     assert filled.json("replay", "list") == {"replays": []}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("lead.mergd", "no type that is known matches 'lead.mergd'; did you mean 'lead.merged'?\n"),
+        ("activity.whatsap.*", "did you mean 'activity.whatsapp_message.*'?"),
+        ("q.w.e.r", "no type that is known matches 'q.w.e.r'\n"),
+        ("custom.made", ""),
+        ("lead.merged", ""),
+        ("activity.**", ""),
+    ],
+)
+def test_a_type_that_nobody_knows_is_no_mistake_and_not_passed_over(filled: Cli, pattern: str, says: str) -> None:
+    with filled.instance.database.write() as connection:
+        connection.exec_driver_sql("update webhooks_events set type = 'custom.made' where type = 'lead.merged'")
+    result = filled("replay", "--type", pattern, "--dry-run")
+    assert result.exit_code == 0
+    assert says in result.stderr
+    assert ("no type" in result.stderr) is bool(says)
 
 
 def test_a_database_that_is_away_gets_one_line(tmp_path: Path) -> None:

@@ -400,6 +400,15 @@ def test_a_command_typed_wrongly_is_told_how(pair: Pair, arguments: list[str], c
     assert words in Cli(pair.webhooks).refused("subscriptions", *arguments, code=code)
 
 
+def test_a_type_that_is_not_in_the_catalogue_is_asked_for_and_said(pair: Pair) -> None:
+    """Close may have added it."""
+    refused = Cli(pair.webhooks).refused("subscriptions", "create", "--type", "lead.craeted", code=1)
+    assert (
+        "'lead.craeted' is none of the types that Close is known to publish (did you mean 'lead.created'?)" in refused
+    )
+    assert "no event has object_type 'lead' and action 'craeted'" in refused
+
+
 def test_the_first_subscription_is_made_before_the_source_has_any_key(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

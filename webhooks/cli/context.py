@@ -189,7 +189,27 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
             raise NotFound(f"no event {event!r}: it is neither an id of ours nor a sender's key that is stored")
         ids += found
     _check_names(selection)
+    _hint_at_type(selection)
     return selection.only(events=tuple(dict.fromkeys(ids))) if ids else selection
+
+
+def _hint_at_type(selection: Selection) -> None:
+    """Say what may be meant by a type of which nothing is known; senders add types, so it is no mistake for sure."""
+    from webhooks.patterns import Pattern, suggest
+
+    at = desk()
+    if selection.type is None:
+        return
+    pattern = Pattern(selection.type)
+    known = {type for source in at.sources.values() for type in source.known_types}
+    if any(pattern.matches(type) for type in known):
+        return
+    known |= set(at.store.listings.suggestions("type"))
+    if not any(pattern.matches(type) for type in known):
+        meant = suggest(pattern, known)
+        output.say(
+            f"no type that is known matches {selection.type!r}" + (f"; did you mean {meant!r}?" if meant else "")
+        )
 
 
 def _check_names(selection: Selection) -> None:

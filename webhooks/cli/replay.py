@@ -58,7 +58,14 @@ class ReplayGroup(LazyGroup):
         self.format_commands(ctx, formatter)
 
 
-#: The command behind `webhooks replay` without a subcommand.
+class Start(click.Command):
+    """The command behind `webhooks replay` without a subcommand; its name is not to be typed, nor shown."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        assert ctx.parent is not None
+        formatter.write_usage(ctx.parent.command_path, "[EVENT]... [OPTIONS]")
+
+
 START = "start"
 #: How often `--wait` looks.
 LOOK_EVERY = timedelta(seconds=0.5)
@@ -78,7 +85,7 @@ def replay() -> None:
     """
 
 
-@click.command(START, add_help_option=False)
+@click.command(START, cls=Start, add_help_option=False)
 @click.argument("event", nargs=-1)
 @selection_options
 @click.option("--original", is_flag=True, help="To the handlers of then, rather than today's.")

@@ -291,7 +291,7 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None) -> None:
 def _topics(patterns: Sequence[str]) -> list[Topic]:
     """The types that are named, wildcards expanded by the catalogue; a type that is not in it is Close's to refuse."""
     from webhooks.patterns import Pattern, expand, suggest
-    from webhooks.sources.close.catalogue import published_types
+    from webhooks.sources.close.catalogue import known_types, published_types
     from webhooks.sources.remote import Topic
 
     types: list[str] = []
@@ -302,6 +302,12 @@ def _topics(patterns: Sequence[str]) -> list[Topic]:
             meant = suggest(pattern, published_types())
             raise SelectionError(
                 f"no event type matches {text!r}" + (f"; did you mean {meant!r}?" if meant else ""), text
+            )
+        if not found and text not in known_types():
+            meant = suggest(pattern, published_types())
+            near = f" (did you mean {meant!r}?)" if meant else ""
+            output.say(
+                f"{text!r} is none of the types that Close is known to publish{near}; asking for it all the same"
             )
         types += found or [text]
     return [Topic(type) for type in dict.fromkeys(types)]
