@@ -1,4 +1,4 @@
-"""Say what is wrong before users notice, and which command repairs it.
+"""Say what is wrong before users notice, and which command repairs it, or shows more.
 
 `collect` gathers facts: from the settings, the database and, where there is an API key, from the sender. `diagnose`
 turns facts into findings; it is pure, so every sentence has a table-like test. `repair` does what is safe: it
@@ -223,6 +223,7 @@ def _asking(source: SourceFacts) -> list[Finding]:
             "api-refused" if source.is_refused else "not-checked",
             source.name,
             f"the subscriptions of {source.name} were not checked: {source.why_not}",
+            f"webhooks subscriptions list --source {source.name}",
         )
     ]
 
@@ -285,6 +286,7 @@ def _subscriptions(source: SourceFacts) -> list[Finding]:
                 "types-never-seen",
                 source.name,
                 f"of {source.name}, {_some(unseen)} never came in the last {LOOK_BACK.days} days",
+                f"webhooks catch-up {source.name} --since {LOOK_BACK.days}d --dry-run",
             )
         )
     return findings

@@ -151,7 +151,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Level.NOTE,
             "types-never-seen",
             "of close, lead.created never came in the last 30 days",
-            None,
+            "webhooks catch-up close --since 30d --dry-run",
             None,
         ),
         (
@@ -167,7 +167,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Level.NOTE,
             "not-checked",
             "the subscriptions of close were not checked: there is no API key; set X",
-            None,
+            "webhooks subscriptions list --source close",
             None,
         ),
         (
@@ -175,7 +175,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Level.ERROR,
             "api-refused",
             "Close does not know the API key",
-            None,
+            "webhooks subscriptions list --source close",
             None,
         ),
         (
