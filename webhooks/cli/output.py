@@ -80,7 +80,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence
         if sum(widths.values()) > console.width:
             widths.pop(name, None)
     kept = [n for n, name in enumerate(columns) if name in widths]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="" if os.environ.get("NO_COLOR") else "bold")
     for n in kept:
         is_whole = columns[n] in ("ID", "EVENT", "STATE", "RECEIVED", "N", "TRIES")
         table.add_column(columns[n], no_wrap=is_whole, overflow="fold")
