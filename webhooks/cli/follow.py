@@ -22,7 +22,6 @@ from webhooks.cli import output
 from webhooks.cli.trigger import Answer
 from webhooks.model import DeliveryState
 from webhooks.retry import one_line
-from webhooks.sandbox.accounts import ADMIN_KEY
 
 if TYPE_CHECKING:
     from webhooks.sandbox import World
@@ -37,6 +36,8 @@ STEP_LIMIT = timedelta(seconds=20)
 LOOK_EVERY = timedelta(milliseconds=20)
 #: Columns of the screen, of what stands before a line, and where the handlers begin.
 WIDTH, MARGIN, HANDLERS_AT = 80, 7, 52
+#: How the reasons begin for which the dispatcher does not run a handler.
+NOT_FOR_IT = ("filtered: ", "stale: ", "own change: ")
 
 #: Posts one webhook, as `webhooks.cli.trigger.post`.
 Send = Callable[[str, bytes, Mapping[str, str]], Answer]
@@ -44,6 +45,7 @@ Send = Callable[[str, bytes, Mapping[str, str]], Answer]
 Deliveries = Callable[[int], Sequence["DeliverySummary"]]
 #: Tends the children; the exit code once there is a reason to end.
 Tend = Callable[[], int | None]
+#: Shows one line.
 Tell = Callable[[str], None]
 
 
@@ -153,22 +155,22 @@ def _handlers(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> Iterat
         if delivery.state is DeliveryState.SUCCEEDED:
             yield f"{name} {output.span(_took(delivery))}", {}
         elif delivery.state is DeliveryState.CANCELLED:
-            yield f"{name} {'not for it' if _is_filtered(delivery) else 'cancelled'}", {"dim": True}
+            yield f"{name} {'not for it' if _is_not_for_it(delivery) else 'cancelled'}", {"dim": True}
         else:
             text = f"{name} {delivery.state.label}" + (f": {delivery.reason}" if delivery.reason else "")
-            yield one_line(text, WIDTH - MARGIN - len("… (cut)")), {"fg": "red"}
+            yield one_line(text, WIDTH - MARGIN - len("… (cut)")), {"fg": "red"}  # it adds that where it cuts
 
 
 def _took(delivery: DeliverySummary) -> timedelta:
     return (delivery.finished_at or delivery.created_at) - delivery.created_at
 
 
-def _is_filtered(delivery: DeliverySummary) -> bool:
-    return (delivery.reason or "").startswith("filtered")
+def _is_not_for_it(delivery: DeliverySummary) -> bool:
+    return (delivery.reason or "").startswith(NOT_FOR_IT)
 
 
 def _has_ended_well(delivery: DeliverySummary) -> bool:
-    return delivery.state is DeliveryState.SUCCEEDED or _is_filtered(delivery)
+    return delivery.state is DeliveryState.SUCCEEDED or _is_not_for_it(delivery)
 
 
 # -- following -------------------------------------------------------------------------------------------------
@@ -275,4 +277,4 @@ def play(close: LocalClose, follower: Follower, *, pace: float) -> int | None:
     return None
 
 
-__all__ = ["ADMIN_KEY", "Arrival", "Follower", "Posts", "Tally", "describe", "is_quiet", "make_world", "play"]
+__all__ = ["Arrival", "Follower", "Posts", "Tally", "describe", "is_quiet", "make_world", "play"]

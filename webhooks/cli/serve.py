@@ -246,12 +246,13 @@ def wait_until_ready(url: str, family: Family) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Development:
-    """What `dev` will run.
+    """What `dev` will run, in `directory`.
 
     secret: the demo secret's file, where the demo source is used. has_demo_handlers: no handler of the directory takes
     the demo's event.
     """
 
+    directory: Path
     instance: Webhooks
     environment: Mapping[str, str]
     url: str
@@ -291,7 +292,9 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> 
             "the database that DATABASE_URL, or database_url in webhooks.toml, names cannot be reached; start it, or leave "
             f"that out to have one in this directory: {error.reason}"
         ) from error
-    return Development(instance, environment, f"http://{settings.host}:{port}", port, secret, has_demo_handlers)
+    return Development(
+        directory, instance, environment, f"http://{settings.host}:{port}", port, secret, has_demo_handlers
+    )
 
 
 def apply_schema(instance: Webhooks) -> None:
@@ -319,10 +322,8 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
         raise Failure("--once goes with --demo", 2)
     if no_worker and show_demo:
         raise Failure("--demo shows an event being handled, which needs the worker", 2)
-    directory = Path.cwd()
-    plan = prepare(directory, os.environ, show_demo=show_demo)
+    plan = prepare(Path.cwd(), os.environ, show_demo=show_demo)
     family = Family(plan.environment)
-    code = 0
     try:
         with family.listening():
             host = plan.instance.settings.host
@@ -332,27 +333,18 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
             options = ["--bind", f"{host}:{plan.port}", "--workers", "1"]
             if show_demo:
                 options += ["--log-level", "warning"]
-            family.start("gunicorn", gunicorn_command(directory, *options))
-            demo.leave_note(directory, plan.url, has_demo_handlers=plan.has_demo_handlers)
+            family.start("gunicorn", gunicorn_command(plan.directory, *options))
+            demo.leave_note(plan.directory, plan.url, has_demo_handlers=plan.has_demo_handlers)
             wait_until_ready(plan.url, family)
             if show_demo:
-                handled = show(plan, click.echo)
-                code = 0 if handled is not None else 1
-                if handled is not None and (once or plan.secret is None):
-                    _name_next(click.echo, handled, plan)
+                code = run_demo(plan, family, click.echo, once=once)
             else:
-                handled = None
                 _announce(plan, click.echo)
-            if not once:
-                if sys.stderr.isatty():
-                    output.say("Ctrl-C stops.")
-                if handled is not None and plan.secret is not None:
-                    code = tell_story(plan, family, click.echo)
-                else:
-                    code = family.wait()
+                _say_how_to_stop()
+                code = family.wait()
     finally:
-        demo.remove_note(directory)
-        demo.remove_close_note(directory)
+        demo.remove_note(plan.directory)
+        demo.remove_close_note(plan.directory)
         plan.instance.close()
     ctx.exit(code)
 
@@ -367,7 +359,25 @@ def _announce(plan: Development, tell: Callable[[str], None]) -> None:
     tell("try: webhooks trigger " + demo.EVENT_TYPE)
 
 
+def _say_how_to_stop() -> None:
+    if sys.stderr.isatty():
+        output.say("Ctrl-C stops.")
+
+
 # -- the demo ----------------------------------------------------------------------------------------------------
+
+
+def run_demo(plan: Development, family: Family, tell: Callable[[str], None], *, once: bool) -> int:
+    """Show one event being handled, then, unless `once`, the local Close's story; the exit code."""
+    handled = show(plan, tell)
+    # handlers that work for somebody must not act on people who do not exist
+    has_story = handled is not None and plan.secret is not None and not once
+    if handled is not None and not has_story:
+        _name_next(tell, handled, plan)
+    if once:
+        return 0 if handled is not None else 1
+    _say_how_to_stop()
+    return tell_story(plan, family, tell) if has_story else family.wait()
 
 
 def show(plan: Development, tell: Callable[[str], None]) -> int | None:
@@ -410,16 +420,17 @@ def tell_story(plan: Development, family: Family, tell: Callable[[str], None]) -
     from webhooks.cli import follow, trigger
     from webhooks.cli.sandbox import key_of
     from webhooks.sandbox import serve
+    from webhooks.sandbox.accounts import ADMIN_KEY
 
     url = f"{plan.url}{plan.instance.settings.url_prefix}/{demo.SOURCE}"
     key = key_of(plan.instance.sources[demo.SOURCE])
     assert key is not None  # the demo's
     world, subscription = follow.make_world(url, key)
-    demo.label_key(demo.secret_path(Path.cwd()), subscription, key)
+    demo.label_key(demo.secret_path(plan.directory), subscription, key)
     posts = follow.Posts(trigger.post)
     follower = follow.Follower(posts, plan.instance.store.listings.of_event, tell, family.tend)
     with serve(world, post=posts) as close:
-        demo.leave_close_note(Path.cwd(), close.url, follow.ADMIN_KEY, url)
+        demo.leave_close_note(plan.directory, close.url, ADMIN_KEY, url)
         tell("")
         tell(f"close      a Close of your own at {close.url} tells a story;")
         tell("           its webhooks are signed, and take the same way as that event:")
@@ -433,7 +444,7 @@ def tell_story(plan: Development, family: Family, tell: Callable[[str], None]) -
             tell(f"  {our_name()} catch-up {demo.SOURCE} --since 1h")
             tell("")
             tell("or change something at it, and see here what comes of it:")
-            tell(f"  curl -u {follow.ADMIN_KEY}: {close.url}contact/ \\")
+            tell(f"  curl -u {ADMIN_KEY}: {close.url}contact/ \\")
             tell("""       -d '{"name": "Ada Lovelace"}'""")
             code = follower.follow(lambda: False)
     return 0 if code is None else code
@@ -449,7 +460,6 @@ def _name_next(tell: Callable[[str], None], event_id: int | None, plan: Developm
     tell(f"  {name} trigger activity.whatsapp_message.updated")
     tell(f"  {name} replay --type 'activity.whatsapp_message.**' --dry-run")
     if plan.secret is None:
-        # handlers that work for somebody must not act on people who do not exist
         tell(f"  {name} sandbox    (a local Close; --demo plays its story here only with the demo source)")
 
 
