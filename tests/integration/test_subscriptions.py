@@ -28,7 +28,7 @@ from webhooks.sources.close.signature import decode_key
 from webhooks.sources.keyfile import KeyFile
 from webhooks.sources.keyring import read_secret_file
 from webhooks.sources.remote import ApiMalformed, ApiRefused, ApiUnavailable, Topic
-from webhooks.subscriptions import SubscriptionError, Subscriptions, wanted_types
+from webhooks.subscriptions import Rotation, SubscriptionError, Subscriptions, wanted_types
 
 HOUR = timedelta(hours=1)
 
@@ -398,6 +398,22 @@ def test_commands_show_and_do_and_never_print_a_key(pair: Pair, caplog: pytest.L
 )
 def test_a_command_typed_wrongly_is_told_how(pair: Pair, arguments: list[str], code: int, words: str) -> None:
     assert words in Cli(pair.webhooks).refused("subscriptions", *arguments, code=code)
+
+
+def test_what_was_done_to_a_subscription_is_told_in_json(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli, at = Cli(pair.webhooks), pair.clock()
+    paused = cli.json("subscriptions", "pause")["subscription"]
+    resumed = cli.json("subscriptions", "resume")["subscription"]
+    assert (paused["id"], paused["status"], paused["is_key_held"]) == (pair.subscription.id, "paused", True)
+    assert resumed["status"] == "active"
+    monkeypatch.setattr(Subscriptions, "rotate", lambda *_, **__: Rotation("whsub_1", "whsub_2", at, "removed"))
+    rotated = cli.json("subscriptions", "rotate")
+    assert rotated == {
+        "old": "whsub_1",
+        "new": "whsub_2",
+        "seen_at": at.isoformat().replace("+00:00", "Z"),
+        "old_key": "removed",
+    }
 
 
 def test_a_type_that_is_not_in_the_catalogue_is_asked_for_and_said(pair: Pair) -> None:

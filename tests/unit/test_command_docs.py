@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.support import ROOT
-from webhooks.cli import COMMANDS, group, records
+from webhooks.cli import COMMANDS, catch_up, doctor, explain, group, quarantine, records, replay, sources, subscriptions
 from webhooks.selection import CONDITIONS, ROOTS
 
 TEXT = (ROOT / "docs" / "operations.md").read_text("utf-8")
@@ -49,9 +49,39 @@ def test_every_root_of_an_expression_is_documented(name: str) -> None:
     assert f"`{name}`" in TEXT
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r'^ +"(\w+)":', inspect.getsource(records), re.MULTILINE))))
+# -- JSON ------------------------------------------------------------------------------------------------------
+
+#: What makes the documents, besides the commands that print short ones themselves.
+MAKERS = (
+    records, catch_up.report_json, doctor.finding_json, explain, quarantine.as_json_record, sources.view,
+    subscriptions.change_json, subscriptions.subscription_json,
+)  # fmt: skip
+MEMBERS = {name for maker in MAKERS for name in re.findall(r'^ +"(\w+)":', inspect.getsource(maker), re.MULTILINE)}
+#: Processes and texts; `events export` prints nothing but JSON.
+WITHOUT_JSON = {"dev", "run", "worker", "sandbox", "init", "completion", "db revision", "events export"}
+DOCUMENTS = TEXT.split("## JSON")[1]
+
+
+@pytest.mark.parametrize("name", sorted(MEMBERS))
 def test_every_member_of_the_json_is_documented(name: str) -> None:
-    assert re.search(rf"\b{name}\b", TEXT), f"{name!r} is in no list under JSON"
+    assert re.search(rf"\b{name}\b", DOCUMENTS), f"{name!r} is in no list under JSON"
+
+
+def test_every_command_but_a_few_has_json_and_its_document_is_described() -> None:
+    with_json = {name for name in commands(group) if "--json" in options(name)}
+    assert with_json == set(commands(group)) - WITHOUT_JSON
+    rows = "".join(line.split("|")[1] for line in DOCUMENTS.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`([a-z -]+)`", rows)) == with_json | {"events export"}
+
+
+def options(name: str) -> set[str]:
+    command: click.Command = group
+    for part in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), part) or command
+    if name == "replay":
+        command = replay.start
+    return {text for parameter in command.params for text in parameter.opts}
 
 
 def test_short_helps_are_sentences() -> None:

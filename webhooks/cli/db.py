@@ -83,7 +83,8 @@ def db() -> None:
 @db.command("upgrade", epilog="Example: webhooks db upgrade")
 @click.argument("revision", default="head")
 @plugin_option
-def upgrade(revision: str, plugin: str | None) -> None:
+@json_option
+def upgrade(revision: str, plugin: str | None, as_json: bool) -> None:
     """Bring the core's and all plugins' tables to head, or one history to REVISION."""
     from webhooks import migrate
 
@@ -93,14 +94,15 @@ def upgrade(revision: str, plugin: str | None) -> None:
             changes = [migrate.upgrade_plugin(database, one, revision)]
         else:
             changes = migrate.upgrade(database, plugins=plugins, revision=revision)
-    _say([change for change in changes if change.before != change.after])
+    _say([change for change in changes if change.before != change.after], as_json)
 
 
 @db.command("downgrade", epilog="Example: webhooks db downgrade 0003 --plugin whatsapp")
 @click.argument("revision")
 @plugin_option
 @click.option("--yes", is_flag=True, help="Downgrading may drop tables with what is in them.")
-def downgrade(revision: str, plugin: str | None, yes: bool) -> None:
+@json_option
+def downgrade(revision: str, plugin: str | None, yes: bool, as_json: bool) -> None:
     """Take a history back to REVISION (base: everything)."""
     from webhooks import migrate
 
@@ -110,7 +112,7 @@ def downgrade(revision: str, plugin: str | None, yes: bool) -> None:
         )
     with opened() as (database, plugins):
         change = migrate.downgrade(database, revision, plugin=find_plugin(plugins, plugin))
-    _say([change] if change.before != change.after else [])
+    _say([change] if change.before != change.after else [], as_json)
 
 
 @db.command("current", epilog="Example: webhooks db current --json")
@@ -185,13 +187,14 @@ def check(as_json: bool) -> None:
 @db.command("stamp", epilog="Example: webhooks db stamp head")
 @click.argument("revision", default="head")
 @plugin_option
-def stamp(revision: str, plugin: str | None) -> None:
+@json_option
+def stamp(revision: str, plugin: str | None, as_json: bool) -> None:
     """Write down that the database is at REVISION without running anything."""
     from webhooks import migrate
 
     with opened() as (database, plugins):
         change = migrate.stamp(database, revision, plugin=find_plugin(plugins, plugin))
-    _say([change] if change.before != change.after else [])
+    _say([change] if change.before != change.after else [], as_json)
 
 
 @db.command("revision", epilog="Example: webhooks db revision whatsapp -m 'add reactions'")
@@ -309,7 +312,10 @@ def _day(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d}"
 
 
-def _say(changes: Sequence[Change]) -> None:
+def _say(changes: Sequence[Change], as_json: bool) -> None:
+    if as_json:
+        output.emit_json({"changes": [{"history": c.history, "before": c.before, "after": c.after} for c in changes]})
+        return
     for change in changes:
         output.say(describe(change))
     if not changes:

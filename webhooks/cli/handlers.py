@@ -128,28 +128,38 @@ def handlers(ctx: click.Context, as_json: bool) -> None:
 
 @handlers.command("pause", epilog="Example: webhooks handlers pause whatsapp.mirror")
 @click.argument("name")
-def pause(name: str) -> None:
+@json_option
+def pause(name: str, as_json: bool) -> None:
     """Stop all workers from running a handler; its deliveries wait. Felt everywhere within two seconds."""
     store = _known(name).store
     state = store.handlers.states([name]).get(name)
     if state is not None and state.paused:
-        output.say(f"{name} is paused already, by {state.paused_by}")
+        _tell(name, f"{name} is paused already, by {state.paused_by}", as_json, is_paused=True, changed=False)
         return
     store.handlers.pause(name, who())
-    output.say(f"{name} is paused; its deliveries wait until: webhooks handlers resume {name}")
+    text = f"{name} is paused; its deliveries wait until: webhooks handlers resume {name}"
+    _tell(name, text, as_json, is_paused=True, changed=True)
 
 
 @handlers.command("resume", epilog="Example: webhooks handlers resume whatsapp.mirror")
 @click.argument("name")
-def resume(name: str) -> None:
+@json_option
+def resume(name: str, as_json: bool) -> None:
     """Let workers run a handler again, and close its circuit breaker."""
     store = _known(name).store
     state = store.handlers.states([name]).get(name)
     if state is not None and not state.paused and not state.breaker:
-        output.say(f"{name} is not paused")
+        _tell(name, f"{name} is not paused", as_json, is_paused=False, changed=False)
         return
     store.handlers.resume(name)
-    output.say(f"{name} runs again")
+    _tell(name, f"{name} runs again", as_json, is_paused=False, changed=True)
+
+
+def _tell(name: str, text: str, as_json: bool, *, is_paused: bool, changed: bool) -> None:
+    if as_json:
+        output.emit_json({"handler": name, "is_paused": is_paused, "changed": changed})
+    else:
+        output.say(text)
 
 
 def _known(name: str) -> Webhooks:

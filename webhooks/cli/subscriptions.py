@@ -243,20 +243,28 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
 @subscriptions.command("pause", epilog="Example: webhooks subscriptions pause")
 @click.argument("id", required=False)
 @source_option
-def pause(id: str | None, source: str | None) -> None:
+@json_option
+def pause(id: str | None, source: str | None, as_json: bool) -> None:
     """Pause a subscription. Close empties its queue; what happens until it is resumed is in the log only."""
     with opened(source) as bench:
         paused = bench.subscriptions.pause(id)
+        if as_json:
+            _emit(bench, paused)
+            return
     output.say(f"{paused.id} is paused, and its queue emptied; go on with: webhooks subscriptions resume {paused.id}")
 
 
 @subscriptions.command("resume", epilog="Example: webhooks subscriptions resume")
 @click.argument("id", required=False)
 @source_option
-def resume(id: str | None, source: str | None) -> None:
+@json_option
+def resume(id: str | None, source: str | None, as_json: bool) -> None:
     """Let a subscription run again; a worker then fetches what it missed."""
     with opened(source) as bench:
         resumed = bench.subscriptions.resume(id)
+        if as_json:
+            _emit(bench, resumed)
+            return
     output.say(
         f"{resumed.id} is {resumed.status}; a running worker now catches up by itself, else run: webhooks catch-up {bench.name}"
     )
@@ -269,7 +277,8 @@ def resume(id: str | None, source: str | None) -> None:
     "--grace", default="30s", show_default=True, metavar="TIME", help="How long the old key is still taken afterwards."
 )
 @source_option
-def rotate(id: str | None, wait: str, grace: str, source: str | None) -> None:
+@json_option
+def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: bool) -> None:
     """Replace a subscription's key: by a second subscription, which takes over once a delivery under its key was seen.
 
     Interrupted, or when nothing was delivered in time, both stay; the same command goes on.
@@ -277,6 +286,11 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None) -> None:
     longest, longer = parse_duration(wait, "wait"), parse_duration(grace, "grace")
     with opened(source) as bench:
         done = bench.subscriptions.rotate(id, wait=longest, grace=longer, tell=output.say)
+    if as_json:
+        output.emit_json(
+            {"old": done.old, "new": done.new, "seen_at": output.iso(done.seen_at), "old_key": done.old_key}
+        )
+        return
     click.echo(done.new)
     output.say(
         f"{done.old} is gone; its key was {done.old_key}"
@@ -286,6 +300,12 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None) -> None:
 
 
 # -- words --------------------------------------------------------------------------------------------------
+
+
+def _emit(bench: Bench, subscription: Subscription) -> None:
+    is_held = subscription.id in bench.subscriptions.labels()
+    used_at = bench.subscriptions.key_uses().get(subscription.id)
+    output.emit_json({"subscription": subscription_json(subscription, is_held, used_at)})
 
 
 def _topics(patterns: Sequence[str]) -> list[Topic]:
