@@ -299,6 +299,46 @@ def test_a_handler_is_paused_and_resumed(filled: Cli) -> None:
     assert filled.json("handlers")["handlers"][0]["state"] == "running"
     assert "not paused" in filled("handlers", "resume", "mirror").stderr
     assert "did you mean 'mirror'?" in filled.refused("handlers", "pause", "mirorr", code=1)
+    told = [filled.json("handlers", command, "mirror") for command in ("pause", "pause", "resume", "resume")]
+    assert [(one["handler"], one["is_paused"], one["changed"]) for one in told] == [
+        ("mirror", True, True),
+        ("mirror", True, False),
+        ("mirror", False, True),
+        ("mirror", False, False),
+    ]
+
+
+# -- quarantine ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(cli: Cli) -> list[str]:
+    """Ids of two requests that cannot be read."""
+    put, now = cli.instance.store.quarantine.put, cli.instance.clock()
+    return [
+        str(put("close", body, reason="r", kind="unparseable", received_at=now, headers='{"a": "b"}'))
+        for body in (b"one", b"two")
+    ]
+
+
+def test_quarantined_requests_are_given_up_and_shown(cli: Cli, held: list[str]) -> None:
+    first, second = held
+    assert {row["id"] for row in cli.json("quarantine", "list")["quarantine"]} == set(held)
+    assert cli("quarantine", "drop", first).stderr == f"{first} is dropped\n"
+    assert cli("quarantine", "drop", first).stderr == f"{first} is dropped already\n"
+    assert cli.json("quarantine", "drop", first, second)["results"] == [
+        {"id": first, "state": "dropped", "changed": False},
+        {"id": second, "state": "dropped", "changed": True},
+    ]
+    assert cli.json("quarantine", "list") == {"quarantine": []}
+    assert cli.json("quarantine", "show", second)["body_base64"] == "dHdv"
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_one_unknown_id_leaves_all_that_is_quarantined_as_it_is(cli: Cli, held: list[str], command: str) -> None:
+    before = cli.json("quarantine", "list")
+    assert "nothing is quarantined under 5" in cli.refused("quarantine", command, *held, "5", code=1)
+    assert cli.json("quarantine", "list") == before
 
 
 # -- following and exporting -----------------------------------------------------------------------------------
@@ -526,6 +566,8 @@ def test_pending_deliveries_are_cancelled_by_selection_and_by_id(filled: Cli) ->
     assert shown["state"] == "cancelled"
     assert shown["reason"].endswith(": no use")
     assert "is cancelled; only pending ones" in filled.refused("deliveries", "cancel", delivery["id"], code=1)
+    said = "succeeded deliveries cannot be cancelled, only pending and dead ones"
+    assert said in filled.refused("deliveries", "cancel", "--state", "pending,succeeded", code=2)
     assert filled.json("deliveries", "cancel", "--handler", "mirror")["deliveries"] == 2
     assert filled.run("mirror") == 0
     assert "type --all" in filled.refused("deliveries", "cancel", code=2)
@@ -803,6 +845,13 @@ def test_the_schema_is_applied_and_checked_without_a_source(tmp_path: Path) -> N
     assert refused.exit_code == 2
     assert "add --yes" in refused.stderr
     assert runner.invoke(group, ["db", "downgrade", "base", "--yes"]).exit_code == 0
+    (change,) = json.loads(runner.invoke(group, ["db", "upgrade", "--json"]).stdout)["changes"]
+    assert (change["history"], change["before"]) == ("core", None)
+    assert runner.invoke(group, ["db", "upgrade", "--json"]).stdout == '{"changes": []}\n'
+    down = json.loads(runner.invoke(group, ["db", "downgrade", "0001", "--yes", "--json"]).stdout)["changes"]
+    assert down == [{"history": "core", "before": change["after"], "after": "0001"}]
+    stamped = json.loads(runner.invoke(group, ["db", "stamp", change["after"], "--json"]).stdout)["changes"]
+    assert stamped == [{"history": "core", "before": "0001", "after": change["after"]}]
 
 
 def test_an_ordering_key_that_failed_is_computed_again(cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,9 @@ def cancel(
     chosen = parse_selection(conditions)
     require_something(chosen, all_, "deliveries cancel")
     chosen = cancellable(chosen)
+    wrong = [state.label for state in chosen.states if state not in (DeliveryState.PENDING, DeliveryState.DEAD)]
+    if wrong:
+        raise Failure(f"{wrong[0]} deliveries cannot be cancelled, only pending and dead ones", 2)
     number = count(store, chosen, UNASKED + 1)
     if dry_run:
         _say_count("would be cancelled", number, as_json)

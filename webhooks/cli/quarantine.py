@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from webhooks.model import Origin
 from webhooks.retry import printable
 
 if TYPE_CHECKING:
+    from webhooks.store import Store
     from webhooks.store.quarantine import Quarantined
 
 COLUMNS = ("ID", "RECEIVED", "SOURCE", "COPIES", "BYTES", "STATE", "REASON")
@@ -102,6 +104,7 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
     instance = webhooks()
     if everything:
         ids = tuple(row.id for row in reversed(instance.store.quarantine.list(10_000)))
+    _require_known(instance.store, ids)
     results = [admit(id, store=instance.store, ingest=instance.ingest, by=who()) for id in ids]
     if as_json:
         output.emit_json(
@@ -130,14 +133,27 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
 
 @quarantine.command("drop", epilog="Example: webhooks quarantine drop 891150187957228597")
 @click.argument("ids", type=int, nargs=-1, required=True)
-def drop(ids: tuple[int, ...]) -> None:
+@json_option
+def drop(ids: tuple[int, ...], as_json: bool) -> None:
     """Give requests up. They stay in the database, for the record, until they are pruned."""
     store = desk().store
+    _require_known(store, ids)
+    results = []
     for id in ids:
-        if store.quarantine.drop(id, who()):
-            output.say(f"{id} is dropped")
-            continue
+        changed = store.quarantine.drop(id, who())
         kept = store.quarantine.get(id)
-        if kept is None:
-            raise NotFound(f"nothing is quarantined under {id}; `webhooks quarantine list` shows what is")
-        output.say(f"{id} is {kept.state} already")
+        results.append({"id": str(id), "state": kept.state if kept is not None else None, "changed": changed})
+    if as_json:
+        output.emit_json({"results": results})
+        return
+    for result in results:
+        output.say(f"{result['id']} is {result['state']}{'' if result['changed'] else ' already'}")
+
+
+def _require_known(store: Store, ids: Sequence[int]) -> None:
+    """Refuse all when one is unknown, so that a typing mistake changes nothing."""
+    for id in ids:
+        if store.quarantine.get(id) is None:
+            raise NotFound(
+                f"nothing is quarantined under {id}; `webhooks quarantine list` shows what is; nothing was changed"
+            )
