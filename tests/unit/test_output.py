@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from webhooks.cli import output
+from webhooks.cli.catch_up import Progress
 
 COLUMNS = ("ID", "STATE", "REASON")
 ROWS = [("1", "succeeded", ""), ("889211340439552", "dead", "ValueError: \x1b[31mno\u202e 日本語")]
@@ -148,6 +149,27 @@ def test_a_bar_shows_how_far_it_is_how_fast_and_how_long_it_takes(monkeypatch: p
     assert "500/1000" in shown
     assert re.search(r"[0-9,]+/s", shown)
     assert re.search(r"[0-9]:[0-9]{2}:[0-9]{2}", shown)
+
+
+@pytest.mark.parametrize("since", [datetime(2026, 3, 10, 8, tzinfo=UTC), None])
+def test_a_catch_up_shows_how_much_of_the_log_it_has_read(
+    monkeypatch: pytest.MonkeyPatch, since: datetime | None
+) -> None:
+    screen = a_terminal(monkeypatch, "stderr")
+    start = datetime(2026, 3, 10, 8, tzinfo=UTC)
+    with Progress(since, start + timedelta(hours=6)) as progress:
+        for hours in range(4):
+            progress(start + timedelta(hours=hours))
+    shown = STYLE.sub("", screen.getvalue())
+    assert "minutes of log" in shown
+    assert "180/360" in shown
+
+
+def test_a_catch_up_that_reads_nothing_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = a_terminal(monkeypatch, "stderr")
+    with Progress(None, datetime(2026, 3, 10, 8, tzinfo=UTC)):
+        pass
+    assert screen.getvalue() == ""
 
 
 def test_in_a_pipe_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
