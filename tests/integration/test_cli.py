@@ -267,6 +267,38 @@ def test_stored_text_cannot_steer_a_terminal(filled: Cli) -> None:
         assert "\x1b" not in filled(*command).stdout
 
 
+HOSTILE = "\x1b]0;owned\x07\u202e"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "events list", "events tail --no-follow", "events show {event}", "explain {event}", "deliveries list",
+        "deliveries show {delivery}", "deliveries list --group", "quarantine list", "quarantine show {kept}",
+        "handlers", "sources", "stats", "replay list", "replay --all --dry-run",
+    ],
+)  # fmt: skip
+def test_no_text_that_a_sender_or_a_handler_wrote_reaches_the_terminal_as_it_is(
+    cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch, command: str, is_terminal: bool
+) -> None:
+    body = json.loads(payload("whatsapp_message_created_incoming"))
+    body["event"] |= {"id": f"ev_{HOSTILE}", "object_id": HOSTILE, "request_id": HOSTILE, "action": f"created{HOSTILE}"}
+    event = cli.receive(json.dumps(body).encode())
+    cli.run("mirror", dataclasses.replace(DEAD, reason=f"ValueError: {HOSTILE}", error=f"Traceback\n{HOSTILE}"))
+    store, now = cli.instance.store, cli.instance.clock()
+    kept = store.quarantine.put("close", HOSTILE.encode(), reason=HOSTILE, kind="k", received_at=now, headers="{}")
+    cli("replay", "--all", "--why", HOSTILE)
+    delivery = cli.json("deliveries", "list", "--state", "dead")["deliveries"][0]["id"]
+    if is_terminal:
+        monkeypatch.setattr("webhooks.cli.output.is_terminal", lambda: True)
+        monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
+    result = cli(*command.format(event=event, delivery=delivery, kept=kept).split())
+    assert result.exit_code == 0
+    for character in ("\x1b]", "\x07", "\u202e"):
+        assert character not in result.output
+
+
 def test_failures_are_grouped(filled: Cli) -> None:
     filled.run("mirror", DEAD)
     (failure,) = filled.json("deliveries", "list", "--group")["failures"]

@@ -284,12 +284,10 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
                 output.emit_json_line(records.event_json(summary))
                 continue
             words = (
-                output.when(summary.received_at), summary.source, summary.type, summary.dedup_key,
+                output.when(summary.received_at), summary.source, printable(summary.type), printable(summary.dedup_key),
                 output.coloured(summary.receipt), str(summary.id),
             )  # fmt: skip
-            click.echo(
-                "  ".join(word if "\x1b" in word and output.is_terminal() else printable(word) for word in words)
-            )
+            click.echo("  ".join(words))
 
 
 # -- export --------------------------------------------------------------------------------------------------
