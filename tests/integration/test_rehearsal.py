@@ -35,6 +35,7 @@ def writes(event: Event, session: Session) -> None:
     session.execute(insert(notes).values(text=event.type))
     session.commit()
     session.execute(text("update notes set text = 'x' where 1 = 0"))
+    session.execute(text("create table made (id integer)"))
 
 
 async def writes_later(event: Event, session: Session) -> None:
@@ -91,10 +92,11 @@ def test_what_would_be_written_is_told_and_nothing_lasts(received: Webhooks) -> 
         "fails": "would fail",
         "choosy": "filtered",
     }
-    first, second = found["writes"].writes
+    first, second, third = found["writes"].writes
     assert (first.verb, first.table, first.rows) == ("insert", "notes", 1)
     assert first.values[0]["text"] == "'lead.merged'"
     assert (second.verb, second.rows) == ("update", 0)
+    assert (third.verb, third.rows) == ("create", None)
     assert found["fails"].reason == "ValueError: no"
     assert len(found["fails"].writes) == 1
     assert (found["choosy"].reason or "").startswith("filtered: ")
@@ -107,7 +109,9 @@ def test_the_command_prints_it_and_fails_when_a_handler_would(received: Webhooks
     info = SimpleNamespace(load_app=lambda: SimpleNamespace(extensions={"webhooks": received}))
     result = CliRunner().invoke(group, ["replay", "--all", "--rehearse"], obj=info)
     assert result.exit_code == 1, result.output
-    assert "insert notes, 1 rows" in result.stdout
+    assert "    insert notes, 1 row\n" in result.stdout
+    assert "    update notes set text = 'x' where 1 = 0, 0 rows\n" in result.stdout
+    assert "    create table made (id integer)\n" in result.stdout
     assert "writes  would succeed" in result.stdout
     assert "\x1b" not in result.stdout
     assert "forbidden is not rehearsable" in result.stderr
@@ -115,7 +119,7 @@ def test_the_command_prints_it_and_fails_when_a_handler_would(received: Webhooks
     in_json = CliRunner().invoke(group, ["replay", "--all", "--rehearse", "--json", "--handler", "writes"], obj=info)
     assert in_json.exit_code == 0
     (line,) = [json.loads(line) for line in in_json.stdout.splitlines()]
-    assert (line["handler"], line["outcome"], len(line["writes"])) == ("writes", "would succeed", 2)
+    assert (line["handler"], line["outcome"], len(line["writes"])) == ("writes", "would succeed", 3)
 
 
 def test_the_command_counts_what_was_not_run(received: Webhooks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from webhooks import jsonio
-from webhooks.cli.output import iso, states, when
+from webhooks.cli.output import counted, iso, states, when
 from webhooks.retry import printable
 
 if TYPE_CHECKING:
@@ -208,7 +208,9 @@ def write_lines(writes: Sequence[Write]) -> list[str]:
     """What would have been written, a line a statement, and its values below."""
     lines = []
     for write in writes:
-        lines.append(f"{write.verb} {printable(write.table)}, {write.rows} rows")
+        is_whole = write.table.lower().startswith(f"{write.verb} ")  # a statement that was given as text
+        rows = "" if write.rows is None else f", {counted(write.rows, 'row')}"
+        lines.append(f"{'' if is_whole else f'{write.verb} '}{printable(write.table)}{rows}")
         lines += [f"  {', '.join(f'{name}={value}' for name, value in row.items())}" for row in write.values if row]
     return lines
 

@@ -32,11 +32,15 @@ _NO_WRITES = frozenset(("savepoint", "release", "rollback", "set", "reset", "loc
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One statement that would have changed something. values: of its rows, at most `MOST_ROWS`, as text."""
+    """One statement that would have changed something.
+
+    table: the statement itself where it was given as text. rows: None where the database does not say. values: of its
+    rows, at most `MOST_ROWS`, as text.
+    """
 
     verb: str
     table: str
-    rows: int
+    rows: int | None
     values: Sequence[Mapping[str, str]] = field(default_factory=list)
 
 
@@ -93,7 +97,7 @@ def _write(statement: str, parameters: Any, context: Any, cursor: Any) -> Write:
     return Write(
         verb,
         str(table) if table is not None else one_line(statement, 200),
-        cursor.rowcount,
+        cursor.rowcount if cursor.rowcount >= 0 else None,
         [_texts(row) for row in values[:MOST_ROWS]],
     )
 
