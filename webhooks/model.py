@@ -11,6 +11,7 @@ round numbers above 2**53.
 from __future__ import annotations
 
 import enum
+import os
 import random
 import threading
 import time
@@ -37,11 +38,14 @@ class _Ids:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        # of our own: that of the module is others' to seed. A forked child would go on with its parent's numbers
+        self._random = random.Random()
+        os.register_at_fork(after_in_child=self._random.seed)
 
     def __call__(self) -> int:
         microseconds = time.time_ns() // 1000 - _ID_EPOCH_MICROSECONDS
-        # no secret: anybody may guess it. A forked child has random numbers of its own
-        candidate = (microseconds << _ID_RANDOM_BITS) | random.getrandbits(_ID_RANDOM_BITS)
+        # no secret: anybody may guess it
+        candidate = (microseconds << _ID_RANDOM_BITS) | self._random.getrandbits(_ID_RANDOM_BITS)
         with self._lock:
             self._last = candidate if candidate > self._last else self._last + 1
             return self._last
