@@ -11,7 +11,7 @@ from webhooks.model import _Ids, new_id
 def test_ids_grow_strictly() -> None:
     ids = [new_id() for _ in range(10_000)]
     assert ids == sorted(set(ids))
-    assert 0 < ids[0] and ids[-1] < 2**63
+    assert 0 < ids[0] < ids[-1] < 2**63
 
 
 def test_making_an_id_leaves_the_random_numbers_of_others_alone() -> None:
