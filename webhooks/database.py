@@ -251,12 +251,28 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, or do not
     cursor = connection.cursor()
     cursor.execute(f"pragma busy_timeout={int(SQLITE_BUSY.total_seconds() * 1000)}")
-    cursor.execute("pragma journal_mode=wal")
+    _switch_to_wal(cursor)
     cursor.execute("pragma synchronous=full")
     cursor.execute("pragma foreign_keys=on")
     cursor.execute("pragma cache_size=-16000")
     cursor.execute("pragma wal_autocheckpoint=4000")
     cursor.close()
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """Have the file in WAL mode; it stays so.
+
+    Of several processes that open a new file at once, all but one are refused at this moment, without SQLite's waiting.
+    """
+    until = time.monotonic() + SQLITE_BUSY.total_seconds()
+    while True:
+        try:
+            cursor.execute("pragma journal_mode=wal")
+            return
+        except sqlite3.OperationalError as error:
+            if _sqlite_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:

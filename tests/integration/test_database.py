@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from webhooks import schema
-from webhooks.database import connect
+from webhooks.database import connect, set_up_sqlite
 from webhooks.errors import StorageUnavailable
 
 
@@ -62,3 +65,35 @@ def test_a_damaged_file_is_away(sqlite_url: str) -> None:
             connection.execute(select(func.count()).select_from(schema.events)).all()
     finally:
         database.dispose()
+
+
+class Refused(sqlite3.Connection):
+    """A connection to a file that another process is just putting into WAL mode."""
+
+    times = 2
+
+    def cursor(self, *arguments: Any) -> Any:
+        made = self
+
+        class Cursor(sqlite3.Cursor):
+            def execute(self, statement: str, *parameters: Any) -> Any:
+                if "journal_mode" in statement and made.times > 0:
+                    made.times -= 1
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
+                return super().execute(statement, *parameters)
+
+        return Cursor(self)
+
+
+def test_of_two_that_open_a_new_file_the_second_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    connection = sqlite3.connect(tmp_path / "new.db", factory=Refused)
+    set_up_sqlite(connection)
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.times = 10**9
+    monkeypatch.setattr("webhooks.database.SQLITE_BUSY", timedelta(seconds=0))
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        set_up_sqlite(connection)
+    connection.close()
