@@ -110,6 +110,7 @@ class Buffer:
         self._handlers = list(handlers)
         self._condition = threading.Condition()
         self._waiting: dict[str, collections.deque[Attempt]] = {name: collections.deque() for name in handlers}
+        self._suspects: dict[str, int] = dict.fromkeys(handlers, 0)  # of those that wait, how many run alone
         self._turn: collections.deque[str] = collections.deque(handlers)
         self._running: dict[str, int] = dict.fromkeys(handlers, 0)
         self._mean: dict[str, float] = {}
@@ -122,6 +123,7 @@ class Buffer:
         with self._condition:
             for attempt in attempts:
                 self._waiting[attempt.handler.name].append(attempt)
+                self._suspects[attempt.handler.name] += attempt.delivery.alone
             self._condition.notify(len(attempts))
 
     def take(self) -> Attempt | None:
@@ -135,6 +137,7 @@ class Buffer:
                     attempt.thread = threading.current_thread()
                     attempt.started = time.monotonic()
                     self._running[attempt.handler.name] += 1
+                    self._suspects[attempt.handler.name] -= attempt.delivery.alone
                     self._alone += attempt.delivery.alone
                     self.active[attempt.delivery.id] = attempt
                     return attempt
@@ -165,11 +168,11 @@ class Buffer:
     def _is_slow(self, name: str) -> bool:
         return self._mean.get(name, SLOW_SECONDS + 1) > SLOW_SECONDS
 
-    def done(self, attempt: Attempt) -> None:
-        """A thread is free again (or given up): let others have its place."""
+    def done(self, attempt: Attempt) -> bool:
+        """A thread is free again (or given up): let others have its place. Whether its handler's buffer runs low."""
         with self._condition:
             if self.active.get(attempt.delivery.id) is not attempt:
-                return  # an abandoned one that ends late; the same delivery may be running anew
+                return False  # an abandoned one that ends late; the same delivery may be running anew
             del self.active[attempt.delivery.id]
             name = attempt.handler.name
             self._running[name] -= 1
@@ -179,9 +182,10 @@ class Buffer:
                 mean = self._mean.get(name)
                 self._mean[name] = took if mean is None else mean + (took - mean) * 0.2
             self._condition.notify()
+            return self._runs_low(name)
 
     def room(self) -> Room:
-        """How many more deliveries may be claimed, per handler."""
+        """How many more deliveries may be claimed, per handler; none while enough of it wait (`_runs_low`)."""
         with self._condition:
             now = time.monotonic()
             hanging = {
@@ -193,16 +197,22 @@ class Buffer:
             fast: dict[str, int] = {}
             taken = 0
             for name in self._handlers:
-                # a few that wait to run alone take no place from those that need not
-                alone = sum(attempt.delivery.alone for attempt in self._waiting[name])
-                busy = self._running[name] + len(self._waiting[name]) - min(alone, ALONE_AT_ONCE)
+                busy = self._running[name] + self._in_line(name)
                 if self._is_slow(name) or name in hanging:
                     slow[name] = max(0, slots_for(name, self._slots, self._handlers) - busy)
                     taken += busy
-                else:
+                elif self._runs_low(name):
                     fast[name] = max(0, self._cap(name) + self._ahead(name) - busy)
             places = self._slots if len(self._handlers) <= 1 else slots_for_slow(self._slots)
             return Room(slow, max(0, places - taken), fast)
+
+    def _runs_low(self, name: str) -> bool:
+        """Whether it is time to claim for a handler: claiming for one place costs nearly what it costs for a hundred."""
+        return self._is_slow(name) or 2 * self._in_line(name) <= self._ahead(name)
+
+    def _in_line(self, name: str) -> int:
+        """How many wait for a thread; a few that wait to run alone take no place from those that need not."""
+        return len(self._waiting[name]) - min(self._suspects[name], ALONE_AT_ONCE)
 
     def _ahead(self, name: str) -> int:
         return min(LARGEST_CLAIM, int(AHEAD_SECONDS * self._cap(name) / max(self._mean[name], 0.0001)))
@@ -211,8 +221,9 @@ class Buffer:
         """Take out everything that no thread has begun."""
         with self._condition:
             attempts = [attempt for waiting in self._waiting.values() for attempt in waiting]
-            for waiting in self._waiting.values():
+            for name, waiting in self._waiting.items():
                 waiting.clear()
+                self._suspects[name] = 0
             return attempts
 
     def running(self) -> list[Attempt]:
@@ -495,8 +506,9 @@ class Worker:
                 self._inbox.put(finished)
             else:
                 self._let_go(attempt.delivery)
+            # last: a stopping worker waits until nothing is active, then records the rest
+            if self.buffer.done(attempt):
                 self._inbox.put(None)
-            self.buffer.done(attempt)  # last: a stopping worker waits until nothing is active, then records the rest
 
     def _let_go(self, delivery: Delivery) -> None:
         """Extend its lease no longer."""

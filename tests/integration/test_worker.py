@@ -700,6 +700,21 @@ def test_slow_handlers_together_leave_threads_and_places_to_others(made: Rig) ->
     assert room.fast["new"] > 6
 
 
+def test_a_buffer_is_filled_again_when_it_is_half_empty_and_not_place_by_place(made: Rig) -> None:
+    made.on()(lambda: None)
+    buffer = Buffer(["h"], 2)
+    buffer._mean["h"] = 0.038  # ten of them in the time that may be claimed ahead
+    buffer.add([attempt_of(made, "h") for _ in range(buffer.room().fast["h"])])
+    assert [attempt.delivery.handler for attempt in buffer.unstarted()] == ["h"] * 12, "two at once and ten ahead"
+    buffer.add([attempt_of(made, "h") for _ in range(8)])
+    told = []
+    while not buffer.room().fast:
+        attempt: Any = buffer.take()
+        attempt.started -= 0.038
+        told.append(buffer.done(attempt))
+    assert told == [False, False, True], "whoever leaves half of it tells the worker to claim"
+
+
 def test_those_that_run_alone_leave_threads_to_the_others(made: Rig) -> None:
     made.on()(lambda: None)
     buffer = Buffer(["h"], 2 * ALONE_AT_ONCE)
