@@ -276,13 +276,18 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
 
 
 def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
-    """Leave a connection in the pool that its server has closed; the pool then makes another.
-
-    An idle connection has nothing to read but the end of it, so looking costs no round trip; one that is frozen looks
-    well, and `Breaker` cuts it. pool_pre_ping would wait for its answer for ever.
-    """
-    if connection.closed or select.select([connection.pgconn.socket], [], [], 0)[0]:
+    """Leave a connection in the pool that its server has closed; the pool then makes another."""
+    if is_closed(connection):
         raise exc.DisconnectionError
+
+
+def is_closed(connection: Any) -> bool:
+    """Whether the server has closed a psycopg connection that is idle.
+
+    It has nothing to read then but the end of it, so looking costs no round trip; one that is frozen looks well, and
+    `Breaker` cuts it. pool_pre_ping would wait for its answer for ever.
+    """
+    return bool(connection.closed or select.select([connection.pgconn.socket], [], [], 0)[0])
 
 
 def _begin_on_sqlite(connection: Connection) -> None:

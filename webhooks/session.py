@@ -13,7 +13,10 @@ write. PostgreSQL needs none of it: row locks hurt nobody who wants other rows.
 passed its check before the rollback would run after it, in autocommit. So each statement holds a lock, and `abort`
 interrupts until it has that lock.
 
-Not kept: what a handler writes through the driver's own cursor, around the session.
+Connections are kept with all that SQLAlchemy holds about them (`_Seat`): to make it anew cost more than a handler's
+statement.
+
+Not kept: what a handler commits through the driver's own connection, around the session.
 """
 
 from __future__ import annotations
@@ -31,8 +34,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import Connection, Engine
 
-from webhooks.database import SQLITE_BUSY, Database, LockFile, connect, cut, set_up_sqlite, translate_errors
-from webhooks.errors import AttemptTimeout, WriteLockHeldTooLong
+from webhooks.database import (
+    SQLITE_BUSY,
+    Database,
+    LockFile,
+    connect,
+    cut,
+    describe,
+    is_closed,
+    set_up_sqlite,
+    translate_errors,
+)
+from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
+from webhooks.pipeline import Guarded, Pipeline
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -48,15 +62,21 @@ _ENDS_TRANSACTION = re.compile(
 )
 #: What outlives a transaction on PostgreSQL: a connection that ran it is not used for another delivery.
 _LEAVES_TRACES = re.compile(
-    _COMMENTS + r"(set(?!\s+(local|transaction|constraints)\b)|reset|listen|unlisten|prepare|declare|load|discard"
+    _COMMENTS
+    + r"(set(?!\s+(local|transaction|constraints)\b)|reset|listen|unlisten|prepare|declare|load|discard|deallocate"
     r"|create\s+temp(orary)?)\b"
     r"|\bpg_(try_)?advisory_(lock|unlock)|\bset_config\s*\(|\binto\s+temp",
     re.IGNORECASE | re.DOTALL,
 )
-#: libpq's PQTRANS_IDLE: no transaction has begun on this connection.
-_IDLE = 0
+#: After these psycopg drops what is prepared.
+_DROPS = re.compile(r"\b(drop|alter|rollback)\b", re.IGNORECASE)
+#: PostgreSQL's invalid_sql_statement_name: what was prepared is gone.
+_NOT_PREPARED = "26000"
 #: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
 _SQLITE_AWAY = frozenset({5, 6, 10, 13, 14})
+
+#: A connection serves so many attempts before it is given back.
+RUNS_OF_A_SEAT = 1000
 
 NOT_YOURS = (
     "the transaction belongs to the delivery: it commits when the handler returns and rolls back when it raises; "
@@ -82,6 +102,11 @@ def _leaves_traces(statement: str) -> bool:
     return _LEAVES_TRACES.search(statement) is not None
 
 
+@functools.lru_cache(maxsize=500)
+def _drops(statement: str) -> bool:
+    return _DROPS.search(statement) is not None
+
+
 class _Outer(Protocol):
     """The transaction around a handler's session."""
 
@@ -92,6 +117,9 @@ class _Outer(Protocol):
 
     def after(self) -> None:
         """It has run, or failed."""
+
+    def ready(self) -> None:
+        """The handler is about to get its session."""
 
     def begin(self) -> None:
         """Be ready for the dispatcher's own writes."""
@@ -109,6 +137,13 @@ class _Outer(Protocol):
         """Raise why this transaction can no longer commit, if it cannot."""
 
     def commit(self) -> None: ...
+
+    @property
+    def commits_along(self) -> bool:
+        """Whether `commit_after` may be used."""
+
+    def commit_after(self, statement: Guarded) -> bool:
+        """Run a last statement and commit, together; False when it touched no row, and nothing is committed then."""
 
     def abort(self, reason: BaseException) -> None:
         """Any thread: from here on nothing commits. Nothing happens when it is over already."""
@@ -156,6 +191,15 @@ class HandlerSession:
         """Commit the outer transaction; the last act of a successful attempt."""
         self._outer.commit()
 
+    @property
+    def commits_along(self) -> bool:
+        """Whether `commit_after` may be used: on PostgreSQL, unless the handler left the connection in a strange state."""
+        return self._outer.commits_along
+
+    def commit_after(self, statement: Guarded) -> bool:
+        """`commit`, with the statement before it in the same round trip. False: it touched no row, nothing is committed."""
+        return self._outer.commit_after(statement)
+
     def abort(self, reason: BaseException | None = None) -> None:
         """Make this attempt unable to commit, from any thread. Harmless when it has ended already."""
         self._outer.abort(reason or AttemptTimeout("the attempt was aborted"))
@@ -176,6 +220,7 @@ class Sessions:
         self.write_limit = write_limit
         self._watchdog = _Watchdog()
         self._own: Database | None = None
+        self._seats: list[_Seat] = []
         if database.is_sqlite:
             self._engine = _lazy_engine(database, pool_size)
         else:
@@ -199,46 +244,107 @@ class Sessions:
         from sqlalchemy.orm import Session  # 4 MB and a fifth of a second, for workers only
 
         with translate_errors():
-            connection = self._engine.connect()
-            info = connection.info
-        outer: _Outer
-        if self.database.is_sqlite:
-            outer = _LazyWrites(self.database, connection, self.write_limit, self._watchdog)
-        else:
-            outer = _ServerTransaction(self.database, connection)
-        # a handler that closes the connection would give it to somebody else while we still hold it
-        given: Any = connection
-        given.close = lambda: None
-        info["webhooks_outer"] = outer
+            seat = self._take_seat()
+        outer: _Outer | None = None
         try:
             with translate_errors():
-                connection.begin()
+                outer = seat.sit_down(self)
             session = Session(
-                bind=connection,
+                bind=seat.connection,
                 join_transaction_mode="create_savepoint",
                 autoflush=not self.database.is_sqlite,
                 expire_on_commit=False,
             )
             try:
-                yield HandlerSession(connection, session, outer)
+                with translate_errors():
+                    outer.ready()
+                yield HandlerSession(seat.connection, session, outer)
             finally:
                 # a handler may have broken its session in any way; none of it may outlive the attempt
                 with contextlib.suppress(Exception):
                     session.close()
                 outer.end()
         finally:
-            info.pop("webhooks_outer", None)
-            with contextlib.suppress(Exception):
-                if outer.is_dirty or outer.failed is not None:
-                    connection.invalidate()
-            del given.close
-            with contextlib.suppress(Exception):
-                connection.close()
+            if seat.stand_up(outer):
+                self._seats.append(seat)
+
+    def outer(self, connection: Connection) -> _Outer:
+        """The transaction of one attempt."""
+        if self.database.is_sqlite:
+            return _LazyWrites(self.database, connection, self.write_limit, self._watchdog)
+        return _ServerTransaction(self.database, connection)
+
+    def _take_seat(self) -> _Seat:
+        with contextlib.suppress(IndexError):
+            while True:
+                seat = self._seats.pop()
+                if self.database.is_sqlite or not is_closed(seat.connection.connection.driver_connection):
+                    return seat
+                seat.leave(clean=False)
+        return _Seat(self._engine.connect())
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""
         self._watchdog.stop()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._seats.pop().leave(clean=True)
         self._engine.dispose()
+
+
+class _Seat:
+    """A connection on which one attempt's session sits after the other, so that nothing is made anew for each.
+
+    To SQLAlchemy all of them are one transaction that never ends; what it really is, `_Outer` knows. Who leaves anything
+    behind that can be seen leaves the seat as well; what cannot be seen (a listener on the connection) goes with the seat
+    after `RUNS_OF_A_SEAT`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._info = connection.info
+        self._options = connection.get_execution_options()
+        self._transaction = connection.begin()
+        self._runs = 0
+        # a handler that closes the connection would give it to somebody else while we still hold it
+        held: Any = connection
+        held.close = lambda: None
+
+    def sit_down(self, sessions: Sessions) -> _Outer:
+        self._runs += 1
+        outer = self._info["webhooks_outer"] = sessions.outer(self.connection)
+        return outer
+
+    def stand_up(self, outer: _Outer | None) -> bool:
+        """The attempt is over; whether another may have the seat. If not, it is gone."""
+        connection = self.connection
+        clean = outer is not None and not outer.is_dirty and outer.failed is None
+        with contextlib.suppress(Exception):
+            if (
+                clean
+                and self._runs < RUNS_OF_A_SEAT
+                and not connection.invalidated
+                and connection.connection.is_valid
+                and self._transaction.is_active
+                and connection.get_transaction() is self._transaction
+                and not connection.in_nested_transaction()
+                and connection.get_execution_options() is self._options
+            ):
+                del self._info["webhooks_outer"]
+                return True
+        self.leave(clean=clean)
+        return False
+
+    def leave(self, *, clean: bool) -> None:
+        """Give the connection back, or end it."""
+        self._info.pop("webhooks_outer", None)
+        with contextlib.suppress(Exception):
+            if not clean:
+                self.connection.invalidate()
+        held: Any = self.connection
+        del held.close
+        with contextlib.suppress(Exception):
+            self.connection.close()
 
 
 # -- what a handler may not do -----------------------------------------------------------------------------
@@ -299,8 +405,8 @@ def _before_commit(connection: Connection) -> None:
 class _ServerTransaction:
     """An ordinary transaction, which another thread can end by ending its backend.
 
-    psycopg begins it with the first statement. A savepoint that is asked for before that has nothing above it to
-    protect, so it is only remembered: to roll back to it is to roll back everything.
+    BEGIN is on its way while the session is made. A savepoint that is asked for before anything ran has nothing above it
+    to protect, so it is only remembered: to roll back to it is to roll back everything.
     """
 
     def __init__(self, database: Database, connection: Connection) -> None:
@@ -315,24 +421,36 @@ class _ServerTransaction:
         self._guard = threading.Lock()
         self._over = False
         self._whole: set[str] = set()  # savepoints that are the transaction itself
+        self._ran = False  # whether anything did, in this transaction
+        self._pipeline: Pipeline = connection.info.setdefault("webhooks_pipeline", None) or Pipeline(driver)
+        connection.info["webhooks_pipeline"] = self._pipeline
+        self._pipeline.begin()
+
+    def ready(self) -> None:
+        self._pipeline.begun()
 
     def before(self, statement: str) -> None:
         self.check()
+        self._ran = True
         if _leaves_traces(statement):
             self.is_dirty = True
+        if _drops(statement):
+            self._pipeline.forget()
 
     def after(self) -> None:
         """Nobody asks: statements end by themselves."""
 
     def begin(self) -> None:
-        """It has begun."""
+        """It has begun; unless somebody ended it, with what was written in it."""
+        if self._ran and not self._pipeline.in_transaction:
+            raise exc.InvalidRequestError(NOT_YOURS)
 
     def savepoint(self, name: str) -> None:
         self.check()
-        if self._driver.pgconn.transaction_status == _IDLE:
-            self._whole.add(name)
-        else:
+        if self._ran:
             self._driver.execute(f"savepoint {name}")
+        else:
+            self._whole.add(name)
 
     def release(self, name: str) -> None:
         self.check()
@@ -343,8 +461,10 @@ class _ServerTransaction:
 
     def rollback_to(self, name: str) -> None:
         self.check()
+        self._pipeline.forget()
         if name in self._whole:
             self._driver.rollback()
+            self._ran = False
         else:
             self._driver.execute(f"rollback to savepoint {name}")
 
@@ -358,6 +478,25 @@ class _ServerTransaction:
             self.is_ours = True
             self._connection.commit()
             self._over = True
+
+    @property
+    def commits_along(self) -> bool:
+        return not self.is_dirty and self._pipeline.is_free and self._connection.connection.is_valid
+
+    def commit_after(self, statement: Guarded) -> bool:
+        with self._guard:
+            self.check()
+            self.is_ours = True
+            try:
+                self._over = self._pipeline.finish(statement)
+            except BaseException as error:
+                state = getattr(error, "sqlstate", None)
+                if state == _NOT_PREPARED:  # the handler had it dropped in a way that we did not see
+                    raise StorageUnavailable(describe(error)) from error
+                # without an answer of the server's nobody knows what state the connection is in
+                self.is_dirty = state is None
+                raise
+            return self._over
 
     def abort(self, reason: BaseException) -> None:
         # while it commits we wait, though not for a server that does not answer
@@ -383,8 +522,9 @@ class _ServerTransaction:
     def end(self) -> None:
         self.is_ours = True
         try:
-            if self._connection.in_transaction():
-                self._connection.rollback()
+            if self._pipeline.in_transaction:
+                self._pipeline.forget()
+                self._driver.rollback()
         except Exception:
             self.is_dirty = True  # nobody knows what state it is in
         with self._guard:
@@ -400,6 +540,8 @@ class _ServerTransaction:
 
 class _LazyWrites:
     """The transaction of one handler connection on SQLite: begun at the first write, bounded in time."""
+
+    commits_along = False
 
     def __init__(self, database: Database, connection: Connection, limit: timedelta, watchdog: _Watchdog) -> None:
         self.driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
@@ -432,6 +574,9 @@ class _LazyWrites:
         if self._statements:
             self._statements -= 1
             self._guard.release()
+
+    def ready(self) -> None:
+        """Nothing is begun before the first write."""
 
     def begin(self) -> None:
         """Take the write lock and open the transaction, with the savepoints asked for so far."""
@@ -485,6 +630,9 @@ class _LazyWrites:
             self._over = True
             self._unlock()
 
+    def commit_after(self, statement: Guarded) -> bool:
+        raise NotImplementedError("SQLite has no round trips to save")
+
     def abort(self, reason: BaseException) -> None:
         """Interrupt what runs, roll back, let the lock go."""
         while not self._guard.acquire(timeout=0.02):
@@ -504,11 +652,10 @@ class _LazyWrites:
             self._over = True
             self.is_ours = True
             self._roll_back()
-        try:
-            if self._connection.in_transaction():
-                self._connection.rollback()
-        except Exception:
-            self.is_dirty = True
+            try:
+                self.is_dirty = self.driver.in_transaction or self.driver.total_changes < 0
+            except sqlite3.Error:
+                self.is_dirty = True  # closed
 
     def is_away(self, error: BaseException) -> bool:
         for _ in range(10):

@@ -224,6 +224,20 @@ def test_ending_the_transaction_on_the_connection_is_refused(made: Rig, name: st
     assert made.count_effects() == 0
 
 
+@pytest.mark.parametrize("name", ["commit", "rollback"])
+def test_ending_the_transaction_through_the_driver_is_noticed(postgresql_url: str, name: str) -> None:
+    """What was committed there stays; but the delivery does not pass for done."""
+
+    def act(session: Any) -> None:
+        session.execute(ONE)
+        getattr(session.connection().connection.driver_connection, name)()
+
+    with rig(postgresql_url) as made:
+        row = run(made, act)
+        assert (row.state, row.failures) == (DeliveryState.PENDING, 1)
+        assert "InvalidRequestError: the transaction belongs" in row.reason
+
+
 def test_a_swallowed_refusal_still_commits_nothing_early(made: Rig) -> None:
     def act(session: Any) -> None:
         session.execute(ONE)
@@ -240,6 +254,11 @@ def breaks_its_connection(session: Any) -> None:
     session.connection().connection.driver_connection.close()
 
 
+def gives_its_connection_back(session: Any) -> None:
+    session.execute(ONE)
+    session.connection().connection.close()
+
+
 def invalidates_its_connection(session: Any) -> None:
     session.execute(ONE)
     session.connection().invalidate()
@@ -253,8 +272,12 @@ def swallows_an_error_that_spoils_the_transaction(session: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [breaks_its_connection, invalidates_its_connection, swallows_an_error_that_spoils_the_transaction]
-)
+    "act",
+    [
+        breaks_its_connection, gives_its_connection_back, invalidates_its_connection,
+        swallows_an_error_that_spoils_the_transaction,
+    ],
+)  # fmt: skip
 def test_a_broken_session_is_a_failure_of_its_own_and_of_nobody_else(made: Rig, act: Callable[[Any], None]) -> None:
     assert run(made, act).failures == 1
     assert made.count_effects() == 0
@@ -281,6 +304,53 @@ def test_settings_of_a_connection_do_not_reach_the_next_delivery(postgresql_url:
         made.put(1, "next")
         made.run_one("next")
         assert seen == ['"$user", public']
+
+
+def test_options_of_a_connection_do_not_reach_the_next_delivery(made: Rig) -> None:
+    run(made, lambda session: session.connection(execution_options={"schema_translate_map": {None: "nowhere"}}))
+    assert run(made, lambda session: session.execute(ONE)).state == DeliveryState.SUCCEEDED
+
+
+def drops_a_table(session: Any) -> None:
+    session.execute(text("drop table if exists no_such_table"))
+
+
+def drops_what_is_prepared(session: Any) -> None:
+    session.execute(text("deallocate all"))
+
+
+def drops_it_where_nobody_sees(session: Any) -> None:
+    session.connection().connection.driver_connection.execute("deallocate all")
+
+
+@pytest.mark.parametrize("act", [rolls_back_and_goes_on, drops_a_table, drops_what_is_prepared])
+def test_whoever_has_prepared_statements_dropped_disturbs_nobody(
+    postgresql_url: str, act: Callable[[Any], None]
+) -> None:
+    with rig(postgresql_url) as made:
+        run(made, commits)
+        for _ in range(2):
+            assert run(made, act).state == DeliveryState.SUCCEEDED
+            assert run(made, commits).state == DeliveryState.SUCCEEDED
+
+
+def test_prepared_statements_dropped_through_the_driver_cost_a_run_that_does_not_count(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        run(made, commits)
+        row = run(made, drops_it_where_nobody_sees)
+        assert (row.state, row.failures) == (DeliveryState.PENDING, 0)
+        assert "InvalidSqlStatementName" in row.reason
+        assert run(made, commits).state == DeliveryState.SUCCEEDED
+
+
+def test_sessions_sit_on_one_connection_until_it_is_worn(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhooks.session.RUNS_OF_A_SEAT", 3)
+    with rig(postgresql_url) as made:
+        seen: list[int] = []
+        for _ in range(4):
+            run(made, lambda session: seen.append(id(session.connection())))
+        assert len(set(seen[:3])) == 1
+        assert len(made.sessions._seats) == 1
 
 
 # -- ended from outside ------------------------------------------------------------------------------------

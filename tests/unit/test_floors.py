@@ -34,6 +34,7 @@ FLOORS = {
     "selection": 1,
     "schema": 1,
     "arrays": 1,
+    "pipeline": 1,
     "scheduling": 1,
     # 2 plugs
     "logs": 2,

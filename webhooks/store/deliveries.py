@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection
 from webhooks import arrays, failpoints, schema
 from webhooks.database import Database
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
+from webhooks.pipeline import Guarded
 from webhooks.retry import Verdict
 from webhooks.schema import from_microseconds, to_microseconds
 from webhooks.store import lanes as lane_rows
@@ -155,6 +156,12 @@ _PG_FINISH_STATEMENTS = {
     for one in (True, False)
     for expired in (True, False)
 }
+#: The same for one delivery that succeeded or was cancelled while it ran; see `pipeline.Guarded`.
+_PG_DONE_MARK = _PG_FINISH.format(
+    names=_PG_FINISH_NAMES,
+    source=f"values ({', '.join(f'${n}::{kind}' for n, (_, kind) in enumerate(_PG_FINISH_COLUMNS, 1))})",
+    extra="",
+).replace("select id from u", "select 1 / count(*) from u").encode()  # fmt: skip
 _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
@@ -390,6 +397,12 @@ class Deliveries:
         cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
         return bool(self._finish(cursor, [finished]))
 
+    def done_mark(self, finished: Finished) -> Guarded | None:
+        """The same as one statement that fails when the lease was lost; None where it takes more than one."""
+        if self.database.is_sqlite or finished.delivery.lane:
+            return None
+        return Guarded(b"webhooks_done_mark", _PG_DONE_MARK, [str(value).encode() for value in _finish_row(finished)])
+
     def _finish(self, cursor: Any, batch: Sequence[Finished], *, expired_only: bool = False) -> set[int]:
         sqlite = self.database.is_sqlite
         lanes = {(f.delivery.handler, f.delivery.lane) for f in batch if f.delivery.lane}
@@ -403,14 +416,7 @@ class Deliveries:
             assert now is not None
             done = self._finish_sqlite(cursor, batch, now, expired_only)
         else:
-            rows = [
-                (
-                    f.delivery.id, f.delivery.token, int(f.verdict.state), f.verdict.wait // schema.MICROSECOND,
-                    f.verdict.reason or "", int(_counts(f)), _outcome_number(f), f.took // schema.MICROSECOND,
-                    f.verdict.error or "", int(f.holds_lane), int(f.alone),
-                )
-                for f in sorted(batch, key=lambda f: f.delivery.id)
-            ]  # fmt: skip
+            rows = [_finish_row(f) for f in sorted(batch, key=lambda f: f.delivery.id)]
             is_one = len(rows) == 1
             parameters = rows[0] if is_one else arrays.pack_rows(_PG_FINISH_COLUMNS, rows)
             statement = _PG_FINISH_STATEMENTS[is_one, expired_only]
@@ -646,6 +652,16 @@ def _counts(finished: Finished) -> bool:
 def _is_attempt(finished: Finished) -> bool:
     """Whether this run goes on record; a delivery that was filtered before its handler was none."""
     return finished.ran or finished.verdict.state is not DeliveryState.CANCELLED
+
+
+def _finish_row(finished: Finished) -> tuple[Any, ...]:
+    """What `_PG_FINISH_COLUMNS` say of one attempt."""
+    delivery, verdict = finished.delivery, finished.verdict
+    return (
+        delivery.id, delivery.token, int(verdict.state), verdict.wait // schema.MICROSECOND, verdict.reason or "",
+        int(_counts(finished)), _outcome_number(finished), finished.took // schema.MICROSECOND, verdict.error or "",
+        int(finished.holds_lane), int(finished.alone),
+    )  # fmt: skip
 
 
 def _outcome_number(finished: Finished) -> int:
