@@ -422,8 +422,8 @@ class _ServerTransaction:
         self._over = False
         self._whole: set[str] = set()  # savepoints that are the transaction itself
         self._ran = False  # whether anything did, in this transaction
-        self._pipeline: Pipeline = connection.info.setdefault("webhooks_pipeline", None) or Pipeline(driver)
-        connection.info["webhooks_pipeline"] = self._pipeline
+        self._pipeline: Pipeline = connection.info.get("webhooks_pipeline") or Pipeline(driver)
+        connection.info["webhooks_pipeline"] = self._pipeline  # as long as the driver's connection lives
         self._pipeline.begin()
 
     def ready(self) -> None:
@@ -476,7 +476,9 @@ class _ServerTransaction:
         with self._guard:
             self.check()
             self.is_ours = True
-            self._connection.commit()
+            if not self._connection.connection.is_valid:
+                raise exc.InvalidRequestError(NOT_YOURS)
+            self._driver.commit()
             self._over = True
 
     @property

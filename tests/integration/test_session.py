@@ -353,6 +353,21 @@ def test_sessions_sit_on_one_connection_until_it_is_worn(postgresql_url: str, mo
         assert len(made.sessions._seats) == 1
 
 
+def test_a_lane_keeps_the_seat_as_well(made: Rig) -> None:
+    seats: list[int] = []
+
+    @made.on("laned", ordered_by="object_id")
+    def laned(session: Any) -> None:
+        session.execute(ONE)
+        seats.append(id(session.connection()))
+
+    for at in range(3):
+        made.put(1, "laned", lane="l", at=at)
+        made.run_one("laned")
+    assert made.count_effects() == 3
+    assert len(set(seats)) == 1
+
+
 # -- ended from outside ------------------------------------------------------------------------------------
 
 

@@ -156,7 +156,7 @@ _PG_FINISH_STATEMENTS = {
     for one in (True, False)
     for expired in (True, False)
 }
-#: The same for one delivery that succeeded or was cancelled while it ran; see `pipeline.Guarded`.
+#: The same for one delivery in its handler's transaction, made to fail when it touches nothing (`pipeline.Guarded`).
 _PG_DONE_MARK = _PG_FINISH.format(
     names=_PG_FINISH_NAMES,
     source=f"values ({', '.join(f'${n}::{kind}' for n, (_, kind) in enumerate(_PG_FINISH_COLUMNS, 1))})",
