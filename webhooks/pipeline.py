@@ -51,7 +51,6 @@ class Pipeline:
         self._socket.register(self._pgconn.socket, select.POLLIN)
         self._prepared: set[bytes] = set()
         self._generation = 0
-        self._is_beginning = False
 
     @property
     def is_free(self) -> bool:
@@ -73,14 +72,10 @@ class Pipeline:
     def begin(self) -> None:
         """Send BEGIN; `begun` has to follow before anything else."""
         self._pgconn.send_query_params(b"begin", None)
-        self._is_beginning = True
         self._flush()
 
     def begun(self) -> None:
         """Wait until the transaction has begun."""
-        if not self._is_beginning:
-            return
-        self._is_beginning = False
         result = self._next()
         while self._next() is not None:
             pass

@@ -84,6 +84,9 @@ NOT_YOURS = (
 )
 
 
+DROPPED_BELOW = "the handler had it dropped through the driver's connection; session.execute lets us notice"
+
+
 def is_read(statement: str) -> bool:
     """Whether an SQLite statement only reads. In doubt it writes: that costs a lock, the reverse a snapshot."""
     if _WITH.match(statement):
@@ -248,7 +251,8 @@ class Sessions:
         outer: _Outer | None = None
         try:
             with translate_errors():
-                outer = seat.sit_down(self)
+                outer = self._outer_on(seat.connection)
+            seat.sit_down(outer)
             session = Session(
                 bind=seat.connection,
                 join_transaction_mode="create_savepoint",
@@ -268,7 +272,7 @@ class Sessions:
             if seat.stand_up(outer):
                 self._seats.append(seat)
 
-    def outer(self, connection: Connection) -> _Outer:
+    def _outer_on(self, connection: Connection) -> _Outer:
         """The transaction of one attempt."""
         if self.database.is_sqlite:
             return _LazyWrites(self.database, connection, self.write_limit, self._watchdog)
@@ -310,10 +314,10 @@ class _Seat:
         held: Any = connection
         held.close = lambda: None
 
-    def sit_down(self, sessions: Sessions) -> _Outer:
+    def sit_down(self, outer: _Outer) -> None:
+        """The attempt begins whose transaction `outer` is."""
         self._runs += 1
-        outer = self._info["webhooks_outer"] = sessions.outer(self.connection)
-        return outer
+        self._info["webhooks_outer"] = outer
 
     def stand_up(self, outer: _Outer | None) -> bool:
         """The attempt is over; whether another may have the seat. If not, it is gone."""
@@ -441,8 +445,8 @@ class _ServerTransaction:
         """Nobody asks: statements end by themselves."""
 
     def begin(self) -> None:
-        """It has begun; unless somebody ended it, with what was written in it."""
-        if self._ran and not self._pipeline.in_transaction:
+        """It has begun; unless somebody ended it below the session, or gave its connection back."""
+        if not self._connection.connection.is_valid or (self._ran and not self._pipeline.in_transaction):
             raise exc.InvalidRequestError(NOT_YOURS)
 
     def savepoint(self, name: str) -> None:
@@ -476,14 +480,12 @@ class _ServerTransaction:
         with self._guard:
             self.check()
             self.is_ours = True
-            if not self._connection.connection.is_valid:
-                raise exc.InvalidRequestError(NOT_YOURS)
             self._driver.commit()
             self._over = True
 
     @property
     def commits_along(self) -> bool:
-        return not self.is_dirty and self._pipeline.is_free and self._connection.connection.is_valid
+        return not self.is_dirty and self._pipeline.is_free
 
     def commit_after(self, statement: Guarded) -> bool:
         with self._guard:
@@ -493,8 +495,8 @@ class _ServerTransaction:
                 self._over = self._pipeline.finish(statement)
             except BaseException as error:
                 state = getattr(error, "sqlstate", None)
-                if state == _NOT_PREPARED:  # the handler had it dropped in a way that we did not see
-                    raise StorageUnavailable(describe(error)) from error
+                if state == _NOT_PREPARED:
+                    raise StorageUnavailable(f"{describe(error)} ({DROPPED_BELOW})") from error
                 # without an answer of the server's nobody knows what state the connection is in
                 self.is_dirty = state is None
                 raise
@@ -655,7 +657,7 @@ class _LazyWrites:
             self.is_ours = True
             self._roll_back()
             try:
-                self.is_dirty = self.driver.in_transaction or self.driver.total_changes < 0
+                self.is_dirty = self.driver.in_transaction
             except sqlite3.Error:
                 self.is_dirty = True  # closed
 

@@ -144,7 +144,7 @@ _PG_FINISH = """
                  statement_timestamp(), u.worker, nullif(f.error, '')
             from u join f using (id, token) where f.outcome >= 0
           on conflict do nothing)
-    select id from u
+    select {answer} from u
 """
 #: {(one delivery, only if its lease is over): statement}
 _PG_FINISH_STATEMENTS = {
@@ -152,6 +152,7 @@ _PG_FINISH_STATEMENTS = {
         names=_PG_FINISH_NAMES,
         source=_PG_FINISH_ONE if one else _PG_FINISH_MANY,
         extra="and d.lease_until < statement_timestamp()" if expired else "",
+        answer="id",
     )
     for one in (True, False)
     for expired in (True, False)
@@ -161,7 +162,8 @@ _PG_DONE_MARK = _PG_FINISH.format(
     names=_PG_FINISH_NAMES,
     source=f"values ({', '.join(f'${n}::{kind}' for n, (_, kind) in enumerate(_PG_FINISH_COLUMNS, 1))})",
     extra="",
-).replace("select id from u", "select 1 / count(*) from u").encode()  # fmt: skip
+    answer="1 / count(*)",
+).encode()
 _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
