@@ -246,10 +246,11 @@ class Fleet:
         except AssertionError as error:
             table = schema.deliveries.c
             left = self.read(select(schema.deliveries).where(table.state < 2).limit(5))
-            for worker in self.running():
+            workers = self.running()  # whichever ends now is replaced at once
+            for worker in workers:
                 worker.signal(signal.SIGABRT)  # its threads' stacks go to its output
             time.sleep(0.5)
-            outputs = "\n".join(worker.output[-9000:] for worker in self.workers)
+            outputs = "\n".join(worker.output[-9000:] for worker in workers)
             raise AssertionError(f"{error}; {self.states()}; left, for example: {left}\n{outputs}") from None
 
     def journal(self, what: str = "", handler: str = "") -> list[Run]:
