@@ -25,6 +25,7 @@ from typing import Any
 from benchmarks import databases, events, load, measure, processes, report, services, slow_disk
 from benchmarks.databases import Unavailable
 from benchmarks.processes import Process
+from webhooks.gunicorn_conf import WORKER_CLASSES
 
 #: Every server gets as many processes as the machine of the plan has cores.
 SERVER_PROCESSES = 2
@@ -77,7 +78,7 @@ def gunicorn(application: str) -> Callable[[Scenario, int], list[str]]:
         threads = "1" if scenario.worker_class == "sync" else "16"
         return [
             sys.executable, "-m", "gunicorn", "-c", "python:webhooks.gunicorn_conf",
-            "-k", scenario.worker_class, "-w", str(SERVER_PROCESSES), "--threads", threads, "--keep-alive", "30",
+            "-k", WORKER_CLASSES[scenario.worker_class], "-w", str(SERVER_PROCESSES), "--threads", threads, "--keep-alive", "30",
             "-b", f"127.0.0.1:{port}", application,
         ]  # fmt: skip
 

@@ -42,11 +42,13 @@ from webhooks.version import VERSION
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
     from webhooks.doctor import Doctor
     from webhooks.rehearsal import Rehearser
     from webhooks.replay import Replayer
+    from webhooks.views import ShortCut
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,10 @@ class Webhooks:
         self._overrides = dict(overrides or {})
         self._assembled = False
         self._lock = threading.Lock()
+        #: the way past Flask's routing, where it was taken
+        self.short_cut: ShortCut | None = None
+        #: the application that `create_app` made, as its server calls it; another one there has something around it
+        self.entrance: WSGIApplication | None = None
         if app is not None:
             self.init_app(app)
 
@@ -300,11 +306,12 @@ class Webhooks:
 
     def take_short_cut(self, app: Flask) -> None:
         """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""
-        from webhooks.views import short_cut
+        from webhooks.views import ShortCut
 
-        app.wsgi_app = short_cut(  # type: ignore[assignment, method-assign]
+        self.short_cut = ShortCut(
             app.wsgi_app, self.ingest, url_prefix=self.settings.url_prefix, max_body=self.settings.max_body
         )
+        app.wsgi_app = self.short_cut  # type: ignore[method-assign]
 
     def _attach_commands(self, app: Flask) -> None:
         from webhooks.cli import group
@@ -447,6 +454,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
+    webhooks.entrance = app.wsgi_app
     webhooks.prepare_database()
     webhooks.announce("web")
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`

@@ -29,6 +29,13 @@ threads = 16
 # The default of gunicorn is "sync", where one slow sender holds a whole worker.
 worker_class = "gthread"
 
+#: {what the setting WORKER_CLASS says: what gunicorn is told}
+WORKER_CLASSES = {
+    "gthread": "gthread",
+    "gevent": "webhooks.gunicorn_gevent.GeventWorker",  # gunicorn's own, with a short way in for plain posts
+    "sync": "sync",
+}
+
 # After SIGTERM: posts that are being answered are answered. Below the 30 s that most supervisors wait before kill -9.
 graceful_timeout = 25
 
@@ -96,7 +103,8 @@ def _read_worker_class() -> str:
 worker_class = _read_worker_class()
 if worker_class == "gevent" and importlib.util.find_spec("gevent") is None:
     sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install 'webhooks[gevent]', or unset it")
-if worker_class not in ("gthread", "gevent", "sync"):
+if worker_class not in WORKER_CLASSES:
     sys.exit(f"WORKER_CLASS is {worker_class!r}; it can be 'gthread' (default), 'gevent' or 'sync'")
 if worker_class == "sync":
     threads = 1  # with more, gunicorn takes gthread instead
+worker_class = WORKER_CLASSES[worker_class]

@@ -155,6 +155,13 @@ class Headers:
         }
         return headers
 
+    @classmethod
+    def of_values(cls, values: dict[str, list[bytes]]) -> Headers:
+        """Headers that have been read already; takes `values` ({name in lower case: values}) as its own."""
+        headers = cls.__new__(cls)
+        headers._values = values
+        return headers
+
     def all(self, name: str) -> list[bytes]:
         """Every value sent under `name`, in order; empty when there is none."""
         return self._values.get(name.lower(), [])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,31 +74,46 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     return blueprint
 
 
-def short_cut(application: WSGIApplication, ingest: Ingest, *, url_prefix: str, max_body: int) -> WSGIApplication:
+class ShortCut:
     """`application`, with posts to configured sources answered before it routes them.
 
-    The answer is the same `respond` that the blueprint gives, at half the price of an event: what Flask does around a
+    The answer is the same that the blueprint gives, at half the price of an event: what Flask does around a
     view costs more than storing one. Not for somebody else's application, whose hooks have to run.
     """
-    sources = {f"{url_prefix}/{name}{slash}": name for name in ingest.sources for slash in ("", "/")}
 
-    def receive(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        source = sources.get(environ["PATH_INFO"])
+    def __init__(self, application: WSGIApplication, ingest: Ingest, *, url_prefix: str, max_body: int) -> None:
+        self._application = application
+        self._ingest = ingest
+        self.max_body = max_body
+        #: {path: name of the source}
+        self.paths: Mapping[str, str] = {
+            f"{url_prefix}/{name}{slash}": name for name in ingest.sources for slash in ("", "/")
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        source = self.paths.get(environ["PATH_INFO"])
         if source is None or environ["REQUEST_METHOD"] != "POST":
-            return application(environ, start_response)
-        status, body, headers = respond(ingest, source, environ, max_body)
+            return self._application(environ, start_response)
+        status, body, headers = respond(self._ingest, source, environ, self.max_body)
         headers.append(("Content-Length", str(len(body))))
         start_response(_STATUS_LINES[status], headers)
         return (body,)
 
-    return receive
+    def post(self, source: str, headers: Headers, body: bytes) -> Answer:
+        """What a post without a query gets that a server has read by itself. Raises nothing."""
+        return _answer(source, lambda request_id: _take_in(self._ingest, source, headers, body, b"", request_id))
 
 
 def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int) -> Answer:
     """Take in one request to a source and say what it gets. Raises nothing."""
+    return _answer(source, lambda request_id: _receive(ingest, source, request_id, environ, max_body))
+
+
+def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
+    """What `take` answers to a request of that id, or what its failure means for the sender."""
     request_id = new_request_id()
     try:
-        return _receive(ingest, source, request_id, environ, max_body)
+        return take(request_id)
     except Rejected as error:
         refusal = json_answer(error.status, {"error": error.slug, "request_id": request_id})
         if isinstance(error, (PayloadTooLarge, IncompleteBody)):
@@ -136,7 +151,12 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
         refusal.headers.append(("Allow", "GET, POST" if known.has_get_challenge else "POST"))
         return refusal
     body = read_body(environ, max_body)
-    inbound = InboundRequest(Headers.of_wsgi(environ), body, "POST", query, known.settings.public_url, request_id)
+    return _take_in(ingest, source, Headers.of_wsgi(environ), body, query, request_id)
+
+
+def _take_in(ingest: Ingest, source: str, headers: Headers, body: bytes, query: bytes, request_id: str) -> Answer:
+    known = ingest.source(source)
+    inbound = InboundRequest(headers, body, "POST", query, known.settings.public_url, request_id)
     accepted = ingest.accept(source, inbound)
     if accepted.challenge is not None:
         return fixed(accepted.challenge)

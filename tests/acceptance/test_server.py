@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -172,8 +173,9 @@ def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Serv
     assert len(stored(database_url)) >= len(answers)
 
 
-def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes) -> None:
-    server = Server(processes, sqlite_url).ready()
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes, worker_class: str) -> None:
+    server = Server(processes, sqlite_url, worker_class).ready()
     slow = []
     try:
         for number in range(12):
@@ -190,6 +192,95 @@ def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes) 
     finally:
         for connection in slow:
             connection.close()
+
+
+class Wire:
+    """One connection on which requests go out as bytes and answers come back whole."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def ask(self, *pieces: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """(status, headers, JSON) that the request in `pieces` gets."""
+        for piece in pieces:
+            self.socket.sendall(piece)
+        with http.client.HTTPResponse(self.socket, method="POST") as response:
+            response.begin()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, json.loads(response.read())
+
+
+def signed(content: bytes, *lines: str, path: str = "/webhooks/close", method: str = "POST") -> bytes:
+    """A request of Close's as it stands on the wire."""
+    head = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}", *lines]
+    head += [f"{name}: {value}" for name, value in SOURCE.sign(content, datetime.now(UTC)).items()]
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_request_gets_the_same_answer_whoever_reads_it(
+    database_url: str, processes: Processes, worker_class: str
+) -> None:
+    """Under gevent plain posts are read by us and all others by gunicorn; nobody can tell from the answers."""
+    server = Server(processes, database_url, worker_class).ready()
+    one, other = body("one"), body("one", date_updated="2026-03-10T14:05:13.417000")
+    forged = signed(one).replace(b"close-sig-hash: ", b"close-sig-hash: 0")
+    chunked = signed(one, "Transfer-Encoding: chunked").replace(b"Content-Length: %d\r\n" % len(one), b"")
+    chunked = chunked.replace(b"\r\n\r\n", b"\r\n\r\n%x\r\n" % len(one)) + b"\r\n0\r\n\r\n"
+    plain = [
+        ([signed(one)], 200, "stored"),
+        ([signed(one)], 200, "duplicate"),
+        ([signed(one, "Connection: keep-alive", path="/webhooks/close/")], 200, "duplicate"),
+        ([signed(other)[:50], signed(other)[50:-7], signed(other)[-7:]], 200, "revision"),
+        ([signed(b"not JSON")], 200, "quarantined"),
+        ([forged], 401, "signature_verification_failed"),
+    ]
+    not_plain = [
+        ([signed(one, "X-Under_score: dropped")], 200, "duplicate"),
+        ([signed(one, "Close-Sig-Hash: x")], 401, "signature_verification_failed"),
+        ([chunked], 200, "duplicate"),
+        ([signed(one, path="/webhooks/close?a=b")], 200, "duplicate"),
+        ([signed(one, path="/webhooks/nobody")], 404, "not_found"),
+        ([signed(one, method="PUT")], 405, "method_not_allowed"),
+        ([signed(one, "Content-Encoding: gzip")], 415, "unsupported_content_encoding"),
+    ]
+    names = {
+        "server",
+        "date",
+        "connection",
+        "content-type",
+        "cache-control",
+        "x-content-type-options",
+        "content-length",
+    }
+    with Wire(server.port) as wire:
+        for sent, status, said in plain:
+            answer = wire.ask(*sent)
+            assert (answer[0], answer[2].get("status") or answer[2]["error"]) == (status, said), sent
+            assert (set(answer[1]), answer[1]["server"], answer[1]["connection"]) == (names, "gunicorn", "keep-alive")
+    for sent, status, said in not_plain:
+        with Wire(server.port) as wire:
+            answer = wire.ask(*sent)
+            assert (answer[0], answer[2].get("status") or answer[2]["error"]) == (status, said), sent
+            assert (set(answer[1]) - {"allow"}, answer[1]["connection"]) == (names, "keep-alive")
+            assert wire.ask(signed(one))[2]["status"] == "duplicate"
+    with Wire(server.port) as wire:
+        status, _, content = wire.ask(signed(one).replace(b"Content-Length: ", b"Content-Length: 9999"))
+        assert (status, content["error"]) == (413, "payload_too_large")
+    assert stored(database_url) == {"one": 2}
+
+
+def test_a_connection_on_which_nothing_comes_is_closed_under_gevent(sqlite_url: str, processes: Processes) -> None:
+    server = Server(processes, sqlite_url, "gevent", GUNICORN_CMD_ARGS="--keep-alive 1").ready()
+    with Wire(server.port) as wire:
+        assert wire.ask(signed(body("one")))[0] == 200
+        wire.socket.settimeout(8)
+        assert wire.socket.recv(1) == b""
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])

@@ -35,6 +35,7 @@ FLOORS = {
     "schema": 1,
     "arrays": 1,
     "scheduling": 1,
+    "http1": 1,
     # 2 plugs
     "logs": 2,
     "registry": 2,
@@ -69,6 +70,7 @@ FLOORS = {
     "dashboard": 6,
     "cli": 6,
     "gunicorn_conf": 6,
+    "gunicorn_gevent": 6,
     # 7 assembly
     "app": 7,
     # 8 outside
@@ -140,6 +142,11 @@ LATE = {
     "gevent": "is an extra",
 }
 
+#: {(module, library of LATE that it imports at the top): why}
+AT_THE_TOP = {
+    ("gunicorn_gevent", "gevent"): "gunicorn imports it, and only when it is to serve by gevent",
+}
+
 #: Directories below webhooks/ whose Python files are not modules of ours: `webhooks init` writes them.
 TEMPLATES = {"starter"}
 
@@ -195,7 +202,7 @@ def complaints(room: str, where: str, source: str, package: str, known: frozense
         library = imported.module.partition(".")[0]
         if library in ROOMS and room not in ROOMS[library]:
             yield f"{place}: {room} imports {library}, which only {', '.join(sorted(ROOMS[library]))} may know"
-        if library in LATE and not imported.is_late:
+        if library in LATE and not imported.is_late and (room, library) not in AT_THE_TOP:
             yield f"{place}: imports {library} at the top; it {LATE[library]}: import it in the function that needs it"
         target = room_of(imported, known)
         if target is None or target == room:

@@ -1,0 +1,158 @@
+"""The plain form of an HTTP/1.1 POST: recognised in the bytes of a connection, and answered in bytes.
+
+`PlainPosts.read` looks at what a connection sent and says whether it begins with a post to one of ours that leaves no
+room for a second reading: exactly that request line, every header name once, printable ASCII, a Content-Length of
+digits, no transfer coding, nothing to be negotiated. Whatever else it is, the server's own parser decides what it
+means. So this module refuses nothing, and reads nothing otherwise than gunicorn would: its tests compare the two over
+arbitrary bytes.
+
+Why it exists: gunicorn's parser, WSGI environment and answer cost as much as everything that webhooks does with an
+event until it is committed (docs/performance.md).
+
+Not here: sockets (`gunicorn_gevent`), what a post gets (`views`).
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+from collections.abc import Collection, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import NamedTuple
+
+from webhooks.model import Headers
+
+#: A longer head is the server's to read. Below gunicorn's defaults for one field (8,190) and one request line (4,094).
+LONGEST_HEAD = 4000
+#: Below gunicorn's default of 100.
+MOST_FIELDS = 60
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+# token ":" OWS field-value OWS, of RFC 9110 section 5.5 without what is obsolete there; no "_": servers drop such names
+_FIELD = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*", re.ASCII)
+_LENGTH = re.compile(rb"[0-9]{1,10}", re.ASCII)
+#: Fields that change how a message is framed, or who answers; in their presence nothing is plain.
+_NOT_PLAIN = frozenset(
+    (
+        *("transfer-encoding", "content-encoding", "expect", "upgrade", "te", "trailer", "http2-settings"),
+        *("proxy-connection", "keep-alive", "script-name", "path-info"),
+    )
+)
+#: {line of a header: (name, values) or None}. Most lines are the same in every request of a sender.
+_KNOWN_LINES: dict[bytes, tuple[str, list[bytes]] | None] = {}
+_KNOWN_LINES_LIMIT = 1000
+#: Longer ones (signatures) are hardly ever the same twice.
+_LONGEST_KNOWN_LINE = 64
+
+
+class Unread(enum.Enum):
+    """Why no post was read."""
+
+    INCOMPLETE = enum.auto()  #: the head has not come whole; read more and ask again
+    NOT_PLAIN = enum.auto()  #: for the server's own parser
+
+
+class PlainPost(NamedTuple):
+    """One post whose head has come. start: where its body begins. length: of its body, in bytes."""
+
+    source: str
+    headers: Headers
+    start: int
+    length: int
+    keeps_alive: bool
+
+
+class PlainPosts:
+    """Recognises posts to `paths`.
+
+    paths: {path as it stands in a request line: name of the source}. max_body: longer bodies are the server's, in bytes.
+    scheme_headers: names by which a proxy tells the scheme; two at once are for the server to judge.
+    """
+
+    def __init__(self, paths: Mapping[str, str], *, max_body: int, scheme_headers: Collection[str] = ()) -> None:
+        self._lines = {
+            f"POST {path} HTTP/1.1".encode("ascii"): source
+            for path, source in paths.items()
+            if path.isascii() and path.isprintable() and not set(path) & set(" ?#%;\\")
+        }
+        self._longest_line = max(map(len, self._lines), default=0)
+        self._max_body = max_body
+        self._scheme_headers = frozenset(name.lower() for name in scheme_headers)
+
+    def read(self, data: bytes) -> PlainPost | Unread:
+        """The post that `data` begins with."""
+        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD)
+        if end < 0:
+            may_become_plain = (
+                len(data) < LONGEST_HEAD
+                and data.startswith(b"POST "[: len(data)])
+                and data.count(b"\n") == data.count(b"\r\n")  # else it never ends the way it is read here
+            )
+            return Unread.INCOMPLETE if may_become_plain else Unread.NOT_PLAIN
+        lines = data[:end].split(b"\r\n")
+        source = self._lines.get(lines[0])
+        if source is None or len(lines) > MOST_FIELDS:
+            return Unread.NOT_PLAIN
+        del lines[0]
+        values: dict[str, list[bytes]] = {}
+        for line in lines:
+            field = _KNOWN_LINES[line] if line in _KNOWN_LINES else _read_field(line)
+            if field is None or field[0] in values:
+                return Unread.NOT_PLAIN
+            values[field[0]] = field[1]
+        length = values.get("content-length")
+        if length is None or "host" not in values or _LENGTH.fullmatch(length[0]) is None:
+            return Unread.NOT_PLAIN
+        size = int(length[0])
+        if size > self._max_body or len(self._scheme_headers & values.keys()) > 1:
+            return Unread.NOT_PLAIN
+        connection = values.get("connection")
+        keeps_alive = True
+        if connection is not None:
+            wanted = connection[0].lower()
+            if wanted not in (b"keep-alive", b"close"):
+                return Unread.NOT_PLAIN
+            keeps_alive = wanted == b"keep-alive"
+        return PlainPost(source, Headers.of_values(values), end + 4, size, keeps_alive)
+
+
+def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
+    """One line of a head; None when it is not plain."""
+    match = _FIELD.fullmatch(line)
+    field = None
+    if match is not None:
+        name = match[1].decode("ascii").lower()
+        if name not in _NOT_PLAIN:
+            field = (name, [match[2]])
+    if len(line) <= _LONGEST_KNOWN_LINE:
+        if len(_KNOWN_LINES) >= _KNOWN_LINES_LIMIT:
+            _KNOWN_LINES.clear()  # whoever sends many different ones pays for it alone
+        _KNOWN_LINES[line] = field
+    return field
+
+
+@functools.lru_cache(maxsize=2)
+def http_date(second: int) -> str:
+    """A moment as RFC 9110 section 5.6.7 writes it. second: Unix time."""
+    return formatdate(second, usegmt=True)
+
+
+def answer_bytes(
+    status: int, headers: Collection[tuple[str, str]], body: bytes, *, now: float, keeps_alive: bool
+) -> bytes:
+    """An answer, framed as gunicorn frames one. now: Unix time.
+
+    headers: without those that frame it. Raises ValueError for a header that would not stay on its line.
+    """
+    lines = [
+        f"HTTP/1.1 {_STATUS_LINES[status]}\r\nServer: gunicorn\r\nDate: {http_date(int(now))}",
+        "Connection: keep-alive" if keeps_alive else "Connection: close",
+    ]
+    for name, value in headers:
+        if not (name.isprintable() and value.isprintable()):
+            raise ValueError(f"the header {name!r} of an answer holds what is not printable")
+        lines.append(f"{name}: {value}")
+    lines.append(f"Content-Length: {len(body)}\r\n\r\n")
+    return "\r\n".join(lines).encode("latin-1") + body
