@@ -66,7 +66,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
         self.patience = patience
-        self._breaker = Breaker()
+        self.breaker = Breaker()
         self._application = application
         self._pool_size = pool_size
         if self.is_sqlite:
@@ -153,43 +153,20 @@ class Database:
             with connection.begin():
                 yield connection
 
-    @contextlib.contextmanager
-    def raw(self, patience: timedelta | None = None) -> Iterator[Any]:
+    def raw(self, patience: timedelta | None = None) -> RawUse:
         """The driver's own connection, in autocommit; given back to the pool, or dropped after an error.
 
         patience: for this use, in place of the database's own.
 
         The caller takes `write_lock` around anything that writes. Raises `StorageUnavailable`.
         """
-        begun = time.monotonic()
-        with translate_errors():
-            fairy = self.engine.raw_connection()
-            try:
-                connection: Any = fairy.driver_connection
-                if not self.is_sqlite and not connection.autocommit:
-                    connection.autocommit = True
-                with self._limit(fairy, begun, patience):
-                    yield connection
-            except BaseException:
-                # after an error (or an interrupted wait) nobody knows what state it is in; SQLite would keep the
-                # transaction of a closed connection for as long as a traceback refers to one of its cursors
-                if self.is_sqlite:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.rollback()
-                fairy.invalidate()
-                raise
-            finally:
-                fairy.close()
+        return RawUse(self, patience or self.patience)
 
-    def _limit(
-        self, fairy: Any, begun: float, patience: timedelta | None = None
-    ) -> contextlib.AbstractContextManager[None]:
+    def _limit(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
         """What is left of our patience for one use of a connection, asked for at `begun`."""
-        patience = patience or self.patience
-        if patience is None or self.is_sqlite:
+        if self.patience is None or self.is_sqlite:
             return contextlib.nullcontext()
-        left = patience - timedelta(seconds=time.monotonic() - begun)
-        return self._breaker.limit(fairy.driver_connection, max(left, timedelta(milliseconds=100)))
+        return self.breaker.limit(fairy.driver_connection, self.patience, begun)
 
     @contextlib.contextmanager
     def write_lock(self, timeout: timedelta | None = None) -> Iterator[None]:
@@ -235,6 +212,55 @@ class Database:
     def dispose(self) -> None:
         """Close every connection that is not in use."""
         self.engine.dispose()
+
+
+class RawUse:
+    """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
+
+    __slots__ = ("_database", "_fairy", "_patience")
+
+    def __init__(self, database: Database, patience: timedelta | None) -> None:
+        self._database = database
+        self._patience = patience
+
+    def __enter__(self) -> Any:
+        database = self._database
+        begun = time.monotonic()
+        try:
+            self._fairy = fairy = database.engine.raw_connection()
+        except Exception as error:
+            if means_not_now(error):
+                raise StorageUnavailable(describe(error)) from error
+            raise
+        try:
+            connection: Any = fairy.driver_connection
+            if not database.is_sqlite:
+                if not connection.autocommit:
+                    connection.autocommit = True
+                if self._patience is not None:
+                    database.breaker.watch(connection, self._patience, begun)
+            return connection
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        fairy = self._fairy
+        connection: Any = fairy.driver_connection
+        if self._patience is not None and not self._database.is_sqlite:
+            self._database.breaker.forget(connection)
+        if error is None:
+            fairy.close()
+            return
+        # after an error (or an interrupted wait) nobody knows what state it is in; SQLite would keep the
+        # transaction of a closed connection for as long as a traceback refers to one of its cursors
+        if self._database.is_sqlite:
+            with contextlib.suppress(sqlite3.Error):
+                connection.rollback()
+        fairy.invalidate()
+        fairy.close()
+        if means_not_now(error):
+            raise StorageUnavailable(describe(error)) from error
 
 
 def connect(url: str, **options: Any) -> Database:
@@ -315,21 +341,22 @@ def translate_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (exc.TimeoutError, exc.OperationalError, exc.InterfaceError, exc.InternalError) as error:
-        raise StorageUnavailable(describe(error)) from error
-    except sqlite3.OperationalError as error:
-        raise StorageUnavailable(describe(error)) from error
-    except exc.DBAPIError as error:
-        if error.connection_invalidated or _sqlite_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise StorageUnavailable(describe(error)) from error
-        raise
     except Exception as error:
-        if _is_psycopg_outage(error):
+        if means_not_now(error):
             raise StorageUnavailable(describe(error)) from error
         raise
 
 
-def _is_psycopg_outage(error: Exception) -> bool:
+def means_not_now(error: BaseException) -> bool:
+    """Whether a driver or pool error is about the database's state, not about what it was asked."""
+    if isinstance(error, (exc.TimeoutError, exc.OperationalError, exc.InterfaceError, exc.InternalError)):
+        return True
+    if isinstance(error, exc.DBAPIError):
+        return error.connection_invalidated or _sqlite_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    return isinstance(error, sqlite3.OperationalError) or _is_psycopg_outage(error)
+
+
+def _is_psycopg_outage(error: BaseException) -> bool:
     if not type(error).__module__.startswith("psycopg"):
         return False
     import psycopg  # an extra, and only needed when one of its errors is in our hands
@@ -431,20 +458,27 @@ class Breaker:
         self._pid = 0
 
     @contextlib.contextmanager
-    def limit(self, connection: Any, timeout: timedelta) -> Iterator[None]:
-        """Run the body with at most `timeout` of waiting on a psycopg `connection`."""
-        key = id(connection)
+    def limit(self, connection: Any, patience: timedelta, begun: float) -> Iterator[None]:
+        """Run the body with what is left of `patience`, which began at `begun`, on a psycopg `connection`."""
+        self.watch(connection, patience, begun)
+        try:
+            yield
+        finally:
+            self.forget(connection)
+
+    def watch(self, connection: Any, patience: timedelta, begun: float) -> None:
+        """Cut `connection` when `patience`, begun by the monotonic clock at `begun`, is over; at the least in 0.1 s."""
+        due = max(begun + patience.total_seconds(), time.monotonic() + 0.1)
         with self._condition:
-            self._watched[key] = (time.monotonic() + timeout.total_seconds(), connection)
+            self._watched[id(connection)] = (due, connection)
             if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
                 self._pid = os.getpid()
                 self._thread = threading.Thread(target=self._watch, name="webhooks-breaker", daemon=True)
                 self._thread.start()
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._watched.pop(key, None)
+
+    def forget(self, connection: Any) -> None:
+        with self._condition:
+            self._watched.pop(id(connection), None)
 
     def _watch(self) -> None:
         idle = 0

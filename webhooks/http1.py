@@ -40,8 +40,8 @@ _NOT_PLAIN = frozenset(
         *("proxy-connection", "keep-alive", "script-name", "path-info"),
     )
 )
-#: {line of a header: (name, values) or None}. Most lines are the same in every request of a sender.
-_KNOWN_LINES: dict[bytes, tuple[str, list[bytes]] | None] = {}
+#: {line of a header: (name, values)}. Most lines are the same in every request of a sender.
+_KNOWN_LINES: dict[bytes, tuple[str, list[bytes]]] = {}
 _KNOWN_LINES_LIMIT = 1000
 #: Longer ones (signatures) are hardly ever the same twice.
 _LONGEST_KNOWN_LINE = 64
@@ -97,11 +97,14 @@ class PlainPosts:
             return Unread.NOT_PLAIN
         del lines[0]
         values: dict[str, list[bytes]] = {}
+        known = _KNOWN_LINES.get
         for line in lines:
-            field = _KNOWN_LINES[line] if line in _KNOWN_LINES else _read_field(line)
-            if field is None or field[0] in values:
+            field = known(line) or _read_field(line)
+            if field is None:
                 return Unread.NOT_PLAIN
             values[field[0]] = field[1]
+        if len(values) != len(lines):
+            return Unread.NOT_PLAIN
         length = values.get("content-length")
         if length is None or "host" not in values or _LENGTH.fullmatch(length[0]) is None:
             return Unread.NOT_PLAIN
@@ -121,11 +124,12 @@ class PlainPosts:
 def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
     """One line of a head; None when it is not plain."""
     match = _FIELD.fullmatch(line)
-    field = None
-    if match is not None:
-        name = match[1].decode("ascii").lower()
-        if name not in _NOT_PLAIN:
-            field = (name, [match[2]])
+    if match is None:
+        return None
+    name = match[1].decode("ascii").lower()
+    if name in _NOT_PLAIN:
+        return None
+    field = (name, [match[2]])
     if len(line) <= _LONGEST_KNOWN_LINE:
         if len(_KNOWN_LINES) >= _KNOWN_LINES_LIMIT:
             _KNOWN_LINES.clear()  # whoever sends many different ones pays for it alone

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import logging
 import threading
@@ -477,7 +478,7 @@ class Ingest:
         if source.settings.on_unparseable == "reject" and not keep:
             self._reject(source, request, error, now)
             raise error
-        kept = {name: value.decode("latin-1") for name, value in request.headers.items()}
+        kept = request.headers.as_text(without=())
         id = self.store.quarantine.put(
             source.name,
             request.body,
@@ -590,12 +591,13 @@ def require_storable(event: ParsedEvent) -> None:
 
 def stored_headers(headers: Headers, source: Source) -> str:
     """The request's headers as JSON, without credentials, signatures and what servers add."""
-    kept = {
-        name: value.decode("latin-1")
-        for name, value in headers.items()
-        if name not in _NOT_STORED and name not in source.sensitive_headers
-    }
+    kept = headers.as_text(without=_unstored(source.sensitive_headers))
     return _encode_json(kept).decode() if kept else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _unstored(sensitive: frozenset[str]) -> frozenset[str]:
+    return _NOT_STORED | sensitive
 
 
 def event_of(source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime) -> Event:

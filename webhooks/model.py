@@ -15,7 +15,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -181,6 +181,10 @@ class Headers:
         for name, values in self._values.items():
             for value in values:
                 yield name, value
+
+    def as_text(self, without: Collection[str]) -> dict[str, str]:
+        """{name: value} but for the names in `without`; of a name that came twice, the last value."""
+        return {name: values[-1].decode("latin-1") for name, values in self._values.items() if name not in without}
 
     def __repr__(self) -> str:  # values may be signatures
         return f"<Headers {', '.join(self._values)}>"

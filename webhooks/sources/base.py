@@ -30,7 +30,7 @@ class Source(ABC):
     #: name of the scheme, as in `scheme = "close"`
     scheme: ClassVar[str] = ""
     #: all headers, lower case, that carry a signature or credential: never stored or logged
-    sensitive_headers: Collection[str] = ()
+    sensitive_headers: frozenset[str] = frozenset()
     #: event types that the sender is known to send, for "did you mean"; empty when nobody knows
     known_types: Collection[str] = frozenset()
     #: whether the signature covers the whole body

@@ -30,6 +30,8 @@ _NULL = msgspec.Raw(b"null")
 #: Keys of `event` whose doubling makes the event ambiguous; with the quotes, as they are searched for.
 _WATCHED = ("id", "object_type", "action", "date_updated")
 _WATCHED_QUOTED = tuple(f'"{name}"'.encode() for name in (*_WATCHED, "event"))
+#: A value of so few bytes has no room for one of these names: null, {}, [].
+_NAMELESS = min(map(len, _WATCHED_QUOTED))
 _NOT_IN_META = frozenset(("data", "previous_data", "changed_fields"))
 
 
@@ -122,11 +124,14 @@ def _may_be_ambiguous(raw: bytes, entry: _Entry) -> bool:
     """
     flat = raw
     for known in (entry.data, entry.previous_data, entry.changed_fields):
+        size = len(memoryview(known))
+        if size <= _NAMELESS:
+            continue
         text = bytes(known)
         if text[:1] in b"{[":
             # looked for by its beginning: searching for all of a long text costs four times as much
             start = flat.find(text[:32])
-            end = start + len(text)
+            end = start + size
             if flat[start:end] != text:
                 return True
             flat = flat[:start] + flat[end:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,7 +32,7 @@ class CloseSource(Source):
     """One or more Close subscriptions that post to one URL; each subscription's key under its own label."""
 
     scheme: ClassVar[str] = "close"
-    sensitive_headers: Collection[str] = (signature.HASH_HEADER,)
+    sensitive_headers: frozenset[str] = frozenset((signature.HASH_HEADER,))
     #: by which `doctor` compares clocks
     timestamp_header: ClassVar[str] = signature.TIMESTAMP_HEADER
 
