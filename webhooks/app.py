@@ -144,7 +144,7 @@ class Webhooks:
                 registry=self.registry,
                 store=self.store,
                 clock=self.clock,
-                commit=GroupCommit(self.store.intake.record, capacity=self.settings.waiting_room, run=call),
+                commit=GroupCommit(self.store.intake.record_gathered, capacity=self.settings.waiting_room, run=call),
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,

@@ -5,7 +5,8 @@ When either returns, event, dedup entry and one delivery per matching handler ar
 together. Waking the workers comes after and may get lost without harm.
 
 `GroupCommit` lets requests that arrive together share one transaction, without a thread or a timer of its own: the
-first to wait commits for all that wait, then hands over to the next. It never waits for company.
+first to wait commits for all that wait, then hands over to the next. It never waits for company; but where a commit has
+to wait for its turn, as SQLite's writers do, whoever comes meanwhile belongs to it.
 
 Not here: how a sender signs (`sources`), who subscribes (`registry`), SQL (`store.intake`), running handlers (`dispatch`).
 """
@@ -17,12 +18,13 @@ import contextlib
 import functools
 import hashlib
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -119,15 +121,17 @@ class _Entry:
         self._latch.acquire(timeout=seconds)
 
 
-#: Commits a batch in one transaction, within the time given.
-Record = Callable[[Sequence[Item], timedelta], list[Receipt]]
+#: Gives the batch, and closes it.
+Gather = Callable[[], Sequence[Item]]
+#: Commits what `Gather` gives in one transaction, within the time given. It calls it once, when nothing is left to wait
+#: for but the commit itself.
+Record = Callable[[Gather, timedelta], list[Receipt]]
 
 
 class GroupCommit:
     """One transaction for all requests that wait; correct under sync, threads and gevent.
 
-    record: commits a batch in one transaction within the time given, raising `StorageUnavailable` when the outcome is a
-    "no" or unknown.
+    record: commits the batch that it is given to gather, raising `StorageUnavailable` when the outcome is a "no" or unknown.
     capacity: requests that may wait in this process; more are `Overloaded`. run: how `record` is called: under gevent
     in a native thread when it would block the hub.
     """
@@ -139,18 +143,18 @@ class GroupCommit:
         capacity: int = 512,
         deadline: timedelta = DEADLINE,
         largest_batch: int = LARGEST_BATCH,
-        run: Callable[[Record, Sequence[Item], timedelta], list[Receipt]] | None = None,
+        run: Callable[[Record, Gather, timedelta], list[Receipt]] | None = None,
     ) -> None:
         self._record = record
         self._capacity = capacity
         self._deadline = deadline.total_seconds()
         self._largest = largest_batch
-        self._run = run or (lambda record, items, patience: record(items, patience))
+        self._run = run or (lambda record, gather, patience: record(gather, patience))
         self.after_fork()
 
     def after_fork(self) -> None:
         """Forget whoever waited in the parent; call first thing in a child."""
-        self._lock = threading.Lock()
+        self._lock = _native_lock()
         self._queue: collections.deque[_Entry] = collections.deque()
         self._has_leader = False
 
@@ -211,18 +215,22 @@ class GroupCommit:
 
     def _lead(self, own: _Entry) -> None:
         batch: list[_Entry] = []
+        is_over = False
+
+        def gather() -> list[Item]:
+            with self._lock:
+                if is_over:
+                    return []  # its leader was ended while it waited for its turn; the next one takes them
+                self._take(batch)
+            return [item for entry in batch for item in entry.items]
+
         try:
             time.sleep(0)  # whoever is about to join gets the chance, once
-            with self._lock:
-                rows = 0
-                while self._queue and (not batch or rows + len(self._queue[0].items) <= self._largest):
-                    entry = self._queue.popleft()
-                    entry.taken = True
-                    rows += len(entry.items)
-                    batch.append(entry)
-            self._commit(batch, own.since)
+            self._commit(own, batch, gather)
         finally:
             # also when this request is ended from outside: nobody may wait for a leader that is gone
+            with self._lock:
+                is_over = True
             for entry in batch:
                 if entry.receipts is None and entry.error is None:
                     entry.error = StorageUnavailable("the commit was interrupted; its outcome is unknown")
@@ -234,22 +242,33 @@ class GroupCommit:
                         self._queue.remove(own)
                 self._promote()
 
+    def _take(self, batch: list[_Entry]) -> None:
+        """Move who waits into `batch`, as many as a transaction holds; the lock is held."""
+        rows = 0
+        while self._queue and (not batch or rows + len(self._queue[0].items) <= self._largest):
+            entry = self._queue.popleft()
+            entry.taken = True
+            rows += len(entry.items)
+            batch.append(entry)
+
     def _left(self, since: float) -> timedelta:
         """What is left for a commit to a request that waits since then; a promoted follower has less."""
         return timedelta(seconds=max(0.1, since + self._deadline - 0.2 - time.monotonic()))
 
-    def _commit(self, batch: Sequence[_Entry], since: float) -> None:
-        items = [item for entry in batch for item in entry.items]
+    def _commit(self, own: _Entry, batch: Sequence[_Entry], gather: Gather) -> None:
+        """Commit what `gather` moves into `batch`, and give everybody in it receipts or an error."""
         try:
-            receipts = self._run(self._record, items, self._left(since))
+            receipts = self._run(self._record, gather, self._left(own.since))
         except RowRefused as error:
             # and with the row the whole transaction: one bad event must not fail its neighbours
             if len(batch) > 1:
                 logger.warning(
-                    "%d events are committed one by one, because together they were refused: %s", len(items), error
+                    "%d events are committed one by one, because together they were refused: %s",
+                    sum(len(entry.items) for entry in batch),
+                    error,
                 )
             for entry in batch:
-                self._commit_alone(entry, since)
+                self._commit_alone(entry, own.since)
             return
         except StorageUnavailable as error:
             # whoever has gathered meanwhile would wait as long for the same answer
@@ -259,10 +278,11 @@ class GroupCommit:
             for entry in (*batch, *waiting):
                 entry.error = error
             for entry in waiting:
-                entry.wake()
+                if entry is not own:
+                    entry.wake()
             return
         except Exception as error:
-            for entry in batch:
+            for entry in batch or (own,):
                 entry.error = error
             return
         start = 0
@@ -271,11 +291,22 @@ class GroupCommit:
             start += len(entry.items)
 
     def _commit_alone(self, entry: _Entry, since: float) -> None:
+        # new ids: two processes may have drawn the same one
+        items = [with_new_ids(item) for item in entry.items]
         try:
-            # new ids: two processes may have drawn the same one
-            entry.receipts = self._run(self._record, [with_new_ids(item) for item in entry.items], self._left(since))
+            entry.receipts = self._run(self._record, lambda: items, self._left(since))
         except Exception as error:
             entry.error = error
+
+
+def _native_lock() -> threading.Lock:
+    """A lock between threads of the system also where gevent has patched them; held for moments only.
+
+    Under gevent a batch is gathered in a native thread, which must not touch the locks of greenlets.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    make: Callable[[], threading.Lock] = monkey.get_original("threading", "Lock") if monkey else threading.Lock
+    return make()
 
 
 # -- ingest ------------------------------------------------------------------------------------------------

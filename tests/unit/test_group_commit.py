@@ -11,7 +11,7 @@ import pytest
 
 from webhooks import ingest
 from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
-from webhooks.ingest import GroupCommit
+from webhooks.ingest import Gather, GroupCommit
 from webhooks.model import Receipt, ReceiptStatus, new_id
 from webhooks.store.intake import Item
 
@@ -23,7 +23,7 @@ def item(key: str = "k") -> Item:
 
 
 class Recorder:
-    """Records batches; `hold` makes it wait, so that others gather meanwhile."""
+    """Records batches. While `turn` is not set it waits for its turn, while `go` is not set it is inside its commit."""
 
     def __init__(self, refuse: str = "", away: bool = False) -> None:
         self.away = away
@@ -32,9 +32,15 @@ class Recorder:
         self.entered = threading.Event()
         self.go = threading.Event()
         self.go.set()
+        self.asked = threading.Event()
+        self.turn = threading.Event()
+        self.turn.set()
         self.refuse = refuse
 
-    def __call__(self, items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def __call__(self, take: Gather, patience: timedelta) -> list[Receipt]:
+        self.asked.set()
+        assert self.turn.wait(10)
+        items = take()
         self.batches.append([item.dedup_key for item in items])
         self.entered.set()
         self.patience.append(patience)
@@ -116,7 +122,8 @@ def test_one_bad_event_does_not_fail_its_neighbours() -> None:
 def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
     seen: list[int] = []
 
-    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        items = take()
         seen.extend(item.event_id for item in items)
         if len(seen) == 1:
             raise RowRefused("this id is taken")
@@ -129,7 +136,8 @@ def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
 def test_an_outage_is_everybodys_and_is_not_tried_row_by_row() -> None:
     calls: list[int] = []
 
-    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        items = take()
         calls.append(len(items))
         raise StorageUnavailable("away")
 
@@ -179,6 +187,60 @@ def test_batches_are_bounded_but_a_request_is_never_split() -> None:
     assert [len(batch) for batch in recorder.batches] == [1, 2, 2, 5, 1]
 
 
+def test_whoever_comes_while_a_commit_waits_for_its_turn_belongs_to_it() -> None:
+    recorder = Recorder()
+    commit = GroupCommit(recorder)
+    recorder.turn.clear()
+    leader = Poster(commit, item("leader"))
+    assert recorder.asked.wait(10)
+    followers = []
+    for number, key in enumerate(("one", "two"), 2):
+        followers.append(Poster(commit, item(key)))
+        while len(commit._queue) < number:
+            pass
+    recorder.turn.set()
+    join(leader, *followers)
+    assert recorder.batches == [["leader", "one", "two"]]
+    assert all(poster.receipts for poster in (leader, *followers))
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("locked"), ValueError("a fault of ours")], ids=repr)
+def test_a_commit_that_never_gets_its_turn_fails_and_the_next_request_tries_again(error: Exception) -> None:
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in take()]
+
+    calls: list[int] = []
+    commit = GroupCommit(record)
+    with pytest.raises(type(error)):
+        commit.append([item()])
+    assert not commit._queue
+    assert commit.append([item()])
+
+
+def test_a_leader_interrupted_while_it_waits_for_its_turn_takes_nobody_with_it() -> None:
+    """Its native thread goes on, gets the turn later, and must not find those whom the next leader commits."""
+    left_behind: list[Gather] = []
+
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        if not left_behind:
+            left_behind.append(take)
+            raise Interrupted
+        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in take()]
+
+    commit = GroupCommit(record)
+    with pytest.raises(Interrupted):
+        commit.append([item("leader")])
+    assert not commit._queue
+    assert commit.append([item("next")])
+    late = ingest._Entry([item("waits")])
+    commit._queue.append(late)
+    assert left_behind[0]() == []
+    assert list(commit._queue) == [late]
+
+
 class Interrupted(BaseException):
     """What gevent, gunicorn or a signal raises in the middle of things."""
 
@@ -188,7 +250,8 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
     go = threading.Event()
     batches: list[int] = []
 
-    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        items = take()
         batches.append(len(items))
         if len(batches) == 2:
             raise Interrupted
@@ -276,7 +339,8 @@ def test_hundreds_of_requests_at_once_all_get_an_answer() -> None:
     lock = threading.Lock()
     stored: list[int] = []
 
-    def record(items: Sequence[Item], patience: timedelta) -> list[Receipt]:
+    def record(take: Gather, patience: timedelta) -> list[Receipt]:
+        items = take()
         assert lock.acquire(blocking=False), "two leaders at once"
         try:
             stored.extend(item.event_id for item in items)

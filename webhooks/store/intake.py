@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -234,20 +234,17 @@ class Intake:
         Raises `StorageUnavailable` when nothing is known to have been committed (the commit's outcome may be unknown:
         a second try is then answered as duplicate), and `RowRefused` when an item is refused for what it says.
         """
-        ordered = sorted(range(len(items)), key=lambda n: (items[n].source.encode(), items[n].dedup_key.encode()))
-        waves: list[list[Item]] = []
-        last: tuple[str, str] | None = None
-        depth = 0
-        for n in ordered:
-            key = (items[n].source, items[n].dedup_key)
-            depth = depth + 1 if key == last else 0
-            last = key
-            if depth == len(waves):
-                waves.append([])
-            waves[depth].append(items[n])
-        with _refusals():
-            record = self._record_sqlite if self.database.is_sqlite else self._record_postgresql
-            outcomes = record(waves, patience)
+        return self.record_gathered(lambda: items, patience)
+
+    def record_gathered(self, gather: Callable[[], Sequence[Item]], patience: timedelta | None = None) -> list[Receipt]:
+        """`record` what `gather` gives; on SQLite it is asked when the write lock is held, so a wait makes batches larger."""
+        with self.database.write_lock(patience):
+            items = gather()
+            if not items:
+                return []
+            with _refusals():
+                record = self._record_sqlite if self.database.is_sqlite else self._record_postgresql
+                outcomes = record(_waves(items), patience)
         return [_receipt(item, *outcomes[item.event_id]) for item in items]
 
     # -- PostgreSQL ----------------------------------------------------------------------------------------
@@ -302,11 +299,7 @@ class Intake:
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
-        with (
-            self.database.write_lock(patience),
-            self.database.raw() as connection,
-            contextlib.closing(connection.cursor()) as cursor,
-        ):
+        with self.database.raw() as connection, contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("begin immediate")
             for wave in waves:
                 for item in wave:
@@ -366,6 +359,22 @@ class Intake:
                     )
                 )  # fmt: skip
         outcomes[item.event_id] = (outcome, answer)
+
+
+def _waves(items: Sequence[Item]) -> list[list[Item]]:
+    """`items` sorted by key, the n-th copy of a key in the n-th list."""
+    ordered = sorted(items, key=lambda item: (item.source.encode(), item.dedup_key.encode()))
+    waves: list[list[Item]] = []
+    last: tuple[str, str] | None = None
+    depth = 0
+    for item in ordered:
+        key = (item.source, item.dedup_key)
+        depth = depth + 1 if key == last else 0
+        last = key
+        if depth == len(waves):
+            waves.append([])
+        waves[depth].append(item)
+    return waves
 
 
 @contextlib.contextmanager
