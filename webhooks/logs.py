@@ -6,9 +6,10 @@ nothing). Control and bidirectional characters of stored text come out as escape
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from webhooks.retry import printable
@@ -19,7 +20,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 def set_up_logging(level: str, style: str) -> None:
     """Log to standard error. level: a name of `logging`. style: "console" or "json"."""
-    import structlog
+    with _hidden("rich"):  # structlog would load it for tracebacks, which are plain text here: 5 MB in every process
+        import structlog
 
     processors: list[Any] = [
         _take_extra,
@@ -50,6 +52,19 @@ def set_up_logging(level: str, style: str) -> None:
         child.handlers[:] = []
         child.propagate = True
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _hidden(library: str) -> Iterator[None]:
+    """Let nobody import `library` meanwhile who did not before."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[library]
 
 
 def _take_extra(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
