@@ -35,7 +35,7 @@ from webhooks.dispatch import TIME_WAS_UP, WAS_STOPPED, Attempt, Dispatcher, rel
 from webhooks.errors import LeaseLost, StorageUnavailable
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance
-from webhooks.model import AttemptOutcome, Delivery
+from webhooks.model import AttemptOutcome, Delivery, DeliveryClass
 from webhooks.registry import Handler, Registry
 from webhooks.scheduling import SLOW_SECONDS, allocate, slots_for, slots_for_slow
 from webhooks.store import Store
@@ -60,6 +60,8 @@ ALONE_AT_ONCE = max(2, os.cpu_count() or 1)
 ABANDONED_LIMIT = timedelta(seconds=60)
 #: What the database says of handlers (paused, breaker) is read again after this long; a change is felt within 2 s.
 STATES_SECONDS = 0.7
+#: It may be so old when somebody waits for the claim; a look follows at once.
+STATES_OLDEST_SECONDS = 1.5
 
 #: First attempts that failed in a row, in one worker, that open a handler's circuit breaker (retries of what is
 #: poisoned say nothing new about the handler); and for how long it stays open.
@@ -329,13 +331,16 @@ class Worker:
 
     def _work(self, watch: SQLiteWatch | None) -> None:
         look_at = 0.0
+        is_quiet = False
         while not self._stopping and not self._replace:
             batch, woken = self._wait(look_at, watch)
             try:
                 self._record(batch)
                 now = time.monotonic()
                 if woken or batch or now >= look_at:
-                    more, due_in = self._claim()
+                    # on SQLite a look costs less than the write lock for nothing
+                    more, due_in = self._claim(at_once=woken and is_quiet and watch is None)
+                    is_quiet = not more
                     pause = self.settings.poll_interval.total_seconds() * (0.8 + 0.4 * random.random())
                     look_at = now if more else now + min(pause, due_in)
                 self._outage = 0
@@ -382,12 +387,17 @@ class Worker:
 
     # -- claim ---------------------------------------------------------------------------------------------
 
-    def _claim(self) -> tuple[bool, float]:
-        """Claim what there is room for; whether more may wait, and in how many seconds the next is due."""
-        room = self._room()
+    def _claim(self, at_once: bool = False) -> tuple[bool, float]:
+        """Claim what there is room for; whether more may wait, and in how many seconds the next is due.
+
+        at_once: fresh ones first, without a look at what waits; for a call that ends a quiet time.
+        """
+        room = self._room(STATES_OLDEST_SECONDS if at_once else STATES_SECONDS)
         names = [*room.slow, *room.fast]
         if not names:
             return False, 3600.0
+        if at_once and self._claim_fresh(room):
+            return True, 3600.0
         deliveries = self.store.deliveries
         waiting, ahead = deliveries.waiting(names, max([*room.slow.values(), *room.fast.values()]))
         due_in = 3600.0 if ahead is None else max(0.01, ahead.total_seconds())
@@ -418,6 +428,15 @@ class Worker:
             return False, min(due_in, 0.05 if free else due_in)
         return True, due_in
 
+    def _claim_fresh(self, room: Room) -> bool:
+        """Claim what a call is most likely about, as if it waited for every handler; whether there was any."""
+        rooms = {**room.slow, **room.fast}
+        supposed = {(name, DeliveryClass.FRESH): n for name, n in rooms.items() if n > 0 and not self._is_limited(name)}
+        leased = time.monotonic() + self.settings.lease.total_seconds()
+        claimed = self.store.deliveries.claim(self._quotas(supposed, room), lease=self.settings.lease, worker=self.id)
+        self._take_in(claimed, leased)
+        return bool(claimed)
+
     def _quotas(self, waiting: Mapping[Queue, int], room: Room) -> dict[Queue, int]:
         quotas: dict[Queue, int] = {}
         for rooms, places in ((room.slow, room.slow_places), (room.fast, sum(room.fast.values()))):
@@ -436,14 +455,15 @@ class Worker:
             self._held.update((attempt.delivery.id, attempt) for attempt in attempts)
         self.buffer.add(attempts)
 
-    def _room(self) -> Room:
-        self._read_states()
+    def _room(self, states_seconds: float) -> Room:
+        self._read_states(states_seconds)
         closed = {name for name, state in self._states.items() if state.paused or state.breaker is BreakerState.OPEN}
         return self.buffer.room().only([name for name in self.handlers if name not in closed])
 
-    def _read_states(self) -> None:
+    def _read_states(self, seconds: float) -> None:
+        """Know what the database says of our handlers, as it was at most so long ago."""
         now = time.monotonic()
-        if now - self._states_read < STATES_SECONDS and self._states:
+        if now - self._states_read < seconds and self._states:
             return
         states = self.store.handlers.states(list(self.handlers))
         if any(state.breaker is BreakerState.OPEN for state in states.values()):

@@ -178,6 +178,28 @@ def test_the_guard_of_a_lane_refuses_a_second_head(database: Database) -> None:
         connection.execute(text(heads), {"n": 2})
 
 
+def test_what_a_fresh_event_waits_for_is_planned_once(store: Store) -> None:
+    """PostgreSQL plans a prepared statement anew for each execution when its plan for any parameters looks dearer.
+
+    `finish` is left out: nobody waits for it, and its large batches want a plan for large batches.
+    """
+    quotas = {("a", DeliveryClass.FRESH): 2}
+    with store.database.engine.connect():  # the pool's first connection; what follows shares the second
+        for _ in range(20):
+            ingest(store)
+            store.deliveries.waiting(["a"], 50)
+            claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
+            assert len(claimed) == 2
+            assert store.deliveries.finish([Finished(each.delivery, SUCCEEDED) for each in claimed])
+        with store.database.raw() as connection:
+            prepared = connection.execute(
+                "select custom_plans, generic_plans, statement from pg_prepared_statements"
+                " where statement ~ 'webhooks_' and statement !~ 'webhooks_attempts'"
+            ).fetchall()
+    assert len(prepared) >= 6
+    assert [row for row in prepared if row[0] > 5] == []
+
+
 @pytest.mark.parametrize(
     "statement",
     [

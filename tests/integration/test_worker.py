@@ -476,6 +476,76 @@ def test_a_rate_holds_over_two_workers(made: Rig) -> None:
         assert later - first > 10 / 20 * 0.7, "never more than a tenth above the rate"
 
 
+@pytest.fixture
+def made_on_postgresql(postgresql_url: str) -> Iterator[Rig]:
+    with rig(postgresql_url) as made:
+        yield made
+
+
+def test_a_call_after_a_quiet_time_is_answered_without_a_look_at_what_waits(
+    made_on_postgresql: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round trip less before a fresh event's handler starts; the look comes after, for whatever else is due."""
+    made = made_on_postgresql
+    started = threading.Event()
+
+    @made.on()
+    def h() -> None:
+        started.set()
+
+    look = made.store.deliveries.waiting
+    looks: list[bool] = []  # whether something was pending then
+
+    def noted_look(*arguments: Any) -> Any:
+        pending = PENDING in made.states()
+        try:
+            return look(*arguments)
+        finally:
+            looks.append(pending)
+
+    with made.running(poll_interval=timedelta(seconds=60)) as worker:
+        wait_until(lambda: bool(worker._states))
+        made.put()
+        assert started.wait(15)
+        made.wait_for(SUCCEEDED)
+        monkeypatch.setattr(made.store.deliveries, "waiting", noted_look)
+
+        for number in range(2, 12):
+            before = len(looks)
+            worker._inbox.put(None)
+            wait_until(lambda before=before: len(looks) > before)  # type: ignore[misc]
+            started.clear()
+            made.put()
+            assert started.wait(15)
+            made.wait_for(SUCCEEDED, number)
+    # all ten, but for a look that has just begun when the event is committed
+    assert looks.count(True) <= 5
+
+
+def test_a_call_after_a_quiet_time_claims_nothing_of_what_is_paused(made_on_postgresql: Rig) -> None:
+    made = made_on_postgresql
+
+    @made.on()
+    def h() -> None:
+        pass
+
+    with made.running(poll_interval=timedelta(seconds=60)) as worker:
+        wait_until(lambda: bool(worker._states))
+        made.store.handlers.pause("h", "ines")
+
+        def knows() -> bool:
+            worker._inbox.put(None)
+            return worker._states["h"].paused
+
+        wait_until(knows)
+        made.put(3)
+        calls = worker._turn
+        worker._inbox.put(None)
+        wait_until(lambda: worker._inbox.empty())
+        assert made.states() == [PENDING] * 3
+        assert worker._turn == calls
+
+
 def test_pause_and_resume_are_felt_within_two_seconds(made: Rig) -> None:
     runs: list[float] = []
 

@@ -43,11 +43,11 @@ _CANDIDATE_COLUMNS = """
 PG_LOCK = """
     insert into webhooks_lanes as l (handler, lane, mark_at, mark_revision, touched_at)
     select k.handler, k.lane, -9223372036854775808, -9223372036854775808, statement_timestamp()
-      from unnest(%s::text[], %s::text[]) k(handler, lane) order by k.handler collate "C", k.lane collate "C"
+      from unnest((select %s::text[]), (select %s::text[])) k(handler, lane) order by k.handler collate "C", k.lane collate "C"
     on conflict (handler, lane) do update set touched_at = excluded.touched_at
 """
 PG_LOCK_HEADS = """
-    select d.id from webhooks_deliveries d join unnest(%s::text[], %s::text[]) k(handler, lane)
+    select d.id from webhooks_deliveries d join unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
         on d.handler = k.handler and d.lane = k.lane
      where d.lane is not null and d.ready and d.state = 0
      order by d.id for update of d
@@ -55,7 +55,7 @@ PG_LOCK_HEADS = """
 PG_DEMOTE = f"""
     update webhooks_deliveries d set ready = false
       from (select k.handler, k.lane, {_CANDIDATE_COLUMNS.format(k="k", true="")} as head
-              from unnest(%s::text[], %s::text[]) k(handler, lane)) c
+              from unnest((select %s::text[]), (select %s::text[])) k(handler, lane)) c
      where d.handler = c.handler and d.lane = c.lane and d.lane is not null and d.ready and d.state = 0
        and d.id is distinct from c.head
 """
@@ -69,12 +69,12 @@ PG_PROMOTE = f"""
                         and b.state = 0)
                    then 0 else d.class end
       from (select l.handler, l.lane, l.mark_at, l.mark_revision, {_CANDIDATE_COLUMNS.format(k="l", true="")} as head
-              from webhooks_lanes l join unnest(%s::text[], %s::text[]) k(handler, lane) using (handler, lane)) c
+              from webhooks_lanes l join unnest((select %s::text[]), (select %s::text[])) k(handler, lane) using (handler, lane)) c
      where d.id = c.head and d.state = 0
 """
 PG_MARK = """
     update webhooks_lanes l set mark_at = p.at, mark_revision = p.revision
-      from unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) p(handler, lane, at, revision)
+      from unnest((select %s::text[]), (select %s::text[]), (select %s::bigint[]), (select %s::bigint[])) p(handler, lane, at, revision)
      where l.handler = p.handler and l.lane = p.lane and (l.mark_at, l.mark_revision) < (p.at, p.revision)
 """
 
