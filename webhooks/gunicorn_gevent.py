@@ -30,8 +30,9 @@ from gunicorn.workers import ggevent
 from webhooks.http1 import LONGEST_HEAD, MOST_FIELDS, PlainPost, PlainPosts, Unread, answer_bytes
 from webhooks.model import Headers
 
-#: A body has this long to come whole; a request's head and an idle connection have gunicorn's setting `keepalive`.
-BODY_SECONDS = 30
+#: A body has this long to come whole, and an answer to be taken; a request's head and an idle connection have gunicorn's
+#: setting `keepalive`.
+PATIENCE_SECONDS = 30
 _CHUNK = 1 << 16
 _LARGEST_CHUNK = 1 << 20
 
@@ -53,6 +54,7 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
     #: None: every connection is gunicorn's
     short_cut: ShortCut | None = None
     posts: PlainPosts
+    idle_seconds: float
     #: {connection that waits for its sender: (since when by the monotonic clock, for how many seconds it may)}
     waiting: dict[Any, tuple[float, float]]
 
@@ -66,6 +68,7 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
         self.short_cut = short_cut
         if short_cut is not None:
             self.waiting = {}
+            self.idle_seconds = self.cfg.keepalive
             self.posts = PlainPosts(
                 short_cut.paths, max_body=short_cut.max_body, scheme_headers=self.cfg.secure_scheme_headers
             )
@@ -134,16 +137,18 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
         status, body, headers = short_cut.post(post.source, post.headers, content)
         keeps_alive = post.keeps_alive and self.alive
         answer = answer_bytes(status, headers, body, now=time.time(), keeps_alive=keeps_alive)
+        self.waiting[client] = (time.monotonic(), PATIENCE_SECONDS)
         sent = client.send(answer)  # sendall asks the kernel for the size of its buffer first
         if sent < len(answer):
             client.sendall(answer[sent:])
+        del self.waiting[client]
         return keeps_alive
 
     def _read_post(self, client: Any, receive: Callable[[int], bytes], data: bytes) -> tuple[PlainPost | Unread, bytes]:
         """The head that `data` begins with, when it has come whole, and all that was read for it."""
         post = self.posts.read(data)
         if post is Unread.INCOMPLETE:
-            self.waiting[client] = (time.monotonic(), self.cfg.keepalive)
+            self.waiting[client] = (time.monotonic(), self.idle_seconds)
             while post is Unread.INCOMPLETE:
                 piece = receive(_CHUNK)
                 if not piece:
@@ -156,7 +161,7 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
     def _read_body(self, client: Any, receive: Callable[[int], bytes], data: bytes, end: int) -> bytes:
         """`data` and what comes, up to `end` bytes; fewer when the sender went away."""
         pieces, size = [data], len(data)
-        self.waiting[client] = (time.monotonic(), BODY_SECONDS)
+        self.waiting[client] = (time.monotonic(), PATIENCE_SECONDS)
         while size < end:
             piece = receive(min(end - size, _LARGEST_CHUNK))
             if not piece:

@@ -18,7 +18,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from webhooks.app import create_app
-from webhooks.gunicorn_gevent import BODY_SECONDS, GeventWorker, find_short_cut, leaves_nothing_else
+from webhooks.gunicorn_gevent import PATIENCE_SECONDS, GeventWorker, find_short_cut, leaves_nothing_else
 from webhooks.model import Headers
 from webhooks.registry import Registry
 from webhooks.views import Answer, ShortCut
@@ -77,6 +77,10 @@ class Serving:
     def turn(self) -> None:
         """Let the worker run until it waits."""
         for _ in range(5):
+            gevent.sleep(0)
+
+    def wait_until_it_waits_for(self, seconds: float) -> None:
+        while [limit for _, limit in self.worker.waiting.values()] != [seconds]:
             gevent.sleep(0)
 
     def answer(self) -> tuple[int, bytes, bool]:
@@ -215,11 +219,12 @@ def test_a_sender_that_goes_away_leaves_nothing_behind(serving: Serving, sent: b
 
 @pytest.mark.parametrize(
     ("sent", "seconds"),
-    [(b"", 5), (post()[:30], 5), (post(b"half a body")[:-3], BODY_SECONDS)],
+    [(b"", 5), (post()[:30], 5), (post(b"half a body")[:-3], PATIENCE_SECONDS)],
     ids=["nothing", "head", "body"],
 )
 def test_a_sender_that_is_too_slow_is_closed(serving: Serving, sent: bytes, seconds: int) -> None:
     serving.send(sent)
+    serving.wait_until_it_waits_for(seconds)
     begun = time.monotonic()
     serving.worker.end_waiting(begun + seconds - 1)
     serving.turn()
@@ -227,6 +232,19 @@ def test_a_sender_that_is_too_slow_is_closed(serving: Serving, sent: bytes, seco
     serving.worker.end_waiting(begun + seconds + 1)
     assert serving.is_over()
     assert (serving.echo.bodies, serving.application.asked) == ([], [])
+
+
+def test_a_sender_that_takes_no_answer_is_closed(serving: Serving) -> None:
+    serving.echo.answer = b"x" * 5_000_000
+    serving.send(post())
+    serving.wait_until_it_waits_for(PATIENCE_SECONDS)
+    begun = time.monotonic()
+    serving.worker.end_waiting(begun + PATIENCE_SECONDS - 1)
+    serving.turn()
+    assert len(serving.worker.waiting) == 1
+    serving.worker.end_waiting(begun + PATIENCE_SECONDS + 1)
+    while serving.worker.waiting:
+        gevent.sleep(0)
 
 
 def test_nobody_is_closed_while_a_post_is_taken_in(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
