@@ -366,7 +366,8 @@ class FreezableProxy:
         self.frozen = threading.Event()
         self._closing = False
         self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _open(self) -> socket.socket:
         host, port = self._target
@@ -382,8 +383,9 @@ class FreezableProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self._sockets.append(client)  # at once: what comes while we close is closed, too
             target = self._open()
-            self._sockets += [client, target]
+            self._sockets.append(target)
             for source, sink in ((client, target), (target, client)):
                 threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
@@ -403,6 +405,8 @@ class FreezableProxy:
     def close(self) -> None:
         self._closing = True
         self.frozen.clear()
+        self._listener.shutdown(socket.SHUT_RDWR)  # close alone would leave its thread in accept
+        self._accepting.join(10)
         self._listener.close()
         for end in self._sockets:
             with contextlib.suppress(OSError):
