@@ -29,7 +29,8 @@ LONGEST_HEAD = 4000
 #: Below gunicorn's default of 100.
 MOST_FIELDS = 60
 
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+#: {status: what stands behind the version in the first line of an answer}
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 # token ":" OWS field-value OWS, of RFC 9110 section 5.5 without what is obsolete there; no "_": servers drop such names
 _FIELD = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*", re.ASCII)
 _LENGTH = re.compile(rb"[0-9]{1,10}", re.ASCII)
@@ -77,7 +78,6 @@ class PlainPosts:
             for path, source in paths.items()
             if path.isascii() and path.isprintable() and not set(path) & set(" ?#%;\\")
         }
-        self._longest_line = max(map(len, self._lines), default=0)
         self._max_body = max_body
         self._scheme_headers = frozenset(name.lower() for name in scheme_headers)
 
@@ -151,7 +151,7 @@ def answer_bytes(
     headers: without those that frame it. Raises ValueError for a header that would not stay on its line.
     """
     lines = [
-        f"HTTP/1.1 {_STATUS_LINES[status]}\r\nServer: gunicorn\r\nDate: {http_date(int(now))}",
+        f"HTTP/1.1 {STATUS_LINES[status]}\r\nServer: gunicorn\r\nDate: {http_date(int(now))}",
         "Connection: keep-alive" if keeps_alive else "Connection: close",
     ]
     for name, value in headers:

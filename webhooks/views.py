@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -27,6 +26,7 @@ from webhooks.errors import (
     StorageUnavailable,
     UnsupportedEncoding,
 )
+from webhooks.http1 import STATUS_LINES
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
 
@@ -42,7 +42,6 @@ _SEVERITY = (
 )  # fmt: skip
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"]
 
 
@@ -96,7 +95,7 @@ class ShortCut:
             return self._application(environ, start_response)
         status, body, headers = respond(self._ingest, source, environ, self.max_body)
         headers.append(("Content-Length", str(len(body))))
-        start_response(_STATUS_LINES[status], headers)
+        start_response(STATUS_LINES[status], headers)
         return (body,)
 
     def post(self, source: str, headers: Headers, body: bytes) -> Answer:

@@ -406,12 +406,9 @@ class Worker:
         quotas = self._quotas(waiting, room)
         limited = {queue: n for queue, n in quotas.items() if self._is_limited(queue[0])}
         free = {queue: n for queue, n in quotas.items() if queue not in limited}
-        leased = time.monotonic() + self.settings.lease.total_seconds()
-        claimed: list[Claimed] = []
-        if free:
-            claimed = deliveries.claim(free, lease=self.settings.lease, worker=self.id)
-            self._take_in(claimed, leased)
+        claimed = self._claim_free(free)
         if limited:
+            leased = time.monotonic() + self.settings.lease.total_seconds()
             probing = {name: 1 for name, _ in limited if self._breaker(name) is not BreakerState.CLOSED}
             some = deliveries.claim_limited(
                 limited,
@@ -432,10 +429,14 @@ class Worker:
         """Claim what a call is most likely about, as if it waited for every handler; whether there was any."""
         rooms = {**room.slow, **room.fast}
         supposed = {(name, DeliveryClass.FRESH): n for name, n in rooms.items() if n > 0 and not self._is_limited(name)}
+        return bool(self._claim_free(self._quotas(supposed, room)))
+
+    def _claim_free(self, quotas: Mapping[Queue, int]) -> list[Claimed]:
+        """Claim for handlers that have no limit of their own."""
         leased = time.monotonic() + self.settings.lease.total_seconds()
-        claimed = self.store.deliveries.claim(self._quotas(supposed, room), lease=self.settings.lease, worker=self.id)
+        claimed = self.store.deliveries.claim(quotas, lease=self.settings.lease, worker=self.id)
         self._take_in(claimed, leased)
-        return bool(claimed)
+        return claimed
 
     def _quotas(self, waiting: Mapping[Queue, int], room: Room) -> dict[Queue, int]:
         quotas: dict[Queue, int] = {}
