@@ -172,7 +172,7 @@ class Webhooks:
             self._dispatcher = Dispatcher(
                 registry=self.registry,
                 store=self.store,
-                sessions=Sessions(self.database, settings.sqlite_write_limit, pool_size=settings.concurrency),
+                sessions=Sessions(self.database, settings.sqlite_write_limit),
                 clock=self.clock,
                 default_retry=RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_cap),
                 default_timeout=settings.timeout,

@@ -359,30 +359,18 @@ class Dispatcher:
             try:
                 self._call(attempt, event, holder.session)
                 failpoints.hit("run.after_handler")
-                holder.before_finish()
+                holder.flush()
                 finished = self.finished(attempt, SUCCEEDED, ran=True)
-                if not self._commit(holder, finished):
+                if not holder.finish(self.store.deliveries.done_mark(finished)):
                     raise LeaseLost(f"delivery {attempt.delivery.id} belongs to another worker now")
             except BaseException as error:
                 holder.check()  # what ended the attempt from outside explains the error better than the error does
-                if holder.is_away(error):
+                if holder.is_outage(error):
                     raise StorageUnavailable(error_summary(error)) from error
                 raise
             attempt.recorded = True
             failpoints.hit("run.after_commit")
         return finished
-
-    def _commit(self, holder: HandlerSession, finished: Finished) -> bool:
-        """Write the done-mark and commit it with what the handler wrote; False: the lease was lost."""
-        mark = self.store.deliveries.done_mark(finished) if holder.commits_along else None
-        if mark is not None:
-            failpoints.hit("run.before_commit")
-            return holder.commit_after(mark)
-        if not self.store.deliveries.finish_on(holder.connection, finished):
-            return False
-        failpoints.hit("run.before_commit")
-        holder.commit()
-        return True
 
     def _call(self, attempt: Attempt, event: Event, session: Any) -> None:
         handler = attempt.handler

@@ -198,6 +198,10 @@ class LeaseLost(WebhooksError):
     """The delivery was taken over by another worker; what this attempt wrote is rolled back."""
 
 
+class AttemptOver(WebhooksError):
+    """A session, or something that came from it, was used after the handler that got it had returned."""
+
+
 class AttemptTimeout(WebhooksError):
     """An attempt ran longer than its handler's `timeout`."""
 

@@ -19,6 +19,7 @@ NAMES = (
     "claim.after_commit",
     "run.before_handler",
     "run.after_handler",
+    "run.before_mark",
     "run.before_commit",
     "run.after_commit",
     "finish.before_commit",

@@ -83,7 +83,7 @@ class Rehearser:
         replayer, store = self.replayer, self.replayer.store
         selection = replayer.for_handler(plan.selection, plan.options)
         with scratch(store.database) as database:
-            sessions = Sessions(database, self.write_limit, pool_size=1)
+            sessions = Sessions(database, self.write_limit)
             try:
                 for chunk in replayer.chunks(selection, plan.options, plan.upper_id, None, bodies=True):
                     for summary, handler in replayer.pairs(chunk, selection, plan.options, plan.upper_id):

@@ -20,12 +20,14 @@ from webhooks.maintenance import Maintenance
 from webhooks.model import DeliveryClass, DeliveryState, new_id
 from webhooks.registry import Registry
 from webhooks.retry import RetryPolicy
-from webhooks.session import Sessions
+from webhooks.session import DoneMark, Sessions
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
 from webhooks.store.intake import Item, Routed
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 
+#: Nothing to mark: for what needs a session and its commit alone.
+NO_MARK = DoneMark(lambda transaction: True)
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 SOON = RetryPolicy(max_attempts=3, base=timedelta(0), cap=timedelta(0))
 

@@ -16,12 +16,11 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import registry
 
-from tests.integration.rig import Rig, effects, rig
+from tests.integration.rig import NO_MARK, Rig, effects, rig
 from tests.support import wait_until
 from webhooks.database import LockFile
 from webhooks.errors import AttemptTimeout, StorageUnavailable
 from webhooks.model import DeliveryState
-from webhooks.session import is_read
 
 ONE = effects.insert().values(what="one")
 
@@ -180,20 +179,20 @@ def test_commit_and_rollback_act_as_in_a_session_of_ones_own(made: Rig, steps: l
 
 
 def test_a_handler_that_only_writes_costs_no_savepoint(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import psycopg
+    from webhooks.session.postgresql import KeptConnection
 
     sent: list[str] = []
-    execute = psycopg.Connection.execute
+    tell = KeptConnection.tell
 
-    def noted(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
-        sent.append(str(query))
-        return execute(self, query, *arguments, **options)
+    def noted(self: Any, commands: bytes) -> Any:
+        sent.append(commands.decode())
+        return tell(self, commands)
 
     def goes_on_after_a_commit(session: Any) -> None:
         commits(session)
         session.execute(ONE)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", noted)
+    monkeypatch.setattr(KeptConnection, "tell", noted)
     with rig(postgresql_url) as made:
         assert run(made, commits).state == DeliveryState.SUCCEEDED
         assert not [statement for statement in sent if "savepoint" in statement]
@@ -225,17 +224,15 @@ def test_ending_the_transaction_on_the_connection_is_refused(made: Rig, name: st
 
 
 @pytest.mark.parametrize("name", ["commit", "rollback"])
-def test_ending_the_transaction_through_the_driver_is_noticed(postgresql_url: str, name: str) -> None:
-    """What was committed there stays; but the delivery does not pass for done."""
-
+def test_ending_the_transaction_through_the_driver_is_refused(made: Rig, name: str) -> None:
     def act(session: Any) -> None:
         session.execute(ONE)
         getattr(session.connection().connection.driver_connection, name)()
 
-    with rig(postgresql_url) as made:
-        row = run(made, act)
-        assert (row.state, row.failures) == (DeliveryState.PENDING, 1)
-        assert "InvalidRequestError: the transaction belongs" in row.reason
+    row = run(made, act)
+    assert (row.state, row.failures) == (DeliveryState.PENDING, 1)
+    assert "InvalidRequestError: the transaction belongs" in row.reason
+    assert made.count_effects() == 0
 
 
 def test_a_swallowed_refusal_still_commits_nothing_early(made: Rig) -> None:
@@ -334,38 +331,53 @@ def test_whoever_has_prepared_statements_dropped_disturbs_nobody(
             assert run(made, commits).state == DeliveryState.SUCCEEDED
 
 
-def test_prepared_statements_dropped_through_the_driver_cost_a_run_that_does_not_count(postgresql_url: str) -> None:
+def test_prepared_statements_dropped_in_a_function_cost_a_run_that_does_not_count(postgresql_url: str) -> None:
+    def drops_them(session: Any) -> None:
+        session.execute(text("select drops_them()"))
+
     with rig(postgresql_url) as made:
+        with made.database.write() as connection:
+            connection.exec_driver_sql(
+                "create or replace function drops_them() returns void language plpgsql as "
+                "$$ begin execute 'deallocate all'; end $$"
+            )
         run(made, commits)
-        row = run(made, drops_it_where_nobody_sees)
+        row = run(made, drops_them)
         assert (row.state, row.failures) == (DeliveryState.PENDING, 0)
         assert "InvalidSqlStatementName" in row.reason
         assert run(made, commits).state == DeliveryState.SUCCEEDED
 
 
-def test_sessions_sit_on_one_connection_until_it_is_worn(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhooks.session.RUNS_OF_A_SEAT", 3)
-    with rig(postgresql_url) as made:
-        seen: list[int] = []
-        for _ in range(4):
-            run(made, lambda session: seen.append(id(session.connection())))
-        assert len(set(seen[:3])) == 1
-        assert len(made.sessions._seats) == 1
+def connections(made: Rig) -> list[Any]:
+    """The driver's connections that wait for the next attempt."""
+    return [kept.driver for kept in made.sessions._kept]
 
 
-def test_a_lane_keeps_the_seat_as_well(made: Rig) -> None:
-    seats: list[int] = []
+def test_attempts_share_one_connection_until_it_is_worn(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhooks.session.sessions.RUNS_OF_A_CONNECTION", 3)
+    seen: list[list[Any]] = []
+    for _ in range(4):
+        run(made, commits)
+        seen.append(connections(made))
+    assert seen[0] == seen[1]
+    assert seen[2] == []
+    assert len(seen[3]) == 1
+
+
+def test_a_lane_keeps_the_connection_as_well(made: Rig) -> None:
+    seen: list[Any] = []
 
     @made.on("laned", ordered_by="object_id")
     def laned(session: Any) -> None:
         session.execute(ONE)
-        seats.append(id(session.connection()))
 
     for at in range(3):
         made.put(1, "laned", lane="l", at=at)
         made.run_one("laned")
+        seen += connections(made)
     assert made.count_effects() == 3
-    assert len(set(seats)) == 1
+    assert len(seen) == 3
+    assert len(set(map(id, seen))) == 1
 
 
 # -- ended from outside ------------------------------------------------------------------------------------
@@ -399,7 +411,7 @@ def test_an_aborted_session_refuses_every_further_statement(made: Rig) -> None:
         with pytest.raises(Exception, match=r"up|terminat|closed|SSL|shut"):
             holder.session.execute(ONE)
         with pytest.raises(AttemptTimeout, match="up"):
-            holder.commit()
+            holder.finish(NO_MARK)
     assert made.count_effects() == 0
 
 
@@ -434,13 +446,13 @@ def test_an_abort_interrupts_a_statement_that_runs(made: Rig) -> None:
 def test_an_abort_after_the_commit_does_not_touch_the_next_user_of_the_connection(made: Rig) -> None:
     with made.sessions.open() as first:
         first.session.execute(ONE)
-        first.before_finish()
-        first.commit()
+        first.flush()
+        assert first.finish(NO_MARK)
     with made.sessions.open() as second:
         second.session.execute(ONE)
         first.abort(AttemptTimeout("too late"))
-        second.before_finish()
-        second.commit()
+        second.flush()
+        assert second.finish(NO_MARK)
     assert made.count_effects() == 2
 
 
@@ -472,28 +484,6 @@ def test_a_statement_cannot_slip_past_an_abort_into_autocommit(sqlite_url: str) 
 
 
 # -- SQLite: the write lock --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("statement", "reads"),
-    [
-        ("select 1", True),
-        ("  SELECT 1", True),
-        ("-- a\nselect 1", True),
-        ("/* a */ values (1)", True),
-        ("with x as (select 1) select * from x", True),
-        ("with x as (select 1) insert into t select * from x", False),
-        ("-- a\nwith x as (select 1) delete from t", False),
-        ("insert into t values (1)", False),
-        ("update t set a = 1", False),
-        ("replace into t values (1)", False),
-        ("create table t (a)", False),
-        ("pragma table_info(t)", True),
-        ("", False),
-    ],
-)
-def test_what_counts_as_a_read(statement: str, reads: bool) -> None:
-    assert is_read(statement) is reads
 
 
 def is_free(made: Rig) -> bool:

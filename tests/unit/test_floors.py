@@ -41,7 +41,6 @@ FLOORS = {
     "registry": 2,
     "discovery": 2,
     "database": 2,
-    "pipeline": 2,
     "session": 2,
     "migrate": 2,
     "sources": 2,
@@ -86,7 +85,6 @@ ALLOWED = {
     ("selection", "retry"): "shows what it was given as one line, as attempts show errors",
     ("config", "retry"): "the default retry policy is a setting",
     ("session", "database"): "a handler's session is a connection of ours",
-    ("session", "pipeline"): "its last commands travel together",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
     ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
@@ -144,6 +142,7 @@ LATE = {
 
 #: {(module, library of LATE that it imports at the top): why}
 AT_THE_TOP = {
+    ("session", "psycopg"): "one module of it subclasses psycopg's cursors, and is imported where there is PostgreSQL",
     ("gunicorn_gevent", "gevent"): "gunicorn imports it, and only when it is to serve by gevent",
 }
 

@@ -18,14 +18,13 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, func, select, text
-from sqlalchemy.engine import Connection
 
 from webhooks import arrays, failpoints, schema
 from webhooks.database import Database
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
-from webhooks.pipeline import Guarded
 from webhooks.retry import Verdict
 from webhooks.schema import from_microseconds, to_microseconds
+from webhooks.session import DoneMark, OpenTransaction, PreparedStatement
 from webhooks.store import lanes as lane_rows
 from webhooks.store.events import EVENT_COLUMNS, EventReader
 from webhooks.store.handlers import Handlers
@@ -161,13 +160,20 @@ _PG_FINISH_STATEMENTS = {
     for one in (True, False)
     for expired in (True, False)
 }
-#: The same for one delivery in its handler's transaction, made to fail when it touches nothing (`pipeline.Guarded`).
+_PG_NUMBERS = [name for name, kind in _PG_FINISH_COLUMNS if kind != "text"]
+#: The same for one delivery that succeeded, which has no texts, in its handler's transaction; made to divide by zero when
+#: it touches nothing, so that the COMMIT that travels with it is not executed.
 _PG_DONE_MARK = _PG_FINISH.format(
     names=_PG_FINISH_NAMES,
-    source=f"values ({', '.join(f'${n}::{kind}' for n, (_, kind) in enumerate(_PG_FINISH_COLUMNS, 1))})",
+    source="values ({})".format(
+        ", ".join(
+            "''::text" if kind == "text" else f"${_PG_NUMBERS.index(name) + 1}::{kind}"
+            for name, kind in _PG_FINISH_COLUMNS
+        )
+    ),
     extra="",
     answer="1 / count(*)",
-).encode()
+)
 _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
@@ -398,16 +404,23 @@ class Deliveries:
         _pass(batch, "after_commit")
         return done
 
-    def finish_on(self, connection: Connection, finished: Finished) -> bool:
-        """The same for one attempt, inside the transaction that holds its handler's writes; False: lease lost."""
-        cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
-        return bool(self._finish(cursor, [finished]))
+    def done_mark(self, finished: Finished) -> DoneMark:
+        """How one attempt that succeeded is recorded inside the transaction that holds its handler's writes."""
+        statement = None
+        if not self.database.is_sqlite and not finished.delivery.lane:
+            numbers = tuple(value for value in _finish_row(finished) if not isinstance(value, str))
+            statement = PreparedStatement("webhooks_done_mark", _PG_DONE_MARK, numbers)
+        return DoneMark(lambda transaction: self.finish_on(transaction, finished), statement)
 
-    def done_mark(self, finished: Finished) -> Guarded | None:
-        """The same as one statement that fails when the lease was lost; None where it takes more than one."""
-        if self.database.is_sqlite or finished.delivery.lane:
-            return None
-        return Guarded(b"webhooks_done_mark", _PG_DONE_MARK, [str(value).encode() for value in _finish_row(finished)])
+    def finish_on(self, transaction: OpenTransaction, finished: Finished) -> bool:
+        """`finish` for one attempt, inside the transaction that holds its handler's writes; False: the lease was lost.
+
+        Raises when that transaction is not open any more: a mark that commits alone would be an effect that is lost.
+        """
+        transaction.require_open()
+        done = self._finish(transaction.cursor, [finished])
+        transaction.require_open()
+        return bool(done)
 
     def _finish(self, cursor: Any, batch: Sequence[Finished], *, expired_only: bool = False) -> set[int]:
         sqlite = self.database.is_sqlite

@@ -21,13 +21,10 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database, connect, translate_errors
 from webhooks.retry import one_line
-from webhooks.session import is_read
 
 LOCK_LIMIT = timedelta(seconds=2)
 #: Rows of one statement whose values are kept.
 MOST_ROWS = 20
-#: Statements that are no reads, and change nothing.
-_NO_WRITES = frozenset(("savepoint", "release", "rollback", "set", "reset", "lock"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def recording(connection: Connection, writes: list[Write]) -> Iterator[None]:
     """Note in `writes` every statement on `connection` that changes something, for the time of the body."""
 
     def note(_: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if not is_read(statement) and statement.split(None, 1)[0].lower() not in _NO_WRITES:
+        if cursor.changed:  # our cursors know from the database
             writes.append(_write(statement, parameters, context, cursor))
 
     event.listen(connection, "after_cursor_execute", note)

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
+from tests.integration.rig import NO_MARK
 from tests.support import PAYLOADS
 from webhooks.database import Database
 from webhooks.errors import Discard
@@ -91,8 +92,8 @@ class Bench:
         """Raises what the handler raises; nothing is committed then."""
         with self.sessions.open() as holder:
             result = handle(event, holder.session)
-            holder.before_finish()
-            holder.commit()
+            holder.flush()
+            holder.finish(NO_MARK)
             return result
 
     def run_all(self, handle: Handle, events: Iterable[Event]) -> None:
@@ -113,8 +114,8 @@ class Bench:
                     arguments["session"] = holder.session
                 with contextlib.suppress(Discard):
                     handler.function(**arguments)
-                    holder.before_finish()
-                    holder.commit()
+                    holder.flush()
+                    holder.finish(NO_MARK)
 
     def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """What a plugin's question answers."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from handlers._mirror import Words, add, bury, mirrored, note, put
 from tests.integration.handlers.histories import Bench
+from tests.integration.rig import NO_MARK
 from tests.support import wait_until
 from webhooks.database import Database, connect
 from webhooks.session import Sessions
@@ -41,8 +42,8 @@ def do(bench: Bench, function: Any, *arguments: Any, **named: Any) -> Any:
     """Call one of the functions in a transaction of its own."""
     with bench.sessions.open() as holder:
         result = function(holder.session, *arguments, **named)
-        holder.before_finish()
-        holder.commit()
+        holder.flush()
+        holder.finish(NO_MARK)
         return result
 
 
@@ -136,8 +137,8 @@ def test_an_older_state_that_waits_for_a_newer_one_finds_it_when_that_is_committ
         put(first.session, things, "a", at(2), {"text": "newer"})
         waiting = pool.submit(do, bench, put, things, "a", at(1), {"text": "older"})
         wait_for_lock(database)
-        first.before_finish()
-        first.commit()
+        first.flush()
+        first.finish(NO_MARK)
         assert waiting.result(timeout=10) is False
 
     assert row(bench)["text"] == "newer"

@@ -1,0 +1,156 @@
+"""The transaction around a handler's session, as both databases have it: who may end it, and what proves that it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from sqlalchemy import exc
+
+from webhooks.errors import AttemptOver
+
+#: Whoever aborts waits so long for the end of a commit that is on its way.
+COMMIT_PATIENCE_SECONDS = 2.0
+
+NOT_YOURS = (
+    "the transaction belongs to the delivery: it commits when the handler returns and rolls back when it raises; "
+    "use session.commit(), session.rollback() or session.begin_nested(), which act on savepoints"
+)
+ENDED_BELOW = (
+    "the transaction of this delivery ended before its handler returned (a statement's error rolled it back, or it was "
+    "ended below the session), so nothing more of it may commit; use session.begin_nested() around what may fail"
+)
+OVER = (
+    "this session, or something that came from it, belonged to a delivery whose handler has returned; it works only until "
+    "then. Work that goes on afterwards needs a session of its own: Session(create_engine(…)), or a handler of its own"
+)
+
+
+def not_yours() -> exc.InvalidRequestError:
+    """What a handler reads that would end the transaction."""
+    return exc.InvalidRequestError(NOT_YOURS)
+
+
+def ended_below() -> exc.InvalidRequestError:
+    """What a handler reads whose transaction is gone."""
+    return exc.InvalidRequestError(ENDED_BELOW)
+
+
+class EndedCursor:
+    """The cursor of an attempt that is over. It says so where it is used: SQLAlchemy wraps what is raised before."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttemptOver(OVER)
+
+
+class OpenTransaction:
+    """Proof that the transaction with a handler's writes is open. Made in `OuterTransaction.finish`, nowhere else.
+
+    cursor: the driver's own, of the connection that has the transaction.
+    """
+
+    __slots__ = ("_is_open", "cursor")
+
+    def __init__(self, cursor: Any, is_open: Callable[[], bool]) -> None:
+        self.cursor = cursor
+        self._is_open = is_open
+
+    def require_open(self) -> None:
+        """Raise unless the transaction is still the one that holds the handler's writes."""
+        if not self._is_open():
+            raise ended_below()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStatement:
+    """A statement for PostgreSQL that returns one row with one number. text: with $1, $2, …, each cast. values: numbers."""
+
+    name: str
+    text: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoneMark:
+    """How a delivery is marked as done inside the transaction of its handler.
+
+    write: marks it; False when the lease was lost. statement: the same as one statement that divides by zero when the
+    lease was lost; None where it takes more than one.
+    """
+
+    write: Callable[[OpenTransaction], bool]
+    statement: PreparedStatement | None = None
+
+
+class OuterTransaction(Protocol):
+    """The transaction around a handler's session, on one database."""
+
+    #: Why it can no longer commit, if it cannot.
+    failed: BaseException | None
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether its connection may serve another attempt; asked when this one is over."""
+
+    def ready(self) -> None:
+        """The handler is about to get its session; raises what kept the transaction from beginning."""
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """A cursor of the driver's, for the handler. Raises `AttemptOver`."""
+
+    def notice(self, name: str) -> None:
+        """The handler asks the driver's connection for `name`, which may change it. Raises `AttemptOver`."""
+
+    def savepoint(self, name: str) -> None:
+        """Make a savepoint, now or as soon as there is something that it protects."""
+
+    def release(self, name: str) -> None:
+        """Keep what was done since; the savepoint is gone."""
+
+    def rollback_to(self, name: str) -> None:
+        """Undo what was done since."""
+
+    def check(self) -> None:
+        """Raise why this attempt can no longer commit, if it cannot."""
+
+    def ready_to_finish(self) -> None:
+        """Do what may take time before `finish`: close open results, take SQLite's write lock."""
+
+    def finish(self, mark: DoneMark) -> bool:
+        """Write the mark and commit, in one critical section. False: the lease was lost, and nothing is committed."""
+
+    def abort(self, reason: BaseException) -> None:
+        """Any thread: from here on nothing commits. Waits for a commit on its way; nothing happens when it is over."""
+
+    def end(self) -> None:
+        """Roll back whatever is still open, and let nothing that the handler kept work any more."""
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether `error` came from a database that could not be reached, rather than from the handler."""
+
+
+class AttemptLife:
+    """Whether the attempt still goes on, and what it left behind; both databases share this."""
+
+    def __init__(self) -> None:
+        self.failed: BaseException | None = None
+        self.is_over = False
+        #: What the handler did that a reset does not undo; None as long as there is nothing.
+        self.traces: str | None = None
+        self.saw_error = False
+        #: The handler's own way to the driver's connection (`proxy.DriverProxy`).
+        self.proxy: Any = None
+
+    def check(self) -> None:
+        if self.is_over:
+            raise AttemptOver(OVER)
+        if self.failed is not None:
+            raise self.failed
+
+    def leave_traces(self, what: str) -> None:
+        """Note that the connection is not to serve another attempt."""
+        self.traces = self.traces or what

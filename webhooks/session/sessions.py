@@ -1,0 +1,200 @@
+"""Handler sessions, and the connections that are kept for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Connection
+
+from webhooks.database import Database, connect, translate_errors
+from webhooks.errors import AttemptTimeout
+from webhooks.session import sqlite
+from webhooks.session.outer import DoneMark, OuterTransaction
+from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnection
+
+if TYPE_CHECKING:
+    from webhooks.session.orm import AttemptSession
+    from webhooks.session.postgresql import KeptConnection as KeptServerConnection
+
+    Kept = sqlite.KeptConnection | KeptServerConnection
+
+#: A connection serves so many attempts before it is closed.
+RUNS_OF_A_CONNECTION = 1000
+
+#: Connections of a parent process: to close one here, or let it be collected, would end it there.
+_of_parents: list[Any] = []
+
+
+class HandlerSession:
+    """One handler's session and the transaction around it. Made by `Sessions.open`, used by one thread.
+
+    session: what the handler gets. connection: the same transaction, below the ORM. `abort` may be called from any
+    thread: it makes the attempt unable to commit.
+    """
+
+    def __init__(self, connection: Connection, session: AttemptSession, outer: OuterTransaction) -> None:
+        self.connection = connection
+        self.session = session
+        self._outer = outer
+
+    def flush(self) -> None:
+        """Write what the handler left in its session, and take SQLite's write lock if it has not been taken.
+
+        Raises what made the attempt unable to commit, if anything has.
+        """
+        self._outer.check()
+        self.session.flush()
+        if self.session.in_transaction():
+            self.session.commit()  # releases the savepoint; the outer transaction is ours
+        self._outer.ready_to_finish()
+
+    def finish(self, mark: DoneMark) -> bool:
+        """Mark the delivery as done and commit, in one critical section; the last act of a successful attempt.
+
+        False: the lease was lost, and nothing is committed. Raises what made the attempt unable to commit, and the
+        driver's errors; without an answer to COMMIT the delivery's row says what came of it.
+        """
+        return self._outer.finish(mark)
+
+    def check(self) -> None:
+        """Raise the reason if this attempt can no longer commit."""
+        self._outer.check()
+
+    def abort(self, reason: BaseException | None = None) -> None:
+        """Make this attempt unable to commit, from any thread. Harmless when it has ended already."""
+        self._outer.abort(reason or AttemptTimeout("the attempt was aborted"))
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the attempt failed because the database went away, which is not the handler's fault."""
+        return self._outer.failed is None and self._outer.is_outage(error)
+
+
+class Sessions:
+    """Makes handler sessions; one a process. write_limit: how long a handler may hold SQLite's write lock.
+
+    It has connections of its own, one for each attempt that runs at the same time: whatever a handler does to one, the
+    store's are not touched.
+    """
+
+    def __init__(self, database: Database, write_limit: timedelta = timedelta(seconds=1)) -> None:
+        self.database = database
+        self.write_limit = write_limit
+        self._watchdog = sqlite.Watchdog()
+        self._kept: list[Kept] = []
+        self._process = os.getpid()
+        if database.is_sqlite:
+            self._engine = sqlite.make_engine(database)
+        else:
+            self._engine = connect(
+                database.url.render_as_string(hide_password=False), application="webhooks handler"
+            ).engine
+        dialect: Any = self._engine.dialect
+        # what SQLAlchemy calls for savepoints; its own would compile a statement each time
+        dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name))
+        dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name))
+        dialect.do_rollback_to_savepoint = _on_outer(lambda outer, name: outer.rollback_to(name))
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[HandlerSession]:
+        """A session for one attempt; whatever was not committed is rolled back at the end.
+
+        Raises `StorageUnavailable` when there is no connection.
+        """
+        from webhooks.session.orm import AttemptSession  # for workers only
+
+        with translate_errors():
+            kept = self._take()
+        outer: Any = None
+        connection: AttemptConnection | None = None
+        try:
+            with translate_errors():
+                outer = self._outer_on(kept)
+            proxy = DriverProxy(kept.driver, outer, self._harmless)
+            outer.proxy = proxy
+            connection = AttemptConnection(self._engine, PooledConnection(proxy, outer))
+            session = AttemptSession(
+                bind=connection,
+                join_transaction_mode="create_savepoint",
+                autoflush=not self.database.is_sqlite,
+                expire_on_commit=False,
+                close_resets_only=False,
+            )
+            try:
+                with translate_errors():
+                    outer.ready()
+                yield HandlerSession(connection, session, outer)
+            finally:
+                # a handler may have broken its session in any way; none of it may outlive the attempt
+                with contextlib.suppress(Exception):
+                    session.end()
+                outer.end()
+        finally:
+            self._give_back(kept, reusable=outer is not None and connection is not None and outer.is_reusable)
+
+    def _outer_on(self, kept: Any) -> OuterTransaction:
+        """The transaction of one attempt."""
+        kept.runs += 1
+        if self.database.is_sqlite:
+            return sqlite.LazyTransaction(self.database, kept, self.write_limit, self._watchdog)
+        from webhooks.session.postgresql import ServerTransaction  # its driver is an extra
+
+        return ServerTransaction(self.database, kept)
+
+    @property
+    def _harmless(self) -> frozenset[str]:
+        if self.database.is_sqlite:
+            return sqlite.HARMLESS
+        from webhooks.session.postgresql import HARMLESS
+
+        return HARMLESS
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    def _take(self) -> Kept:
+        if self._process != os.getpid():
+            _of_parents.extend(self._kept)
+            self._kept, self._process, self._watchdog = [], os.getpid(), sqlite.Watchdog()
+            self._engine.dispose(close=False)
+        with contextlib.suppress(IndexError):
+            while True:
+                kept = self._kept.pop()
+                if not kept.is_closed:
+                    return kept
+                kept.close()
+        return self._connect()
+
+    def _connect(self) -> Kept:
+        fairy = self._engine.raw_connection()
+        driver: Any = fairy.driver_connection
+        fairy.detach()  # ours from here on: the pool would reset it between attempts, and count it
+        if self.database.is_sqlite:
+            return sqlite.KeptConnection(driver)
+        from webhooks.session.postgresql import KeptConnection
+
+        return KeptConnection(driver)
+
+    def _give_back(self, kept: Kept, *, reusable: bool) -> None:
+        if reusable and kept.runs < RUNS_OF_A_CONNECTION:
+            self._kept.append(kept)
+        else:
+            kept.close()
+
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        self._watchdog.stop()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._kept.pop().close()
+        self._engine.dispose()
+
+
+def _on_outer(act: Callable[[OuterTransaction, str], None]) -> Callable[[Connection, str], None]:
+    def run(connection: Connection, name: str) -> None:
+        pooled: Any = connection.connection
+        act(pooled.outer, name)
+
+    return run

@@ -1,0 +1,522 @@
+"""A handler's transaction on SQLite: begun at the first write, bounded in time, told by the authorizer what happens.
+
+Reads run in autocommit, and the write lock is taken at the handler's *first write* (lock file, then `BEGIN IMMEDIATE`;
+savepoints asked for before are made up then). From there to the commit a handler has `write_limit`; a watchdog then rolls
+back, because while a handler holds that lock no other process can write.
+
+What a statement does is told by SQLite's authorizer when it is prepared. The authorizer may run no SQL, so the first
+write is denied, the transaction begun, and the statement executed again. Statements are prepared once a connection
+(Python keeps them), so what was told is kept by text, as long as the connection lives.
+
+`abort` comes from another thread. No statement may be on its way then: one that passed its check before the rollback would
+run after it, in autocommit. So each statement holds the guard, and `abort` interrupts until it has it; the critical section
+at the end it does not interrupt.
+
+Sources: https://www.sqlite.org/c3ref/set_authorizer.html, https://www.sqlite.org/c3ref/c_alter_table.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import create_engine, event, exc
+from sqlalchemy.engine import Engine
+
+from webhooks import failpoints
+from webhooks.database import SQLITE_BUSY, Database, LockFile, set_up_sqlite, translate_errors
+from webhooks.errors import WriteLockHeldTooLong
+from webhooks.session.outer import (
+    COMMIT_PATIENCE_SECONDS,
+    AttemptLife,
+    DoneMark,
+    EndedCursor,
+    OpenTransaction,
+    ended_below,
+    not_yours,
+)
+
+#: Attributes of a connection that change nothing when they are read.
+HARMLESS = frozenset(
+    ("in_transaction", "total_changes", "isolation_level", "row_factory", "text_factory", "interrupt", "autocommit")
+)  # fmt: skip
+#: Texts of statements that one connection may know; after so many it is not kept.
+MOST_TEXTS = 2000
+#: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
+_OUTAGES = frozenset({5, 6, 10, 13, 14})
+
+# What a statement does, as the authorizer tells it; together in one number.
+_WRITES = 1
+_LEAVES_TRACES = 2
+_CONTROLS_TRANSACTION = 4
+_CHANGES_FILE = 8
+_REFUSED = _CONTROLS_TRANSACTION | _CHANGES_FILE
+
+_READING = frozenset(
+    (sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+)  # fmt: skip
+_TEMPORARY = frozenset(
+    (
+        sqlite3.SQLITE_CREATE_TEMP_INDEX, sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_INDEX, sqlite3.SQLITE_DROP_TEMP_TABLE,
+        sqlite3.SQLITE_DROP_TEMP_TRIGGER, sqlite3.SQLITE_DROP_TEMP_VIEW, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH,
+    )
+)  # fmt: skip
+#: Pragmas that ask, though they take an argument. Source: https://www.sqlite.org/pragma.html
+_ASKING_PRAGMAS = frozenset(
+    (
+        "table_info", "table_xinfo", "table_list", "index_info", "index_list", "index_xinfo", "foreign_key_list",
+        "foreign_key_check", "integrity_check", "quick_check", "wal_checkpoint",
+    )
+)  # fmt: skip
+#: Pragmas that write into the file's header, and belong into the transaction.
+_HEADER_PRAGMAS = frozenset(
+    ("user_version", "application_id", "schema_version", "encoding", "auto_vacuum", "page_size")
+)
+#: Pragmas that would change the file for every other process.
+_FILE_PRAGMAS = frozenset(("journal_mode", "locking_mode"))
+
+# Python keeps prepared statements by their text: a handler that says `rollback` must not get ours, which was authorized.
+_MARK = f"/* {secrets.token_hex(8)} */"
+_BEGIN = f"begin immediate {_MARK}"
+_COMMIT = f"commit {_MARK}"
+_ROLLBACK = f"rollback {_MARK}"
+
+_SHADOWS = "select name from temp.sqlite_master where tbl_name like 'webhooks\\_%' escape '\\' limit 1"
+
+
+class KeptConnection:
+    """A driver's connection that serves one attempt after the other. runs: how many it has served."""
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        self.driver = driver
+        self.runs = 0
+        #: {text of a statement: what it does}
+        self.told: dict[str, int] = {}
+        #: What the authorizer told since `listen`.
+        self.heard = 0
+        self.needs_transaction = True
+        self.trusts = False
+        driver.set_authorizer(self._authorize)
+
+    @property
+    def is_closed(self) -> bool:
+        return False  # a file is there
+
+    def close(self) -> None:
+        """End it. Raises nothing."""
+        with contextlib.suppress(sqlite3.Error):
+            self.driver.set_authorizer(None)
+            self.driver.close()
+
+    @contextlib.contextmanager
+    def trusting(self) -> Iterator[None]:
+        """Let our own statements pass, for the time of the body."""
+        self.trusts = True
+        try:
+            yield
+        finally:
+            self.trusts = False
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, database: str | None, inner: str | None
+    ) -> int:
+        if action in _READING or self.trusts:
+            return sqlite3.SQLITE_OK
+        does = _does(action, first, second, database)
+        self.heard |= does
+        if does & _REFUSED or (does & _WRITES and self.needs_transaction):
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+
+def _does(action: int, first: str | None, second: str | None, database: str | None) -> int:
+    """What one action of a statement amounts to."""
+    if action == sqlite3.SQLITE_TRANSACTION:
+        return _CONTROLS_TRANSACTION
+    if action in _TEMPORARY:
+        return _LEAVES_TRACES
+    if action == sqlite3.SQLITE_PRAGMA:
+        return _pragma_does((first or "").lower(), second)
+    # ALTER TABLE names the database first; a savepoint would begin a transaction where there is none
+    if (first if action == sqlite3.SQLITE_ALTER_TABLE else database) == "temp":
+        return _LEAVES_TRACES
+    return _WRITES
+
+
+def _pragma_does(name: str, argument: str | None) -> int:
+    if argument is None or name in _ASKING_PRAGMAS:
+        return 0
+    if name in _FILE_PRAGMAS:
+        return _CHANGES_FILE
+    return _LEAVES_TRACES | (_WRITES if name in _HEADER_PRAGMAS else 0)
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor as a handler has it. changed: whether its last statement changes anything in a table."""
+
+    outer: LazyTransaction
+    changed = False
+
+    @property
+    def connection(self) -> Any:
+        return self.outer.proxy
+
+    def execute(self, statement: str, parameters: Any = ()) -> _Cursor:
+        self.outer.run(self, super().execute, statement, parameters)
+        return self
+
+    def executemany(self, statement: str, parameters: Any) -> _Cursor:
+        self.outer.run(self, super().executemany, statement, parameters)
+        return self
+
+    def executescript(self, script: str) -> _Cursor:
+        raise not_yours()  # it begins with a COMMIT
+
+    def fetchone(self) -> Any:
+        with self.outer.reading():
+            return super().fetchone()
+
+    def fetchmany(self, *arguments: Any, **options: Any) -> Any:
+        with self.outer.reading():
+            return super().fetchmany(*arguments, **options)
+
+    def fetchall(self) -> Any:
+        with self.outer.reading():
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with self.outer.reading():
+            return super().__next__()
+
+
+class LazyTransaction(AttemptLife):
+    """The transaction of one attempt on SQLite."""
+
+    def __init__(self, database: Database, kept: KeptConnection, limit: timedelta, watchdog: Watchdog) -> None:
+        super().__init__()
+        self.limit = limit
+        self._kept = kept
+        self._driver = kept.driver
+        self._watchdog = watchdog
+        self._lock_file = LockFile(database.lock_path)
+        self._descriptor: int | None = None
+        self._pending: list[str] = []
+        self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
+        self._guard = threading.RLock()  # held by each statement, and by whatever ends the transaction
+        self._interrupting = threading.Lock()  # held while somebody interrupts, and while the end begins
+        self._begun = False
+        self._finishing = False
+        self._committed = False
+        self._interrupted_by: BaseException | None = None
+        kept.needs_transaction = True
+
+    def ready(self) -> None:
+        """Nothing is begun before the first write."""
+
+    # -- what the handler does -----------------------------------------------------------------------------
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        if self.is_over:
+            return EndedCursor()
+        if arguments or options:
+            self.leave_traces("a cursor class of the handler's")
+        cursor = self._driver.cursor(_Cursor)
+        cursor.outer = self
+        self._cursors.add(cursor)
+        return cursor
+
+    def notice(self, name: str) -> None:
+        self.check()
+        self.leave_traces(f"{name} of the driver's connection")
+        if name == "close":
+            self.failed = exc.InvalidRequestError("the handler closed the connection of its session")
+
+    def run(self, cursor: _Cursor, execute: Callable[[str, Any], Any], statement: str, parameters: Any) -> None:
+        """Execute one statement of the handler's, in the transaction if it writes."""
+        with self._guard:
+            self._require_alive()
+            told = self._kept.told.get(statement, 0)
+            self._refuse(told)
+            if told & _WRITES:
+                self.begin()
+            self._kept.heard = 0
+            try:
+                try:
+                    execute(statement, parameters)
+                except sqlite3.Error:
+                    if self._begun or not self._kept.heard & _WRITES:
+                        raise
+                    self.begin()
+                    execute(statement, parameters)
+            except sqlite3.Error as error:
+                self.saw_error = self.saw_error or not isinstance(error, sqlite3.IntegrityError)
+                self._refuse(self._kept.heard)
+                if self._interrupted_by is not None and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    raise self._interrupted_by from error
+                raise
+            finally:
+                told |= self._kept.heard
+                self._kept.told[statement] = told
+                cursor.changed = bool(told & _WRITES)
+                if told & _LEAVES_TRACES:
+                    self.leave_traces("a temporary object, an attached database, or a pragma")
+                self._see_whether_it_is_open()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around each fetch: a step of a statement that reads."""
+        with self._guard:
+            self.check()
+            yield
+
+    def _refuse(self, does: int) -> None:
+        if does & _CONTROLS_TRANSACTION:
+            raise not_yours()
+        if does & _CHANGES_FILE:
+            raise exc.InvalidRequestError(
+                "this pragma would change the database file for every other process; "
+                "change it once, with the service stopped"
+            )
+
+    def _require_alive(self) -> None:
+        self.check()
+        self._see_whether_it_is_open()
+        self.check()
+
+    def _see_whether_it_is_open(self) -> None:
+        """A statement can roll the whole transaction back: OR ROLLBACK, a full disk, a trigger."""
+        if self._begun and self.failed is None and not self._is_open():
+            self.failed = ended_below()
+            self._unlock()
+
+    def _is_open(self) -> bool:
+        try:
+            return self._begun and not self._committed and self._driver.in_transaction
+        except sqlite3.Error:
+            return False  # closed
+
+    # -- the transaction -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take the write lock and open the transaction, with the savepoints asked for so far."""
+        with self._guard:
+            self.check()
+            if self._begun:
+                return
+            self._descriptor = self._lock_file.acquire(SQLITE_BUSY)
+            try:
+                with translate_errors(), self._kept.trusting():
+                    self._driver.execute(_BEGIN)
+                    self._begun = True
+                    for name in self._pending:
+                        self._driver.execute(f"savepoint {name} {_MARK}")
+                self._pending.clear()
+                self._kept.needs_transaction = False
+            except BaseException:
+                self._unlock()
+                raise
+            self._watchdog.watch(self, time.monotonic() + self.limit.total_seconds())
+
+    def savepoint(self, name: str) -> None:
+        with self._guard:
+            self._require_alive()
+            if self._begun:
+                self._say(f"savepoint {name}")
+            else:
+                self._pending.append(name)
+
+    def release(self, name: str) -> None:
+        with self._guard:
+            if name in self._pending:
+                del self._pending[self._pending.index(name) :]
+            elif self._may_still_say():
+                self._say(f"release savepoint {name}")
+
+    def rollback_to(self, name: str) -> None:
+        with self._guard:
+            if name not in self._pending and self._may_still_say():
+                self._say(f"rollback to savepoint {name}")
+
+    def _may_still_say(self) -> bool:
+        return self._begun and self.failed is None and not self.is_over
+
+    def _say(self, command: str) -> None:
+        with self._kept.trusting():
+            self._driver.execute(f"{command} {_MARK}")
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def ready_to_finish(self) -> None:
+        with self._guard:
+            self._require_alive()
+            self._close_results()
+            self.begin()
+            if self.traces is not None:
+                self._require_no_shadows()
+
+    def _require_no_shadows(self) -> None:
+        """The done-mark must reach our table, not one of the handler's that hides it."""
+        with self._kept.trusting():
+            hidden = self._driver.execute(_SHADOWS).fetchone()
+        if hidden is not None:
+            raise exc.InvalidRequestError(
+                f"the handler made the temporary object {hidden[0]!r} on a table of this service; choose another name"
+            )
+
+    def finish(self, mark: DoneMark) -> bool:
+        with self._guard:
+            with self._interrupting:
+                self._finishing = True
+            try:
+                self._require_alive()
+                with self._kept.trusting():
+                    failpoints.hit("run.before_mark")
+                    if not mark.write(OpenTransaction(self._driver.cursor(), self._is_open)):
+                        return False
+                    failpoints.hit("run.before_commit")
+                    with translate_errors():
+                        self._driver.execute(_COMMIT)
+                self._committed = True
+            finally:
+                self._finishing = False
+            self._unlock()
+        return True
+
+    def abort(self, reason: BaseException) -> None:
+        patience = time.monotonic() + COMMIT_PATIENCE_SECONDS
+        while not self._guard.acquire(timeout=0.02):
+            with self._interrupting:
+                if not self._finishing:
+                    self._interrupted_by = reason
+                    # a statement that has just begun does not hear the first call
+                    with contextlib.suppress(sqlite3.Error):
+                        self._driver.interrupt()
+                elif time.monotonic() > patience:
+                    return  # the disk does not answer: the delivery's row will say what came of it
+        try:
+            if not self._committed and not self.is_over and self.failed is None:
+                self.failed = reason
+                self._roll_back()
+        finally:
+            self._guard.release()
+
+    def end(self) -> None:
+        with self._guard:
+            self._close_results()
+            self._roll_back()
+            self.is_over = True
+
+    @property
+    def is_reusable(self) -> bool:
+        try:
+            is_open = self._driver.in_transaction
+        except sqlite3.Error:
+            return False  # closed
+        told = len(self._kept.told)
+        return not (is_open or self.traces or self.saw_error or self.failed is not None or told > MOST_TEXTS)
+
+    def is_outage(self, error: BaseException) -> bool:
+        for _ in range(10):
+            if isinstance(error, sqlite3.OperationalError):
+                return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _OUTAGES
+            below = getattr(error, "orig", None) or error.__cause__
+            if below is None:
+                return False
+            error = below
+        return False
+
+    def hold_too_long(self) -> None:
+        """The write limit is over. Called by the watchdog."""
+        self.abort(
+            WriteLockHeldTooLong(
+                f"the handler held SQLite's write lock longer than {self.limit.total_seconds():g} s "
+                "(setting sqlite_write_limit), so its writes were rolled back; "
+                "do slow work before the first write, or use PostgreSQL"
+            )
+        )
+
+    def _close_results(self) -> None:
+        """A result that was not read to its end would keep a snapshot, and the transaction with it."""
+        for cursor in list(self._cursors):
+            with contextlib.suppress(sqlite3.Error):
+                cursor.close()
+        self._cursors.clear()
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._driver.in_transaction:
+                self._say(_ROLLBACK)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        self._watchdog.forget(self)
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            self._lock_file.release(descriptor)
+
+
+class Watchdog:
+    """One thread that ends transactions whose write limit is over. The limit is the same for all, so they queue."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._watched: dict[LazyTransaction, float] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def watch(self, writes: LazyTransaction, until: float) -> None:
+        with self._condition:
+            self._watched[writes] = until
+            if self._thread is None or not self._thread.is_alive():
+                self._stopped = False
+                self._thread = threading.Thread(target=self._run, name="webhooks-write-limit", daemon=True)
+                self._thread.start()
+            elif len(self._watched) == 1:
+                self._condition.notify()
+
+    def forget(self, writes: LazyTransaction) -> None:
+        # without the lock: popping is atomic, and whoever ends its transaction must not wait for the watchdog
+        self._watched.pop(writes, None)
+
+    def stop(self) -> None:
+        with self._condition:
+            self._stopped = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if self._stopped:
+                    return
+                now = time.monotonic()
+                watched = list(self._watched.items())
+                late = [writes for writes, until in watched if until <= now]
+                if not late:
+                    # idle: until another transaction begins
+                    next_at = min((until for _, until in watched), default=None)
+                    self._condition.wait(None if next_at is None else next_at - now)
+                    continue
+            for writes in late:
+                self.forget(writes)
+                writes.hold_too_long()
+
+
+def make_engine(database: Database) -> Engine:
+    """An engine of its own, whose connections begin no transaction by themselves."""
+    engine = create_engine(
+        database.url,
+        max_overflow=50,
+        pool_timeout=5,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
+    )
+    event.listen(engine, "connect", set_up_sqlite)
+    return engine
