@@ -104,6 +104,7 @@ class KeptConnection:
         self.heard = 0
         self.needs_transaction = True
         self.trusts = False
+        self.marks = False
         driver.set_authorizer(self._authorize)
 
     @property
@@ -115,6 +116,15 @@ class KeptConnection:
         with contextlib.suppress(sqlite3.Error):
             self.driver.set_authorizer(None)
             self.driver.close()
+
+    @contextlib.contextmanager
+    def marking(self) -> Iterator[None]:
+        """Let the store's statements pass, but none that ends the transaction."""
+        self.marks = True
+        try:
+            yield
+        finally:
+            self.marks = False
 
     @contextlib.contextmanager
     def trusting(self) -> Iterator[None]:
@@ -131,6 +141,8 @@ class KeptConnection:
         if action in _READING or self.trusts:
             return sqlite3.SQLITE_OK
         does = _does(action, first, second, database)
+        if self.marks:
+            return sqlite3.SQLITE_DENY if does & _CONTROLS_TRANSACTION else sqlite3.SQLITE_OK
         self.heard |= does
         if does & _REFUSED or (does & _WRITES and self.needs_transaction):
             return sqlite3.SQLITE_DENY
@@ -377,13 +389,13 @@ class LazyTransaction(AttemptLife):
                 self._finishing = True
             try:
                 self._require_alive()
-                with self._kept.trusting():
-                    failpoints.hit("run.before_mark")
+                failpoints.hit("run.before_mark")
+                with self._kept.marking():
                     if not mark.write(OpenTransaction(self._driver.cursor(), self._is_open)):
                         return False
-                    failpoints.hit("run.before_commit")
-                    with translate_errors():
-                        self._driver.execute(_COMMIT)
+                failpoints.hit("run.before_commit")
+                with translate_errors(), self._kept.trusting():
+                    self._driver.execute(_COMMIT)
                 self._committed = True
             finally:
                 self._finishing = False
