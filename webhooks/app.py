@@ -304,13 +304,16 @@ class Webhooks:
         app.register_blueprint(health, url_prefix=prefix)
         self._attach_commands(app)
 
+    @property
+    def paths(self) -> dict[str, str]:
+        """{path of a request: name of the source that it is for}."""
+        return {f"{self.settings.url_prefix}/{name}{slash}": name for name in self.sources for slash in ("", "/")}
+
     def take_short_cut(self, app: Flask) -> None:
         """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""
         from webhooks.views import ShortCut
 
-        self.short_cut = ShortCut(
-            app.wsgi_app, self.ingest, url_prefix=self.settings.url_prefix, max_body=self.settings.max_body
-        )
+        self.short_cut = ShortCut(app.wsgi_app, self.ingest, paths=self.paths, max_body=self.settings.max_body)
         app.wsgi_app = self.short_cut  # type: ignore[method-assign]
 
     def _attach_commands(self, app: Flask) -> None:
@@ -460,4 +463,10 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
     if served and not os.environ.get("WEBHOOKS_EMBEDDED"):
         logger.info("no worker runs in this process; start one with `webhooks worker`")
+    if served and not sys.modules.keys() & {"webhooks.gunicorn_gevent", "webhooks.gunicorn_threads"}:
+        logger.warning(
+            "gunicorn serves with a worker class of its own, which slow senders can stop: run `%s`, or "
+            "`gunicorn -c python:webhooks.gunicorn_conf wsgi:app`",
+            command("run"),
+        )
     return app

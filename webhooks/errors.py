@@ -78,6 +78,17 @@ class IncompleteBody(Rejected):
     slug = "incomplete_body"
 
 
+class BadHost(Rejected):
+    """The Host field is missing, or names no host: 400."""
+
+
+class RequestTimeout(Rejected):
+    """The rest of the request did not come in time: 408."""
+
+    status = 408
+    slug = "request_timeout"
+
+
 class Malformed(Rejected):
     """A rightly signed body that is not the envelope of its source.
 

@@ -20,13 +20,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from webhooks.errors import (
+    BadHost,
     IncompleteBody,
+    Overloaded,
     PayloadTooLarge,
     Rejected,
+    RequestTimeout,
     StorageUnavailable,
     UnsupportedEncoding,
 )
-from webhooks.http1 import STATUS_LINES
+from webhooks.http1 import STATUS_LINES, is_host
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
 
@@ -73,6 +76,14 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     return blueprint
 
 
+#: {status: why a post is refused of which a part came}
+_IN_PART: dict[int, Callable[[], Exception]] = {
+    400: lambda: IncompleteBody("the connection ended before the body did"),
+    408: lambda: RequestTimeout("the rest of the request did not come in time"),
+    503: lambda: Overloaded("incomplete requests hold all the bytes they may (setting incomplete_bodies)"),
+}
+
+
 class ShortCut:
     """`application`, with posts to configured sources answered before it routes them.
 
@@ -80,20 +91,20 @@ class ShortCut:
     view costs more than storing one. Not for somebody else's application, whose hooks have to run.
     """
 
-    def __init__(self, application: WSGIApplication, ingest: Ingest, *, url_prefix: str, max_body: int) -> None:
+    def __init__(
+        self, application: WSGIApplication, ingest: Ingest, *, paths: Mapping[str, str], max_body: int
+    ) -> None:
         self._application = application
         self._ingest = ingest
-        self.max_body = max_body
+        self._max_body = max_body
         #: {path: name of the source}
-        self.paths: Mapping[str, str] = {
-            f"{url_prefix}/{name}{slash}": name for name in ingest.sources for slash in ("", "/")
-        }
+        self.paths = paths
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         source = self.paths.get(environ["PATH_INFO"])
         if source is None or environ["REQUEST_METHOD"] != "POST":
             return self._application(environ, start_response)
-        status, body, headers = respond(self._ingest, source, environ, self.max_body)
+        status, body, headers = respond(self._ingest, source, environ, self._max_body)
         headers.append(("Content-Length", str(len(body))))
         start_response(STATUS_LINES[status], headers)
         return (body,)
@@ -101,6 +112,14 @@ class ShortCut:
     def post(self, source: str, headers: Headers, body: bytes) -> Answer:
         """What a post without a query gets that a server has read by itself. Raises nothing."""
         return _answer(source, lambda request_id: _take_in(self._ingest, source, headers, body, b"", request_id))
+
+    def refuse(self, source: str, status: int) -> Answer:
+        """What a post gets that a server has read in part. status: 400, 408 or 503."""
+
+        def refuse(request_id: str) -> Answer:
+            raise _IN_PART[status]()
+
+        return _answer(source, refuse)
 
 
 def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int) -> Answer:
@@ -115,7 +134,7 @@ def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
         return take(request_id)
     except Rejected as error:
         refusal = json_answer(error.status, {"error": error.slug, "request_id": request_id})
-        if isinstance(error, (PayloadTooLarge, IncompleteBody)):
+        if isinstance(error, (PayloadTooLarge, IncompleteBody, RequestTimeout)):
             refusal.headers.append(("Connection", "close"))  # what is left of the body is nobody's next request
         return refusal
     except StorageUnavailable as error:
@@ -138,6 +157,8 @@ def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
 
 def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironment, max_body: int) -> Answer:
     known = ingest.source(source)
+    if not has_host(environ):
+        raise BadHost("the Host field is missing or names no host")
     method = environ["REQUEST_METHOD"]
     query = environ.get("QUERY_STRING", "").encode("latin-1")
     if method == "GET" and known.has_get_challenge:
@@ -164,6 +185,12 @@ def _take_in(ingest: Ingest, source: str, headers: Headers, body: bytes, query: 
     return json_answer(200, receipt_body(accepted, request_id))
 
 
+def has_host(environ: WSGIEnvironment) -> bool:
+    """Whether a request names a host as its version of HTTP wants it."""
+    host = environ.get("HTTP_HOST")
+    return is_host(host) if host is not None else environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+
+
 def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
     """The raw body, never more than `max_body` bytes of it.
 
@@ -177,9 +204,12 @@ def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
     if declared:
         if not (declared.isascii() and declared.isdigit()):
             raise IncompleteBody("Content-Length is not a number")
-        size = int(declared[:20])
-        if size > max_body:
-            raise PayloadTooLarge(f"{size} bytes declared; at most {max_body} are taken (setting max_body)")
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > len(str(max_body)) or int(digits) > max_body:
+            raise PayloadTooLarge(
+                f"{digits[:20]} bytes or more declared; at most {max_body} are taken (setting max_body)"
+            )
+        size = int(digits)
         body = _read(stream, size)
         if len(body) < size:
             raise IncompleteBody(f"{len(body)} bytes came of {size}")
@@ -202,6 +232,8 @@ def _read(stream: Any, size: int) -> bytes:
                 break
             pieces.append(piece)
             left -= len(piece)
+    except TimeoutError as error:
+        raise RequestTimeout("the body did not come in time") from error
     except (OSError, ValueError) as error:
         raise IncompleteBody("the connection broke while the body was read") from error
     except Exception as error:  # servers have errors of their own for broken chunks

@@ -17,9 +17,11 @@ from sqlalchemy import func, select, text
 from tests.integration.conftest import Consumer
 from tests.support import Clock
 from webhooks import schema
+from webhooks.connections import TooSlow
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.model import Event
 from webhooks.registry import Registry
+from webhooks.views import ShortCut, has_host
 from webhooks.worker import Worker
 
 GOOD = "whatsapp_message_created_incoming"
@@ -223,9 +225,62 @@ def test_a_body_over_the_limit_is_413_and_not_read_to_its_end(
     assert stream.read_bytes <= (0 if declared else 10_001)
 
 
+@pytest.mark.parametrize("zeros", [1, 18, 25, 4000, 5000])
+def test_a_length_with_leading_zeros_is_what_it_says(consumer: Consumer, payload: Any, zeros: int) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    extra = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": "0" * zeros + str(len(body))}
+    response = consumer.client.post("/webhooks/close", headers=signed, environ_overrides=extra)
+    assert (response.status_code, response.json["status"]) == (200, "stored")
+
+
+@pytest.mark.parametrize("length", ["1" * 30, "9" * 5000, "0" * 30 + "1" * 30, "18446744073709551617"])
+def test_a_length_of_many_digits_is_too_large(consumer: Consumer, length: str) -> None:
+    extra = {"wsgi.input": io.BytesIO(b"x"), "CONTENT_LENGTH": length}
+    response = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    assert (response.status_code, response.json["error"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "[::1", "::1", "a:b", "user@a"])
+def test_a_request_whose_host_is_none_is_400(consumer: Consumer, payload: Any, host: str) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    response = consumer.client.post("/webhooks/close", data=body, headers=signed, environ_overrides={"HTTP_HOST": host})
+    assert (response.status_code, response.json["error"]) == (400, "bad_request")
+    assert nothing_is_stored(consumer)
+
+
+def test_a_host_may_be_missing_in_http_1_0_alone() -> None:
+    assert has_host({"SERVER_PROTOCOL": "HTTP/1.0"})
+    assert not has_host({"SERVER_PROTOCOL": "HTTP/1.1"})
+    assert not has_host({"SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": "a b"})
+
+
 def test_a_compressed_body_is_415_and_not_inflated(consumer: Consumer, payload: Any) -> None:
     response = consumer.post(payload(GOOD), Content_Encoding="gzip")
     assert (response.status_code, response.json["error"]) == (415, "unsupported_content_encoding")
+
+
+def test_a_body_that_does_not_come_in_time_is_408(consumer: Consumer) -> None:
+    class Stalls(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            raise TooSlow("the body")
+
+    extra = {"wsgi.input": Stalls(), "CONTENT_LENGTH": "5"}
+    response: Any = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    assert (response.status_code, response.json["error"]) == (408, "request_timeout")
+    assert response.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize(("status", "slug"), [(400, "incomplete_body"), (408, "request_timeout"), (503, "overloaded")])
+def test_what_a_server_read_in_part_is_refused(consumer: Consumer, status: int, slug: str) -> None:
+    short_cut = ShortCut(consumer.app.wsgi_app, consumer.webhooks.ingest, paths=consumer.webhooks.paths, max_body=10)
+    answer = short_cut.refuse("close", status)
+    assert (answer.status, json.loads(answer.body)["error"]) == (status, slug)
+    assert ("Retry-After" in dict(answer.headers)) is (status == 503)
 
 
 def test_a_body_cut_short_is_no_event(consumer: Consumer, payload: Any) -> None:

@@ -36,6 +36,7 @@ FLOORS = {
     "arrays": 1,
     "scheduling": 1,
     "http1": 1,
+    "connections": 1,
     # 2 plugs
     "logs": 2,
     "registry": 2,
@@ -70,6 +71,7 @@ FLOORS = {
     "cli": 6,
     "gunicorn_conf": 6,
     "gunicorn_gevent": 6,
+    "gunicorn_threads": 6,
     # 7 assembly
     "app": 7,
     # 8 outside
@@ -137,7 +139,7 @@ LATE = {
     "httpx2": "is an extra",
     "stamina": "is an extra",
     "cryptography": "is an extra",
-    "gevent": "is an extra",
+    "gevent": "patches what is imported after it, and only server processes want it",
 }
 
 #: {(module, library of LATE that it imports at the top): why}
