@@ -132,14 +132,15 @@ class Connections:
             self.end(slowest, 408)
         return True
 
-    def end_late_ones(self, now: float) -> None:
-        """End every connection whose time is over."""
-        for connection in list(self.waiting):
-            if now > connection.until:
-                self.end(connection, 408)
-        for connection in list(self.answering):
-            if now > connection.until:
-                self._break(connection)
+    def end_late_ones(self, now: float, at_most: int) -> bool:
+        """End connections whose time is over; returns whether there may be more of them than `at_most`."""
+        late = [connection for connection in self.waiting if now > connection.until]
+        for connection in late[:at_most]:
+            self.end(connection, 408)
+        unread = [connection for connection in self.answering if now > connection.until]
+        for connection in unread[:at_most]:
+            self._break(connection)
+        return max(len(late), len(unread)) > at_most
 
     def end(self, connection: Connection, status: int) -> None:
         """End one that waits for its sender. status: what it gets, where a part of a request has come; 0: nothing."""

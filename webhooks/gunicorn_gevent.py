@@ -239,7 +239,9 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
         while True:
             piece = receive(_CHUNK)
             if not piece:
-                raise _Over  # half a head is nobody's request
+                if not data:
+                    raise _Over
+                return Unread.NOT_PLAIN, data  # half a head is nobody's request; gunicorn may refuse it
             is_first = not data
             data = piece if is_first else data + piece
             post = self.posts.read(data)
@@ -328,7 +330,9 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
     ) -> bytes:
         """Have gunicorn parse and answer one request whose head `data` begins with; what follows it is returned."""
         end = end_of_head(data)
-        wire = _Wire(self, connection, receive, head=data[:end], rest=data[end:])
+        wire = _Wire(
+            self, connection, receive, head=data[: end or None], rest=data[end:] if end else b"", is_over=not end
+        )
         parser = RequestParser(self.cfg, wire, addr)
         req = None
         try:
@@ -395,7 +399,9 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def _watch(self) -> None:
         while True:
-            self.connections.end_late_ones(time.monotonic())
+            # those that came together are late together: others get a turn in between
+            while self.connections.end_late_ones(time.monotonic(), at_most=20):
+                gevent.sleep(0.01)
             gevent.sleep(1)
 
 
@@ -403,7 +409,7 @@ class _Wire:
     """What gunicorn's parser takes for the socket: one request, its head at once, its body as it comes.
 
     head: ends where we say. rest: what was read already and not given. end: how much of the body is to be given, where
-    its length is known. until: its deadline, where another one than a body's holds.
+    its length is known. is_over: the sender ended the connection. until: the deadline, where another than a body's holds.
     """
 
     def __init__(
@@ -414,6 +420,7 @@ class _Wire:
         *,
         head: bytes = b"",
         rest: bytes = b"",
+        is_over: bool = False,
     ) -> None:
         self._worker = worker
         self._connection = connection
@@ -423,7 +430,8 @@ class _Wire:
         self.rest = rest
         self.end: int | None = None
         self.until = 0.0
-        self._is_body = self._is_ours = self._is_over = False
+        self._is_body = self._is_ours = False
+        self._is_over = is_over
         self._began = 0.0
         self._received = 0
 
@@ -443,6 +451,8 @@ class _Wire:
             piece, self._head = self._head[:size], self._head[size:]
             return piece
         if not self._is_body:
+            if self._is_over:
+                return b""
             if self._is_too_long:
                 raise LimitRequestHeaders(f"limit request headers: {HEAD_LIMIT} bytes")
             raise InvalidRequestLine("the head ends before its empty line")

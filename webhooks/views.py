@@ -76,6 +76,8 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     return blueprint
 
 
+#: Refusals after which the rest of a request is not read.
+_LEAVES_A_BODY = (PayloadTooLarge, IncompleteBody, RequestTimeout, UnsupportedEncoding, BadHost)
 #: {status: why a post is refused of which a part came}
 _IN_PART: dict[int, Callable[[], Exception]] = {
     400: lambda: IncompleteBody("the connection ended before the body did"),
@@ -134,7 +136,7 @@ def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
         return take(request_id)
     except Rejected as error:
         refusal = json_answer(error.status, {"error": error.slug, "request_id": request_id})
-        if isinstance(error, (PayloadTooLarge, IncompleteBody, RequestTimeout)):
+        if isinstance(error, _LEAVES_A_BODY):
             refusal.headers.append(("Connection", "close"))  # what is left of the body is nobody's next request
         return refusal
     except StorageUnavailable as error:
@@ -169,6 +171,8 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
     if method != "POST":
         refusal = json_answer(405, {"error": "method_not_allowed", "request_id": request_id})
         refusal.headers.append(("Allow", "GET, POST" if known.has_get_challenge else "POST"))
+        if environ.get("CONTENT_LENGTH", "").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
+            refusal.headers.append(("Connection", "close"))
         return refusal
     body = read_body(environ, max_body)
     return _take_in(ingest, source, Headers.of_wsgi(environ), body, query, request_id)

@@ -42,7 +42,7 @@ def body(key: str, **fields: Any) -> bytes:
 class Server:
     """gunicorn on a free port."""
 
-    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gthread", **env: str) -> None:
+    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gevent", **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         for name in ("wsgi.py", "gunicorn.conf.py"):
@@ -245,9 +245,17 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
         ([signed(one, "Close-Sig-Hash: x")], 401, "signature_verification_failed"),
         ([chunked], 200, "duplicate"),
         ([signed(one, path="/webhooks/close?a=b")], 200, "duplicate"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 30)], 200, "duplicate"),
         ([signed(one, path="/webhooks/nobody")], 404, "not_found"),
+        ([signed(b"", method="PUT")], 405, "method_not_allowed"),
+    ]
+    unread = [
         ([signed(one, method="PUT")], 405, "method_not_allowed"),
         ([signed(one, "Content-Encoding: gzip")], 415, "unsupported_content_encoding"),
+        ([signed(one).replace(b"Host: ", b"Host: a ")], 400, "bad_request"),
+        ([signed(one).replace(b"Host: 127.0.0.1\r\n", b"")], 400, "bad_request"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: 9999")], 413, "payload_too_large"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: " + b"9" * 30)], 413, "payload_too_large"),
     ]
     names = {
         "server",
@@ -269,9 +277,11 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
             assert (answer[0], answer[2].get("status") or answer[2]["error"]) == (status, said), sent
             assert (set(answer[1]) - {"allow"}, answer[1]["connection"]) == (names, "keep-alive")
             assert wire.ask(signed(one))[2]["status"] == "duplicate"
-    with Wire(server.port) as wire:
-        status, _, content = wire.ask(signed(one).replace(b"Content-Length: ", b"Content-Length: 9999"))
-        assert (status, content["error"]) == (413, "payload_too_large")
+    for sent, status, said in unread:
+        with Wire(server.port) as wire:
+            answer = wire.ask(*sent)
+            assert (answer[0], answer[2]["error"], answer[1]["connection"]) == (status, said, "close"), sent
+            assert wire.socket.recv(1) == b""
     assert stored(database_url) == {"one": 2}
 
 

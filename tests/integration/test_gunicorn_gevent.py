@@ -99,7 +99,7 @@ class Serving:
 
     def let_pass(self, seconds: float) -> None:
         """End whoever would be late in `seconds` from now."""
-        self.worker.connections.end_late_ones(time.monotonic() + seconds)
+        self.worker.connections.end_late_ones(time.monotonic() + seconds, at_most=100)
         self.turn()
 
     def answer(self, client: Any = None) -> tuple[int, bytes, bool]:

@@ -50,11 +50,19 @@ def test_whoever_is_late_is_ended_and_told_so_if_something_came() -> None:
     idle, partial, patient = connection(0), connection(1), connection(1, now=5)
     for one in (idle, partial, patient):
         table.waiting[one] = None
-    table.end_late_ones(HEAD_SECONDS)
+    assert not table.end_late_ones(HEAD_SECONDS, 2)
     assert not any(one.is_ended for one in (idle, partial, patient))
-    table.end_late_ones(HEAD_SECONDS + 1)
+    assert not table.end_late_ones(HEAD_SECONDS + 1, 2)
     assert [(one.is_ended, one.ended_with) for one in (idle, partial, patient)] == [(True, 0), (True, 408), (False, 0)]
     assert list(table.waiting) == [patient]
+
+
+def test_many_late_ones_are_ended_in_portions() -> None:
+    table = Connections(limit=10)
+    for _ in range(5):
+        table.waiting[connection(1)] = None
+    assert [table.end_late_ones(HEAD_SECONDS + 1, 2) for _ in range(4)] == [True, True, False, False]
+    assert not table.waiting
 
 
 def test_room_is_made_by_the_one_longest_without_a_request_and_else_by_one_that_reads_no_answer() -> None:
