@@ -88,11 +88,12 @@ class Sources(NamedTuple):
 
 
 class _Over(Exception):
-    """The connection is to be closed. status: what it gets before; 0: nothing."""
+    """The connection is to be closed. status: what it gets before; 0: nothing. lingers: bytes of it may be unread."""
 
-    def __init__(self, status: int = 0) -> None:
+    def __init__(self, status: int = 0, *, lingers: bool = False) -> None:
         super().__init__(status)
         self.status = status
+        self.lingers = lingers
 
 
 class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
@@ -146,17 +147,26 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
             if not reads_heads(self.cfg):
                 self._leave_to_gunicorn(listener, connection, addr)
                 return
+            status, lingers = 0, False
             try:
                 client.setblocking(1)
                 self._converse(listener, connection, addr)
             except _Over as over:
-                self._say_goodbye(connection, over.status)
+                status, lingers = over.status, over.lingers
             except TooSlow:
-                self._say_goodbye(connection, connection.ended_with)
+                status = connection.ended_with
             except OSError as error:
                 self.log.debug("a connection broke: %s", error)
             except Exception:
                 self.log.exception("a connection was given up")
+            # not above: what was read is kept for as long as an error is handled
+            try:
+                if status:
+                    self._say_goodbye(connection, status)
+                if status or lingers:
+                    self._linger(connection)
+            except OSError as error:
+                self.log.debug("a connection broke: %s", error)
             finally:
                 util.close(client)
 
@@ -303,19 +313,13 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
         answering.pop(connection, None)
 
     def _say_goodbye(self, connection: Connection, status: int) -> None:
-        """Answer what did not come whole, and read no more of it."""
-        if not status:
-            return
+        """Answer what did not come whole."""
         self.connections.complete(connection)
         headers: list[tuple[str, str]] = []
         body = b""
         if self.short_cut is not None and connection.source:
             status, body, headers = self.short_cut.refuse(connection.source, status)
-        try:
-            self._send(connection, answer_bytes(status, headers, body, now=time.time(), keeps_alive=False))
-            self._linger(connection)
-        except OSError as error:
-            self.log.debug("a connection broke: %s", error)
+        self._send(connection, answer_bytes(status, headers, body, now=time.time(), keeps_alive=False))
 
     def _linger(self, connection: Connection) -> None:
         """Let the answer arrive: to close with bytes unread would reset the connection, and take the answer back."""
@@ -357,15 +361,12 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
             if not self.cfg.keepalive:
                 raise StopIteration
         except StopIteration:
-            if wire.has_more:
-                self._linger(connection)
-            raise _Over from None
+            raise _Over(lingers=wire.has_more) from None
         except (OSError, _Over):
             raise
         except Exception as error:
             self.handle_error(req, connection.socket, addr, error)
-            self._linger(connection)
-            raise _Over from None
+            raise _Over(lingers=True) from None
         return bytes(parser.unreader.take_buffered() + wire.rest)
 
     def _call(self, listener: Any, connection: Connection, addr: Any, req: Any) -> None:

@@ -173,27 +173,6 @@ def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Serv
     assert len(stored(database_url)) >= len(answers)
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
-def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes, worker_class: str) -> None:
-    server = Server(processes, sqlite_url, worker_class).ready()
-    slow = []
-    try:
-        for number in range(12):
-            connection = socket.create_connection(("127.0.0.1", server.port))
-            head = b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\n" + (
-                b"Content-Length: 500\r\n\r\nx" if number % 2 else b"X-"
-            )
-            connection.sendall(head)
-            slow.append(connection)
-        for number in range(10):
-            begin = time.monotonic()
-            assert server.post(body(f"ok-{number}")).status == 200
-            assert time.monotonic() - begin < 1.0
-    finally:
-        for connection in slow:
-            connection.close()
-
-
 class Wire:
     """One connection on which requests go out as bytes and answers come back whole."""
 
