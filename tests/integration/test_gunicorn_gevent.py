@@ -477,6 +477,43 @@ def test_a_fault_of_ours_closes_the_connection_and_is_logged(
     assert "a connection was given up" in caplog.text
 
 
+# -- what gunicorn reads from the first byte on ------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied() -> Iterator[Serving]:
+    with contextlib.closing(Serving(proxy_protocol=True, proxy_allow_ips="127.0.0.1")) as serving:
+        yield serving
+
+
+PROXIED = b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n"
+
+
+def test_the_proxy_protocol_is_gunicorns_to_read(proxied: Serving) -> None:
+    proxied.send(PROXIED + post(b"one"))
+    assert proxied.answer() == (200, b"by gunicorn: one", True)
+    proxied.let_pass(4)
+    proxied.send(post(b"two"))
+    assert proxied.answer() == (200, b"by gunicorn: two", True)
+    assert proxied.echo.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [(b"", HEAD_SECONDS), (PROXIED + post()[:30], HEAD_SECONDS), (PROXIED + post(b"half a body")[:-3], 30)],
+    ids=["nothing", "head", "body"],
+)
+def test_what_gunicorn_reads_has_deadlines_too(proxied: Serving, sent: bytes, seconds: float) -> None:
+    proxied.send(sent)
+    proxied.let_pass(seconds - 1)
+    assert len(proxied.waiting) == 1
+    proxied.let_pass(seconds + 1)
+    with contextlib.suppress(ConnectionResetError):
+        while proxied.client.recv(1000):
+            pass
+    assert proxied.echo.bodies == []
+
+
 # -- when the short way is taken ---------------------------------------------------------------------------
 
 
