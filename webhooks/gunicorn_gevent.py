@@ -9,7 +9,7 @@ requests that have come already others get their turn.
 
 The short way is taken only when nobody could notice: not when gunicorn is asked for access logs, hooks or another
 protocol, and not when something was put around the application. TLS, HTTP/2 and the proxy protocol are gunicorn's to
-read, from the first byte on; of those, HTTP/2 alone has no deadlines of ours.
+read, from the first byte on; deadlines of ours hold there too, but for HTTP/2 and a TLS handshake.
 
 What surprises: nobody waits with a time-out of its own. One greenlet looks once a second who has waited too long and
 shuts that connection down; a timer for each request costs as much as reading it.
@@ -202,7 +202,7 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def _converse(self, listener: Any, connection: Connection, addr: Any) -> None:
         """Answer requests for as long as they come. Raises `_Over`; OSError when the connection broke."""
-        client, short_cut = connection.socket, self.short_cut
+        client, short_cut, waiting = connection.socket, self.short_cut, self.connections.waiting
         hub = gevent.get_hub()
         data = b""
         with contextlib.closing(hub.loop.io(client.fileno(), 1)) as readable:
@@ -220,7 +220,9 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
                     end = post.start + post.length
                     if len(data) < end:
                         data = self._read_body(connection, receive, data, post)
-                    self.connections.complete(connection)
+                    waiting.pop(connection, None)
+                    if connection.held:
+                        self.connections.complete(connection)
                     self._answer(connection, short_cut, post, data[post.start : end])
                     data = data[end:]
                 else:

@@ -114,10 +114,7 @@ class PlainPosts:
         if len(values) != len(lines):
             return Unread.NOT_PLAIN
         length = values.get("content-length")
-        host = values.get("host")
-        if length is None or host is None or _LENGTH.fullmatch(length[0]) is None:
-            return Unread.NOT_PLAIN
-        if not is_host(host[0].decode("ascii")):
+        if length is None or "host" not in values or _LENGTH.fullmatch(length[0]) is None:
             return Unread.NOT_PLAIN
         size = int(length[0])
         if size > self._max_body or len(self._scheme_headers & values.keys()) > 1:
@@ -138,7 +135,7 @@ def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
     if match is None:
         return None
     name = match[1].decode("ascii").lower()
-    if name in _NOT_PLAIN:
+    if name in _NOT_PLAIN or (name == "host" and not is_host(match[2].decode("ascii"))):
         return None
     field = (name, [match[2]])
     if len(line) <= _LONGEST_KNOWN_LINE:
