@@ -403,8 +403,8 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
     def _watch(self) -> None:
         while True:
             # those that came together are late together: others get a turn in between
-            while self.connections.end_late_ones(time.monotonic(), at_most=20):
-                gevent.sleep(0.01)
+            while self.connections.end_late_ones(time.monotonic(), at_most=4):
+                gevent.sleep(0.005)
             gevent.sleep(1)
 
 
