@@ -132,6 +132,8 @@ def run_once(bench: ingest.Bench, kind: str, scenario: ingest.Scenario, size: in
             make = events.make_requests(ingest.PATH, events.make_bodies(scenario.size))
             load.drive(address, make, connections=scenario.connections, seconds=ingest.WARM_SECONDS)
             with crowding(bench, port, size):
+                # connections are accepted in their order: once this one is answered, the whole crowd is in
+                post_one_by_one(address, 1 if scenario.worker_class == "gevent" else 0)
                 if scenario.worker_class == "gevent":
                     seen = load.drive(address, make, connections=scenario.connections, seconds=scenario.seconds)
                 else:
