@@ -281,7 +281,7 @@ class Webhooks:
 
     def init_app(self, app: Flask) -> None:
         """Put the routes into `app`, under the setting URL_PREFIX; reads `app.config["WEBHOOKS_…"]`."""
-        from webhooks.views import Readiness, make_blueprint, make_health_blueprint, refuse_redirects
+        from webhooks.views import Readiness, make_blueprint, make_health_blueprint
 
         self.assemble(role="web", app_config=app.config)
         if app.extensions.get(self.name) is not None:
@@ -297,8 +297,6 @@ class Webhooks:
                 max_body=self.settings.max_body,
             )
         )
-        if app.url_map.merge_slashes:
-            app.before_request(refuse_redirects(self.settings.url_prefix))
         health = make_health_blueprint(Readiness(self.check, self.clock), name=f"{self.name}_health")
         prefix = None if self.name == "webhooks" else f"/{self.name}"
         app.register_blueprint(health, url_prefix=prefix)

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
 
 from webhooks.errors import (
@@ -44,6 +45,10 @@ _SEVERITY = (
     ReceiptStatus.DUPLICATE, ReceiptStatus.STALE, ReceiptStatus.REVISION, ReceiptStatus.STORED, ReceiptStatus.QUARANTINED,
 )  # fmt: skip
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+#: What stands before the path in a request's target of absolute form (RFC 9112, section 3.2.2).
+_AUTHORITY = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
+#: A path with one spelling: nothing encoded, no empty segment, none of dots alone.
+_PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+/?", re.ASCII)
 _NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"]
 
@@ -64,10 +69,33 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     blueprint = Blueprint(name, __name__, url_prefix=url_prefix)
 
     def receive(source: str, rest: str = "") -> Response:
-        if rest or not _SOURCE_NAME.fullmatch(source):
+        """What a request to `<url_prefix>/<source>/<rest>` gets, as Flask has read its path."""
+        environ = request.environ
+        path = f"{url_prefix}/{source}"
+        if (
+            rest
+            or not _SOURCE_NAME.fullmatch(source)
+            or environ["PATH_INFO"] not in (path, path + "/")  # werkzeug drops slashes that it begins with
+            or not is_plainly_spelled(environ)
+        ):
             return answer(404, {"error": "not_found", "request_id": new_request_id()})
-        return respond(ingest, source, request.environ, max_body).as_response()
+        return respond(ingest, source, environ, max_body).as_response()
 
+    def answer_unrouted() -> Response | None:
+        """Answer what Flask cannot route below the prefix; its own answer, or the host's, would tell by its form.
+
+        A redirect, which an application that merges slashes makes, would also lose a POST's body.
+        """
+        error = request.routing_exception
+        path = "/" + request.environ["PATH_INFO"].lstrip("/")
+        if not isinstance(error, (NotFound, MethodNotAllowed, RequestRedirect)) or not path.startswith(
+            url_prefix + "/"
+        ):
+            return None
+        source, _, rest = path.removeprefix(url_prefix + "/").partition("/")
+        return receive(source, rest or ("/" if isinstance(error, NotFound) else ""))
+
+    blueprint.before_app_request(answer_unrouted)
     # with and without the slash, every method: no redirect and no error page but ours
     options: dict[str, Any] = {"methods": _METHODS, "provide_automatic_options": False}
     blueprint.add_url_rule("/<source>", "receive", receive, **options)
@@ -104,7 +132,7 @@ class ShortCut:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         source = self.paths.get(environ["PATH_INFO"])
-        if source is None or environ["REQUEST_METHOD"] != "POST":
+        if source is None or environ["REQUEST_METHOD"] != "POST" or not is_plainly_spelled(environ):
             return self._application(environ, start_response)
         status, body, headers = respond(self._ingest, source, environ, self._max_body)
         headers.append(("Content-Length", str(len(body))))
@@ -168,9 +196,11 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
         challenge = ingest.challenge(source, inbound)
         if challenge is not None:
             return fixed(challenge)
+    if method == "HEAD":
+        return Answer(200, b"", list(_NEVER_KEPT))  # senders that ask whether there is anybody
     if method != "POST":
         refusal = json_answer(405, {"error": "method_not_allowed", "request_id": request_id})
-        refusal.headers.append(("Allow", "GET, POST" if known.has_get_challenge else "POST"))
+        refusal.headers.append(("Allow", "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"))
         if environ.get("CONTENT_LENGTH", "").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
             refusal.headers.append(("Connection", "close"))
         return refusal
@@ -284,15 +314,21 @@ def answer(status: int, body: dict[str, Any]) -> Response:
     return json_answer(status, body).as_response()
 
 
-def refuse_redirects(url_prefix: str) -> Callable[[], Response | None]:
-    """A `before_request` function for applications that merge slashes: a redirect would lose a POST's body."""
+def is_plainly_spelled(environ: WSGIEnvironment) -> bool:
+    """Whether the path of a request was sent as it is read: nothing encoded, no slash doubled, no dots, no parameters.
 
-    def refuse() -> Response | None:
-        if isinstance(request.routing_exception, RequestRedirect) and request.path.startswith(url_prefix + "/"):
-            return answer(404, {"error": "not_found", "request_id": new_request_id()})
-        return None
-
-    return refuse
+    A proxy that decides by the path sees it as it was sent; WSGI hands it over decoded. Of a server that does not say what
+    was sent (neither RAW_URI nor REQUEST_URI) the decoded path is judged.
+    """
+    target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    if not target.startswith("/"):
+        target = _AUTHORITY.sub("", target, count=1)
+    path = target.partition("?")[0]
+    if _PLAIN_PATH.fullmatch(path) is not None:
+        return True
+    # the path below which a host has mounted us may need an encoding
+    mounted, below = environ.get("SCRIPT_NAME", ""), environ["PATH_INFO"]
+    return _PLAIN_PATH.fullmatch(below) is not None and path == quote(mounted, encoding="latin-1") + below
 
 
 def http_error(error: HTTPException) -> Response:
@@ -301,7 +337,10 @@ def http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if 300 <= status < 400:  # a redirect would lose a POST's body
         status = 404
-    return answer(status, {"error": slugs.get(status, "error"), "request_id": new_request_id()})
+    response = answer(status, {"error": slugs.get(status, "error"), "request_id": new_request_id()})
+    if isinstance(error, MethodNotAllowed) and error.valid_methods is not None:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
 
 
 # -- health ------------------------------------------------------------------------------------------------
@@ -341,6 +380,10 @@ class Readiness:
 def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:
     """`/healthz`: this process runs. `/readyz`: it can take events in; a missing worker never makes that red."""
     blueprint = Blueprint(name, __name__)
+
+    @blueprint.before_request
+    def refuse_tricks() -> Response | None:
+        return None if is_plainly_spelled(request.environ) else http_error(NotFound())
 
     @blueprint.get("/healthz")
     def healthz() -> Response:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from gunicorn.util import split_request_uri, unquote_to_wsgi_str
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from tests.integration.conftest import Consumer
 from tests.support import Clock
 from webhooks import schema
+from webhooks.app import create_app
 from webhooks.connections import TooSlow
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.model import Event
@@ -25,6 +28,8 @@ from webhooks.views import ShortCut, has_host
 from webhooks.worker import Worker
 
 GOOD = "whatsapp_message_created_incoming"
+#: A source that answers a handshake by GET.
+META = {"scheme": "meta", "secret": "5f1d0c7a9be24386a0d7c1f2b3e4a596", "verify_token": "a-token-of-these-tests-only"}
 
 
 @pytest.fixture(params=[False, True], ids=["routed", "short-cut"])
@@ -299,25 +304,163 @@ def test_a_body_cut_short_is_no_event(consumer: Consumer, payload: Any) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/webhooks/nope", "/webhooks/CLOSE", "/webhooks/close%00", "/webhooks/%63lose/x", "/webhooks/close;a", "/webhooks//close",
-     "/webhooks/close/../close", "/webhooks/..%2f", "/webhooks/close/healthz"],
+     "/webhooks/close/../close", "/webhooks/..%2f", "/webhooks/close/healthz",
+     "//webhooks/close", "///webhooks/close", "/webhooks/clo%73e", "/webhooks/close%2f", "/webhooks/close%2F", "/webhooks/close//",
+     "/%77ebhooks/close", "/./webhooks/close", "/webhooks/./close", "/x/../webhooks/close", "/webhooks/close/.", "/webhooks/close/%2e",
+     "/webhooks/close;a=b", "/webhooks;a/close", "/webhooks/close#x", "/webhooks\\close", "/webhooks/close%", "/webhooks/close%20",
+     "/webhooks/clo%u0073e", "/webhooks/clo%c1%b3e", "http://localhost//webhooks/close",
+     "http://localhost/webhooks/clo%73e"],
 )  # fmt: skip
 def test_no_trick_with_the_path_reaches_a_source(consumer: Consumer, payload: Any, path: str) -> None:
-    response = consumer.post(payload(GOOD), path=path)
+    response = consumer.client.open(
+        environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+    )
     assert response.status_code == 404
+    if path.startswith("/webhooks/"):  # elsewhere a missing page is the host's
+        assert response.json == {"error": "not_found", "request_id": response.json["request_id"]}
     assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/webhooks/close", "/webhooks/close?a=%2f", "http://localhost/webhooks/close", "HTTP://h:80/webhooks/close/"],
+)
+def test_the_one_spelling_of_a_path_reaches_its_source(consumer: Consumer, payload: Any, path: str) -> None:
+    response = consumer.client.open(
+        environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+    )
+    assert response.json["status"] == "stored"
+
+
+@pytest.mark.parametrize("path", ["//healthz", "/health%7a", "/healthz;a", "//readyz", "/healthz%2f"])
+def test_the_pages_for_probes_have_one_spelling_too(consumer: Consumer, path: str) -> None:
+    assert consumer.client.open(environ_overrides=spelled(path), method="GET").status_code == 404
+
+
+def spelled(target: str) -> dict[str, str]:
+    """A request's target as gunicorn hands it over: decoded for WSGI, and as it was sent."""
+    path = split_request_uri(target).path
+    return {"RAW_URI": target, "REQUEST_URI": target, "PATH_INFO": unquote_to_wsgi_str(path)}
+
+
+def as_signed(consumer: Consumer, body: bytes) -> dict[str, Any]:
+    return {"data": body, "headers": dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))}
+
+
+_SEGMENTS = [
+    "/",
+    "//",
+    "webhooks",
+    "close",
+    "clo%73e",
+    ".",
+    "..",
+    "%2e",
+    "%2f",
+    ";a",
+    "%00",
+    "x",
+    "?a",
+    "#",
+    "\\",
+    "%",
+    "http://h",
+    "é",
+]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(target=st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=7).map("".join).filter(lambda t: t.isascii()))
+@example("/webhooks/close")
+@example("/webhooks/close/")
+@example("http://h/webhooks/close?a")
+@pytest.mark.parametrize("mounted", ["", "/hooks"])
+def test_a_path_reaches_its_source_in_one_spelling_whoever_routes_it(
+    consumer: Consumer, payload: Any, mounted: str, target: str
+) -> None:
+    """Flask's routing and ours agree: 401 (its source was asked) for what is spelled plainly, else 404."""
+    environ = spelled(target)
+    if mounted:
+        environ |= {"SCRIPT_NAME": mounted, "RAW_URI": mounted + target, "REQUEST_URI": mounted + target}
+    path = re.sub(r"^http://h(?=/)", "", target) if not mounted else target
+    is_plain = re.fullmatch(r"/webhooks/close/?(\?.*)?", path) is not None
+    response = consumer.client.open(environ_overrides=environ, method="POST", data=b"{}")
+    assert response.status_code == (401 if is_plain else 404)
+
+
+@pytest.mark.parametrize("url_prefix", ["/webhooks", "/a/b.c"])
+def test_a_host_that_merges_slashes_or_has_pages_of_its_own_changes_nothing(
+    make_consumer: Callable[..., Consumer], payload: Any, url_prefix: str
+) -> None:
+    app = Flask("theirs")
+    app.url_map.strict_slashes = True
+
+    @app.errorhandler(404)
+    def theirs(error: Any) -> tuple[str, int]:
+        return "<html>their page</html>", 404
+
+    @app.get(f"{url_prefix}/theirs/page")
+    def page() -> str:
+        return "theirs"
+
+    consumer = make_consumer(app=app, url_prefix=url_prefix)
+    assert consumer.post(payload(GOOD), path=f"{url_prefix}/close").json["status"] == "stored"
+    assert consumer.client.get(f"{url_prefix}/theirs/page").text == "theirs"
+    assert consumer.client.get("/nothing").text == "<html>their page</html>"
+    for path in (f"/{url_prefix}/close", f"{url_prefix}//close", f"{url_prefix}/close//", f"{url_prefix}/close/x/"):
+        response = consumer.client.open(
+            environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+        )
+        assert (response.status_code, response.json["error"]) == (404, "not_found"), path
 
 
 def test_a_trailing_slash_is_the_same_and_never_a_redirect(consumer: Consumer, payload: Any) -> None:
     assert consumer.post(payload(GOOD), path="/webhooks/close/").json["status"] == "stored"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: Any, method: str) -> None:
+@pytest.mark.parametrize("path", ["/webhooks/close", "/webhooks/close/"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "FOO", "post"])
+def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: Any, method: str, path: str) -> None:
     response = consumer.client.open(
-        "/webhooks/close", method=method, data=payload(GOOD), headers={"X-HTTP-Method-Override": "POST"}
+        path,
+        environ_overrides={"REQUEST_METHOD": method},
+        data=payload(GOOD),
+        headers={"X-HTTP-Method-Override": "POST"},
     )
-    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert (response.status_code, response.headers["Allow"]) == (405, "HEAD, POST")
+    assert response.json["error"] == "method_not_allowed"
     assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/webhooks/close", 200), ("/webhooks/other", 404), ("/webhooks/clo%73e", 404)]
+)
+def test_a_sender_may_ask_whether_its_address_exists(consumer: Consumer, path: str, status: int) -> None:
+    response = consumer.client.open(environ_overrides=spelled(path), method="HEAD")
+    assert (response.status_code, response.data) == (status, b"")
+    assert nothing_is_stored(consumer)
+
+
+def test_every_405_says_what_is_allowed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the service too, whose pages for other errors are ours."""
+    from tests.integration.conftest import KEY
+
+    monkeypatch.setattr("webhooks.app.default_registry", Registry())
+    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}, "meta": META}})
+    try:
+        client = app.test_client()
+        allowed = {
+            "/webhooks/close": "HEAD, POST",
+            "/webhooks/meta": "GET, HEAD, POST",
+            "/healthz": "GET, HEAD, OPTIONS",
+        }
+        for path, methods in allowed.items():
+            for method in ("PUT", "FOO"):
+                response = client.open(path, method=method)
+                assert (response.status_code, response.headers.get("Allow")) == (405, methods), (path, method)
+    finally:
+        app.extensions["webhooks"].close()
 
 
 def test_a_database_that_is_away_is_503_with_retry_after(
