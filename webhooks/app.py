@@ -148,6 +148,7 @@ class Webhooks:
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,
+                run=call,
             )
             self._dispatcher: Dispatcher | None = None
             self._assembled = True
@@ -416,10 +417,19 @@ def _caller(database: Database) -> Callable[..., Any]:
     if monkey is None or not database.is_sqlite or not monkey.is_module_patched("threading"):
         return lambda function, *arguments: function(*arguments)
 
+    def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+        try:
+            return function(*arguments), None
+        except Exception as error:  # raised in a thread of gevent's, it would be printed with its traceback as well
+            return None, error
+
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
         import gevent
 
-        return gevent.get_hub().threadpool.apply(function, arguments)
+        result, error = gevent.get_hub().threadpool.apply(attempt, (function, arguments))
+        if error is not None:
+            raise error
+        return result
 
     return call
 

@@ -324,7 +324,8 @@ class Accepted:
 class Ingest:
     """Verifies, reads, routes and records. Shared by all requests of a process.
 
-    clock: aware UTC now. in_flight: requests of one source that may be under way at once in this process.
+    clock: aware UTC now. in_flight: requests of one source that may be under way at once in this process. run: how a
+    write beside the commit is called: under gevent in a native thread when it would block the hub.
     """
 
     def __init__(
@@ -338,6 +339,7 @@ class Ingest:
         engine: Engine | None = None,
         notes: Notes | None = None,
         in_flight: int = 256,
+        run: Callable[[Callable[[], int]], int] = lambda write: write(),
     ) -> None:
         self.sources = sources
         self.registry = registry
@@ -346,6 +348,7 @@ class Ingest:
         self.commit = commit
         self.engine = engine
         self.notes = notes
+        self._run = run
         self._in_flight_limit = in_flight
         self._foreign_keys: set[tuple[str, str]] = set()
         self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
@@ -510,16 +513,18 @@ class Ingest:
             self._reject(source, request, error, now)
             raise error
         kept = request.headers.as_text(without=())
-        id = self.store.quarantine.put(
-            source.name,
-            request.body,
-            reason=error.reason,
-            kind=error.kind,
-            received_at=now,
-            headers=_encode_json(kept).decode(),
-            query=request.query,
-            key_label=verified.label,
-            request_id=request.id,
+        id = self._run(
+            lambda: self.store.quarantine.put(
+                source.name,
+                request.body,
+                reason=error.reason,
+                kind=error.kind,
+                received_at=now,
+                headers=_encode_json(kept).decode(),
+                query=request.query,
+                key_label=verified.label,
+                request_id=request.id,
+            )
         )
         logger.warning(
             "a signed request of source %r cannot be read and is quarantined: %s",

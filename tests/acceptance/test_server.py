@@ -322,18 +322,37 @@ def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, proces
     assert "run `webhooks db upgrade`" in server.process.output
 
 
-def test_a_database_locked_by_somebody_else_is_503_in_time(sqlite_url: str, processes: Processes) -> None:
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_database_locked_by_another_program_is_503_in_time(
+    sqlite_url: str, processes: Processes, worker_class: str
+) -> None:
+    """Of two processes one waits at the lock file and the other in SQLite: each for one deadline, not for both in turn."""
     import sqlite3
 
-    server = Server(processes, sqlite_url).ready()
+    server = Server(processes, sqlite_url, worker_class).ready()
+    assert server.post(body("before")).status == 200
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    took: list[float] = []
+    answers: list[Answer] = []
+
+    def post(number: int) -> None:
+        time.sleep(number * 0.13)  # they come one after another, so that some wait behind others
+        begin = time.monotonic()
+        if number in (17, 23):  # earlier its answer of before may be given again
+            answers.append(send(server.url + "/readyz"))
+        else:
+            answers.append(server.post(b"unreadable" if number % 3 == 2 else body(f"locked-{number}")))
+        took.append(time.monotonic() - begin)
+
     try:
         other.execute("begin immediate")
-        begin = time.monotonic()
-        assert server.post(body("one")).status == 503
-        assert time.monotonic() - begin < 2.5
+        in_threads(24, post)
+        assert {answer.status for answer in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        assert max(took) < 2.5
         other.execute("rollback")
-        assert server.post(body("one")).status == 200
+        assert server.post(body("after")).status == 200
+        assert "Traceback" not in server.process.output
     finally:
         other.close()
 
