@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from webhooks.catchup import CatchUp, CatchUpDuty, HasLog
 from webhooks.config import Settings, load_settings, require_dedup_covers, require_sources
-from webhooks.database import Database, connect
+from webhooks.database import Database, connect, describe
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
@@ -31,7 +32,7 @@ from webhooks.maintenance import Maintenance, Retention
 from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
 from webhooks.registry import Registry, default_registry
-from webhooks.retry import RetryPolicy
+from webhooks.retry import RetryPolicy, one_line
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.sources.close.signature import decode_key
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from webhooks.doctor import Doctor
     from webhooks.rehearsal import Rehearser
     from webhooks.replay import Replayer
-    from webhooks.views import ShortCut
+    from webhooks.views import Readiness, ShortCut
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Webhooks:
         self._overrides = dict(overrides or {})
         self._assembled = False
         self._lock = threading.Lock()
+        self.readiness: Readiness | None = None
         #: the way past Flask's routing, where it was taken
         self.short_cut: ShortCut | None = None
         #: the application that `create_app` made, as its server calls it; another one there has something around it
@@ -131,7 +133,8 @@ class Webhooks:
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
             self.engine: Engine | None = None
-            call = _caller(self.database)
+            self._call = call = _caller(self.database)
+            self._last_problem = ("", 0.0)
             self.notes = Notes(
                 self.store,
                 self.sources,
@@ -298,7 +301,8 @@ class Webhooks:
                 max_body=self.settings.max_body,
             )
         )
-        health = make_health_blueprint(Readiness(self.check, self.clock), name=f"{self.name}_health")
+        self.readiness = Readiness(self.check, self.clock)
+        health = make_health_blueprint(self.readiness, name=f"{self.name}_health")
         prefix = None if self.name == "webhooks" else f"/{self.name}"
         app.register_blueprint(health, url_prefix=prefix)
         self._attach_commands(app)
@@ -322,17 +326,35 @@ class Webhooks:
             app.cli.add_command(group, "webhooks")
 
     def check(self) -> tuple[Sequence[str], datetime | None]:
-        """What keeps this process from taking events in, and the last heartbeat of any worker."""
+        """What keeps this process from taking events in, fit for strangers, and the last heartbeat of any worker.
+
+        What the database said names hosts, ports and roles: that goes to the log, when it changes and once a minute.
+        """
+        try:
+            problem, beat = self._call(self._look_at_database)
+        except StorageUnavailable as error:
+            problem, beat, reason = "database unavailable", None, error.reason
+        except Exception as error:  # a right that is missing, say; whoever asked learns no more than that
+            problem, beat, reason = "database unavailable", None, describe(error)
+        else:
+            reason = problem
+        now = time.monotonic()
+        last, at = self._last_problem
+        if reason and (reason != last or now - at >= 60):
+            logger.error("not ready, /readyz answers 503: %s", one_line(reason))
+            self._last_problem = (reason, now)
+        elif not reason:
+            self._last_problem = ("", now)
+        return ((problem,) if problem else ()), beat
+
+    def _look_at_database(self) -> tuple[str, datetime | None]:
         from webhooks import migrate
 
-        try:
-            if not migrate.is_current(self.database):
-                return (f"the database schema is not at head; run `{command('db upgrade')}`",), None
-            with self.database.write() as connection:
-                connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
-            return (), self.store.processes.last_worker_beat()
-        except StorageUnavailable as error:
-            return (f"the database is not writable: {error.reason}",), None
+        if not migrate.is_current(self.database):
+            return f"the database schema is not at head; run `{command('db upgrade')}`", None
+        with self.database.write() as connection:
+            connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
+        return "", self.store.processes.last_worker_beat()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -340,6 +362,8 @@ class Webhooks:
         """Forget connections and waiting requests of the parent; call first thing in a forked child."""
         self.database.after_fork()
         self.ingest.after_fork()
+        if self.readiness is not None:
+            self.readiness.after_fork()
         self.notes.after_fork()
 
     def prepare_database(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -345,27 +346,50 @@ def http_error(error: HTTPException) -> Response:
 
 # -- health ------------------------------------------------------------------------------------------------
 
+_NOT_KNOWN = "database unavailable"
+
 
 class Readiness:
-    """Whether this process can take events in, asked at most once a second.
+    """Whether this process can take events in, asked at most once a second, and by one request at a time.
 
-    check: raises nothing; answers (problems, last worker heartbeat).
+    Anybody may ask, so a crowd must not cost what posts need: while one request waits for the database the others wait for
+    `PATIENCE` at most, counted from that one's start, and then hear the last answer, if it is young enough, or that there
+    is none.
+
+    check: raises nothing; answers (problems, last worker heartbeat). The problems are shown to anybody.
     """
 
+    #: An answer is given again for so long, in seconds.
+    KEPT = 1.0
+    #: And so long to who cannot wait for a newer one.
+    KEPT_AT_MOST = 2.0
+    #: In seconds.
+    PATIENCE = 0.25
+
     def __init__(
-        self, check: Callable[[], tuple[Sequence[str], datetime | None]], clock: Callable[[], datetime]
+        self,
+        check: Callable[[], tuple[Sequence[str], datetime | None]],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._check = check
         self._clock = clock
-        self._asked = float("-inf")
-        self._answer: tuple[Sequence[str], datetime | None] = ((), None)
+        self._monotonic = monotonic
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget what the parent has asked; call first thing in a child."""
+        self._asking = threading.Lock()
+        self._began = self._asked = float("-inf")
+        self._answer: tuple[Sequence[str], datetime | None] = ((_NOT_KNOWN,), None)
 
     def __call__(self) -> tuple[int, dict[str, Any]]:
-        now = time.monotonic()
-        if now - self._asked > 1:
-            self._answer = self._check()
-            self._asked = now
+        """(status, body) of the answer."""
+        if self._monotonic() - self._asked > self.KEPT:
+            self._ask()
         problems, beat = self._answer
+        if self._monotonic() - self._asked > self.KEPT_AT_MOST:
+            problems, beat = (_NOT_KNOWN,), None
         body: dict[str, Any] = {"status": "ready" if not problems else "unavailable"}
         if problems:
             body["problems"] = list(problems)
@@ -375,6 +399,19 @@ class Readiness:
             "last_heartbeat": beat.isoformat() if beat is not None else None,
         }
         return (200 if not problems else 503), body
+
+    def _ask(self) -> None:
+        if not self._asking.acquire(blocking=False):
+            left = self._began + self.PATIENCE - self._monotonic()
+            if left <= 0 or not self._asking.acquire(timeout=left):
+                return
+        try:
+            if self._monotonic() - self._asked > self.KEPT:
+                self._began = self._monotonic()
+                self._answer = self._check()
+                self._asked = self._monotonic()
+        finally:
+            self._asking.release()
 
 
 def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:

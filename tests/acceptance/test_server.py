@@ -303,6 +303,51 @@ def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
         proxy.close()
 
 
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
+    postgresql_url: str, processes: Processes, worker_class: str
+) -> None:
+    proxy = FreezableProxy(postgresql_url)
+    try:
+        server = Server(processes, proxy.url, worker_class).ready()
+        assert server.post(body("before")).status == 200
+        proxy.frozen.set()
+        over = threading.Event()
+        seen: list[tuple[int, float, bytes]] = []
+
+        def ask() -> None:
+            while not over.is_set():
+                begin = time.monotonic()
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    answer = send(server.url + "/readyz")
+                    seen.append((answer.status, time.monotonic() - begin, answer.body))
+                time.sleep(0.2)
+
+        crowd = [threading.Thread(target=ask) for _ in range(60)]
+        for one in crowd:
+            one.start()
+        took: list[float] = []
+
+        def post(number: int) -> None:
+            begin = time.monotonic()
+            assert server.post(body(f"frozen-{number}")).status == 503
+            took.append(time.monotonic() - begin)
+
+        try:
+            for _ in range(2):
+                in_threads(6, post)
+        finally:
+            over.set()
+            for one in crowd:
+                one.join()
+        assert max(took) < 3.0, sorted(took)
+        assert len(took) == 12
+        assert {status for status, _, _ in seen[-50:]} == {503}
+        assert not any(b"127.0.0.1" in answered or b"port" in answered for _, _, answered in seen)
+    finally:
+        proxy.close()
+
+
 def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(processes: Processes) -> None:
     server = Server(processes, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
     begin = time.monotonic()

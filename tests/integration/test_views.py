@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -24,7 +26,7 @@ from webhooks.connections import TooSlow
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.model import Event
 from webhooks.registry import Registry
-from webhooks.views import ShortCut, has_host
+from webhooks.views import Readiness, ShortCut, has_host
 from webhooks.worker import Worker
 
 GOOD = "whatsapp_message_created_incoming"
@@ -559,6 +561,99 @@ def test_readiness_is_503_while_the_schema_is_behind(consumer: Consumer) -> None
     finally:  # the database is shared with other tests
         with consumer.webhooks.database.write() as connection:
             connection.execute(text("update webhooks_version set version_num = :head"), {"head": head})
+
+
+class Moment:
+    """A monotonic clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_crowd_that_asks_for_readiness_waits_for_one_check_and_not_for_long(clock: Clock) -> None:
+    """While the database does not answer: one request asks it, and the others are answered by what is known."""
+    moment, began, goes_on = Moment(), threading.Event(), threading.Event()
+    asked: list[float] = []
+
+    def check() -> tuple[tuple[str, ...], None]:
+        asked.append(moment.now)
+        began.set()
+        assert goes_on.wait(20)
+        return ("database unavailable",), None
+
+    readiness = Readiness(check, clock, moment)
+    readiness.PATIENCE = 0.05
+    leader = threading.Thread(target=readiness)
+    leader.start()
+    assert began.wait(20)
+    first = time.monotonic()
+    moment.now += 0.05  # patience is counted from the start of the check, so these 60 do not wait at all
+    assert {readiness()[0] for _ in range(60)} == {503}
+    assert time.monotonic() - first < 5
+    goes_on.set()
+    leader.join()
+    assert [readiness()[0] for _ in range(3)] == [503] * 3
+    assert asked == [100.0]
+
+
+def test_who_asks_during_a_check_gets_its_answer_or_one_that_is_young(clock: Clock) -> None:
+    moment = Moment()
+    answers: list[int] = []
+    problems: tuple[str, ...] = ()
+
+    def check() -> tuple[tuple[str, ...], None]:
+        if moment.now > 101:  # another one asks meanwhile, and waits no longer than it may
+            readiness.PATIENCE = 0
+            other = threading.Thread(target=lambda: answers.append(readiness()[0]))
+            other.start()
+            other.join()
+        return problems, None
+
+    readiness = Readiness(check, clock, moment)
+    assert readiness()[0] == 200
+    moment.now, problems = 101.5, ("database unavailable",)
+    assert readiness()[0] == 503
+    moment.now, problems = 104.0, ()
+    assert readiness()[0] == 200
+    moment.now += readiness.KEPT_AT_MOST + 0.1
+    assert readiness()[0] == 200
+    # the first was told what held 1.5 s before; the second that nothing is known, or that it was so 2.5 s before
+    assert answers == [200, 503, 503]
+
+
+def test_strangers_are_not_told_what_the_database_said(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = 'connection to server at "10.1.2.3", port 5432 failed: FATAL: role "hooks_rw" does not exist\x1b[2J'
+
+    def away(*_: Any) -> Any:
+        raise StorageUnavailable(said)
+
+    monkeypatch.setattr("webhooks.migrate.is_current", away)
+    for _ in range(3):
+        response = consumer.client.get("/readyz")
+        consumer.webhooks.readiness.after_fork()  # so that each asks anew
+        assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
+        assert response.headers["Retry-After"] == "5"
+        assert not any(word in response.text for word in ("10.1.2.3", "5432", "hooks_rw"))
+    lines = [record.getMessage() for record in caplog.records if "/readyz" in record.getMessage()]
+    assert len(lines) == 1  # a probe asks every few seconds
+    assert "10.1.2.3" in lines[0]
+    assert "\x1b" not in lines[0]
+
+
+def test_a_database_that_refuses_is_not_ready_and_no_fault_of_ours(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise PermissionError("permission denied for table webhooks_version of role hooks_rw")
+
+    monkeypatch.setattr("webhooks.migrate.is_current", refuse)
+    response = consumer.client.get("/readyz")
+    assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
 
 
 # -- in somebody's application -----------------------------------------------------------------------------
