@@ -31,6 +31,7 @@ from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
 from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
+from webhooks.refusals import Refusals
 from webhooks.registry import Registry, default_registry
 from webhooks.retry import RetryPolicy, one_line
 from webhooks.session import Sessions
@@ -142,6 +143,10 @@ class Webhooks:
                 capture=self.settings.capture_rejected,
                 run=call,
             )
+            self.refusals = Refusals(
+                self.sources.keys(), clock=self.clock, notes=self.notes, sample=self.settings.sample_rejected
+            )
+            self.notes.each_turn = self.refusals.turn
             self.ingest = Ingest(
                 sources=self.sources,
                 registry=self.registry,
@@ -151,6 +156,7 @@ class Webhooks:
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,
+                refusals=self.refusals,
                 run=call,
             )
             self._dispatcher: Dispatcher | None = None
@@ -395,6 +401,7 @@ class Webhooks:
     def close(self) -> None:
         """Close every connection."""
         if self._assembled:
+            self.refusals.lines.flush(at_once=True)
             self.notes.close()
             if self._dispatcher is not None:
                 self._dispatcher.sessions.dispose()
@@ -468,18 +475,18 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
     from webhooks.errors import RegistrationError
     from webhooks.logs import set_up_logging
-    from webhooks.views import http_error
+    from webhooks.views import make_error_handler
 
     app = Flask("webhooks")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.register_error_handler(HTTPException, http_error)
     webhooks = Webhooks(overrides=overrides)
     try:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
         print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
+    app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
     webhooks.take_short_cut(app)
     settings = webhooks.settings
     if settings.log_level:

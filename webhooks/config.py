@@ -335,8 +335,8 @@ class Settings:
     sample_rejected: timedelta = field(
         default=timedelta(seconds=1),
         metadata=_about(
-            "of the rejected requests of a source one in this time is kept, for `webhooks explain`; 0 keeps each, as "
-            "`webhooks dev` does; the latest 1,000 of a source stay",
+            "of the requests of a source that are refused for one reason one in this time is kept, for `webhooks explain`; "
+            "0 keeps each, as `webhooks dev` does; the latest 500 stay",
             duration("0s", "1d"),
         ),
     )

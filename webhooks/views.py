@@ -7,38 +7,40 @@ Flask's own error pages leaks. Every answer is JSON with `status` or `error`, an
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug import exceptions
 from werkzeug.routing import RequestRedirect
 
 from webhooks.errors import (
     BadHost,
     IncompleteBody,
+    MethodNotAllowed,
     Overloaded,
     PayloadTooLarge,
     Rejected,
     RequestTimeout,
     StorageUnavailable,
+    UnknownSource,
     UnsupportedEncoding,
 )
 from webhooks.http1 import STATUS_LINES, is_host
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
+from webhooks.retry import one_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 #: Of several events in one body, the answer names the most severe.
@@ -51,6 +53,7 @@ _AUTHORITY = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 #: A path with one spelling: nothing encoded, no empty segment, none of dots alone.
 _PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+/?", re.ASCII)
 _NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_UNROUTED = (exceptions.NotFound, exceptions.MethodNotAllowed, RequestRedirect)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"]
 
 
@@ -79,7 +82,7 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
             or environ["PATH_INFO"] not in (path, path + "/")  # werkzeug drops slashes that it begins with
             or not is_plainly_spelled(environ)
         ):
-            return answer(404, {"error": "not_found", "request_id": new_request_id()})
+            return refuse(ingest, UnknownSource(f"no source has the path {_target(environ)}"), environ).as_response()
         return respond(ingest, source, environ, max_body).as_response()
 
     def answer_unrouted() -> Response | None:
@@ -89,12 +92,10 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
         """
         error = request.routing_exception
         path = "/" + request.environ["PATH_INFO"].lstrip("/")
-        if not isinstance(error, (NotFound, MethodNotAllowed, RequestRedirect)) or not path.startswith(
-            url_prefix + "/"
-        ):
+        if not isinstance(error, _UNROUTED) or not path.startswith(url_prefix + "/"):
             return None
         source, _, rest = path.removeprefix(url_prefix + "/").partition("/")
-        return receive(source, rest or ("/" if isinstance(error, NotFound) else ""))
+        return receive(source, rest or ("/" if isinstance(error, exceptions.NotFound) else ""))
 
     blueprint.before_app_request(answer_unrouted)
     # with and without the slash, every method: no redirect and no error page but ours
@@ -142,7 +143,8 @@ class ShortCut:
 
     def post(self, source: str, headers: Headers, body: bytes) -> Answer:
         """What a post without a query gets that a server has read by itself. Raises nothing."""
-        return _answer(source, lambda request_id: _take_in(self._ingest, source, headers, body, b"", request_id))
+        ingest = self._ingest
+        return _answer(ingest, source, lambda request_id: _take_in(ingest, source, headers, body, b"", request_id))
 
     def refuse(self, source: str, status: int) -> Answer:
         """What a post gets that a server has read in part. status: 400, 408 or 503."""
@@ -150,40 +152,67 @@ class ShortCut:
         def refuse(request_id: str) -> Answer:
             raise _IN_PART[status]()
 
-        return _answer(source, refuse)
+        return _answer(self._ingest, source, refuse)
 
 
 def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int) -> Answer:
     """Take in one request to a source and say what it gets. Raises nothing."""
-    return _answer(source, lambda request_id: _receive(ingest, source, request_id, environ, max_body))
+    return _answer(
+        ingest, source, lambda request_id: _receive(ingest, source, request_id, environ, max_body), environ=environ
+    )
 
 
-def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
-    """What `take` answers to a request of that id, or what its failure means for the sender."""
+def refuse(ingest: Ingest, error: Rejected, environ: WSGIEnvironment) -> Answer:
+    """What a request gets that is for no source; it leaves the same traces as any other."""
+
+    def take(request_id: str) -> Answer:
+        raise error
+
+    return _answer(ingest, "", take, environ=environ)
+
+
+def _answer(
+    ingest: Ingest, source: str, take: Callable[[str], Answer], *, environ: WSGIEnvironment | None = None
+) -> Answer:
+    """What `take` answers to a request of that id, or what its failure means for the sender.
+
+    environ: of the request, where it has one; shown is how much of it there was.
+    """
     request_id = new_request_id()
     try:
         return take(request_id)
-    except Rejected as error:
+    except Exception as error:
+        seen = None if environ is None else InboundRequest(Headers.of_wsgi(environ), b"", id=request_id)
+        ingest.refusals.record(error, source=source, request_id=request_id, request=seen)
+        has_body = environ is not None and (
+            bool(environ.get("CONTENT_LENGTH", "").strip("0")) or "HTTP_TRANSFER_ENCODING" in environ
+        )
+        return _refusal(error, request_id, has_body=has_body)
+
+
+def _refusal(error: Exception, request_id: str, *, has_body: bool) -> Answer:
+    """has_body: whether the request came with one."""
+    if isinstance(error, Rejected):
         refusal = json_answer(error.status, {"error": error.slug, "request_id": request_id})
-        if isinstance(error, _LEAVES_A_BODY):
+        if isinstance(error, MethodNotAllowed):
+            refusal.headers.append(("Allow", error.allowed))
+        if isinstance(error, _LEAVES_A_BODY) or (isinstance(error, MethodNotAllowed) and has_body):
             refusal.headers.append(("Connection", "close"))  # what is left of the body is nobody's next request
         return refusal
-    except StorageUnavailable as error:
-        logger.error(
-            "answered 503 to source %r: %s",
-            source,
-            error.reason,
-            extra={"source": source, "request_id": request_id},
-        )
+    if isinstance(error, StorageUnavailable):
         refusal = json_answer(503, {"error": error.slug, "request_id": request_id})
         refusal.headers.append(("Retry-After", str(max(1, int(error.retry_after.total_seconds())))))
         return refusal
-    except Exception:
-        # a fault of ours must not become the sender's loss: it tries again
-        logger.exception("a fault of ours at source %r", source, extra={"source": source, "request_id": request_id})
-        refusal = json_answer(503, {"error": "internal_error", "request_id": request_id})
-        refusal.headers.append(("Retry-After", "30"))
-        return refusal
+    # a fault of ours must not become the sender's loss: it tries again
+    refusal = json_answer(503, {"error": "internal_error", "request_id": request_id})
+    refusal.headers.append(("Retry-After", "30"))
+    return refusal
+
+
+def _target(environ: WSGIEnvironment) -> str:
+    """The path of a request as it was sent, for people: quoted, escaped and cut. A query may hold what nobody may see."""
+    target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    return repr(one_line(target.partition("?")[0], 200))
 
 
 def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironment, max_body: int) -> Answer:
@@ -194,17 +223,14 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
     query = environ.get("QUERY_STRING", "").encode("latin-1")
     if method == "GET" and known.has_get_challenge:
         inbound = InboundRequest(Headers.of_wsgi(environ), b"", "GET", query, known.settings.public_url, request_id)
-        challenge = ingest.challenge(source, inbound)
+        challenge = _judge(inbound, lambda: ingest.challenge(source, inbound))
         if challenge is not None:
             return fixed(challenge)
     if method == "HEAD":
         return Answer(200, b"", list(_NEVER_KEPT))  # senders that ask whether there is anybody
     if method != "POST":
-        refusal = json_answer(405, {"error": "method_not_allowed", "request_id": request_id})
-        refusal.headers.append(("Allow", "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"))
-        if environ.get("CONTENT_LENGTH", "").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
-            refusal.headers.append(("Connection", "close"))
-        return refusal
+        allowed = "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"
+        raise MethodNotAllowed(f"{one_line(method, 40)!r} is not one of {allowed}", allowed)
     body = read_body(environ, max_body)
     return _take_in(ingest, source, Headers.of_wsgi(environ), body, query, request_id)
 
@@ -212,7 +238,7 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
 def _take_in(ingest: Ingest, source: str, headers: Headers, body: bytes, query: bytes, request_id: str) -> Answer:
     known = ingest.source(source)
     inbound = InboundRequest(headers, body, "POST", query, known.settings.public_url, request_id)
-    accepted = ingest.accept(source, inbound)
+    accepted = _judge(inbound, lambda: ingest.accept(source, inbound))
     if accepted.challenge is not None:
         return fixed(accepted.challenge)
     if known.success is not None:
@@ -224,6 +250,15 @@ def has_host(environ: WSGIEnvironment) -> bool:
     """Whether a request names a host as its version of HTTP wants it."""
     host = environ.get("HTTP_HOST")
     return is_host(host) if host is not None else environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+
+
+def _judge(inbound: InboundRequest, judge: Callable[[], T]) -> T:
+    """Call `judge`; what it rejects has the request with it, so that `explain` can say what was wrong with that."""
+    try:
+        return judge()
+    except Rejected as error:
+        error.request = inbound
+        raise
 
 
 def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
@@ -332,16 +367,42 @@ def is_plainly_spelled(environ: WSGIEnvironment) -> bool:
     return _PLAIN_PATH.fullmatch(below) is not None and path == quote(mounted, encoding="latin-1") + below
 
 
-def http_error(error: HTTPException) -> Response:
+def http_error(error: exceptions.HTTPException) -> Answer:
     """Flask's own errors (404, 405, 413 …) in our shape."""
+    return _of_flask(error, new_request_id())
+
+
+def make_error_handler(ingest: Ingest) -> Callable[[exceptions.HTTPException], Response]:
+    """The same for an application that is ours alone, where such a request leaves its traces as well."""
+
+    def handle(error: exceptions.HTTPException) -> Response:
+        environ = request.environ
+        request_id = new_request_id()
+        found = _of_flask(error, request_id)
+        why: Rejected
+        if found.status == 405:
+            method = one_line(environ["REQUEST_METHOD"], 40)
+            why = MethodNotAllowed(f"{method!r} is not a method of {_target(environ)}", "")
+        elif found.status == 404:
+            why = UnknownSource(f"nothing has the path {_target(environ)}")
+        else:
+            why = Rejected(f"answered {found.status}: {error.name}")
+        seen = InboundRequest(Headers.of_wsgi(environ), b"", id=request_id)
+        ingest.refusals.record(why, source="", request_id=request_id, request=seen)
+        return found.as_response()
+
+    return handle
+
+
+def _of_flask(error: exceptions.HTTPException, request_id: str) -> Answer:
     slugs = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 400: "bad_request"}
     status = error.code or 500
     if 300 <= status < 400:  # a redirect would lose a POST's body
         status = 404
-    response = answer(status, {"error": slugs.get(status, "error"), "request_id": new_request_id()})
-    if isinstance(error, MethodNotAllowed) and error.valid_methods is not None:
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    return response
+    found = json_answer(status, {"error": slugs.get(status, "error"), "request_id": request_id})
+    if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods is not None:
+        found.headers.append(("Allow", ", ".join(sorted(error.valid_methods))))
+    return found
 
 
 # -- health ------------------------------------------------------------------------------------------------
@@ -420,7 +481,7 @@ def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:
 
     @blueprint.before_request
     def refuse_tricks() -> Response | None:
-        return None if is_plainly_spelled(request.environ) else http_error(NotFound())
+        return None if is_plainly_spelled(request.environ) else http_error(exceptions.NotFound()).as_response()
 
     @blueprint.get("/healthz")
     def healthz() -> Response:

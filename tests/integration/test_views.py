@@ -23,9 +23,10 @@ from tests.support import Clock
 from webhooks import schema
 from webhooks.app import create_app
 from webhooks.connections import TooSlow
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.errors import ConfigurationError, Refusal, StorageUnavailable
 from webhooks.model import Event
 from webhooks.registry import Registry
+from webhooks.store.rejections import Rejection
 from webhooks.views import Readiness, ShortCut, has_host
 from webhooks.worker import Worker
 
@@ -537,6 +538,139 @@ def test_no_signed_body_gives_a_5xx(consumer: Consumer, body: bytes) -> None:
     response = consumer.post(body)
     assert response.status_code == 200
     assert response.json["status"] in ("quarantined", "stored", "duplicate", "revision", "stale")
+
+
+# -- the traces of what is not ------------------------------------------------------------------------------
+
+
+class Traces:
+    """A consumer whose notes are written at once, and what it knows afterwards of a refused request."""
+
+    def __init__(self, consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
+        self.consumer = consumer
+        self._caplog = caplog
+        notes = consumer.webhooks.notes
+        notes._write_soon = lambda write: write()
+
+    def of(self, response: Any) -> Rejection:
+        """The one trace in rows, counts and lines that a refused request left."""
+        id = response.json["request_id"]
+        found = self.consumer.webhooks.store.rejections.find(id)
+        assert found is not None
+        assert (found.request_id, found.status) == (id, response.status_code)
+        assert self.consumer.webhooks.refusals.counts()[found.source, Refusal(found.kind)] == 1
+        lines = [record for record in self._caplog.records if getattr(record, "request_id", None) == id]
+        assert len(lines) == 1
+        assert lines[0].name == "webhooks.refusals"
+        return found
+
+
+@pytest.fixture
+def traces(make_consumer: Callable[..., Consumer], caplog: pytest.LogCaptureFixture) -> Traces:
+    from tests.integration.conftest import KEY
+
+    sources = {
+        "close": {"secret": KEY},
+        "meta": META,
+        "strict": {"scheme": "close", "secret": KEY, "on_unparseable": "reject"},
+    }
+    return Traces(make_consumer(sources=sources, max_body="10kB"), caplog)
+
+
+def test_every_kind_of_refusal_leaves_a_trace(traces: Traces, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer, client = traces.consumer, traces.consumer.client
+    good = payload(GOOD)
+    cut = {"environ_overrides": {"wsgi.input": io.BytesIO(b"x"), "CONTENT_LENGTH": "2"}}
+    asked = {
+        "signature": client.post("/webhooks/close", data=b"x"),
+        "challenge": client.get("/webhooks/meta?hub.mode=subscribe&hub.verify_token=no&hub.challenge=1"),
+        "incomplete": client.post("/webhooks/close", **cut),
+        "unreadable": consumer.post(b"no json", source="strict"),
+        "not_found": client.post("/webhooks/clsoe", data=b"x"),
+        "method": client.put("/webhooks/close"),
+        "too_large": client.post("/webhooks/close", data=b"x" * 20_000),
+        "encoding": consumer.post(good, Content_Encoding="gzip"),
+    }
+    for kind, response in asked.items():
+        found = traces.of(response)
+        assert (found.kind, found.source) == (
+            kind, {"not_found": "", "challenge": "meta", "unreadable": "strict"}.get(kind, "close"),
+        )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.webhooks.registry, "route", lambda source, type: 1 / 0)
+        assert traces.of(consumer.post(good)).kind == "fault"
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.webhooks.ingest.commit, "_record", away)
+        assert traces.of(consumer.post(good)).kind == "storage"
+    monkeypatch.setattr(consumer.webhooks.ingest, "_in_flight_limit", 0)
+    assert traces.of(consumer.post(good)).kind == "overloaded"
+
+
+def away(items: Any, patience: Any) -> Any:
+    raise StorageUnavailable("connection refused")
+
+
+def test_paths_that_are_none_are_counted_and_kept_in_bounds_whatever_they_are(traces: Traces) -> None:
+    consumer = traces.consumer
+    odd = "/webhooks/close%0d%0a\x1b[2Jforged%e2%80%ae;" + "y" * 3000
+    environ = {"RAW_URI": odd, "REQUEST_URI": odd, "PATH_INFO": unquote_to_wsgi_str(odd)}
+    found = traces.of(consumer.client.open(environ_overrides=environ, method="POST"))
+    assert (found.kind, found.source) == ("not_found", "")
+    assert len(found.reason) <= 310
+    assert found.reason.isprintable()
+    for number in range(300):
+        consumer.client.post(f"/webhooks/none-{number}", data=b"x")
+    assert consumer.webhooks.refusals.counts() == {("", Refusal.NOT_FOUND): 301}
+    assert len(consumer.webhooks.store.rejections.latest(1000)) <= 3
+
+
+def test_the_service_records_what_its_other_pages_refuse(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.integration.conftest import KEY
+
+    monkeypatch.setattr("webhooks.app.default_registry", Registry())
+    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}}})
+    webhooks = app.extensions["webhooks"]
+    try:
+        traces = Traces(Consumer(app, webhooks), caplog)
+        assert "'/webhook/close'" in traces.of(app.test_client().post("/webhook/close")).reason
+        assert "'PUT'" in traces.of(app.test_client().put("/healthz")).reason
+    finally:
+        webhooks.close()
+
+
+def test_a_refused_request_is_told_to_observers_whatever_the_reason(traces: Traces) -> None:
+    from webhooks import signals
+
+    heard: list[tuple[str, int]] = []
+
+    def hear(source: str, *, error: Any, request: Any, **_: Any) -> None:
+        heard.append((source, error.status))
+        assert request.id
+
+    with signals.request_rejected.connected_to(hear):
+        traces.consumer.client.post("/webhooks/close", data=b"x")
+        traces.consumer.client.put("/webhooks/close")
+        traces.consumer.client.post("/webhooks/close", data=b"x" * 20_000)
+        traces.consumer.client.post("/webhooks/none", data=b"x")
+    assert heard == [("close", 401), ("close", 405), ("close", 413)]
+
+
+def test_the_trace_of_a_fault_of_ours_holds_no_controls(
+    traces: Traces, payload: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(source: str, type: str) -> Any:
+        raise ValueError("\x1b[2Jcleared\nERROR forged line \u202e")
+
+    monkeypatch.setattr(traces.consumer.webhooks.registry, "route", fail)
+    assert traces.consumer.post(payload(GOOD)).status_code == 503
+    text = caplog.records[-1].getMessage()
+    assert "in fail" in text  # where it happened
+    assert not set(text) & {"\x1b", "\u202e"}
+    assert "\nERROR" not in text
+    assert caplog.records[-1].exc_info is None
 
 
 # -- health ------------------------------------------------------------------------------------------------

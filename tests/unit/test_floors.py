@@ -39,6 +39,7 @@ FLOORS = {
     "connections": 1,
     # 2 plugs
     "logs": 2,
+    "refusals": 2,
     "registry": 2,
     "discovery": 2,
     "database": 2,
