@@ -18,6 +18,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from webhooks.gunicorn_reload import keep_answering
+
 # PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
 # said here because it decides who can reach the service.
 bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
@@ -82,6 +84,7 @@ def on_starting(server: Any) -> None:
         halt(reason, exit_status)
 
     server.halt = halt_once
+    keep_answering(server)
     limit = raise_file_limit()
     server.log.info("Files that a process may open: %s; connections: %s", limit, server.cfg.worker_connections)
     if server.cfg.settings["worker_class"].get() != WORKER_CLASSES["gevent"]:
@@ -106,6 +109,13 @@ def post_fork(server: Any, worker: Any) -> None:
     app = server.app.callable
     if app is not None:
         app.extensions["webhooks"].after_fork()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Write down what waits for it, and leave no thread for which the process would wait."""
+    ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
+    if ours is not None:
+        ours.close()
 
 
 def _read_worker_class() -> str:

@@ -72,6 +72,7 @@ FLOORS = {
     "cli": 6,
     "gunicorn_conf": 6,
     "gunicorn_gevent": 6,
+    "gunicorn_reload": 6,
     "gunicorn_threads": 6,
     # 7 assembly
     "app": 7,
@@ -92,6 +93,7 @@ ALLOWED = {
     ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
     ("rehearsal", "replay"): "what is rehearsed is a replay's plan",
+    ("gunicorn_conf", "gunicorn_reload"): "gunicorn's master is told by its settings how to reload",
     ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
     ("cli", "sandbox"): "`webhooks sandbox` is a command, and `dev --demo` plays its story",
