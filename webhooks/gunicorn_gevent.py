@@ -46,6 +46,7 @@ from webhooks.connections import (
     body_seconds,
     close_where_asked,
 )
+from webhooks.gunicorn_refusals import LeavesTraces
 from webhooks.http1 import (
     HEAD_LIMIT,
     LONGEST_HEAD,
@@ -96,7 +97,7 @@ class _Over(Exception):
         self.lingers = lingers
 
 
-class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
+class GeventWorker(LeavesTraces, ggevent.GeventWorker):  # type: ignore[misc]
     """See the module."""
 
     alive: bool
@@ -321,6 +322,8 @@ class GeventWorker(ggevent.GeventWorker):  # type: ignore[misc]
         body = b""
         if self.short_cut is not None and connection.source:
             status, body, headers = self.short_cut.refuse(connection.source, status)
+        else:
+            self.note_refused_in_part(connection.source, status)
         self._send(connection, answer_bytes(status, headers, body, now=time.time(), keeps_alive=False))
 
     def _linger(self, connection: Connection) -> None:

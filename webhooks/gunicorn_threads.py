@@ -22,6 +22,7 @@ from typing import Any
 from gunicorn.workers import gthread, sync
 
 from webhooks.connections import ANSWER_SECONDS, HEAD_SECONDS, TooSlow, body_seconds, close_where_asked
+from webhooks.gunicorn_refusals import LeavesTraces
 
 
 class TimedSocket:
@@ -114,7 +115,7 @@ class TimedSocket:
         return self._send(lambda: self._client.sendfile(file, offset, count))
 
 
-class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]
+class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
     """See the module."""
 
     wsgi: Any
@@ -195,7 +196,7 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.timeout = min(conn.timeout, deadline)
 
 
-class SyncWorker(sync.SyncWorker):  # type: ignore[misc]
+class SyncWorker(LeavesTraces, sync.SyncWorker):  # type: ignore[misc]
     """See the module."""
 
     wsgi: Any

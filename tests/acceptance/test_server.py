@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -301,6 +302,24 @@ def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
         wait_until(lambda: server.post(body("after")).status == 200, timedelta(seconds=15), "recovery")
     finally:
         proxy.close()
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent", "sync"])
+def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
+    sqlite_url: str, processes: Processes, worker_class: str
+) -> None:
+    server = Server(processes, sqlite_url, worker_class).ready()
+    for number in range(30):
+        with contextlib.closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as connection:
+            connection.sendall(b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\nX \x1b[2Jy-%d: 1\r\n\r\n" % number)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    lines = [line for line in server.process.output.splitlines() if "malformed, 400" in line]
+    assert 1 <= len(lines) <= 10  # five of each process
+    assert "\x1b[2J" not in server.process.output
+    assert "Invalid request from ip=" not in server.process.output
+    assert server.process.stop() == 0
+    held = [int(number) for number in re.findall(r"and (\d+) more in the last minute", server.process.output)]
+    assert sum(held) + len(lines) == 30
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])

@@ -72,6 +72,7 @@ FLOORS = {
     "cli": 6,
     "gunicorn_conf": 6,
     "gunicorn_gevent": 6,
+    "gunicorn_refusals": 6,
     "gunicorn_reload": 6,
     "gunicorn_threads": 6,
     # 7 assembly
@@ -93,6 +94,8 @@ ALLOWED = {
     ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
     ("rehearsal", "replay"): "what is rehearsed is a replay's plan",
+    ("gunicorn_gevent", "gunicorn_refusals"): "each of the worker classes has it mixed in",
+    ("gunicorn_threads", "gunicorn_refusals"): "each of the worker classes has it mixed in",
     ("gunicorn_conf", "gunicorn_reload"): "gunicorn's master is told by its settings how to reload",
     ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
