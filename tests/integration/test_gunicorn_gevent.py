@@ -285,6 +285,32 @@ def test_a_head_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes
     assert serving.application.asked == []
 
 
+class Recorder:
+    """Refusals that are remembered in memory."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, str]] = []
+
+    def record(self, error: Any, *, source: str, request_id: str) -> None:
+        assert request_id
+        self.seen.append((error.refusal, error.status, source))
+
+
+def test_what_never_was_a_request_leaves_its_trace(serving: Serving) -> None:
+    serving.worker.refusals = recorder = Recorder()
+    serving.send(b"POST /webhooks/close HTTP/1.1\r\nX y: 1\r\n\r\n")
+    assert serving.answer()[0] == 400
+    assert recorder.seen == [("malformed", 400, "")]
+
+
+def test_a_head_that_does_not_come_whole_leaves_its_trace(serving: Serving) -> None:
+    serving.worker.refusals = recorder = Recorder()
+    serving.send(HEADS[0])
+    serving.let_pass(HEAD_SECONDS + 1)
+    assert serving.answer()[0] == 408
+    assert recorder.seen == [("too_slow", 408, "")]
+
+
 @pytest.mark.parametrize("sent", BODIES, ids=BODY_NAMES)
 def test_a_body_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes) -> None:
     serving.send(sent)
