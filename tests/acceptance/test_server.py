@@ -227,6 +227,9 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
         ([signed(one, path="/webhooks/close?a=b")], 200, "duplicate"),
         ([signed(one).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 30)], 200, "duplicate"),
         ([signed(one, path="/webhooks/nobody")], 404, "not_found"),
+        ([signed(one, path="//webhooks/close")], 404, "not_found"),
+        ([signed(one, path="/webhooks/clo%73e")], 404, "not_found"),
+        ([signed(one, path="/webhooks/close%2f")], 404, "not_found"),
         ([signed(b"", method="PUT")], 405, "method_not_allowed"),
     ]
     unread = [

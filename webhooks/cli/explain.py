@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from webhooks.app import Webhooks
     from webhooks.model import Event
+    from webhooks.store import Store
     from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{16}")
+_OUR_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +83,21 @@ def _undelivered(event: Event) -> str:
 def explain(id: str, as_json: bool) -> None:
     """Say why a request was refused or quarantined (its request_id), or what became of an event (its id, or the sender's)."""
     store = desk().store
+    quarantined: Quarantined | None = None
     if _REQUEST_ID.fullmatch(id):
-        quarantined = store.quarantine.of_request(id)
-        if quarantined is not None:
-            _show_quarantined(quarantined, as_json)
-            return
-        found = store.rejections.find(id)
-        if found is not None:
-            _show_rejection(found, as_json)
-            return
         ids = store.events.ids_of_request(id)
-        if not ids:
-            raise NotFound(
-                f"request {id} is not known. If its answer says duplicate, explain the event_id beside that. Of refused and "
-                "quarantined ones a sample is kept: of a source and a reason one a second (setting sample_rejected; 0 keeps "
-                f"each) and the latest {ROWS_PER_KIND}; the log counts the others"
-            )
-    else:
-        ids = [int(id)] if id.isdigit() and len(id) < 20 else store.listings.ids_of_key(id)
-        if (
-            len(id) < 20
-            and id.isdigit()
-            and store.events.get(int(id)) is None
-            and (kept := store.quarantine.get(int(id))) is not None
-        ):
-            _show_quarantined(kept, as_json)
+        quarantined = store.quarantine.of_request(id)
+        if not ids and quarantined is None:
+            _show_rejection(_require_rejection(store, id), as_json)
             return
+    elif _OUR_ID.fullmatch(id) and int(id) < 2**63:
+        ids = [int(id)]
+        quarantined = store.quarantine.get(int(id))
+    else:
+        ids = store.listings.ids_of_key(id)
+    if quarantined is not None and not any(store.events.get(one) for one in ids):
+        _show_quarantined(quarantined, as_json)
+        return
     instance = webhooks()
     events = [event for event in (instance.store.events.get(one) for one in ids) if event is not None]
     if not events:
@@ -124,6 +115,20 @@ def explain(id: str, as_json: bool) -> None:
         )
         cells = [(row.handler, row.outcome, row.why) for row in rows]
         output.emit_table(("HANDLER", "OUTCOME", "WHY"), cells, empty="no handler is registered here")
+    if quarantined is not None:
+        output.say(f"it also led to a row of the quarantine: webhooks quarantine show {quarantined.id}")
+
+
+def _require_rejection(store: Store, request_id: str) -> Rejection:
+    """What is kept of a request that was not accepted. Raises `NotFound`."""
+    found = store.rejections.find(request_id)
+    if found is None:
+        raise NotFound(
+            f"request {request_id} is not known. If its answer says duplicate, explain the event_id beside that. Of refused and "
+            "quarantined ones a sample is kept: of a source and a reason one a second (setting sample_rejected; 0 keeps "
+            f"each) and the latest {ROWS_PER_KIND}; the log counts the others"
+        )
+    return found
 
 
 def _event_json(event: Event, rows: list[Answer]) -> dict[str, Any]:
