@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 #: In the order in which they run when none is named.
-PARTS = ("ingest", "dispatch", "growth", "mixed", "replay")
+PARTS = ("ingest", "dispatch", "growth", "mixed", "replay", "slow_crowd")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from webhooks.catchup import CatchUp, CatchUpDuty, HasLog
 from webhooks.config import Settings, load_settings, require_dedup_covers, require_sources
-from webhooks.database import Database, connect
+from webhooks.database import Database, connect, describe
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
@@ -30,8 +31,9 @@ from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
 from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
+from webhooks.refusals import Refusals
 from webhooks.registry import Registry, default_registry
-from webhooks.retry import RetryPolicy
+from webhooks.retry import RetryPolicy, one_line
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.sources.close.signature import decode_key
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from webhooks.doctor import Doctor
     from webhooks.rehearsal import Rehearser
     from webhooks.replay import Replayer
-    from webhooks.views import ShortCut
+    from webhooks.views import Readiness, ShortCut
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class Webhooks:
         self._overrides = dict(overrides or {})
         self._assembled = False
         self._lock = threading.Lock()
+        self.readiness: Readiness | None = None
         #: the way past Flask's routing, where it was taken
         self.short_cut: ShortCut | None = None
         #: the application that `create_app` made, as its server calls it; another one there has something around it
@@ -131,7 +134,8 @@ class Webhooks:
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
             self.engine: Engine | None = None
-            call = _caller(self.database)
+            self._call = call = _caller(self.database)
+            self._last_problem = ("", 0.0)
             self.notes = Notes(
                 self.store,
                 self.sources,
@@ -139,6 +143,10 @@ class Webhooks:
                 capture=self.settings.capture_rejected,
                 run=call,
             )
+            self.refusals = Refusals(
+                self.sources.keys(), clock=self.clock, notes=self.notes, sample=self.settings.sample_rejected
+            )
+            self.notes.each_turn = self.refusals.turn
             self.ingest = Ingest(
                 sources=self.sources,
                 registry=self.registry,
@@ -148,6 +156,8 @@ class Webhooks:
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,
+                refusals=self.refusals,
+                run=call,
             )
             self._dispatcher: Dispatcher | None = None
             self._assembled = True
@@ -281,7 +291,7 @@ class Webhooks:
 
     def init_app(self, app: Flask) -> None:
         """Put the routes into `app`, under the setting URL_PREFIX; reads `app.config["WEBHOOKS_…"]`."""
-        from webhooks.views import Readiness, make_blueprint, make_health_blueprint, refuse_redirects
+        from webhooks.views import Readiness, make_blueprint, make_health_blueprint
 
         self.assemble(role="web", app_config=app.config)
         if app.extensions.get(self.name) is not None:
@@ -297,20 +307,22 @@ class Webhooks:
                 max_body=self.settings.max_body,
             )
         )
-        if app.url_map.merge_slashes:
-            app.before_request(refuse_redirects(self.settings.url_prefix))
-        health = make_health_blueprint(Readiness(self.check, self.clock), name=f"{self.name}_health")
+        self.readiness = Readiness(self.check, self.clock)
+        health = make_health_blueprint(self.readiness, name=f"{self.name}_health")
         prefix = None if self.name == "webhooks" else f"/{self.name}"
         app.register_blueprint(health, url_prefix=prefix)
         self._attach_commands(app)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """{path of a request: name of the source that it is for}."""
+        return {f"{self.settings.url_prefix}/{name}{slash}": name for name in self.sources for slash in ("", "/")}
 
     def take_short_cut(self, app: Flask) -> None:
         """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""
         from webhooks.views import ShortCut
 
-        self.short_cut = ShortCut(
-            app.wsgi_app, self.ingest, url_prefix=self.settings.url_prefix, max_body=self.settings.max_body
-        )
+        self.short_cut = ShortCut(app.wsgi_app, self.ingest, paths=self.paths, max_body=self.settings.max_body)
         app.wsgi_app = self.short_cut  # type: ignore[method-assign]
 
     def _attach_commands(self, app: Flask) -> None:
@@ -320,17 +332,35 @@ class Webhooks:
             app.cli.add_command(group, "webhooks")
 
     def check(self) -> tuple[Sequence[str], datetime | None]:
-        """What keeps this process from taking events in, and the last heartbeat of any worker."""
+        """What keeps this process from taking events in, fit for strangers, and the last heartbeat of any worker.
+
+        What the database said names hosts, ports and roles: that goes to the log, when it changes and once a minute.
+        """
+        try:
+            problem, beat = self._call(self._look_at_database)
+        except StorageUnavailable as error:
+            problem, beat, reason = "database unavailable", None, error.reason
+        except Exception as error:  # a right that is missing, say; whoever asked learns no more than that
+            problem, beat, reason = "database unavailable", None, describe(error)
+        else:
+            reason = problem
+        now = time.monotonic()
+        last, at = self._last_problem
+        if reason and (reason != last or now - at >= 60):
+            logger.error("not ready, /readyz answers 503: %s", one_line(reason))
+            self._last_problem = (reason, now)
+        elif not reason:
+            self._last_problem = ("", now)
+        return ((problem,) if problem else ()), beat
+
+    def _look_at_database(self) -> tuple[str, datetime | None]:
         from webhooks import migrate
 
-        try:
-            if not migrate.is_current(self.database):
-                return (f"the database schema is not at head; run `{command('db upgrade')}`",), None
-            with self.database.write() as connection:
-                connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
-            return (), self.store.processes.last_worker_beat()
-        except StorageUnavailable as error:
-            return (f"the database is not writable: {error.reason}",), None
+        if not migrate.is_current(self.database):
+            return f"the database schema is not at head; run `{command('db upgrade')}`", None
+        with self.database.write() as connection:
+            connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
+        return "", self.store.processes.last_worker_beat()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -338,6 +368,8 @@ class Webhooks:
         """Forget connections and waiting requests of the parent; call first thing in a forked child."""
         self.database.after_fork()
         self.ingest.after_fork()
+        if self.readiness is not None:
+            self.readiness.after_fork()
         self.notes.after_fork()
 
     def prepare_database(self) -> None:
@@ -369,6 +401,7 @@ class Webhooks:
     def close(self) -> None:
         """Close every connection."""
         if self._assembled:
+            self.refusals.lines.flush(at_once=True)
             self.notes.close()
             if self._dispatcher is not None:
                 self._dispatcher.sessions.dispose()
@@ -415,10 +448,19 @@ def _caller(database: Database) -> Callable[..., Any]:
     if monkey is None or not database.is_sqlite or not monkey.is_module_patched("threading"):
         return lambda function, *arguments: function(*arguments)
 
+    def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+        try:
+            return function(*arguments), None
+        except Exception as error:  # raised in a thread of gevent's, it would be printed with its traceback as well
+            return None, error
+
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
         import gevent
 
-        return gevent.get_hub().threadpool.apply(function, arguments)
+        result, error = gevent.get_hub().threadpool.apply(attempt, (function, arguments))
+        if error is not None:
+            raise error
+        return result
 
     return call
 
@@ -433,18 +475,18 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
     from webhooks.errors import RegistrationError
     from webhooks.logs import set_up_logging
-    from webhooks.views import http_error
+    from webhooks.views import make_error_handler
 
     app = Flask("webhooks")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.register_error_handler(HTTPException, http_error)
     webhooks = Webhooks(overrides=overrides)
     try:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
         print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
+    app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
     webhooks.take_short_cut(app)
     settings = webhooks.settings
     if settings.log_level:
@@ -460,4 +502,10 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
     if served and not os.environ.get("WEBHOOKS_EMBEDDED"):
         logger.info("no worker runs in this process; start one with `webhooks worker`")
+    if served and not sys.modules.keys() & {"webhooks.gunicorn_gevent", "webhooks.gunicorn_threads"}:
+        logger.warning(
+            "gunicorn serves with a worker class of its own, which slow senders can stop: run `%s`, or "
+            "`gunicorn -c python:webhooks.gunicorn_conf wsgi:app`",
+            command("run"),
+        )
     return app

@@ -309,6 +309,13 @@ class Settings:
     max_body: int = field(
         default=2**20, metadata=_about("largest body that is taken; a larger one gets 413", size(1, 2**30))
     )
+    incomplete_bodies: int = field(
+        default=64 * 2**20,
+        metadata=_about(
+            "bytes that one process keeps of requests that are still incomplete; the slowest give way (gevent)",
+            size(2**20, 2**40),
+        ),
+    )
     waiting_room: int = field(
         default=512,
         metadata=_about("requests of one process that may wait for a commit; more get 503", count(1, 100_000)),
@@ -328,8 +335,8 @@ class Settings:
     sample_rejected: timedelta = field(
         default=timedelta(seconds=1),
         metadata=_about(
-            "of the rejected requests of a source one in this time is kept, for `webhooks explain`; 0 keeps each, as "
-            "`webhooks dev` does; the latest 1,000 of a source stay",
+            "of the requests of a source that are refused for one reason one in this time is kept, for `webhooks explain`; "
+            "0 keeps each, as `webhooks dev` does; the latest 500 stay",
             duration("0s", "1d"),
         ),
     )
@@ -394,7 +401,7 @@ class Settings:
     host: str = field(default="127.0.0.1", metadata=_about("address that `webhooks dev` binds", read_text))
     port: int = field(default=8000, metadata=_about("port of `webhooks dev`; falls back to PORT", count(0, 65535)))
     worker_class: str = field(
-        default="gthread", metadata=_about("gunicorn's worker class", one_of("gthread", "gevent", "sync"))
+        default="gevent", metadata=_about("gunicorn's worker class", one_of("gevent", "gthread", "sync"))
     )
     trusted_proxies: int = field(
         default=0,

@@ -148,6 +148,7 @@ class Database:
             self.write_lock(),
             self.engine.connect() as connection,
             self._limit(connection.connection, begun),
+            self.busy_until(connection.connection.driver_connection, begun + SQLITE_BUSY.total_seconds()),
         ):
             connection = connection.execution_options(webhooks_write=True)
             with connection.begin():
@@ -176,6 +177,23 @@ class Database:
             return
         with LockFile(self.lock_path).hold(timeout or SQLITE_BUSY):
             yield
+
+    @contextlib.contextmanager
+    def busy_until(self, connection: Any, until: float) -> Iterator[None]:
+        """Have a driver's connection to SQLite wait for another program's lock only until then, by the monotonic clock.
+
+        Whoever has waited for the lock file has less of `SQLITE_BUSY` left: both waits share one deadline.
+        """
+        left = until - time.monotonic()
+        if not self.is_sqlite or left > SQLITE_BUSY.total_seconds() - 0.02:
+            yield  # nothing to speak of is gone
+            return
+        _set_busy_timeout(connection, max(0.001, left))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # closed meanwhile
+                _set_busy_timeout(connection, SQLITE_BUSY.total_seconds())
 
     @property
     def lock_path(self) -> Path:
@@ -283,6 +301,11 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     cursor.execute("pragma cache_size=-16000")
     cursor.execute("pragma wal_autocheckpoint=4000")
     cursor.close()
+
+
+def _set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute(f"pragma busy_timeout={int(seconds * 1000)}")
 
 
 def _switch_to_wal(cursor: sqlite3.Cursor) -> None:

@@ -10,26 +10,49 @@ signature, a header's value or a body.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 
 class WebhooksError(Exception):
     """Base of every error that this package raises itself."""
 
 
+class Refusal(enum.StrEnum):
+    """Why a request was not accepted: the closed set by which refusals are counted, sampled and kept."""
+
+    SIGNATURE = "signature"  #: 401: none of the source's secrets made its signature, or a header that it needs is wrong
+    CHALLENGE = "challenge"  #: 401: a handshake without our token
+    MALFORMED = "malformed"  #: 400: no HTTP request as it has to be
+    INCOMPLETE = "incomplete"  #: 400: the connection ended before the body did
+    UNREADABLE = "unreadable"  #: 400: rightly signed, of another shape, and its source rejects those
+    NOT_FOUND = "not_found"  #: 404: no such source, or its path in another spelling
+    METHOD = "method"  #: 405: not a method of this path
+    TOO_SLOW = "too_slow"  #: 408: head or body did not come in time
+    TOO_LARGE = "too_large"  #: 413: the body is larger than `max_body`
+    ENCODING = "encoding"  #: 415: the body is compressed
+    STORAGE = "storage"  #: 503: the database did not store it in time, or nobody knows
+    OVERLOADED = "overloaded"  #: 503: too many requests, or too many bytes of them, wait
+    FAULT = "fault"  #: 503: a fault of ours
+
+
 # -- the sender acts ---------------------------------------------------------------------------------------
 
 
 class Rejected(WebhooksError):
-    """A request that is not taken in.
+    """A request that is not accepted.
 
-    status: the HTTP status of the answer. slug: the `error` member of its JSON body. reason: for the log,
-    the counter and `explain`; never sent to the caller.
+    status: the HTTP status of the answer. slug: the `error` member of its JSON body. refusal: what it is counted as.
+    reason: for the log and `explain`; never sent to the caller.
     """
 
     status: int = 400
     slug: str = "bad_request"
+    refusal: Refusal = Refusal.MALFORMED
+    #: The `InboundRequest` that is refused, once it has been read
+    request: Any = None
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -41,6 +64,7 @@ class SignatureError(Rejected):
 
     status = 401
     slug = "signature_verification_failed"
+    refusal = Refusal.SIGNATURE
 
 
 class ChallengeFailed(Rejected):
@@ -48,13 +72,27 @@ class ChallengeFailed(Rejected):
 
     status = 401
     slug = "challenge_failed"
+    refusal = Refusal.CHALLENGE
 
 
 class UnknownSource(Rejected):
-    """No source of that name is configured: 404."""
+    """No source of that name is configured, or the path is not spelled as it has to be: 404."""
 
     status = 404
     slug = "not_found"
+    refusal = Refusal.NOT_FOUND
+
+
+class MethodNotAllowed(Rejected):
+    """Not a method of this path: 405. allowed: for the header `Allow`."""
+
+    status = 405
+    slug = "method_not_allowed"
+    refusal = Refusal.METHOD
+
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.allowed = allowed
 
 
 class PayloadTooLarge(Rejected):
@@ -62,6 +100,7 @@ class PayloadTooLarge(Rejected):
 
     status = 413
     slug = "payload_too_large"
+    refusal = Refusal.TOO_LARGE
 
 
 class UnsupportedEncoding(Rejected):
@@ -69,6 +108,7 @@ class UnsupportedEncoding(Rejected):
 
     status = 415
     slug = "unsupported_content_encoding"
+    refusal = Refusal.ENCODING
 
 
 class IncompleteBody(Rejected):
@@ -76,6 +116,19 @@ class IncompleteBody(Rejected):
 
     status = 400
     slug = "incomplete_body"
+    refusal = Refusal.INCOMPLETE
+
+
+class BadHost(Rejected):
+    """The Host field is missing, or names no host: 400."""
+
+
+class RequestTimeout(Rejected):
+    """The rest of the request did not come in time: 408."""
+
+    status = 408
+    slug = "request_timeout"
+    refusal = Refusal.TOO_SLOW
 
 
 class Malformed(Rejected):
@@ -87,6 +140,7 @@ class Malformed(Rejected):
 
     status = 400
     slug = "invalid_json"
+    refusal = Refusal.UNREADABLE
 
     def __init__(self, reason: str, kind: str = "unrecognised") -> None:
         super().__init__(reason)
@@ -101,6 +155,7 @@ class StorageUnavailable(WebhooksError):
 
     status = 503
     slug = "storage_unavailable"
+    refusal: Refusal = Refusal.STORAGE
 
     def __init__(self, reason: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
         super().__init__(reason)
@@ -116,6 +171,7 @@ class Overloaded(StorageUnavailable):
     """More requests wait than the process (or the source's share of it) may hold: 503."""
 
     slug = "overloaded"
+    refusal = Refusal.OVERLOADED
 
 
 # -- the operator acts -------------------------------------------------------------------------------------

@@ -9,12 +9,16 @@ thread, and does not make the application.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import resource
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from webhooks.gunicorn_reload import keep_answering
 
 # PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
 # said here because it decides who can reach the service.
@@ -23,18 +27,24 @@ bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.
 # Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 
-# A request waits for a commit most of its time; those that wait together share one commit, so threads are cheap.
+# Of gthread. A request waits for a commit most of its time, and those that wait together share one commit.
 threads = 16
 
-# The default of gunicorn is "sync", where one slow sender holds a whole worker.
-worker_class = "gthread"
+# The default of gunicorn is "sync", where one slow sender holds a whole worker; here a waiting one costs a greenlet.
+worker_class = "gevent"
 
-#: {what the setting WORKER_CLASS says: what gunicorn is told}
+#: {what the setting WORKER_CLASS says: what gunicorn is told}; gunicorn's own, with deadlines of ours
 WORKER_CLASSES = {
-    "gthread": "gthread",
-    "gevent": "webhooks.gunicorn_gevent.GeventWorker",  # gunicorn's own, with a short way in for plain posts
-    "sync": "sync",
+    "gevent": "webhooks.gunicorn_gevent.GeventWorker",
+    "gthread": "webhooks.gunicorn_threads.ThreadWorker",
+    "sync": "webhooks.gunicorn_threads.SyncWorker",
 }
+
+# Of one process, slow ones included; where more come, the one longest without a complete request gives way.
+worker_connections = 2000
+
+# A worker that has not been heard of for so long is killed. Above the longest wait of the sync class for its client.
+timeout = 40
 
 # After SIGTERM: posts that are being answered are answered. Below the 30 s that most supervisors wait before kill -9.
 graceful_timeout = 25
@@ -74,6 +84,24 @@ def on_starting(server: Any) -> None:
         halt(reason, exit_status)
 
     server.halt = halt_once
+    keep_answering(server)
+    limit = raise_file_limit()
+    server.log.info("Files that a process may open: %s; connections: %s", limit, server.cfg.worker_connections)
+    if server.cfg.settings["worker_class"].get() != WORKER_CLASSES["gevent"]:
+        server.log.warning(
+            "Worker class %s: slow senders hold its threads until their deadline; put a proxy that buffers requests in "
+            "front, or leave WORKER_CLASS at gevent (docs/security.md)",
+            server.cfg.worker_class_str,
+        )
+
+
+def raise_file_limit() -> str:
+    """Let this process, and those forked from it, open as many files as its hard limit allows; what that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -81,6 +109,13 @@ def post_fork(server: Any, worker: Any) -> None:
     app = server.app.callable
     if app is not None:
         app.extensions["webhooks"].after_fork()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Write down what waits for it, and leave no thread for which the process would wait."""
+    ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
+    if ours is not None:
+        ours.close()
 
 
 def _read_worker_class() -> str:
@@ -102,9 +137,9 @@ def _read_worker_class() -> str:
 
 worker_class = _read_worker_class()
 if worker_class == "gevent" and importlib.util.find_spec("gevent") is None:
-    sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install 'webhooks[gevent]', or unset it")
+    sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install gevent, or set WORKER_CLASS=gthread")
 if worker_class not in WORKER_CLASSES:
-    sys.exit(f"WORKER_CLASS is {worker_class!r}; it can be 'gthread' (default), 'gevent' or 'sync'")
+    sys.exit(f"WORKER_CLASS is {worker_class!r}; it can be 'gevent' (default), 'gthread' or 'sync'")
 if worker_class == "sync":
     threads = 1  # with more, gunicorn takes gthread instead
 worker_class = WORKER_CLASSES[worker_class]

@@ -1,10 +1,10 @@
-"""The plain form of an HTTP/1.1 POST: recognised in the bytes of a connection, and answered in bytes.
+"""HTTP/1.1 in the bytes of a connection: where a head ends, which posts are plain, and an answer as bytes.
 
 `PlainPosts.read` looks at what a connection sent and says whether it begins with a post to one of ours that leaves no
 room for a second reading: exactly that request line, every header name once, printable ASCII, a Content-Length of
 digits, no transfer coding, nothing to be negotiated. Whatever else it is, the server's own parser decides what it
 means. So this module refuses nothing, and reads nothing otherwise than gunicorn would: its tests compare the two over
-arbitrary bytes.
+arbitrary bytes. `end_of_head` says where that parser has to stop; one that would read on is not asked again.
 
 Why it exists: gunicorn's parser, WSGI environment and answer cost as much as everything that webhooks does with an
 event until it is committed (docs/performance.md).
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from email.utils import formatdate
@@ -24,8 +25,12 @@ from typing import NamedTuple
 
 from webhooks.model import Headers
 
-#: A longer head is the server's to read. Below gunicorn's defaults for one field (8,190) and one request line (4,094).
+#: The head of a plain post is shorter. Below gunicorn's defaults for one field (8,190) and one request line (4,094).
 LONGEST_HEAD = 4000
+#: No head is longer, whoever parses it.
+HEAD_LIMIT = 1 << 16
+#: No request line is longer; gunicorn's own limit, which its settings can only lower.
+_LONGEST_LINE = 8190
 #: Below gunicorn's default of 100.
 MOST_FIELDS = 60
 
@@ -34,6 +39,9 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 # token ":" OWS field-value OWS, of RFC 9110 section 5.5 without what is obsolete there; no "_": servers drop such names
 _FIELD = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*", re.ASCII)
 _LENGTH = re.compile(rb"[0-9]{1,10}", re.ASCII)
+# uri-host [ ":" port ], of RFC 9110 section 7.2 and RFC 3986 section 3.2.2; never empty, as section 4.2.1 wants it
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?", re.ASCII)
+_LONGEST_HOST = 300
 #: Fields that change how a message is framed, or who answers; in their presence nothing is plain.
 _NOT_PLAIN = frozenset(
     (
@@ -127,7 +135,7 @@ def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
     if match is None:
         return None
     name = match[1].decode("ascii").lower()
-    if name in _NOT_PLAIN:
+    if name in _NOT_PLAIN or (name == "host" and not is_host(match[2].decode("ascii"))):
         return None
     field = (name, [match[2]])
     if len(line) <= _LONGEST_KNOWN_LINE:
@@ -135,6 +143,45 @@ def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
             _KNOWN_LINES.clear()  # whoever sends many different ones pays for it alone
         _KNOWN_LINES[line] = field
     return field
+
+
+def end_of_head(data: bytes) -> int:
+    """Where the head that `data` begins with ends, behind its empty line; 0: more has to come.
+
+    What can become no head ends with all that has come: the server's parser says why it refuses it. As that parser does,
+    an empty line before the request is passed over.
+    Source: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+    """
+    start = 2 if data.startswith(b"\r\n") else 0
+    if data.startswith(b"\r\n", start) and start:
+        return start + 2
+    end = data.find(b"\r\n\r\n", start, HEAD_LIMIT)
+    if end >= 0:
+        return end + 4
+    is_hopeless = (
+        len(data) >= HEAD_LIMIT
+        or data.count(b"\n") != data.count(b"\r\n")
+        or (len(data) > start + _LONGEST_LINE + 2 and data.find(b"\r\n", start, start + _LONGEST_LINE + 2) < 0)
+    )
+    return len(data) if is_hopeless else 0
+
+
+@functools.lru_cache(maxsize=64)
+def is_host(value: str) -> bool:
+    """Whether the value of a Host field names a host, with or without a port.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+    """
+    if len(value) > _LONGEST_HOST:
+        return False
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        ipaddress.IPv6Address(match[1])
+    except ValueError:
+        return False
+    return "%" not in match[1]
 
 
 @functools.lru_cache(maxsize=2)

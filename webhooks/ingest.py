@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import msgspec
 
 from webhooks import signals
-from webhooks.errors import Malformed, Overloaded, Rejected, RowRefused, StorageUnavailable, UnknownSource
+from webhooks.errors import Malformed, Overloaded, RowRefused, StorageUnavailable, UnknownSource
 from webhooks.model import (
     Challenge,
     Event,
@@ -42,6 +42,7 @@ from webhooks.model import (
     Verified,
     new_id,
 )
+from webhooks.refusals import Refusals
 from webhooks.registry import Handler, Registry
 from webhooks.retry import error_summary, one_line
 from webhooks.sources.base import Source
@@ -85,7 +86,7 @@ class Engine(Protocol):
 class Notes(Protocol):
     """Whoever writes down what is worth knowing beside the events, after the answer; never raises, never waits."""
 
-    def rejected(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None: ...
+    def quarantined(self, source: str, request: InboundRequest, id: int, now: datetime) -> None: ...
 
     def key_used(self, source: str, label: str, now: datetime) -> None: ...
 
@@ -324,7 +325,8 @@ class Accepted:
 class Ingest:
     """Verifies, reads, routes and records. Shared by all requests of a process.
 
-    clock: aware UTC now. in_flight: requests of one source that may be under way at once in this process.
+    clock: aware UTC now. in_flight: requests of one source that may be under way at once in this process. run: how a
+    write beside the commit is called: under gevent in a native thread when it would block the hub.
     """
 
     def __init__(
@@ -337,7 +339,9 @@ class Ingest:
         commit: GroupCommit,
         engine: Engine | None = None,
         notes: Notes | None = None,
+        refusals: Refusals | None = None,
         in_flight: int = 256,
+        run: Callable[[Callable[[], int]], int] = lambda write: write(),
     ) -> None:
         self.sources = sources
         self.registry = registry
@@ -346,6 +350,9 @@ class Ingest:
         self.commit = commit
         self.engine = engine
         self.notes = notes
+        #: what leaves a trace of requests that are not accepted; told by whoever answers them
+        self.refusals = refusals if refusals is not None else Refusals(sources.keys(), clock=clock)
+        self._run = run
         self._in_flight_limit = in_flight
         self._foreign_keys: set[tuple[str, str]] = set()
         self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
@@ -353,6 +360,7 @@ class Ingest:
 
     def after_fork(self) -> None:
         self.commit.after_fork()
+        self.refusals.after_fork()
         self._in_flight_lock = threading.Lock()
         self._in_flight = dict.fromkeys(self.sources, 0)
 
@@ -361,7 +369,8 @@ class Ingest:
         try:
             return self.sources[name]
         except KeyError:
-            raise UnknownSource(f"no source of that name; configured: {', '.join(self.sources) or 'none'}") from None
+            configured = ", ".join(self.sources) or "none"
+            raise UnknownSource(f"no source is named {one_line(name, 64)!r}; configured: {configured}") from None
 
     def challenge(self, name: str, request: InboundRequest) -> Challenge | None:
         """Answer a handshake by GET; None when this source has none."""
@@ -372,18 +381,14 @@ class Ingest:
         """Take one request in: verify, parse, route, commit.
 
         Raises `Rejected` (with its status) for what is the sender's fault and `StorageUnavailable` when it could not be
-        stored, or nobody knows whether it was.
+        stored, or nobody knows whether it was. Leaves no trace of either: that is for whoever answers (`refusals`).
         """
         source = self.source(name)
         self._enter(name)
         try:
             now = self.clock()
-            try:
-                verified = source.verify(request, now)
-                challenge = source.challenge(request, now)
-            except Rejected as error:
-                self._reject(source, request, error, now)
-                raise
+            verified = source.verify(request, now)
+            challenge = source.challenge(request, now)
             if self.notes is not None:
                 self.notes.key_used(name, verified.label, now)
             if challenge is not None:
@@ -507,26 +512,30 @@ class Ingest:
         keep: bool = False,
     ) -> Accepted:
         if source.settings.on_unparseable == "reject" and not keep:
-            self._reject(source, request, error, now)
             raise error
         kept = request.headers.as_text(without=())
-        id = self.store.quarantine.put(
-            source.name,
-            request.body,
-            reason=error.reason,
-            kind=error.kind,
-            received_at=now,
-            headers=_encode_json(kept).decode(),
-            query=request.query,
-            key_label=verified.label,
-            request_id=request.id,
+        id = self._run(
+            lambda: self.store.quarantine.put(
+                source.name,
+                request.body,
+                reason=error.reason,
+                kind=error.kind,
+                received_at=now,
+                headers=_encode_json(kept).decode(),
+                query=request.query,
+                key_label=verified.label,
+                request_id=request.id,
+            )
         )
-        logger.warning(
-            "a signed request of source %r cannot be read and is quarantined: %s",
-            source.name,
-            error.reason,
-            extra={"source": source.name, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
+        self.refusals.lines.say(
+            (source.name, "quarantined"),
+            logging.WARNING,
+            f"a signed request of source {source.name!r} cannot be read and is quarantined",
+            one_line(error.reason),
+            {"source": source.name, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
         )
+        if self.notes is not None:
+            self.notes.quarantined(source.name, request, id, now)
         signals.emit(
             signals.event_quarantined,
             source.name,
@@ -550,19 +559,6 @@ class Ingest:
             one_line(label),
             one_line(subscription),
             extra={"source": source},
-        )
-
-    def _reject(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None:
-        logger.warning(
-            "rejected a request to source %r: %s",
-            source.name,
-            error.reason,
-            extra={"source": source.name, "request_id": request.id, "bytes": len(request.body), "action": "reject"},
-        )
-        if self.notes is not None:
-            self.notes.rejected(source, request, error, now)
-        signals.emit(
-            signals.request_rejected, source.name, request=request, error=error, request_id=request.id, received_at=now
         )
 
     def _announce(self, source: Source, items: Sequence[Item], receipts: Sequence[Receipt]) -> None:

@@ -343,6 +343,7 @@ quarantine = Table(
     Column("decided_by", Text),
     Column("decided_at", Instant),
     Index("uq_webhooks_quarantine_source_digest", "source", "digest", unique=True),
+    Index("ix_webhooks_quarantine_request_id", "request_id"),
 )
 
 rejections = Table(
@@ -359,7 +360,9 @@ rejections = Table(
     Column("header_bytes", Integer, nullable=False),
     Column("body_bytes", Integer, nullable=False),
     Column("body", LargeBinary, comment="only with capture_rejected, at most 64 kB"),
+    Column("kind", Key, nullable=False, server_default=text("''"), comment="errors.Refusal, or quarantined"),
     Index("ix_webhooks_rejections_source_id", "source", "id"),
+    Index("ix_webhooks_rejections_source_kind_id", "source", "kind", "id"),
     Index("ix_webhooks_rejections_request_id", "request_id"),
 )
 

@@ -7,33 +7,40 @@ Flask's own error pages leaks. Every answer is JSON with `status` or `error`, an
 
 from __future__ import annotations
 
-import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug import exceptions
 from werkzeug.routing import RequestRedirect
 
 from webhooks.errors import (
+    BadHost,
     IncompleteBody,
+    MethodNotAllowed,
+    Overloaded,
     PayloadTooLarge,
     Rejected,
+    RequestTimeout,
     StorageUnavailable,
+    UnknownSource,
     UnsupportedEncoding,
 )
-from webhooks.http1 import STATUS_LINES
+from webhooks.http1 import STATUS_LINES, is_host
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
+from webhooks.retry import one_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 #: Of several events in one body, the answer names the most severe.
@@ -41,7 +48,12 @@ _SEVERITY = (
     ReceiptStatus.DUPLICATE, ReceiptStatus.STALE, ReceiptStatus.REVISION, ReceiptStatus.STORED, ReceiptStatus.QUARANTINED,
 )  # fmt: skip
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+#: What stands before the path in a request's target of absolute form (RFC 9112, section 3.2.2).
+_AUTHORITY = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
+#: A path with one spelling: nothing encoded, no empty segment, none of dots alone.
+_PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+/?", re.ASCII)
 _NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_UNROUTED = (exceptions.NotFound, exceptions.MethodNotAllowed, RequestRedirect)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"]
 
 
@@ -61,16 +73,47 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     blueprint = Blueprint(name, __name__, url_prefix=url_prefix)
 
     def receive(source: str, rest: str = "") -> Response:
-        if rest or not _SOURCE_NAME.fullmatch(source):
-            return answer(404, {"error": "not_found", "request_id": new_request_id()})
-        return respond(ingest, source, request.environ, max_body).as_response()
+        """What a request to `<url_prefix>/<source>/<rest>` gets, as Flask has read its path."""
+        environ = request.environ
+        path = f"{url_prefix}/{source}"
+        if (
+            rest
+            or not _SOURCE_NAME.fullmatch(source)
+            or environ["PATH_INFO"] not in (path, path + "/")  # werkzeug drops slashes that it begins with
+            or not is_plainly_spelled(environ)
+        ):
+            return refuse(ingest, UnknownSource(f"no source has the path {_target(environ)}"), environ).as_response()
+        return respond(ingest, source, environ, max_body).as_response()
 
+    def answer_unrouted() -> Response | None:
+        """Answer what Flask cannot route below the prefix; its own answer, or the host's, would tell by its form.
+
+        A redirect, which an application that merges slashes makes, would also lose a POST's body.
+        """
+        error = request.routing_exception
+        path = "/" + request.environ["PATH_INFO"].lstrip("/")
+        if not isinstance(error, _UNROUTED) or not path.startswith(url_prefix + "/"):
+            return None
+        source, _, rest = path.removeprefix(url_prefix + "/").partition("/")
+        return receive(source, rest or ("/" if isinstance(error, exceptions.NotFound) else ""))
+
+    blueprint.before_app_request(answer_unrouted)
     # with and without the slash, every method: no redirect and no error page but ours
     options: dict[str, Any] = {"methods": _METHODS, "provide_automatic_options": False}
     blueprint.add_url_rule("/<source>", "receive", receive, **options)
     blueprint.add_url_rule("/<source>/", "receive_slash", receive, **options)
     blueprint.add_url_rule("/<source>/<path:rest>", "receive_below", receive, **options)
     return blueprint
+
+
+#: Refusals after which the rest of a request is not read.
+_LEAVES_A_BODY = (PayloadTooLarge, IncompleteBody, RequestTimeout, UnsupportedEncoding, BadHost)
+#: {status: why a post is refused of which a part came}
+_IN_PART: dict[int, Callable[[], Exception]] = {
+    400: lambda: IncompleteBody("the connection ended before the body did"),
+    408: lambda: RequestTimeout("the rest of the request did not come in time"),
+    503: lambda: Overloaded("incomplete requests hold all the bytes they may (setting incomplete_bodies)"),
+}
 
 
 class ShortCut:
@@ -80,75 +123,114 @@ class ShortCut:
     view costs more than storing one. Not for somebody else's application, whose hooks have to run.
     """
 
-    def __init__(self, application: WSGIApplication, ingest: Ingest, *, url_prefix: str, max_body: int) -> None:
+    def __init__(
+        self, application: WSGIApplication, ingest: Ingest, *, paths: Mapping[str, str], max_body: int
+    ) -> None:
         self._application = application
         self._ingest = ingest
-        self.max_body = max_body
+        self._max_body = max_body
         #: {path: name of the source}
-        self.paths: Mapping[str, str] = {
-            f"{url_prefix}/{name}{slash}": name for name in ingest.sources for slash in ("", "/")
-        }
+        self.paths = paths
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         source = self.paths.get(environ["PATH_INFO"])
-        if source is None or environ["REQUEST_METHOD"] != "POST":
+        if source is None or environ["REQUEST_METHOD"] != "POST" or not is_plainly_spelled(environ):
             return self._application(environ, start_response)
-        status, body, headers = respond(self._ingest, source, environ, self.max_body)
+        status, body, headers = respond(self._ingest, source, environ, self._max_body)
         headers.append(("Content-Length", str(len(body))))
         start_response(STATUS_LINES[status], headers)
         return (body,)
 
     def post(self, source: str, headers: Headers, body: bytes) -> Answer:
         """What a post without a query gets that a server has read by itself. Raises nothing."""
-        return _answer(source, lambda request_id: _take_in(self._ingest, source, headers, body, b"", request_id))
+        ingest = self._ingest
+        return _answer(ingest, source, lambda request_id: _take_in(ingest, source, headers, body, b"", request_id))
+
+    def refuse(self, source: str, status: int) -> Answer:
+        """What a post gets that a server has read in part. status: 400, 408 or 503."""
+
+        def refuse(request_id: str) -> Answer:
+            raise _IN_PART[status]()
+
+        return _answer(self._ingest, source, refuse)
 
 
 def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int) -> Answer:
     """Take in one request to a source and say what it gets. Raises nothing."""
-    return _answer(source, lambda request_id: _receive(ingest, source, request_id, environ, max_body))
+    return _answer(
+        ingest, source, lambda request_id: _receive(ingest, source, request_id, environ, max_body), environ=environ
+    )
 
 
-def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
-    """What `take` answers to a request of that id, or what its failure means for the sender."""
+def refuse(ingest: Ingest, error: Rejected, environ: WSGIEnvironment) -> Answer:
+    """What a request gets that is for no source; it leaves the same traces as any other."""
+
+    def take(request_id: str) -> Answer:
+        raise error
+
+    return _answer(ingest, "", take, environ=environ)
+
+
+def _answer(
+    ingest: Ingest, source: str, take: Callable[[str], Answer], *, environ: WSGIEnvironment | None = None
+) -> Answer:
+    """What `take` answers to a request of that id, or what its failure means for the sender.
+
+    environ: of the request, where it has one; shown is how much of it there was.
+    """
     request_id = new_request_id()
     try:
         return take(request_id)
-    except Rejected as error:
+    except Exception as error:
+        seen = None if environ is None else InboundRequest(Headers.of_wsgi(environ), b"", id=request_id)
+        ingest.refusals.record(error, source=source, request_id=request_id, request=seen)
+        has_body = environ is not None and (
+            bool(environ.get("CONTENT_LENGTH", "").strip("0")) or "HTTP_TRANSFER_ENCODING" in environ
+        )
+        return _refusal(error, request_id, has_body=has_body)
+
+
+def _refusal(error: Exception, request_id: str, *, has_body: bool) -> Answer:
+    """has_body: whether the request came with one."""
+    if isinstance(error, Rejected):
         refusal = json_answer(error.status, {"error": error.slug, "request_id": request_id})
-        if isinstance(error, (PayloadTooLarge, IncompleteBody)):
+        if isinstance(error, MethodNotAllowed):
+            refusal.headers.append(("Allow", error.allowed))
+        if isinstance(error, _LEAVES_A_BODY) or (isinstance(error, MethodNotAllowed) and has_body):
             refusal.headers.append(("Connection", "close"))  # what is left of the body is nobody's next request
         return refusal
-    except StorageUnavailable as error:
-        logger.error(
-            "answered 503 to source %r: %s",
-            source,
-            error.reason,
-            extra={"source": source, "request_id": request_id},
-        )
+    if isinstance(error, StorageUnavailable):
         refusal = json_answer(503, {"error": error.slug, "request_id": request_id})
         refusal.headers.append(("Retry-After", str(max(1, int(error.retry_after.total_seconds())))))
         return refusal
-    except Exception:
-        # a fault of ours must not become the sender's loss: it tries again
-        logger.exception("a fault of ours at source %r", source, extra={"source": source, "request_id": request_id})
-        refusal = json_answer(503, {"error": "internal_error", "request_id": request_id})
-        refusal.headers.append(("Retry-After", "30"))
-        return refusal
+    # a fault of ours must not become the sender's loss: it tries again
+    refusal = json_answer(503, {"error": "internal_error", "request_id": request_id})
+    refusal.headers.append(("Retry-After", "30"))
+    return refusal
+
+
+def _target(environ: WSGIEnvironment) -> str:
+    """The path of a request as it was sent, for people: quoted, escaped and cut. A query may hold what nobody may see."""
+    target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    return repr(one_line(target.partition("?")[0], 200))
 
 
 def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironment, max_body: int) -> Answer:
     known = ingest.source(source)
+    if not has_host(environ):
+        raise BadHost("the Host field is missing or names no host")
     method = environ["REQUEST_METHOD"]
     query = environ.get("QUERY_STRING", "").encode("latin-1")
     if method == "GET" and known.has_get_challenge:
         inbound = InboundRequest(Headers.of_wsgi(environ), b"", "GET", query, known.settings.public_url, request_id)
-        challenge = ingest.challenge(source, inbound)
+        challenge = _judge(inbound, lambda: ingest.challenge(source, inbound))
         if challenge is not None:
             return fixed(challenge)
+    if method == "HEAD":
+        return Answer(200, b"", list(_NEVER_KEPT))  # senders that ask whether there is anybody
     if method != "POST":
-        refusal = json_answer(405, {"error": "method_not_allowed", "request_id": request_id})
-        refusal.headers.append(("Allow", "GET, POST" if known.has_get_challenge else "POST"))
-        return refusal
+        allowed = "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"
+        raise MethodNotAllowed(f"{one_line(method, 40)!r} is not one of {allowed}", allowed)
     body = read_body(environ, max_body)
     return _take_in(ingest, source, Headers.of_wsgi(environ), body, query, request_id)
 
@@ -156,12 +238,27 @@ def _receive(ingest: Ingest, source: str, request_id: str, environ: WSGIEnvironm
 def _take_in(ingest: Ingest, source: str, headers: Headers, body: bytes, query: bytes, request_id: str) -> Answer:
     known = ingest.source(source)
     inbound = InboundRequest(headers, body, "POST", query, known.settings.public_url, request_id)
-    accepted = ingest.accept(source, inbound)
+    accepted = _judge(inbound, lambda: ingest.accept(source, inbound))
     if accepted.challenge is not None:
         return fixed(accepted.challenge)
     if known.success is not None:
         return fixed(known.success)
     return json_answer(200, receipt_body(accepted, request_id))
+
+
+def has_host(environ: WSGIEnvironment) -> bool:
+    """Whether a request names a host as its version of HTTP wants it."""
+    host = environ.get("HTTP_HOST")
+    return is_host(host) if host is not None else environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+
+
+def _judge(inbound: InboundRequest, judge: Callable[[], T]) -> T:
+    """Call `judge`; what it rejects has the request with it, so that `explain` can say what was wrong with that."""
+    try:
+        return judge()
+    except Rejected as error:
+        error.request = inbound
+        raise
 
 
 def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
@@ -177,9 +274,12 @@ def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
     if declared:
         if not (declared.isascii() and declared.isdigit()):
             raise IncompleteBody("Content-Length is not a number")
-        size = int(declared[:20])
-        if size > max_body:
-            raise PayloadTooLarge(f"{size} bytes declared; at most {max_body} are taken (setting max_body)")
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > len(str(max_body)) or int(digits) > max_body:
+            raise PayloadTooLarge(
+                f"{digits[:20]} bytes or more declared; at most {max_body} are taken (setting max_body)"
+            )
+        size = int(digits)
         body = _read(stream, size)
         if len(body) < size:
             raise IncompleteBody(f"{len(body)} bytes came of {size}")
@@ -202,6 +302,8 @@ def _read(stream: Any, size: int) -> bytes:
                 break
             pieces.append(piece)
             left -= len(piece)
+    except TimeoutError as error:
+        raise RequestTimeout("the body did not come in time") from error
     except (OSError, ValueError) as error:
         raise IncompleteBody("the connection broke while the body was read") from error
     except Exception as error:  # servers have errors of their own for broken chunks
@@ -248,49 +350,107 @@ def answer(status: int, body: dict[str, Any]) -> Response:
     return json_answer(status, body).as_response()
 
 
-def refuse_redirects(url_prefix: str) -> Callable[[], Response | None]:
-    """A `before_request` function for applications that merge slashes: a redirect would lose a POST's body."""
+def is_plainly_spelled(environ: WSGIEnvironment) -> bool:
+    """Whether the path of a request was sent as it is read: nothing encoded, no slash doubled, no dots, no parameters.
 
-    def refuse() -> Response | None:
-        if isinstance(request.routing_exception, RequestRedirect) and request.path.startswith(url_prefix + "/"):
-            return answer(404, {"error": "not_found", "request_id": new_request_id()})
-        return None
+    A proxy that decides by the path sees it as it was sent; WSGI hands it over decoded. Of a server that does not say what
+    was sent (neither RAW_URI nor REQUEST_URI) the decoded path is judged.
+    """
+    target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    if not target.startswith("/"):
+        target = _AUTHORITY.sub("", target, count=1)
+    path = target.partition("?")[0]
+    if _PLAIN_PATH.fullmatch(path) is not None:
+        return True
+    # the path below which a host has mounted us may need an encoding
+    mounted, below = environ.get("SCRIPT_NAME", ""), environ["PATH_INFO"]
+    return _PLAIN_PATH.fullmatch(below) is not None and path == quote(mounted, encoding="latin-1") + below
 
-    return refuse
 
-
-def http_error(error: HTTPException) -> Response:
+def http_error(error: exceptions.HTTPException) -> Answer:
     """Flask's own errors (404, 405, 413 …) in our shape."""
+    return _of_flask(error, new_request_id())
+
+
+def make_error_handler(ingest: Ingest) -> Callable[[exceptions.HTTPException], Response]:
+    """The same for an application that is ours alone, where such a request leaves its traces as well."""
+
+    def handle(error: exceptions.HTTPException) -> Response:
+        environ = request.environ
+        request_id = new_request_id()
+        found = _of_flask(error, request_id)
+        why: Rejected
+        if found.status == 405:
+            method = one_line(environ["REQUEST_METHOD"], 40)
+            why = MethodNotAllowed(f"{method!r} is not a method of {_target(environ)}", "")
+        elif found.status == 404:
+            why = UnknownSource(f"nothing has the path {_target(environ)}")
+        else:
+            why = Rejected(f"answered {found.status}: {error.name}")
+        seen = InboundRequest(Headers.of_wsgi(environ), b"", id=request_id)
+        ingest.refusals.record(why, source="", request_id=request_id, request=seen)
+        return found.as_response()
+
+    return handle
+
+
+def _of_flask(error: exceptions.HTTPException, request_id: str) -> Answer:
     slugs = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 400: "bad_request"}
     status = error.code or 500
     if 300 <= status < 400:  # a redirect would lose a POST's body
         status = 404
-    return answer(status, {"error": slugs.get(status, "error"), "request_id": new_request_id()})
+    found = json_answer(status, {"error": slugs.get(status, "error"), "request_id": request_id})
+    if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods is not None:
+        found.headers.append(("Allow", ", ".join(sorted(error.valid_methods))))
+    return found
 
 
 # -- health ------------------------------------------------------------------------------------------------
 
+_NOT_KNOWN = "database unavailable"
+
 
 class Readiness:
-    """Whether this process can take events in, asked at most once a second.
+    """Whether this process can take events in, asked at most once a second, and by one request at a time.
 
-    check: raises nothing; answers (problems, last worker heartbeat).
+    Anybody may ask, so a crowd must not cost what posts need: while one request waits for the database the others wait for
+    `PATIENCE` at most, counted from that one's start, and then hear the last answer, if it is young enough, or that there
+    is none.
+
+    check: raises nothing; answers (problems, last worker heartbeat). The problems are shown to anybody.
     """
 
+    #: An answer is given again for so long, in seconds.
+    KEPT = 1.0
+    #: And so long to who cannot wait for a newer one.
+    KEPT_AT_MOST = 2.0
+    #: In seconds.
+    PATIENCE = 0.25
+
     def __init__(
-        self, check: Callable[[], tuple[Sequence[str], datetime | None]], clock: Callable[[], datetime]
+        self,
+        check: Callable[[], tuple[Sequence[str], datetime | None]],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._check = check
         self._clock = clock
-        self._asked = float("-inf")
-        self._answer: tuple[Sequence[str], datetime | None] = ((), None)
+        self._monotonic = monotonic
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget what the parent has asked; call first thing in a child."""
+        self._asking = threading.Lock()
+        self._began = self._asked = float("-inf")
+        self._answer: tuple[Sequence[str], datetime | None] = ((_NOT_KNOWN,), None)
 
     def __call__(self) -> tuple[int, dict[str, Any]]:
-        now = time.monotonic()
-        if now - self._asked > 1:
-            self._answer = self._check()
-            self._asked = now
+        """(status, body) of the answer."""
+        if self._monotonic() - self._asked > self.KEPT:
+            self._ask()
         problems, beat = self._answer
+        if self._monotonic() - self._asked > self.KEPT_AT_MOST:
+            problems, beat = (_NOT_KNOWN,), None
         body: dict[str, Any] = {"status": "ready" if not problems else "unavailable"}
         if problems:
             body["problems"] = list(problems)
@@ -301,10 +461,27 @@ class Readiness:
         }
         return (200 if not problems else 503), body
 
+    def _ask(self) -> None:
+        if not self._asking.acquire(blocking=False):
+            left = self._began + self.PATIENCE - self._monotonic()
+            if left <= 0 or not self._asking.acquire(timeout=left):
+                return
+        try:
+            if self._monotonic() - self._asked > self.KEPT:
+                self._began = self._monotonic()
+                self._answer = self._check()
+                self._asked = self._monotonic()
+        finally:
+            self._asking.release()
+
 
 def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:
     """`/healthz`: this process runs. `/readyz`: it can take events in; a missing worker never makes that red."""
     blueprint = Blueprint(name, __name__)
+
+    @blueprint.before_request
+    def refuse_tricks() -> Response | None:
+        return None if is_plainly_spelled(request.environ) else http_error(exceptions.NotFound()).as_response()
 
     @blueprint.get("/healthz")
     def healthz() -> Response:

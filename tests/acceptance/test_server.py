@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -42,7 +43,7 @@ def body(key: str, **fields: Any) -> bytes:
 class Server:
     """gunicorn on a free port."""
 
-    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gthread", **env: str) -> None:
+    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gevent", **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         for name in ("wsgi.py", "gunicorn.conf.py"):
@@ -173,27 +174,6 @@ def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Serv
     assert len(stored(database_url)) >= len(answers)
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
-def test_slow_senders_do_not_stop_others(sqlite_url: str, processes: Processes, worker_class: str) -> None:
-    server = Server(processes, sqlite_url, worker_class).ready()
-    slow = []
-    try:
-        for number in range(12):
-            connection = socket.create_connection(("127.0.0.1", server.port))
-            head = b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\n" + (
-                b"Content-Length: 500\r\n\r\nx" if number % 2 else b"X-"
-            )
-            connection.sendall(head)
-            slow.append(connection)
-        for number in range(10):
-            begin = time.monotonic()
-            assert server.post(body(f"ok-{number}")).status == 200
-            assert time.monotonic() - begin < 1.0
-    finally:
-        for connection in slow:
-            connection.close()
-
-
 class Wire:
     """One connection on which requests go out as bytes and answers come back whole."""
 
@@ -245,9 +225,20 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
         ([signed(one, "Close-Sig-Hash: x")], 401, "signature_verification_failed"),
         ([chunked], 200, "duplicate"),
         ([signed(one, path="/webhooks/close?a=b")], 200, "duplicate"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 30)], 200, "duplicate"),
         ([signed(one, path="/webhooks/nobody")], 404, "not_found"),
+        ([signed(one, path="//webhooks/close")], 404, "not_found"),
+        ([signed(one, path="/webhooks/clo%73e")], 404, "not_found"),
+        ([signed(one, path="/webhooks/close%2f")], 404, "not_found"),
+        ([signed(b"", method="PUT")], 405, "method_not_allowed"),
+    ]
+    unread = [
         ([signed(one, method="PUT")], 405, "method_not_allowed"),
         ([signed(one, "Content-Encoding: gzip")], 415, "unsupported_content_encoding"),
+        ([signed(one).replace(b"Host: ", b"Host: a ")], 400, "bad_request"),
+        ([signed(one).replace(b"Host: 127.0.0.1\r\n", b"")], 400, "bad_request"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: 9999")], 413, "payload_too_large"),
+        ([signed(one).replace(b"Content-Length: ", b"Content-Length: " + b"9" * 30)], 413, "payload_too_large"),
     ]
     names = {
         "server",
@@ -269,9 +260,11 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
             assert (answer[0], answer[2].get("status") or answer[2]["error"]) == (status, said), sent
             assert (set(answer[1]) - {"allow"}, answer[1]["connection"]) == (names, "keep-alive")
             assert wire.ask(signed(one))[2]["status"] == "duplicate"
-    with Wire(server.port) as wire:
-        status, _, content = wire.ask(signed(one).replace(b"Content-Length: ", b"Content-Length: 9999"))
-        assert (status, content["error"]) == (413, "payload_too_large")
+    for sent, status, said in unread:
+        with Wire(server.port) as wire:
+            answer = wire.ask(*sent)
+            assert (answer[0], answer[2]["error"], answer[1]["connection"]) == (status, said, "close"), sent
+            assert wire.socket.recv(1) == b""
     assert stored(database_url) == {"one": 2}
 
 
@@ -314,6 +307,69 @@ def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
         proxy.close()
 
 
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent", "sync"])
+def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
+    sqlite_url: str, processes: Processes, worker_class: str
+) -> None:
+    server = Server(processes, sqlite_url, worker_class).ready()
+    for number in range(30):
+        with contextlib.closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as connection:
+            connection.sendall(b"POST /webhooks/close HTTP/1.1\r\nHost: x\r\nX \x1b[2Jy-%d: 1\r\n\r\n" % number)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    lines = [line for line in server.process.output.splitlines() if "malformed, 400" in line]
+    assert 1 <= len(lines) <= 10  # five of each process
+    assert "\x1b[2J" not in server.process.output
+    assert "Invalid request from ip=" not in server.process.output
+    assert server.process.stop() == 0
+    held = [int(number) for number in re.findall(r"and (\d+) more in the last minute", server.process.output)]
+    assert sum(held) + len(lines) == 30
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
+    postgresql_url: str, processes: Processes, worker_class: str
+) -> None:
+    proxy = FreezableProxy(postgresql_url)
+    try:
+        server = Server(processes, proxy.url, worker_class).ready()
+        assert server.post(body("before")).status == 200
+        proxy.frozen.set()
+        over = threading.Event()
+        seen: list[tuple[int, float, bytes]] = []
+
+        def ask() -> None:
+            while not over.is_set():
+                begin = time.monotonic()
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    answer = send(server.url + "/readyz")
+                    seen.append((answer.status, time.monotonic() - begin, answer.body))
+                time.sleep(0.2)
+
+        crowd = [threading.Thread(target=ask) for _ in range(60)]
+        for one in crowd:
+            one.start()
+        took: list[float] = []
+
+        def post(number: int) -> None:
+            begin = time.monotonic()
+            assert server.post(body(f"frozen-{number}")).status == 503
+            took.append(time.monotonic() - begin)
+
+        try:
+            for _ in range(2):
+                in_threads(6, post)
+        finally:
+            over.set()
+            for one in crowd:
+                one.join()
+        assert max(took) < 3.0, sorted(took)
+        assert len(took) == 12
+        assert {status for status, _, _ in seen[-50:]} == {503}
+        assert not any(b"127.0.0.1" in answered or b"port" in answered for _, _, answered in seen)
+    finally:
+        proxy.close()
+
+
 def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(processes: Processes) -> None:
     server = Server(processes, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
     begin = time.monotonic()
@@ -333,18 +389,37 @@ def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, proces
     assert "run `webhooks db upgrade`" in server.process.output
 
 
-def test_a_database_locked_by_somebody_else_is_503_in_time(sqlite_url: str, processes: Processes) -> None:
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_a_database_locked_by_another_program_is_503_in_time(
+    sqlite_url: str, processes: Processes, worker_class: str
+) -> None:
+    """Of two processes one waits at the lock file and the other in SQLite: each for one deadline, not for both in turn."""
     import sqlite3
 
-    server = Server(processes, sqlite_url).ready()
+    server = Server(processes, sqlite_url, worker_class).ready()
+    assert server.post(body("before")).status == 200
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    took: list[float] = []
+    answers: list[Answer] = []
+
+    def post(number: int) -> None:
+        time.sleep(number * 0.13)  # they come one after another, so that some wait behind others
+        begin = time.monotonic()
+        if number in (17, 23):  # earlier its answer of before may be given again
+            answers.append(send(server.url + "/readyz"))
+        else:
+            answers.append(server.post(b"unreadable" if number % 3 == 2 else body(f"locked-{number}")))
+        took.append(time.monotonic() - begin)
+
     try:
         other.execute("begin immediate")
-        begin = time.monotonic()
-        assert server.post(body("one")).status == 503
-        assert time.monotonic() - begin < 2.5
+        in_threads(24, post)
+        assert {answer.status for answer in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        assert max(took) < 2.5
         other.execute("rollback")
-        assert server.post(body("one")).status == 200
+        assert server.post(body("after")).status == 200
+        assert "Traceback" not in server.process.output
     finally:
         other.close()
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
+import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
 
-from tests.acceptance.support import Processes
+from tests.acceptance.support import SCRIPTS, Processes, free_port
+from tests.support import ROOT
 from webhooks.app import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
@@ -46,3 +50,54 @@ def test_gunicorn_in_a_starter_project_has_the_settings_of_webhooks_run(processe
     settings, expected = (dict(re.findall(r"^(\w+) += (.*)$", shown.output, re.MULTILINE)) for shown in (plain, ours))
     assert settings["threads"] == "16"
     assert {name for name in settings if settings[name] != expected[name]} == {"config"}
+
+
+def test_the_default_is_the_fast_server_and_its_start_says_how_much_it_may_open(processes: Processes) -> None:
+    limited = ("sh", "-c", 'ulimit -Sn 256 && exec webhooks run --bind "$0"', f"127.0.0.1:{free_port()}")
+    server = processes.start(*limited, env={**KEY, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"})
+    server.wait_for("Using worker: webhooks.gunicorn_gevent.GeventWorker")
+    said = server.wait_for(r"Files that a process may open: (\S+); connections: 2000")[1]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert said == ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
+    server.wait_for("no worker runs in this process")
+    assert "slow senders" not in server.output
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
+def test_a_class_that_slow_senders_can_hold_says_what_it_wants_in_front(
+    processes: Processes, worker_class: str
+) -> None:
+    command = ("webhooks", "run", "--", "--bind", f"127.0.0.1:{free_port()}")
+    server = processes.start(*command, env={**KEY, "WEBHOOKS_WORKER_CLASS": worker_class})
+    server.wait_for("put a proxy that buffers requests in front")
+    server.wait_for("(?s)(no worker runs in this process.*){2}")
+    assert server.output.count("slow senders") == 1
+    assert server.stop() == 0
+
+
+def test_gunicorn_without_our_settings_says_what_is_missing_and_the_command_that_has_it(processes: Processes) -> None:
+    shutil.copy(ROOT / "wsgi.py", processes.directory)
+    server = processes.start("gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{free_port()}", env=KEY)
+    server.wait_for("run `webhooks run`, or `gunicorn -c python:webhooks.gunicorn_conf wsgi:app`")
+    server.wait_for("no worker runs in this process")
+    assert server.output.count("python:webhooks.gunicorn_conf") == 1
+    assert server.stop() == 0
+
+
+def test_processes_that_run_handlers_are_never_patched(processes: Processes) -> None:
+    """gevent is for the server's own processes; a handler's locks, threads and sockets are Python's."""
+    handlers = processes.directory / "handlers"
+    handlers.mkdir()
+    (handlers / "looks.py").write_text(
+        "import sys\nfrom webhooks import on\n"
+        "@on('**')\ndef look(log):\n    log.error('patched: %s', 'gevent' in sys.modules)\n"
+        "@on('**', isolation='process')\ndef look_alone(log):\n    log.error('patched alone: %s', 'gevent' in sys.modules)\n"
+    )
+    dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})
+    dev.wait_for("try: webhooks trigger")
+    dev.wait_for("Using worker: webhooks.gunicorn_gevent.GeventWorker")
+    assert processes.run("webhooks", "trigger", "lead.created").wait() == 0
+    assert dev.wait_for(r"patched: (\w+)")[1] == "False"
+    assert dev.wait_for(r"patched alone: (\w+)")[1] == "False"
+    assert dev.stop() == 0

@@ -18,7 +18,7 @@ from webhooks.cli.explain import of_event
 from webhooks.errors import NotFound
 from webhooks.model import Event, ReceiptStatus
 from webhooks.registry import Registry
-from webhooks.store.rejections import ROWS_PER_SOURCE, Rejection
+from webhooks.store.rejections import ROWS_PER_KIND, Rejection
 
 
 @pytest.fixture
@@ -179,28 +179,47 @@ def test_a_body_is_captured_only_when_asked_for_and_cut(make_consumer: Callable[
     assert (len(found.body), found.body_bytes) == (64_000, 100_000)
 
 
-def test_the_sample_of_a_source_is_bounded(consumer: Consumer, clock: Clock) -> None:
+def test_the_sample_of_a_source_and_kind_is_bounded(consumer: Consumer, clock: Clock) -> None:
     store = consumer.webhooks.store.rejections
     with consumer.webhooks.database.write() as connection:
         rows = [
             {"id": n, "source": "close", "received_at": clock(), "request_id": str(n), "status": 401, "reason": "r",
-             "header_names": "[]", "header_bytes": 0, "body_bytes": 0}
-            for n in range(ROWS_PER_SOURCE)
+             "header_names": "[]", "header_bytes": 0, "body_bytes": 0, "kind": "signature"}
+            for n in range(ROWS_PER_KIND)
         ]  # fmt: skip
         connection.execute(schema.rejections.insert(), rows)
+    store.put(Rejection("close", clock(), "large", 413, "r", None, (), 0, 0, kind="too_large"))
     for n in range(3):
-        store.put(Rejection("close", clock(), f"new-{n}", 401, "r", None, (), 0, 0))
-    store.put(Rejection("stripe", clock(), "other", 401, "r", None, (), 0, 0))
-    assert len(store.latest(5000, "close")) == ROWS_PER_SOURCE
+        store.put(Rejection("close", clock(), f"new-{n}", 401, "r", None, (), 0, 0, kind="signature"))
+    store.put(Rejection("stripe", clock(), "other", 401, "r", None, (), 0, 0, kind="signature"))
+    assert len(store.latest(5000, "close")) == ROWS_PER_KIND + 1
     assert store.find("0") is None
     assert store.find("new-2") is not None
+    assert store.find("large") is not None
+
+
+def test_no_more_than_twenty_refused_requests_a_second_are_kept_whatever_their_kinds(
+    make_consumer: Callable[..., Consumer],
+) -> None:
+    sources = {f"s{n}": {"scheme": "close", "secret": KEY} for n in range(30)}
+    consumer = make_consumer(sources=sources)
+    now = [10.0]
+    notes = consumer.webhooks.notes
+    notes._write_soon, notes._monotonic = lambda write: write(), lambda: now[0]
+    for name in sources:
+        assert consumer.client.post(f"/webhooks/{name}", data=b"x").status_code == 401
+        now[0] += 0.01
+    assert len(consumer.webhooks.store.rejections.latest(100)) == 20
+    now[0] += 1
+    consumer.client.post("/webhooks/s29", data=b"x")
+    assert len(consumer.webhooks.store.rejections.latest(100)) == 21
 
 
 def test_a_note_that_cannot_be_written_fails_no_request(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     from webhooks.notes import Notes
 
     webhooks = consumer.webhooks
-    webhooks.ingest.notes = notes = Notes(webhooks.store, webhooks.sources)
+    webhooks.refusals._notes = notes = Notes(webhooks.store, webhooks.sources)
     monkeypatch.setattr(webhooks.store.rejections, "put", lambda rejection: 1 / 0)
     assert consumer.client.post("/webhooks/close", data=b"x").status_code == 401
     thread = notes._thread

@@ -28,7 +28,7 @@ from webhooks.cli import COMMANDS, group
 from webhooks.cli.events import as_curl, export_lines, follow
 from webhooks.cli.trigger import Answer
 from webhooks.config import Secret
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.registry import Registry
 from webhooks.retry import SUCCEEDED, Verdict
@@ -794,6 +794,42 @@ def test_wrong_and_old_signatures_are_refused(cli: Cli, posts: Sequence[tuple[An
     assert cli("trigger", "lead.created", "--age", "40d").exit_code == 1
     assert cli("trigger", "lead.created", "--age", "1h").exit_code == 0
     assert cli.refused("trigger", "lead.created", "--age", "soon", code=2)
+
+
+def test_a_quarantined_request_is_explained_by_each_id_that_its_sender_was_given(cli: Cli) -> None:
+    ingest = cli.instance.ingest
+    ticks = iter(range(100))
+    cli.instance.notes._write_soon, cli.instance.notes._monotonic = lambda write: write(), lambda: float(next(ticks))
+    body = b"no json \x1b[2J"
+    headers = Headers(dict(cli.instance.sources["close"].sign(body, cli.instance.clock())))
+    ids = [f"{number:016x}" for number in (1, 2)]
+    kept = {ingest.accept("close", InboundRequest(headers, body, id=id)).quarantine_id for id in ids}
+    assert len(kept) == 1
+    (quarantine_id,) = kept
+    for id in (ids[0], str(quarantine_id)):
+        found = cli.json("explain", id)
+        assert (found["kind"], found["quarantine_id"], found["copies"]) == ("quarantined", str(quarantine_id), 2)
+        assert f"webhooks quarantine show {quarantine_id}" in cli("explain", id).stdout
+    resent = cli.json("explain", ids[1])
+    assert (resent["kind"], resent["status"]) == ("quarantined", 200)
+    assert f"webhooks quarantine show {quarantine_id}" in resent["reason"]
+
+
+def test_a_refused_request_is_explained_with_its_kind_and_an_unknown_one_by_what_is_kept(cli: Cli) -> None:
+    instance = cli.instance
+    instance.notes._write_soon = lambda write: write()
+    error = PayloadTooLarge("20000 bytes declared; at most 10000 are taken")
+    instance.refusals.record(
+        error,
+        source="close",
+        request_id="00000000000000aa",
+        request=InboundRequest(Headers(), b"", id="00000000000000aa"),
+    )
+    found = cli.json("explain", "00000000000000aa")
+    assert (found["kind"], found["status"], found["source"]) == ("too_large", 413, "close")
+    unknown = cli.refused("explain", "00000000000000ab", code=1)
+    assert "explain the event_id" in unknown
+    assert "a line for each" not in unknown
 
 
 def test_a_server_with_another_secret_is_explained_once_beside_its_answer(

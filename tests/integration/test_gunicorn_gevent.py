@@ -18,7 +18,9 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from webhooks.app import create_app
-from webhooks.gunicorn_gevent import PATIENCE_SECONDS, GeventWorker, find_short_cut, leaves_nothing_else
+from webhooks.connections import ANSWER_SECONDS, BODY_GRACE_SECONDS, HEAD_SECONDS, close_where_asked
+from webhooks.gunicorn_gevent import GeventWorker, Sources, find_short_cut, leaves_nothing_else
+from webhooks.http1 import end_of_head
 from webhooks.model import Headers
 from webhooks.registry import Registry
 from webhooks.views import Answer, ShortCut
@@ -31,13 +33,15 @@ class Echo:
 
     def __init__(self) -> None:
         self.paths: Mapping[str, str] = {"/webhooks/close": "close"}
-        self.max_body = 1000
         self.bodies: list[bytes] = []
         self.answer = b""
 
     def post(self, source: str, headers: Headers, body: bytes) -> Answer:
         self.bodies.append(body)
         return Answer(200, self.answer or source.encode() + b" " + body, [("Content-Type", "text/plain")])
+
+    def refuse(self, source: str, status: int) -> Answer:
+        return Answer(status, b"refused: " + source.encode(), [])
 
 
 class Application:
@@ -62,13 +66,27 @@ class Serving:
         config = make_config(**options)
         self.worker = GeventWorker(1, os.getppid(), [], None, 30, config, Logger(config))
         self.worker.wsgi = self.application
-        self.worker.take_short_cut(self.echo)
-        self.client, server = socket.socketpair()
-        self.client.settimeout(5)
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        self._greenlet = gevent.spawn(self.worker.handle, listener, server, ("127.0.0.1", 1))
-        self._listener = listener
+        self.worker.take_posts(Sources(self.echo.paths, 1000, budget=10_000), self.echo)
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+        self._greenlets: list[gevent.Greenlet] = []
+        self._clients: list[Any] = []
+        self.client = self.connect()
+
+    def connect(self) -> Any:
+        """Another connection to the worker."""
+        client = socket.create_connection(self._listener.getsockname(), timeout=5)
+        self._clients.append(client)
+        server, address = self._listener.accept()
+        self._greenlets.append(gevent.spawn(self.worker.handle, self._listener, server, address))
+        self.turn()
+        return client
+
+    @property
+    def waiting(self) -> list[Any]:
+        """The connections that wait, for their sender or for whoever is to read an answer."""
+        return [*self.worker.connections.waiting, *self.worker.connections.answering]
 
     def send(self, data: bytes) -> None:
         self.client.sendall(data)
@@ -77,15 +95,16 @@ class Serving:
     def turn(self) -> None:
         """Let the worker run until it waits."""
         for _ in range(5):
-            gevent.sleep(0)
+            gevent.idle()
 
-    def wait_until_it_waits_for(self, seconds: float) -> None:
-        while [limit for _, limit in self.worker.waiting.values()] != [seconds]:
-            gevent.sleep(0)
+    def let_pass(self, seconds: float) -> None:
+        """End whoever would be late in `seconds` from now."""
+        self.worker.connections.end_late_ones(time.monotonic() + seconds, at_most=100)
+        self.turn()
 
-    def answer(self) -> tuple[int, bytes, bool]:
+    def answer(self, client: Any = None) -> tuple[int, bytes, bool]:
         """(status, body, whether the connection stays) of the next answer."""
-        with HTTPResponse(self.client, method="POST") as response:
+        with HTTPResponse(client or self.client, method="POST") as response:
             response.begin()
             return response.status, response.read(), not response.will_close
 
@@ -96,12 +115,16 @@ class Serving:
     def leave(self) -> None:
         """Go away, and wait until the worker has noticed."""
         self.client.close()
-        self._greenlet.join(5)
-        assert self._greenlet.dead
+        self._greenlets[0].join(5)
+        assert self._greenlets[0].dead
 
     def close(self) -> None:
-        self.leave()
-        assert not self.worker.waiting
+        for client in self._clients:
+            client.close()
+        gevent.joinall(self._greenlets, timeout=5)
+        connections = self.worker.connections
+        assert not self.waiting
+        assert (connections.count, connections.held) == (0, 0)
         self._listener.close()
         self.worker.tmp.close()
 
@@ -163,9 +186,9 @@ def test_what_is_not_plain_goes_to_gunicorn_with_all_that_was_read(serving: Serv
         serving.send(piece)
     assert serving.answer() == (200, b"by gunicorn: chunk", True)
     serving.send(post(b"later"))
-    assert serving.answer() == (200, b"by gunicorn: later", True)
-    assert serving.echo.bodies == [b"first"]
-    assert serving.application.asked == ["POST /webhooks/close"] * 2
+    assert serving.answer() == (200, b"close later", True)
+    assert serving.echo.bodies == [b"first", b"later"]
+    assert serving.application.asked == ["POST /webhooks/close"]
 
 
 def test_another_path_goes_to_gunicorn(serving: Serving) -> None:
@@ -210,48 +233,249 @@ def test_a_worker_ends_after_as_many_requests_as_it_was_told() -> None:
         assert not serving.worker.alive
 
 
-@pytest.mark.parametrize("sent", [b"", post()[:30], post(b"half a body")[:-3]], ids=["nothing", "head", "body"])
-def test_a_sender_that_goes_away_leaves_nothing_behind(serving: Serving, sent: bytes) -> None:
+CHUNKED = b"POST /webhooks/close?a=b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nch"
+QUERY = post(b"half a body", "/webhooks/close?a=b")[:-3]
+EXPECTS = post(b"half a body", "/webhooks/close", "Expect: 100-continue")[:-3]
+BODIES = [post(b"half a body")[:-3], QUERY, CHUNKED, EXPECTS]
+BODY_NAMES = ["plain", "query", "chunked", "expects"]
+HEADS = [post()[:30], QUERY[:40], CHUNKED[:70], b"GET /healthz HTT", b"\r\nGET /"]
+
+
+@pytest.mark.parametrize("sent", [b"", *HEADS], ids=repr)
+def test_a_sender_that_goes_away_within_a_head_leaves_nothing_behind(serving: Serving, sent: bytes) -> None:
     serving.send(sent)
     serving.leave()
-    assert (serving.echo.bodies, serving.application.asked, serving.worker.waiting) == ([], [], {})
+    assert (serving.echo.bodies, serving.application.asked, serving.waiting) == ([], [], [])
 
 
-@pytest.mark.parametrize(
-    ("sent", "seconds"),
-    [(b"", 5), (post()[:30], 5), (post(b"half a body")[:-3], PATIENCE_SECONDS)],
-    ids=["nothing", "head", "body"],
-)
-def test_a_sender_that_is_too_slow_is_closed(serving: Serving, sent: bytes, seconds: int) -> None:
+@pytest.mark.parametrize("sent", BODIES, ids=BODY_NAMES)
+def test_a_body_that_ends_too_soon_is_no_event(serving: Serving, sent: bytes) -> None:
     serving.send(sent)
-    serving.wait_until_it_waits_for(seconds)
-    begun = time.monotonic()
-    serving.worker.end_waiting(begun + seconds - 1)
-    serving.turn()
-    assert len(serving.worker.waiting) == 1
-    serving.worker.end_waiting(begun + seconds + 1)
+    serving.client.shutdown(socket.SHUT_WR)
+    answer = b""
+    while piece := serving.client.recv(10_000):
+        answer += piece
+    assert serving.echo.bodies == []
+    assert b"half a body" not in answer
+
+
+def test_a_new_connection_has_ten_seconds_and_a_kept_one_as_long_as_gunicorn_says(serving: Serving) -> None:
+    serving.let_pass(HEAD_SECONDS - 1)
+    assert len(serving.waiting) == 1
+    serving.send(post())
+    assert serving.answer()[0] == 200
+    serving.let_pass(4)
+    assert len(serving.waiting) == 1
+    serving.let_pass(6)
+    assert serving.is_over()
+
+
+@pytest.mark.parametrize("sent", HEADS, ids=repr)
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_head_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes, comes_late: bool) -> None:
+    if comes_late:
+        serving.send(post())
+        assert serving.answer()[0] == 200
+    serving.send(sent)
+    serving.let_pass(HEAD_SECONDS - 1)
+    assert len(serving.waiting) == 1
+    serving.let_pass(HEAD_SECONDS + 1)
+    assert serving.answer()[0] == 408
+    assert serving.is_over()
+    assert serving.application.asked == []
+
+
+class Recorder:
+    """Refusals that are remembered in memory."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, str]] = []
+
+    def record(self, error: Any, *, source: str, request_id: str) -> None:
+        assert request_id
+        self.seen.append((error.refusal, error.status, source))
+
+
+def test_what_never_was_a_request_leaves_its_trace(serving: Serving) -> None:
+    serving.worker.refusals = recorder = Recorder()
+    serving.send(b"POST /webhooks/close HTTP/1.1\r\nX y: 1\r\n\r\n")
+    assert serving.answer()[0] == 400
+    assert recorder.seen == [("malformed", 400, "")]
+
+
+def test_a_head_that_does_not_come_whole_leaves_its_trace(serving: Serving) -> None:
+    serving.worker.refusals = recorder = Recorder()
+    serving.send(HEADS[0])
+    serving.let_pass(HEAD_SECONDS + 1)
+    assert serving.answer()[0] == 408
+    assert recorder.seen == [("too_slow", 408, "")]
+
+
+@pytest.mark.parametrize("sent", BODIES, ids=BODY_NAMES)
+def test_a_body_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes) -> None:
+    serving.send(sent)
+    serving.let_pass(BODY_GRACE_SECONDS - 1)
+    assert len(serving.waiting) == 1
+    serving.let_pass(BODY_GRACE_SECONDS + 1)
+    assert serving.answer() == (408, b"refused: close", False)
     assert serving.is_over()
     assert (serving.echo.bodies, serving.application.asked) == ([], [])
+
+
+def test_a_sender_that_waits_for_it_is_told_to_go_on(serving: Serving) -> None:
+    whole = post(b"go on", "/webhooks/close", "Expect: 100-continue")
+    serving.send(whole[:-5])
+    assert serving.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    serving.send(whole[-5:])
+    assert serving.answer() == (200, b"by gunicorn: go on", True)
+
+
+def test_a_sender_of_too_much_is_not_told_to_go_on(serving: Serving) -> None:
+    serving.send(post(b"x" * 1001, "/webhooks/close", "Expect: 100-continue")[:-1001])
+    assert serving.answer()[0] == 200  # the application here does not mind
+    assert serving.is_over()
+
+
+def test_an_upload_to_another_path_is_read_by_the_application(serving: Serving) -> None:
+    serving.send(post(b"x" * 5_000, "/uploads")[:-1])
+    assert serving.application.asked == ["POST /uploads"]
+    assert serving.worker.connections.held == 0
+    serving.let_pass(29)
+    assert len(serving.waiting) == 1
+    serving.send(b"x")
+    assert serving.answer() == (200, b"by gunicorn: " + b"x" * 5_000, True)
+
+
+def test_an_upload_that_stops_is_closed(serving: Serving) -> None:
+    serving.send(post(b"x" * 5_000, "/uploads")[:-1])
+    serving.let_pass(36)
+    assert serving.is_over()
 
 
 def test_a_sender_that_takes_no_answer_is_closed(serving: Serving) -> None:
     serving.echo.answer = b"x" * 5_000_000
     serving.send(post())
-    serving.wait_until_it_waits_for(PATIENCE_SECONDS)
-    begun = time.monotonic()
-    serving.worker.end_waiting(begun + PATIENCE_SECONDS - 1)
-    serving.turn()
-    assert len(serving.worker.waiting) == 1
-    serving.worker.end_waiting(begun + PATIENCE_SECONDS + 1)
-    while serving.worker.waiting:
+    while not serving.worker.connections.answering:
         gevent.sleep(0)
+    serving.let_pass(ANSWER_SECONDS - 1)
+    assert len(serving.waiting) == 1
+    serving.let_pass(ANSWER_SECONDS + 1)
+    while serving.waiting:
+        gevent.sleep(0)
+
+
+# -- bounds ------------------------------------------------------------------------------------------------
+
+
+def test_where_there_are_too_many_the_one_longest_without_a_request_gives_way(serving: Serving) -> None:
+    serving.worker.connections.limit = 3
+    serving.send(post())  # so it is the second that has been without one for longest
+    assert serving.answer()[0] == 200
+    second, third = serving.connect(), serving.connect()
+    second.sendall(post()[:20])
+    serving.send(post())
+    assert serving.answer()[0] == 200
+    newest = serving.connect()
+    with contextlib.suppress(ConnectionResetError):
+        while second.recv(1000):
+            pass
+    for client in (serving.client, third, newest):
+        client.sendall(post(b"all others are served"))
+        assert serving.answer(client) == (200, b"close all others are served", True)
+
+
+def test_over_the_budget_the_slowest_incomplete_body_gives_way(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast, newest = serving.client, serving.connect(), serving.connect()
+    now = time.monotonic()
+    monkeypatch.setattr("webhooks.gunicorn_gevent.time.monotonic", lambda: now)
+    serving.worker.connections.budget = 2000
+    slow.sendall(post(b"s" * 999)[:500])
+    fast.sendall(post(b"f" * 999)[:900])
+    serving.turn()
+    now += 2
+    newest.sendall(post(b"n" * 999)[:800])
+    serving.turn()
+    assert serving.answer(slow) == (408, b"refused: close", False)
+    for client, letter in ((fast, b"f"), (newest, b"n")):
+        client.sendall(post(letter * 999)[900 if letter == b"f" else 800 :])
+        serving.turn()
+        assert serving.answer(client) == (200, b"close " + letter * 999, True)
+
+
+@pytest.mark.parametrize("path", ["/webhooks/close", "/webhooks/close?a=b"])
+def test_over_the_budget_with_only_young_ones_the_newest_is_told_to_come_again(serving: Serving, path: str) -> None:
+    serving.worker.connections.budget = 1500
+    serving.send(post(b"1" * 999, path)[:-200])
+    newest = serving.connect()
+    newest.sendall(post(b"2" * 999, path)[:-200])
+    serving.turn()
+    assert serving.answer(newest) == (503, b"refused: close", False)
+    serving.send(b"1" * 200)
+    assert serving.answer()[0] == 200
+
+
+def test_what_a_body_holds_is_free_again_once_it_is_answered(serving: Serving) -> None:
+    for path in ("/webhooks/close", "/webhooks/close?a=b"):
+        serving.send(post(b"x" * 999, path)[:-1])
+        assert serving.worker.connections.held > 900
+        serving.send(b"x")
+        assert serving.answer()[0] == 200
+        assert serving.worker.connections.held == 0
+
+
+def test_requests_that_come_at_once_let_others_have_a_turn(serving: Serving) -> None:
+    """Also those that are refused at once, for which nothing is waited for."""
+    order: list[bytes] = []
+
+    class Refuses(Echo):
+        def post(self, source: str, headers: Headers, body: bytes) -> Answer:
+            order.append(body)
+            return Answer(401, b"", [])
+
+    serving.worker.take_posts(serving.worker.sources, Refuses())
+    many, one = serving.connect(), serving.connect()
+    many.sendall(b"".join(post(b"many") for _ in range(200)))
+    one.sendall(post(b"one"))
+    while len(order) < 201:
+        serving.turn()
+    assert order.index(b"one") < 10
+
+
+@pytest.mark.parametrize("path", ["/uploads", "/webhooks/close?a=b", "/webhooks/close"])
+def test_nothing_more_is_read_after_a_refusal(serving: Serving, path: str) -> None:
+    """A body that the application does not want: at most what has come already, and the connection is closed."""
+
+    def refuse(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("413 Content Too Large", [("Content-Length", "0"), ("Connection", "close")])
+        return []
+
+    serving.worker.wsgi = close_where_asked(refuse)
+    size = 500_000_000
+    serving.client.sendall(post(b"", path).replace(b"Content-Length: 0", b"Content-Length: %d" % size))
+    sent = 0
+    with contextlib.suppress(OSError):
+        while sent < size:
+            sent += serving.client.send(b"x" * 100_000)
+            serving.turn()
+    assert sent < 20_000_000
+
+
+def test_a_head_that_gunicorn_ends_elsewhere_is_refused(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in (-1, 1):
+        client = serving.connect()
+        monkeypatch.setattr("webhooks.gunicorn_gevent.end_of_head", lambda data, by=wrong: end_of_head(data) + by)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET")
+        assert serving.answer(client)[0] == 400
+        assert client.recv(1) == b""
 
 
 def test_nobody_is_closed_while_a_post_is_taken_in(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[int] = []
 
     def look(*_: object) -> Answer:
-        waiting.append(len(serving.worker.waiting))
+        waiting.append(len(serving.waiting))
         return Answer(200, b"", [])
 
     monkeypatch.setattr(serving.echo, "post", look)
@@ -277,6 +501,43 @@ def test_a_fault_of_ours_closes_the_connection_and_is_logged(
     serving.send(post())
     assert serving.is_over()
     assert "a connection was given up" in caplog.text
+
+
+# -- what gunicorn reads from the first byte on ------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied() -> Iterator[Serving]:
+    with contextlib.closing(Serving(proxy_protocol=True, proxy_allow_ips="127.0.0.1")) as serving:
+        yield serving
+
+
+PROXIED = b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n"
+
+
+def test_the_proxy_protocol_is_gunicorns_to_read(proxied: Serving) -> None:
+    proxied.send(PROXIED + post(b"one"))
+    assert proxied.answer() == (200, b"by gunicorn: one", True)
+    proxied.let_pass(4)
+    proxied.send(post(b"two"))
+    assert proxied.answer() == (200, b"by gunicorn: two", True)
+    assert proxied.echo.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [(b"", HEAD_SECONDS), (PROXIED + post()[:30], HEAD_SECONDS), (PROXIED + post(b"half a body")[:-3], 30)],
+    ids=["nothing", "head", "body"],
+)
+def test_what_gunicorn_reads_has_deadlines_too(proxied: Serving, sent: bytes, seconds: float) -> None:
+    proxied.send(sent)
+    proxied.let_pass(seconds - 1)
+    assert len(proxied.waiting) == 1
+    proxied.let_pass(seconds + 1)
+    with contextlib.suppress(ConnectionResetError):
+        while proxied.client.recv(1000):
+            pass
+    assert proxied.echo.bodies == []
 
 
 # -- when the short way is taken ---------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from webhooks.selection import Selection
 from webhooks.store import Store, lanes
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
+from webhooks.store.rejections import Rejection
 
 EVENTS = 100_000
 NOW = datetime.now(UTC)
@@ -53,10 +54,11 @@ FILL = f"""
     select handler, lane, 0, 0, now() from webhooks_deliveries where lane is not null on conflict do nothing;
     update webhooks_deliveries d set ready = true where lane is not null and state = 0;
     insert into webhooks_rejections (id, source, received_at, request_id, status, reason, header_names, header_bytes,
-        body_bytes)
-    select n, 's' || n % 100, now(), to_hex(n), 401, 'r', '[]', 0, 0 from generate_series(1, 10000) n;
-    insert into webhooks_quarantine (id, source, digest, reason, kind, received_at, last_seen_at, body)
-    select n, 's', decode(lpad(to_hex(n), 64, '0'), 'hex'), 'r', 'k', now(), now(), '' from generate_series(1, 10000) n;
+        body_bytes, kind)
+    select n, 's' || n % 100, now(), to_hex(n), 401, 'r', '[]', 0, 0, 'k' || n / 100 % 10 from generate_series(1, 10000) n;
+    insert into webhooks_quarantine (id, source, digest, reason, kind, received_at, last_seen_at, body, request_id)
+    select n, 's', decode(lpad(to_hex(n), 64, '0'), 'hex'), 'r', 'k', now(), now(), '', to_hex(n)
+      from generate_series(1, 10000) n;
 """
 
 
@@ -152,6 +154,10 @@ USES: dict[str, Callable[[Store], Any]] = {
     "ix_webhooks_dedup_log_last_seen_at": lambda store: store.pruning.dedup_keys(LONG_AGO),
     "ix_webhooks_rejections_source_id": lambda store: store.rejections.latest(20, "s7"),
     "ix_webhooks_rejections_request_id": lambda store: store.rejections.find("1f"),
+    "ix_webhooks_rejections_source_kind_id": lambda store: store.rejections.put(
+        Rejection("s7", NOW, "request", 401, "r", None, (), 0, 0, kind="k3")
+    ),
+    "ix_webhooks_quarantine_request_id": lambda store: store.quarantine.of_request("1f"),
     "uq_webhooks_quarantine_source_digest": quarantine,
 }
 #: Read by nobody: they refuse what must not be.

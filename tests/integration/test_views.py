@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from gunicorn.util import split_request_uri, unquote_to_wsgi_str
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from tests.integration.conftest import Consumer
 from tests.support import Clock
 from webhooks import schema
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.app import create_app
+from webhooks.connections import TooSlow
+from webhooks.errors import ConfigurationError, Refusal, StorageUnavailable
 from webhooks.model import Event
 from webhooks.registry import Registry
+from webhooks.store.rejections import Rejection
+from webhooks.views import Readiness, ShortCut, has_host
 from webhooks.worker import Worker
 
 GOOD = "whatsapp_message_created_incoming"
+#: A source that answers a handshake by GET.
+META = {"scheme": "meta", "secret": "5f1d0c7a9be24386a0d7c1f2b3e4a596", "verify_token": "a-token-of-these-tests-only"}
 
 
 @pytest.fixture(params=[False, True], ids=["routed", "short-cut"])
@@ -223,9 +233,62 @@ def test_a_body_over_the_limit_is_413_and_not_read_to_its_end(
     assert stream.read_bytes <= (0 if declared else 10_001)
 
 
+@pytest.mark.parametrize("zeros", [1, 18, 25, 4000, 5000])
+def test_a_length_with_leading_zeros_is_what_it_says(consumer: Consumer, payload: Any, zeros: int) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    extra = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": "0" * zeros + str(len(body))}
+    response = consumer.client.post("/webhooks/close", headers=signed, environ_overrides=extra)
+    assert (response.status_code, response.json["status"]) == (200, "stored")
+
+
+@pytest.mark.parametrize("length", ["1" * 30, "9" * 5000, "0" * 30 + "1" * 30, "18446744073709551617"])
+def test_a_length_of_many_digits_is_too_large(consumer: Consumer, length: str) -> None:
+    extra = {"wsgi.input": io.BytesIO(b"x"), "CONTENT_LENGTH": length}
+    response = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    assert (response.status_code, response.json["error"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "[::1", "::1", "a:b", "user@a"])
+def test_a_request_whose_host_is_none_is_400(consumer: Consumer, payload: Any, host: str) -> None:
+    body = payload(GOOD)
+    signed = dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))
+    response = consumer.client.post("/webhooks/close", data=body, headers=signed, environ_overrides={"HTTP_HOST": host})
+    assert (response.status_code, response.json["error"]) == (400, "bad_request")
+    assert nothing_is_stored(consumer)
+
+
+def test_a_host_may_be_missing_in_http_1_0_alone() -> None:
+    assert has_host({"SERVER_PROTOCOL": "HTTP/1.0"})
+    assert not has_host({"SERVER_PROTOCOL": "HTTP/1.1"})
+    assert not has_host({"SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": "a b"})
+
+
 def test_a_compressed_body_is_415_and_not_inflated(consumer: Consumer, payload: Any) -> None:
     response = consumer.post(payload(GOOD), Content_Encoding="gzip")
     assert (response.status_code, response.json["error"]) == (415, "unsupported_content_encoding")
+
+
+def test_a_body_that_does_not_come_in_time_is_408(consumer: Consumer) -> None:
+    class Stalls(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            raise TooSlow("the body")
+
+    extra = {"wsgi.input": Stalls(), "CONTENT_LENGTH": "5"}
+    response: Any = consumer.client.post("/webhooks/close", environ_overrides=extra)
+    assert (response.status_code, response.json["error"]) == (408, "request_timeout")
+    assert response.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize(("status", "slug"), [(400, "incomplete_body"), (408, "request_timeout"), (503, "overloaded")])
+def test_what_a_server_read_in_part_is_refused(consumer: Consumer, status: int, slug: str) -> None:
+    short_cut = ShortCut(consumer.app.wsgi_app, consumer.webhooks.ingest, paths=consumer.webhooks.paths, max_body=10)
+    answer = short_cut.refuse("close", status)
+    assert (answer.status, json.loads(answer.body)["error"]) == (status, slug)
+    assert ("Retry-After" in dict(answer.headers)) is (status == 503)
 
 
 def test_a_body_cut_short_is_no_event(consumer: Consumer, payload: Any) -> None:
@@ -244,25 +307,163 @@ def test_a_body_cut_short_is_no_event(consumer: Consumer, payload: Any) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/webhooks/nope", "/webhooks/CLOSE", "/webhooks/close%00", "/webhooks/%63lose/x", "/webhooks/close;a", "/webhooks//close",
-     "/webhooks/close/../close", "/webhooks/..%2f", "/webhooks/close/healthz"],
+     "/webhooks/close/../close", "/webhooks/..%2f", "/webhooks/close/healthz",
+     "//webhooks/close", "///webhooks/close", "/webhooks/clo%73e", "/webhooks/close%2f", "/webhooks/close%2F", "/webhooks/close//",
+     "/%77ebhooks/close", "/./webhooks/close", "/webhooks/./close", "/x/../webhooks/close", "/webhooks/close/.", "/webhooks/close/%2e",
+     "/webhooks/close;a=b", "/webhooks;a/close", "/webhooks/close#x", "/webhooks\\close", "/webhooks/close%", "/webhooks/close%20",
+     "/webhooks/clo%u0073e", "/webhooks/clo%c1%b3e", "http://localhost//webhooks/close",
+     "http://localhost/webhooks/clo%73e"],
 )  # fmt: skip
 def test_no_trick_with_the_path_reaches_a_source(consumer: Consumer, payload: Any, path: str) -> None:
-    response = consumer.post(payload(GOOD), path=path)
+    response = consumer.client.open(
+        environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+    )
     assert response.status_code == 404
+    if path.startswith("/webhooks/"):  # elsewhere a missing page is the host's
+        assert response.json == {"error": "not_found", "request_id": response.json["request_id"]}
     assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/webhooks/close", "/webhooks/close?a=%2f", "http://localhost/webhooks/close", "HTTP://h:80/webhooks/close/"],
+)
+def test_the_one_spelling_of_a_path_reaches_its_source(consumer: Consumer, payload: Any, path: str) -> None:
+    response = consumer.client.open(
+        environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+    )
+    assert response.json["status"] == "stored"
+
+
+@pytest.mark.parametrize("path", ["//healthz", "/health%7a", "/healthz;a", "//readyz", "/healthz%2f"])
+def test_the_pages_for_probes_have_one_spelling_too(consumer: Consumer, path: str) -> None:
+    assert consumer.client.open(environ_overrides=spelled(path), method="GET").status_code == 404
+
+
+def spelled(target: str) -> dict[str, str]:
+    """A request's target as gunicorn hands it over: decoded for WSGI, and as it was sent."""
+    path = split_request_uri(target).path
+    return {"RAW_URI": target, "REQUEST_URI": target, "PATH_INFO": unquote_to_wsgi_str(path)}
+
+
+def as_signed(consumer: Consumer, body: bytes) -> dict[str, Any]:
+    return {"data": body, "headers": dict(consumer.webhooks.sources["close"].sign(body, consumer.webhooks.clock()))}
+
+
+_SEGMENTS = [
+    "/",
+    "//",
+    "webhooks",
+    "close",
+    "clo%73e",
+    ".",
+    "..",
+    "%2e",
+    "%2f",
+    ";a",
+    "%00",
+    "x",
+    "?a",
+    "#",
+    "\\",
+    "%",
+    "http://h",
+    "é",
+]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(target=st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=7).map("".join).filter(lambda t: t.isascii()))
+@example("/webhooks/close")
+@example("/webhooks/close/")
+@example("http://h/webhooks/close?a")
+@pytest.mark.parametrize("mounted", ["", "/hooks"])
+def test_a_path_reaches_its_source_in_one_spelling_whoever_routes_it(
+    consumer: Consumer, payload: Any, mounted: str, target: str
+) -> None:
+    """Flask's routing and ours agree: 401 (its source was asked) for what is spelled plainly, else 404."""
+    environ = spelled(target)
+    if mounted:
+        environ |= {"SCRIPT_NAME": mounted, "RAW_URI": mounted + target, "REQUEST_URI": mounted + target}
+    path = re.sub(r"^http://h(?=/)", "", target) if not mounted else target
+    is_plain = re.fullmatch(r"/webhooks/close/?(\?.*)?", path) is not None
+    response = consumer.client.open(environ_overrides=environ, method="POST", data=b"{}")
+    assert response.status_code == (401 if is_plain else 404)
+
+
+@pytest.mark.parametrize("url_prefix", ["/webhooks", "/a/b.c"])
+def test_a_host_that_merges_slashes_or_has_pages_of_its_own_changes_nothing(
+    make_consumer: Callable[..., Consumer], payload: Any, url_prefix: str
+) -> None:
+    app = Flask("theirs")
+    app.url_map.strict_slashes = True
+
+    @app.errorhandler(404)
+    def theirs(error: Any) -> tuple[str, int]:
+        return "<html>their page</html>", 404
+
+    @app.get(f"{url_prefix}/theirs/page")
+    def page() -> str:
+        return "theirs"
+
+    consumer = make_consumer(app=app, url_prefix=url_prefix)
+    assert consumer.post(payload(GOOD), path=f"{url_prefix}/close").json["status"] == "stored"
+    assert consumer.client.get(f"{url_prefix}/theirs/page").text == "theirs"
+    assert consumer.client.get("/nothing").text == "<html>their page</html>"
+    for path in (f"/{url_prefix}/close", f"{url_prefix}//close", f"{url_prefix}/close//", f"{url_prefix}/close/x/"):
+        response = consumer.client.open(
+            environ_overrides=spelled(path), method="POST", **as_signed(consumer, payload(GOOD))
+        )
+        assert (response.status_code, response.json["error"]) == (404, "not_found"), path
 
 
 def test_a_trailing_slash_is_the_same_and_never_a_redirect(consumer: Consumer, payload: Any) -> None:
     assert consumer.post(payload(GOOD), path="/webhooks/close/").json["status"] == "stored"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: Any, method: str) -> None:
+@pytest.mark.parametrize("path", ["/webhooks/close", "/webhooks/close/"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "FOO", "post"])
+def test_other_methods_are_405_and_store_nothing(consumer: Consumer, payload: Any, method: str, path: str) -> None:
     response = consumer.client.open(
-        "/webhooks/close", method=method, data=payload(GOOD), headers={"X-HTTP-Method-Override": "POST"}
+        path,
+        environ_overrides={"REQUEST_METHOD": method},
+        data=payload(GOOD),
+        headers={"X-HTTP-Method-Override": "POST"},
     )
-    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert (response.status_code, response.headers["Allow"]) == (405, "HEAD, POST")
+    assert response.json["error"] == "method_not_allowed"
     assert nothing_is_stored(consumer)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/webhooks/close", 200), ("/webhooks/other", 404), ("/webhooks/clo%73e", 404)]
+)
+def test_a_sender_may_ask_whether_its_address_exists(consumer: Consumer, path: str, status: int) -> None:
+    response = consumer.client.open(environ_overrides=spelled(path), method="HEAD")
+    assert (response.status_code, response.data) == (status, b"")
+    assert nothing_is_stored(consumer)
+
+
+def test_every_405_says_what_is_allowed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the service too, whose pages for other errors are ours."""
+    from tests.integration.conftest import KEY
+
+    monkeypatch.setattr("webhooks.app.default_registry", Registry())
+    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}, "meta": META}})
+    try:
+        client = app.test_client()
+        allowed = {
+            "/webhooks/close": "HEAD, POST",
+            "/webhooks/meta": "GET, HEAD, POST",
+            "/healthz": "GET, HEAD, OPTIONS",
+        }
+        for path, methods in allowed.items():
+            for method in ("PUT", "FOO"):
+                response = client.open(path, method=method)
+                assert (response.status_code, response.headers.get("Allow")) == (405, methods), (path, method)
+    finally:
+        app.extensions["webhooks"].close()
 
 
 def test_a_database_that_is_away_is_503_with_retry_after(
@@ -339,6 +540,139 @@ def test_no_signed_body_gives_a_5xx(consumer: Consumer, body: bytes) -> None:
     assert response.json["status"] in ("quarantined", "stored", "duplicate", "revision", "stale")
 
 
+# -- the traces of what is not ------------------------------------------------------------------------------
+
+
+class Traces:
+    """A consumer whose notes are written at once, and what it knows afterwards of a refused request."""
+
+    def __init__(self, consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
+        self.consumer = consumer
+        self._caplog = caplog
+        notes = consumer.webhooks.notes
+        notes._write_soon = lambda write: write()
+
+    def of(self, response: Any) -> Rejection:
+        """The one trace in rows, counts and lines that a refused request left."""
+        id = response.json["request_id"]
+        found = self.consumer.webhooks.store.rejections.find(id)
+        assert found is not None
+        assert (found.request_id, found.status) == (id, response.status_code)
+        assert self.consumer.webhooks.refusals.counts()[found.source, Refusal(found.kind)] == 1
+        lines = [record for record in self._caplog.records if getattr(record, "request_id", None) == id]
+        assert len(lines) == 1
+        assert lines[0].name == "webhooks.refusals"
+        return found
+
+
+@pytest.fixture
+def traces(make_consumer: Callable[..., Consumer], caplog: pytest.LogCaptureFixture) -> Traces:
+    from tests.integration.conftest import KEY
+
+    sources = {
+        "close": {"secret": KEY},
+        "meta": META,
+        "strict": {"scheme": "close", "secret": KEY, "on_unparseable": "reject"},
+    }
+    return Traces(make_consumer(sources=sources, max_body="10kB"), caplog)
+
+
+def test_every_kind_of_refusal_leaves_a_trace(traces: Traces, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer, client = traces.consumer, traces.consumer.client
+    good = payload(GOOD)
+    cut = {"environ_overrides": {"wsgi.input": io.BytesIO(b"x"), "CONTENT_LENGTH": "2"}}
+    asked = {
+        "signature": client.post("/webhooks/close", data=b"x"),
+        "challenge": client.get("/webhooks/meta?hub.mode=subscribe&hub.verify_token=no&hub.challenge=1"),
+        "incomplete": client.post("/webhooks/close", **cut),
+        "unreadable": consumer.post(b"no json", source="strict"),
+        "not_found": client.post("/webhooks/clsoe", data=b"x"),
+        "method": client.put("/webhooks/close"),
+        "too_large": client.post("/webhooks/close", data=b"x" * 20_000),
+        "encoding": consumer.post(good, Content_Encoding="gzip"),
+    }
+    for kind, response in asked.items():
+        found = traces.of(response)
+        assert (found.kind, found.source) == (
+            kind, {"not_found": "", "challenge": "meta", "unreadable": "strict"}.get(kind, "close"),
+        )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.webhooks.registry, "route", lambda source, type: 1 / 0)
+        assert traces.of(consumer.post(good)).kind == "fault"
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.webhooks.ingest.commit, "_record", away)
+        assert traces.of(consumer.post(good)).kind == "storage"
+    monkeypatch.setattr(consumer.webhooks.ingest, "_in_flight_limit", 0)
+    assert traces.of(consumer.post(good)).kind == "overloaded"
+
+
+def away(items: Any, patience: Any) -> Any:
+    raise StorageUnavailable("connection refused")
+
+
+def test_paths_that_are_none_are_counted_and_kept_in_bounds_whatever_they_are(traces: Traces) -> None:
+    consumer = traces.consumer
+    odd = "/webhooks/close%0d%0a\x1b[2Jforged%e2%80%ae;" + "y" * 3000
+    environ = {"RAW_URI": odd, "REQUEST_URI": odd, "PATH_INFO": unquote_to_wsgi_str(odd)}
+    found = traces.of(consumer.client.open(environ_overrides=environ, method="POST"))
+    assert (found.kind, found.source) == ("not_found", "")
+    assert len(found.reason) <= 310
+    assert found.reason.isprintable()
+    for number in range(300):
+        consumer.client.post(f"/webhooks/none-{number}", data=b"x")
+    assert consumer.webhooks.refusals.counts() == {("", Refusal.NOT_FOUND): 301}
+    assert len(consumer.webhooks.store.rejections.latest(1000)) <= 3
+
+
+def test_the_service_records_what_its_other_pages_refuse(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.integration.conftest import KEY
+
+    monkeypatch.setattr("webhooks.app.default_registry", Registry())
+    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}}})
+    webhooks = app.extensions["webhooks"]
+    try:
+        traces = Traces(Consumer(app, webhooks), caplog)
+        assert "'/webhook/close'" in traces.of(app.test_client().post("/webhook/close")).reason
+        assert "'PUT'" in traces.of(app.test_client().put("/healthz")).reason
+    finally:
+        webhooks.close()
+
+
+def test_a_refused_request_is_told_to_observers_whatever_the_reason(traces: Traces) -> None:
+    from webhooks import signals
+
+    heard: list[tuple[str, int]] = []
+
+    def hear(source: str, *, error: Any, request: Any, **_: Any) -> None:
+        heard.append((source, error.status))
+        assert request.id
+
+    with signals.request_rejected.connected_to(hear):
+        traces.consumer.client.post("/webhooks/close", data=b"x")
+        traces.consumer.client.put("/webhooks/close")
+        traces.consumer.client.post("/webhooks/close", data=b"x" * 20_000)
+        traces.consumer.client.post("/webhooks/none", data=b"x")
+    assert heard == [("close", 401), ("close", 405), ("close", 413)]
+
+
+def test_the_trace_of_a_fault_of_ours_holds_no_controls(
+    traces: Traces, payload: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(source: str, type: str) -> Any:
+        raise ValueError("\x1b[2Jcleared\nERROR forged line \u202e")
+
+    monkeypatch.setattr(traces.consumer.webhooks.registry, "route", fail)
+    assert traces.consumer.post(payload(GOOD)).status_code == 503
+    text = caplog.records[-1].getMessage()
+    assert "in fail" in text  # where it happened
+    assert not set(text) & {"\x1b", "\u202e"}
+    assert "\nERROR" not in text
+    assert caplog.records[-1].exc_info is None
+
+
 # -- health ------------------------------------------------------------------------------------------------
 
 
@@ -361,6 +695,99 @@ def test_readiness_is_503_while_the_schema_is_behind(consumer: Consumer) -> None
     finally:  # the database is shared with other tests
         with consumer.webhooks.database.write() as connection:
             connection.execute(text("update webhooks_version set version_num = :head"), {"head": head})
+
+
+class Moment:
+    """A monotonic clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_crowd_that_asks_for_readiness_waits_for_one_check_and_not_for_long(clock: Clock) -> None:
+    """While the database does not answer: one request asks it, and the others are answered by what is known."""
+    moment, began, goes_on = Moment(), threading.Event(), threading.Event()
+    asked: list[float] = []
+
+    def check() -> tuple[tuple[str, ...], None]:
+        asked.append(moment.now)
+        began.set()
+        assert goes_on.wait(20)
+        return ("database unavailable",), None
+
+    readiness = Readiness(check, clock, moment)
+    readiness.PATIENCE = 0.05
+    leader = threading.Thread(target=readiness)
+    leader.start()
+    assert began.wait(20)
+    first = time.monotonic()
+    moment.now += 0.05  # patience is counted from the start of the check, so these 60 do not wait at all
+    assert {readiness()[0] for _ in range(60)} == {503}
+    assert time.monotonic() - first < 5
+    goes_on.set()
+    leader.join()
+    assert [readiness()[0] for _ in range(3)] == [503] * 3
+    assert asked == [100.0]
+
+
+def test_who_asks_during_a_check_gets_its_answer_or_one_that_is_young(clock: Clock) -> None:
+    moment = Moment()
+    answers: list[int] = []
+    problems: tuple[str, ...] = ()
+
+    def check() -> tuple[tuple[str, ...], None]:
+        if moment.now > 101:  # another one asks meanwhile, and waits no longer than it may
+            readiness.PATIENCE = 0
+            other = threading.Thread(target=lambda: answers.append(readiness()[0]))
+            other.start()
+            other.join()
+        return problems, None
+
+    readiness = Readiness(check, clock, moment)
+    assert readiness()[0] == 200
+    moment.now, problems = 101.5, ("database unavailable",)
+    assert readiness()[0] == 503
+    moment.now, problems = 104.0, ()
+    assert readiness()[0] == 200
+    moment.now += readiness.KEPT_AT_MOST + 0.1
+    assert readiness()[0] == 200
+    # the first was told what held 1.5 s before; the second that nothing is known, or that it was so 2.5 s before
+    assert answers == [200, 503, 503]
+
+
+def test_strangers_are_not_told_what_the_database_said(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = 'connection to server at "10.1.2.3", port 5432 failed: FATAL: role "hooks_rw" does not exist\x1b[2J'
+
+    def away(*_: Any) -> Any:
+        raise StorageUnavailable(said)
+
+    monkeypatch.setattr("webhooks.migrate.is_current", away)
+    for _ in range(3):
+        response = consumer.client.get("/readyz")
+        consumer.webhooks.readiness.after_fork()  # so that each asks anew
+        assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
+        assert response.headers["Retry-After"] == "5"
+        assert not any(word in response.text for word in ("10.1.2.3", "5432", "hooks_rw"))
+    lines = [record.getMessage() for record in caplog.records if "/readyz" in record.getMessage()]
+    assert len(lines) == 1  # a probe asks every few seconds
+    assert "10.1.2.3" in lines[0]
+    assert "\x1b" not in lines[0]
+
+
+def test_a_database_that_refuses_is_not_ready_and_no_fault_of_ours(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise PermissionError("permission denied for table webhooks_version of role hooks_rw")
+
+    monkeypatch.setattr("webhooks.migrate.is_current", refuse)
+    response = consumer.client.get("/readyz")
+    assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
 
 
 # -- in somebody's application -----------------------------------------------------------------------------

@@ -268,7 +268,7 @@ def test_lists_come_from_commas_json_and_toml() -> None:
         ("LEASE", "2h", "expected a duration from 100ms to 1h"),
         ("MAX_BODY", "1.5MiB", "expected a size such as '1MiB'"),
         ("MAX_BODY", "0", "expected 1 to 1073741824 bytes"),
-        ("WORKER_CLASS", "uvicorn", "expected 'gthread', 'gevent' or 'sync'"),
+        ("WORKER_CLASS", "uvicorn", "expected 'gevent', 'gthread' or 'sync'"),
         ("URL_PREFIX", "hooks", "expected a path such as '/webhooks', without a slash at its end"),
         ("URL_PREFIX", "/", "expected a path such as"),
         ("URL_PREFIX", "/<x>", "expected a path such as"),

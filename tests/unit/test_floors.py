@@ -36,8 +36,10 @@ FLOORS = {
     "arrays": 1,
     "scheduling": 1,
     "http1": 1,
+    "connections": 1,
     # 2 plugs
     "logs": 2,
+    "refusals": 2,
     "registry": 2,
     "discovery": 2,
     "database": 2,
@@ -70,6 +72,9 @@ FLOORS = {
     "cli": 6,
     "gunicorn_conf": 6,
     "gunicorn_gevent": 6,
+    "gunicorn_refusals": 6,
+    "gunicorn_reload": 6,
+    "gunicorn_threads": 6,
     # 7 assembly
     "app": 7,
     # 8 outside
@@ -89,6 +94,9 @@ ALLOWED = {
     ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
     ("rehearsal", "replay"): "what is rehearsed is a replay's plan",
+    ("gunicorn_gevent", "gunicorn_refusals"): "each of the worker classes has it mixed in",
+    ("gunicorn_threads", "gunicorn_refusals"): "each of the worker classes has it mixed in",
+    ("gunicorn_conf", "gunicorn_reload"): "gunicorn's master is told by its settings how to reload",
     ("worker", "isolation"): "a worker hands some attempts to child processes",
     ("cli", "app"): "`webhooks` is a console script: nobody hands it the application that `flask webhooks` has",
     ("cli", "sandbox"): "`webhooks sandbox` is a command, and `dev --demo` plays its story",
@@ -137,7 +145,7 @@ LATE = {
     "httpx2": "is an extra",
     "stamina": "is an extra",
     "cryptography": "is an extra",
-    "gevent": "is an extra",
+    "gevent": "patches what is imported after it, and only server processes want it",
 }
 
 #: {(module, library of LATE that it imports at the top): why}

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http.client import HTTPResponse
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import wsgi
+from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import RequestParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from webhooks import http1
-from webhooks.http1 import LONGEST_HEAD, MOST_FIELDS, PlainPost, PlainPosts, Unread, answer_bytes
+from webhooks.http1 import (
+    HEAD_LIMIT,
+    LONGEST_HEAD,
+    MOST_FIELDS,
+    PlainPost,
+    PlainPosts,
+    Unread,
+    answer_bytes,
+    end_of_head,
+    is_host,
+)
 from webhooks.model import Headers
 
 PATHS = {"/webhooks/close": "close", "/webhooks/close/": "close", "/webhooks/stripe": "stripe"}
@@ -222,6 +234,99 @@ def test_what_is_plain_means_to_gunicorn_what_it_means_to_us(data: bytes) -> Non
 def test_arbitrary_bytes_raise_nothing(data: bytes, at: int) -> None:
     POSTS.read(data)
     POSTS.read(request()[:at] + data)
+
+
+# -- heads -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\nrest", 18),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", 27),
+        (b"\r\nGET / HTTP/1.1\r\n\r\nrest", 20),
+        (b"\r\n\r\nrest", 4),
+        (b"", 0),
+        (b"\r", 0),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", 0),
+        (b"GET / HTTP/1.1\nHost", 19),
+        (b"GET /" + b"a" * 9000, 9005),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 60_000, 0),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * HEAD_LIMIT, 19 + HEAD_LIMIT),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_head_ends_at_its_empty_line_or_where_it_can_become_none(data: bytes, end: int) -> None:
+    assert end_of_head(data) == end
+
+
+class WantedMore(Exception):
+    pass
+
+
+def only(data: bytes) -> Iterator[bytes]:
+    """These bytes, and no end of file after them."""
+    yield data
+    raise WantedMore
+
+
+any_head = almost_plain() | st.binary(max_size=200) | st.lists(
+    st.sampled_from(
+        (b"\r\n", b"\r", b"\n", b"GET / HTTP/1.1", b"POST /webhooks/close?a HTTP/1.1", b"Host: x", b" ", b"a", b":", *TRICKY)
+    ),
+    max_size=12,
+).map(b"".join)  # fmt: skip
+
+
+@settings(max_examples=3000)
+@given(any_head.filter(bool))
+@example(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+@example(b"\r\nGET / HTTP/1.1\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\n\r\n\r\n")
+def test_gunicorn_ends_a_head_where_we_do_or_refuses_it(data: bytes) -> None:
+    end = end_of_head(data)
+    try:
+        parser = RequestParser(CONFIG, only(data[:end] if end else data), ("127.0.0.1", 1))
+        next(parser)
+    except WantedMore:
+        # where a head ends for us, its parser wants no more of it, unless it can become none: that is a 400
+        event("wants more")
+        assert not end or data.find(b"\r\n\r\n") < 0
+    except ParseException:
+        event("refused")
+    else:
+        event("whole")
+        assert end
+        assert parser.unreader.take_buffered() == b""
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "example.org",
+        "EXAMPLE.org:8000",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8000",
+        "a_b.example",
+        "x:",
+        "a%20b",
+    ],
+)
+def test_a_host_is_a_name_or_an_address_with_or_without_a_port(host: str) -> None:
+    assert is_host(host)
+    assert isinstance(POSTS.read(request(b"Host: " + host.encode(), b"Content-Length: 7")), PlainPost)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", " ", "a b", "a/b", "a@b", "a:b", "a:80:80", "::1", "[::1", "[x]", "[]", "[fe80::1%eth0]", ":80", "a%2",
+     "http://a", "a?b", "a#b", "a\tb", "\u0663", "é", "a" * 301],
+)  # fmt: skip
+def test_what_names_no_host_is_none(host: str) -> None:
+    assert not is_host(host)
+    assert POSTS.read(request(b"Host: " + host.encode(), b"Content-Length: 7")) is Unread.NOT_PLAIN
 
 
 # -- answers -----------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def test_constraints_hold_no_address_and_no_path() -> None:
     assert [line for line in lines if not line.startswith("#") and ("/" in line or " " in line)] == []
 
 
-@pytest.mark.parametrize("extra", ["postgres", "http", "crypto", "gevent"])
+@pytest.mark.parametrize("extra", ["postgres", "http", "crypto"])
 def test_the_extra_test_has_what_an_extra_needs(metadata: email.message.Message, extra: str) -> None:
     """`pip install webhooks[test]` alone must be enough to run every test."""
     nested = {

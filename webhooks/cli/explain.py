@@ -1,4 +1,4 @@
-"""`webhooks explain`: why a request was refused, and what became of an event, handler by handler."""
+"""`webhooks explain`: why a request was refused or quarantined, and what became of an event, handler by handler."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from webhooks.cli.context import desk, json_option, webhooks
 from webhooks.errors import NotFound
 from webhooks.model import ReceiptStatus
 from webhooks.retry import printable
+from webhooks.store.rejections import QUARANTINED, ROWS_PER_KIND
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from webhooks.app import Webhooks
     from webhooks.model import Event
+    from webhooks.store import Store
+    from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{16}")
+_OUR_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +81,23 @@ def _undelivered(event: Event) -> str:
 @click.argument("id", metavar="EVENT|REQUEST")
 @json_option
 def explain(id: str, as_json: bool) -> None:
-    """Say why a request was refused (its request_id), or what became of an event (its id, or the sender's)."""
+    """Say why a request was refused or quarantined (its request_id), or what became of an event (its id, or the sender's)."""
+    store = desk().store
+    quarantined: Quarantined | None = None
     if _REQUEST_ID.fullmatch(id):
-        found = desk().store.rejections.find(id)
-        if found is not None:
-            _show_rejection(found, as_json)
+        ids = store.events.ids_of_request(id)
+        quarantined = store.quarantine.of_request(id)
+        if not ids and quarantined is None:
+            _show_rejection(_require_rejection(store, id), as_json)
             return
-        ids = desk().store.events.ids_of_request(id)
-        if not ids:
-            raise NotFound(
-                f"request {id} is not known: it led to no event, and is not among the refused ones that are kept (of a "
-                "source one a second, unless the setting sample_rejected says otherwise, and the latest 1,000); the log has "
-                "a line for each"
-            )
+    elif _OUR_ID.fullmatch(id) and int(id) < 2**63:
+        ids = [int(id)]
+        quarantined = store.quarantine.get(int(id))
     else:
-        ids = [int(id)] if id.isdigit() else desk().store.listings.ids_of_key(id)
+        ids = store.listings.ids_of_key(id)
+    if quarantined is not None and not any(store.events.get(one) for one in ids):
+        _show_quarantined(quarantined, as_json)
+        return
     instance = webhooks()
     events = [event for event in (instance.store.events.get(one) for one in ids) if event is not None]
     if not events:
@@ -107,6 +115,20 @@ def explain(id: str, as_json: bool) -> None:
         )
         cells = [(row.handler, row.outcome, row.why) for row in rows]
         output.emit_table(("HANDLER", "OUTCOME", "WHY"), cells, empty="no handler is registered here")
+    if quarantined is not None:
+        output.say(f"it also led to a row of the quarantine: webhooks quarantine show {quarantined.id}")
+
+
+def _require_rejection(store: Store, request_id: str) -> Rejection:
+    """What is kept of a request that was not accepted. Raises `NotFound`."""
+    found = store.rejections.find(request_id)
+    if found is None:
+        raise NotFound(
+            f"request {request_id} is not known. If its answer says duplicate, explain the event_id beside that. Of refused and "
+            "quarantined ones a sample is kept: of a source and a reason one a second (setting sample_rejected; 0 keeps "
+            f"each) and the latest {ROWS_PER_KIND}; the log counts the others"
+        )
+    return found
 
 
 def _event_json(event: Event, rows: list[Answer]) -> dict[str, Any]:
@@ -119,12 +141,33 @@ def _event_json(event: Event, rows: list[Answer]) -> dict[str, Any]:
     }
 
 
+def _show_quarantined(kept: Quarantined, as_json: bool) -> None:
+    record = {
+        "request_id": kept.request_id,
+        "source": kept.source,
+        "received_at": output.iso(kept.received_at),
+        "status": 200,
+        "kind": QUARANTINED,
+        "quarantine_id": str(kept.id),
+        "state": kept.state,
+        "reason": kept.reason,
+        "copies": kept.copies,
+        "body_bytes": len(kept.body),
+    }
+    if as_json:
+        output.emit_json(record)
+        return
+    _show(record)
+    click.echo(f"see: webhooks quarantine show {kept.id}")
+
+
 def _show_rejection(found: Rejection, as_json: bool) -> None:
     record = {
         "request_id": found.request_id,
         "source": found.source,
         "received_at": output.iso(found.received_at),
         "status": found.status,
+        "kind": found.kind or None,
         "reason": found.reason,
         "diagnosis": found.diagnosis,
         "header_names": list(found.header_names),
@@ -135,6 +178,10 @@ def _show_rejection(found: Rejection, as_json: bool) -> None:
     if as_json:
         output.emit_json(record)
         return
+    _show(record)
+
+
+def _show(record: Mapping[str, Any]) -> None:
     for name, value in record.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
         click.echo(f"{name.replace('_', ' '):<14}{printable(text)}")

@@ -135,11 +135,16 @@ class Family:
                 # gunicorn reloads; a worker is started again and so loads the handlers anew
                 child.send(signal.SIGHUP if child.name == "gunicorn" else signal.SIGTERM)
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        def refuse(number: int, frame: FrameType | None) -> None:
+            output.say("SIGUSR2 is for `webhooks run` without --with-worker; SIGHUP loads settings and handlers anew")
+
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+        before = {number: signal.getsignal(number) for number in numbers}
         try:
             signal.signal(signal.SIGINT, stop)
             signal.signal(signal.SIGTERM, stop)
             signal.signal(signal.SIGHUP, reload)
+            signal.signal(signal.SIGUSR2, refuse)
             yield
         finally:
             self.stop()

@@ -189,6 +189,8 @@ class DeclaredSource(Source):
     def _verify(self, request: InboundRequest, now: datetime, ring: Sequence[Key[VerifyingKey]]) -> str:
         for header, wanted in self.row.require.items():
             given = request.headers.one(header)
+            if given is not None and header == "authorization":
+                given = keys.as_in(given, wanted.encode())
             if given is None or not is_equal(given, wanted.encode()):
                 raise SignatureError(f"the header {header} is not {wanted!r}")
         if self.row.is_in_body:
@@ -210,6 +212,8 @@ class DeclaredSource(Source):
                 value = request.headers.one(header)
                 if value is None:
                     raise SignatureError(f"the header {header} is empty or doubled")
+                if header == "authorization":
+                    value = keys.as_in(value, b"Basic " if self.row.algorithm == "basic" else self.row.prefix.encode())
                 entries += value.split(self.row.split.encode(), MAX_ENTRIES) if self.row.split else [value]
         if not entries:
             raise SignatureError(f"the header {' or '.join(self.row.signature_headers)} is missing")

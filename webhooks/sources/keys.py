@@ -142,6 +142,18 @@ def ecdsa_key(der: bytes, encoding: str, prefix: bytes, *, is_private: bool = Fa
     return PublicKey(public, encoding, prefix, private)
 
 
+def as_in(credentials: bytes, wanted: bytes) -> bytes:
+    """The value of an Authorization header with its scheme's name and the blank behind it written as in `wanted`.
+
+    `basic` and `BEARER` are the schemes Basic and Bearer: such names have no case, and one blank or more follows them.
+    What follows is left as it is, and so is a value of another scheme, or of none.
+    Source: https://www.rfc-editor.org/rfc/rfc9110#section-11.1 and #section-11.4
+    """
+    name, blank, rest = credentials.partition(b" ")
+    scheme, has_scheme, _ = wanted.partition(b" ")
+    return scheme + b" " + rest.lstrip(b" ") if blank and has_scheme and name.lower() == scheme.lower() else credentials
+
+
 def basic_token(secret: str) -> bytes:
     """The header's value for `user:password`. Raises ValueError."""
     user, colon, password = secret.strip().partition(":")

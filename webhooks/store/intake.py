@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from webhooks import arrays
-from webhooks.database import Database, describe
+from webhooks.database import SQLITE_BUSY, Database, describe
 from webhooks.errors import RowRefused
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
 from webhooks.schema import to_microseconds
@@ -238,13 +239,16 @@ class Intake:
 
     def record_gathered(self, gather: Callable[[], Sequence[Item]], patience: timedelta | None = None) -> list[Receipt]:
         """`record` what `gather` gives; on SQLite it is asked when the write lock is held, so a wait makes batches larger."""
+        until = time.monotonic() + (patience or SQLITE_BUSY).total_seconds()
         with self.database.write_lock(patience):
             items = gather()
             if not items:
                 return []
             with _refusals():
-                record = self._record_sqlite if self.database.is_sqlite else self._record_postgresql
-                outcomes = record(_waves(items), patience)
+                if self.database.is_sqlite:
+                    outcomes = self._record_sqlite(_waves(items), until)
+                else:
+                    outcomes = self._record_postgresql(_waves(items), patience)
         return [_receipt(item, *outcomes[item.event_id]) for item in items]
 
     # -- PostgreSQL ----------------------------------------------------------------------------------------
@@ -294,13 +298,14 @@ class Intake:
 
     # -- SQLite --------------------------------------------------------------------------------------------
 
-    def _record_sqlite(self, waves: list[list[Item]], patience: timedelta | None) -> dict[int, tuple[int, int]]:
+    def _record_sqlite(self, waves: list[list[Item]], until: float) -> dict[int, tuple[int, int]]:
         outcomes: dict[int, tuple[int, int]] = {}
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
         with self.database.raw() as connection, contextlib.closing(connection.cursor()) as cursor:
-            cursor.execute("begin immediate")
+            with self.database.busy_until(connection, until):
+                cursor.execute("begin immediate")
             for wave in waves:
                 for item in wave:
                     self._row_sqlite(cursor, item, outcomes, events, deliveries)

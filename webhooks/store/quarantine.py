@@ -109,6 +109,13 @@ class Quarantine:
             row = connection.execute(select(table).where(table.c.id == id)).first()
         return None if row is None else _quarantined(row)
 
+    def of_request(self, request_id: str) -> Quarantined | None:
+        """The row that a request made; one that repeated a body counts on the row of the first."""
+        table = schema.quarantine
+        with self.database.read() as connection:
+            row = connection.execute(select(table).where(table.c.request_id == request_id)).first()
+        return None if row is None else _quarantined(row)
+
     def list(self, limit: int, *, source: str | None = None, state: str | None = "held") -> list[Quarantined]:
         """The latest rows, newest first. state: one of `STATES`; None for all."""
         table = schema.quarantine

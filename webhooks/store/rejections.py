@@ -1,4 +1,4 @@
-"""A bounded sample of refused requests: what `explain` can tell about a 401."""
+"""A bounded sample of requests that were not accepted: what `explain` can tell about a 401, a 413 or a quarantined one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from webhooks import schema
 from webhooks.database import Database
 from webhooks.model import new_id
 
-#: Rows kept per source; the eldest go.
-ROWS_PER_SOURCE = 1000
+#: Rows kept of one source and kind; the oldest go. Both are closed sets, so a flood of one kind displaces no other.
+ROWS_PER_KIND = 500
+#: The kind of a request that was answered 200 and is in quarantine; the others are those of `errors.Refusal`.
+QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One refused request. header_names: without values. body: None unless capturing was on."""
+    """One request that was not accepted.
+
+    source: "" for none that is configured. header_names: without values. body: None unless capturing was on. kind: an
+    `errors.Refusal`, or `QUARANTINED`.
+    """
 
     source: str
     received_at: datetime
@@ -31,6 +37,7 @@ class Rejection:
     header_bytes: int
     body_bytes: int
     body: bytes | None = None
+    kind: str = ""
 
 
 class Rejections:
@@ -40,15 +47,10 @@ class Rejections:
         self.database = database
 
     def put(self, rejection: Rejection) -> None:
-        """Keep one, and drop the eldest of its source beyond `ROWS_PER_SOURCE`."""
+        """Keep one, and drop the oldest of its source and kind beyond `ROWS_PER_KIND`."""
         table = schema.rejections
-        oldest = (
-            select(table.c.id)
-            .where(table.c.source == rejection.source)
-            .order_by(table.c.id.desc())
-            .offset(ROWS_PER_SOURCE)
-            .limit(1)
-        )
+        alike = (table.c.source == rejection.source) & (table.c.kind == rejection.kind)
+        beyond = select(table.c.id).where(alike).order_by(table.c.id.desc()).offset(ROWS_PER_KIND).limit(1)
         with self.database.write() as connection:
             connection.execute(
                 insert(table).values(
@@ -63,11 +65,12 @@ class Rejections:
                     header_bytes=rejection.header_bytes,
                     body_bytes=rejection.body_bytes,
                     body=rejection.body,
+                    kind=rejection.kind,
                 )
             )
-            beyond = connection.execute(oldest).scalar()
-            if beyond is not None:
-                connection.execute(delete(table).where(table.c.source == rejection.source, table.c.id <= beyond))
+            oldest = connection.execute(beyond).scalar()
+            if oldest is not None:
+                connection.execute(delete(table).where(alike, table.c.id <= oldest))
 
     def find(self, request_id: str) -> Rejection | None:
         """The refused request of that id; None when it was not sampled."""
@@ -98,4 +101,5 @@ def _rejection(row: Any) -> Rejection:
         header_bytes=row.header_bytes,
         body_bytes=row.body_bytes,
         body=None if row.body is None else bytes(row.body),
+        kind=row.kind,
     )

@@ -492,6 +492,27 @@ def test_a_scheme_that_does_not_sign_the_body_starts_only_when_that_is_accepted(
         case.source(accept_unsigned_body=False)
 
 
+@pytest.mark.parametrize("write", [str.lower, str.upper, str.swapcase], ids=["lower", "upper", "swapped"])
+@pytest.mark.parametrize("blanks", [1, 3])
+@pytest.mark.parametrize("name", TOKENS)
+def test_the_name_of_an_authentication_scheme_has_no_case_but_what_follows_it_has(
+    name: str, blanks: int, write: Any
+) -> None:
+    case = next(case for case in CASES if case.scheme == name)
+    request = case.request()
+    scheme, _, credentials = (request.headers.one("authorization") or b"").decode().partition(" ")
+
+    def authorized(value: str) -> InboundRequest:
+        return with_header(request, "authorization", value.encode())
+
+    assert case.source().verify(authorized(write(scheme) + " " * blanks + credentials), NOW).label == "first"
+    refused(case, authorized(f"{scheme} {credentials.swapcase()}"))
+    refused(case, authorized(f"{scheme}\t{credentials}"))
+    refused(case, authorized(f"x{scheme} {credentials}"))
+    refused(case, authorized(f"{scheme}{credentials}"))
+    refused(case, authorized(credentials))
+
+
 @pytest.mark.parametrize("scheme", ["mailgun", "adyen", "basic", "bearer"])
 def test_the_digest_of_an_unsigned_body_joins_the_key(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)

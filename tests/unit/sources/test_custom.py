@@ -289,3 +289,29 @@ def test_a_lookup_that_cannot_be_loaded_does_not_start(given: Any, says: str) ->
         make_source(SourceSettings("acme", "custom", options={"signature": "@x-sig", "secrets_from": given}))
     with pytest.raises(ConfigurationError, match=says):
         make_source(SourceSettings("acme", "close", options={"secrets_from": given}))
+
+
+@pytest.mark.parametrize("written", ["HMAC-SHA256", "hmac-sha256", "Hmac-Sha256"])
+def test_a_signature_behind_the_name_of_an_authentication_scheme_is_found_whatever_its_case(written: str) -> None:
+    source = custom('signature = "@authorization"\nprefix = "HMAC-SHA256 "\nid = "{id}"')
+    body = b'{"id": 1, "type": "a"}'
+    mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    headers = Headers({"authorization": f"{written} {mac}"})
+    assert source.verify(InboundRequest(headers, body), NOW).label
+
+
+def test_a_header_that_must_be_so_has_a_scheme_without_case() -> None:
+    source = custom(
+        'signature = "@x-sig"\nid = "{id}"\n[require]\nauthorization = "Token abc-DEF"\nx-kind = "Token abc"'
+    )
+    body = b'{"id": 1, "type": "a"}'
+    mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+    def verify(authorization: str, kind: str = "Token abc") -> str:
+        headers = Headers({"x-sig": mac, "authorization": authorization, "x-kind": kind})
+        return source.verify(InboundRequest(headers, body), NOW).label
+
+    assert verify("token abc-DEF")
+    for authorization, kind in (("Token abc-def", "Token abc"), ("Token abc-DEF", "token abc")):
+        with pytest.raises(SignatureError):
+            verify(authorization, kind)

@@ -1,0 +1,146 @@
+"""Slow senders, at real servers: they cost the others nothing, or a deadline at most, and memory has a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import Processes, send
+from tests.acceptance.test_server import Server, Wire, body, signed
+
+HEAD = b"POST /webhooks/close%b HTTP/1.1\r\nHost: x\r\n"
+SLOW = {
+    f"{kind}{query.decode()}": HEAD % query + rest
+    for query in (b"", b"?a=b")
+    for kind, rest in (
+        ("head", b"X-Slow: "),
+        ("body", b"Content-Length: 500\r\n\r\nx"),
+        ("chunk", b"Transfer-Encoding: chunked\r\n\r\n1f4\r\nx"),
+        ("expect", b"Content-Length: 500\r\nExpect: 100-continue\r\n\r\n"),
+    )
+}
+SLOW["nothing"] = b""
+
+
+@contextlib.contextmanager
+def crowd(port: int, number: int, *kinds: str) -> Iterator[list[socket.socket]]:
+    """Connections that send the beginning of a request each, and nothing more."""
+    members = []
+    try:
+        for turn in range(number):
+            member = socket.create_connection(("127.0.0.1", port), timeout=15)
+            members.append(member)
+            member.sendall(SLOW[kinds[turn % len(kinds)]])
+        yield members
+    finally:
+        for member in members:
+            member.close()
+
+
+def memory(pids: list[int]) -> int:
+    """The resident bytes of processes."""
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return sum(pages) * 4096
+
+
+def test_slow_senders_of_every_kind_cost_others_nothing(database_url: str, processes: Processes) -> None:
+    server = Server(processes, database_url).ready()
+    with crowd(server.port, 300, *SLOW):
+        for number in range(10):
+            begin = time.monotonic()
+            assert server.post(body(f"ok-{number}")).status == 200
+            assert time.monotonic() - begin < 1.0
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_where_there_are_too_many_a_newcomer_is_served(sqlite_url: str, processes: Processes, kind: str) -> None:
+    server = Server(processes, sqlite_url, GUNICORN_CMD_ARGS="--workers 2 --worker-connections 20").ready()
+    with crowd(server.port, 120, kind):
+        for number in range(5):
+            begin = time.monotonic()
+            assert server.post(body(f"ok-{number}")).status == 200
+            assert time.monotonic() - begin < 1.0
+
+
+@pytest.mark.parametrize("worker_class", ["gevent", "gthread", "sync"])
+def test_what_does_not_come_whole_is_closed_in_time(sqlite_url: str, processes: Processes, worker_class: str) -> None:
+    """Under sync one at a time: each has its ten seconds when its turn comes."""
+    server = Server(processes, sqlite_url, worker_class).ready()
+    kinds = list(SLOW) if worker_class != "sync" else ["head"]
+    begin = time.monotonic()
+    with crowd(server.port, len(kinds), *kinds) as members:
+        for member in members:
+            with contextlib.suppress(ConnectionResetError):
+                while member.recv(10_000):
+                    pass
+        assert 8 < time.monotonic() - begin < 14
+
+
+def test_under_gthread_a_post_waits_for_one_deadline(sqlite_url: str, processes: Processes) -> None:
+    server = Server(processes, sqlite_url, "gthread", GUNICORN_CMD_ARGS="--workers 2 --threads 2").ready()
+    with crowd(server.port, 100, *SLOW):
+        begin = time.monotonic()
+        assert server.post(body("one"), timeout=30).status == 200
+        assert time.monotonic() - begin < 13
+        begin = time.monotonic()
+        assert server.post(body("another"), timeout=30).status == 200
+        assert time.monotonic() - begin < 1
+
+
+def test_under_gthread_a_newcomer_is_served_where_there_are_too_many(sqlite_url: str, processes: Processes) -> None:
+    options = "--workers 2 --threads 2 --worker-connections 10"
+    server = Server(processes, sqlite_url, "gthread", GUNICORN_CMD_ARGS=options).ready()
+    with crowd(server.port, 60, "nothing"):
+        assert server.post(body("one")).status == 200
+
+
+@pytest.mark.parametrize("query", ["", "?a=b"])
+def test_incomplete_bodies_hold_no_more_than_their_budget(sqlite_url: str, processes: Processes, query: str) -> None:
+    server = Server(processes, sqlite_url, WEBHOOKS_INCOMPLETE_BODIES="4MiB").ready()
+    assert server.post(body("warm")).status == 200
+    pids = server.process.members()
+    before = memory(pids)
+    whole = signed(b"x" * 2**20, path=f"/webhooks/close{query}")
+    refused = 0
+    with crowd(server.port, 100, "nothing") as members:
+        for member in members:
+            with contextlib.suppress(OSError):
+                member.sendall(whole[:-10])
+        for member in members:
+            member.settimeout(0.05)
+            with contextlib.suppress(OSError):
+                refused += member.recv(12) in (b"HTTP/1.1 408", b"HTTP/1.1 503")
+        assert memory(pids) - before < 60 * 2**20
+        assert server.post(body("beside")).status in (200, 503)
+    assert refused > 50
+
+
+def test_after_a_refusal_no_more_is_read(sqlite_url: str, processes: Processes) -> None:
+    server = Server(processes, sqlite_url).ready()
+    for query in ("", "?a=b"):
+        head = signed(b"", path=f"/webhooks/close{query}").replace(b"Content-Length: 0", b"Content-Length: 900000000")
+        sent = 0
+        with Wire(server.port) as wire, contextlib.suppress(OSError):
+            wire.socket.sendall(head)
+            while sent < 900_000_000:
+                sent += wire.socket.send(b"x" * 100_000)
+        assert sent < 50_000_000
+
+
+def test_one_sender_that_sends_many_at_once_makes_others_wait_little(sqlite_url: str, processes: Processes) -> None:
+    server = Server(processes, sqlite_url).ready()
+    forged = signed(body("forged")).replace(b"close-sig-hash: ", b"close-sig-hash: 0")
+    with Wire(server.port) as wire:
+        wire.socket.settimeout(0.01)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                wire.socket.sendall(forged * 100)
+        begin = time.monotonic()
+        assert send(server.url + "/healthz").status == 200
+        assert server.post(body("one")).status == 200
+        assert time.monotonic() - begin < 1
