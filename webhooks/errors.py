@@ -101,11 +101,20 @@ class StorageUnavailable(WebhooksError):
 
     status = 503
     slug = "storage_unavailable"
+    #: a line about it is in the log already, or left out of it on purpose
+    is_logged = False
 
     def __init__(self, reason: str, retry_after: timedelta = timedelta(seconds=5)) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class DatabaseRefused(StorageUnavailable):
+    """The database refuses what we write, whatever it says: a grant is missing, a trigger raises, the schema is behind.
+
+    Never the event's fault: 503, and it is taken in once an operator has mended it.
+    """
 
 
 class RowRefused(WebhooksError):
