@@ -144,7 +144,12 @@ class Webhooks:
                 registry=self.registry,
                 store=self.store,
                 clock=self.clock,
-                commit=GroupCommit(self.store.intake.record_gathered, capacity=self.settings.waiting_room, run=call),
+                commit=GroupCommit(
+                    self.store.intake.record_gathered,
+                    capacity=self.settings.waiting_room,
+                    run=call,
+                    judge=self.store.intake.judge,
+                ),
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,
@@ -326,10 +331,10 @@ class Webhooks:
         try:
             if not migrate.is_current(self.database):
                 return (f"the database schema is not at head; run `{command('db upgrade')}`",), None
-            with self.database.write() as connection:
-                connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
+            self.ingest.require_writable()
             return (), self.store.processes.last_worker_beat()
         except StorageUnavailable as error:
+            self.ingest.trouble.note("/readyz", error)
             return (f"the database is not writable: {error.reason}",), None
 
     # -- life ----------------------------------------------------------------------------------------------

@@ -119,12 +119,13 @@ def _answer(source: str, take: Callable[[str], Answer]) -> Answer:
             refusal.headers.append(("Connection", "close"))  # what is left of the body is nobody's next request
         return refusal
     except StorageUnavailable as error:
-        logger.error(
-            "answered 503 to source %r: %s",
-            source,
-            error.reason,
-            extra={"source": source, "request_id": request_id},
-        )
+        if not error.is_logged:
+            logger.error(
+                "answered 503 to source %r: %s",
+                source,
+                error.reason,
+                extra={"source": source, "request_id": request_id},
+            )
         refusal = json_answer(503, {"error": error.slug, "request_id": request_id})
         refusal.headers.append(("Retry-After", str(max(1, int(error.retry_after.total_seconds())))))
         return refusal
