@@ -50,7 +50,7 @@ from webhooks.model import (
     Verified,
     new_id,
 )
-from webhooks.registry import Handler, Registry
+from webhooks.registry import Handler, Registry, require_lane
 from webhooks.retry import error_summary, one_line
 from webhooks.sources.base import Source
 from webhooks.store import Store
@@ -578,11 +578,9 @@ class Ingest:
             return Routed(new_id(), handler.name)
         try:
             if isinstance(handler.ordered_by, str):
-                lane = parsed.ordering.get(handler.ordered_by)
+                lane = require_lane(parsed.ordering.get(handler.ordered_by))
             else:
                 lane = handler.lane_key(event_of(source, parsed, event_id, received_at))
-            if lane is not None and (len(lane.encode()) > LONGEST_KEY_BYTES or "\0" in lane):
-                raise ValueError(f"an ordering key has at most {LONGEST_KEY_BYTES} bytes and no NUL")
         except Exception as error:
             # it never fails ingest: the delivery is dead from the start, and requeue computes the key again
             return Routed(new_id(), handler.name, error=f"ordered_by failed: {error_summary(error)}")
