@@ -125,21 +125,28 @@ class DeclaredSource(Source):
             return self._decode_public_key(text.strip(), row.public_key_prefix.encode())
         if row.algorithm in ("ed25519", "ecdsa-sha256"):
             return self._decode_public_key(text.strip(), prefix)
-        if self._check_strength and (reason := why_weak(text, row.secret_prefix)) is not None:
-            raise ValueError(reason)
         if row.algorithm == "basic":
             token = keys.basic_token(text)
             if self._check_strength and len(text.strip().partition(":")[2]) < row.min_secret_bytes:
                 raise ValueError(f"is too short: the password must have at least {row.min_secret_bytes} characters")
+            if self._check_strength:
+                self._require_strong(text.strip(), text.strip().partition(":")[2])
             return keys.TokenKey(token)
         raw = decode_key(text, row.secret_encoding, row.secret_prefix)
         if self._check_strength and len(raw) < row.min_secret_bytes:
             raise ValueError(f"is too short: it has {len(raw)} bytes, and {row.min_secret_bytes} are the least")
+        if self._check_strength:
+            self._require_strong(text)
         if not raw:
             raise ValueError("is empty once decoded")
         if row.algorithm == "token":
             return keys.TokenKey(prefix + raw)
         return keys.MacKey(raw, MACS[row.algorithm], row.encoding, prefix)
+
+    def _require_strong(self, *texts: str) -> None:
+        for text in texts:
+            if (reason := why_weak(text, self.row.secret_prefix)) is not None:
+                raise ValueError(reason)
 
     def _decode_public_key(self, text: str, prefix: bytes, *, is_private: bool = False) -> VerifyingKey:
         row = self.row
