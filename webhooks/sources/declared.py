@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks import jsonio
+from webhooks.config import shown
 from webhooks.errors import ChallengeFailed, ConfigurationError, Malformed, SignatureError
 from webhooks.model import Challenge, Content, Headers, InboundRequest, ParsedEvent, Verified
 from webhooks.signing import decode_key, is_equal, read_instant, require_fresh, write_instant
@@ -105,7 +106,7 @@ class DeclaredSource(Source):
         if row.tolerance <= timedelta(0) or row.tolerance_ahead < timedelta(0):
             found.append("tolerance must be more than 0 s and tolerance_ahead at least 0 s")
         if options.get("dedup", "id") not in DEDUP_KEYS:
-            found.append(f"dedup is {options['dedup']!r}; it must be one of {', '.join(DEDUP_KEYS)}")
+            found.append(f"dedup is {shown(options['dedup'])}; it must be one of {', '.join(DEDUP_KEYS)}")
         if "verify_token" in options and not _texts(options["verify_token"]):
             found.append("verify_token must be text (or a list of texts) that is not blank")
         if row.needs_url and not self.settings.public_url:
