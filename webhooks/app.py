@@ -351,10 +351,13 @@ class Webhooks:
 
         if self.settings.has_default_database:
             migrate.upgrade(self.database, plugins=self.plugins)
+            self.require_durable()
             return
         try:
             current = migrate.is_current(self.database)
             plugins_are_current = migrate.is_current(self.database, self.plugins)
+            if current:
+                self.require_durable()
         except StorageUnavailable as error:
             logger.error("the database is away, answering 503 until it is back: %s", error.reason)
             return
@@ -365,6 +368,14 @@ class Webhooks:
         elif not plugins_are_current:
             # events are taken in all the same; it is the handlers that fail, and are tried again
             logger.error("the tables of a plugin are not at head: run `%s`", command("db upgrade"))
+
+    def require_durable(self) -> None:
+        """Warn of what may lose events that were answered 2xx. Raises `ConfigurationError` for what loses them for sure."""
+        doubts = self.store.durability.doubts()
+        if losses := [doubt.text for doubt in doubts if doubt.is_loss]:
+            raise ConfigurationError(losses)
+        for doubt in doubts:
+            logger.warning("%s%s", doubt.text, f": {doubt.command}" if doubt.command else "")
 
     def announce(self, kind: str) -> None:
         """Tell the database which handlers this process knows; `doctor` compares."""
@@ -460,7 +471,11 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     webhooks.entrance = app.wsgi_app
-    webhooks.prepare_database()
+    try:
+        webhooks.prepare_database()
+    except ConfigurationError as error:
+        print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
+        sys.exit(NOT_LOADED)
     webhooks.announce("web")
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
     if served and not os.environ.get("WEBHOOKS_EMBEDDED"):

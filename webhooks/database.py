@@ -20,6 +20,7 @@ import os
 import select
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import event, exc
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from webhooks import arrays, sqlstates
 from webhooks.config import read_database_url
@@ -64,6 +65,9 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL cannot be read; use sqlite:///webhooks.db or postgresql://user:password@host/name"
             ) from error
+        if "@" in (self.url.host or ""):
+            # the driver would ask for a host of that name, and show it
+            raise ConfigurationError("DATABASE_URL holds an @ in its password; write it as %40, and / as %2F")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
         self.patience = patience
@@ -71,11 +75,11 @@ class Database:
         self._application = application
         self._pool_size = pool_size
         if self.is_sqlite:
-            if not self.url.database or self.url.database == ":memory:":
+            if _is_in_memory(self.url):
                 raise ConfigurationError(
                     "an SQLite database in memory is lost with its process; name a file: sqlite:///webhooks.db"
                 )
-            self.path: Path | None = Path(self.url.database)
+            self.path: Path | None = Path(self.url.database or "")
             self.engine = self._make_sqlite_engine()
         elif self.url.get_backend_name() == "postgresql":
             self.path = None
@@ -219,6 +223,18 @@ class Database:
         self.engine.dispose()
 
 
+def _is_in_memory(url: URL) -> bool:
+    """Whether an SQLite URL names no file, in any of the ways in which SQLite takes that."""
+    name = url.database or ""
+    options = {key.lower(): str(value).lower() for key, value in url.query.items()}
+    return (
+        name in ("", ":memory:", "file:", "file::memory:")
+        or "mode=memory" in name.lower()
+        or options.get("mode") == "memory"
+        or options.get("vfs") in ("memdb", "memvfs")
+    )
+
+
 class RawUse:
     """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
 
@@ -276,13 +292,16 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     """Give one SQLite connection our settings.
 
     WAL lets readers go on beside the writer; `synchronous=FULL` makes a commit survive power loss.
-    Source: https://www.sqlite.org/pragma.html#pragma_synchronous
+    Sources: https://www.sqlite.org/pragma.html#pragma_synchronous and #pragma_fullfsync
     """
     connection.isolation_level = None  # we say BEGIN ourselves, or do not
     cursor = connection.cursor()
     cursor.execute(f"pragma busy_timeout={int(SQLITE_BUSY.total_seconds() * 1000)}")
     _switch_to_wal(cursor)
     cursor.execute("pragma synchronous=full")
+    if sys.platform == "darwin":  # where fsync alone leaves it in the disk's memory
+        cursor.execute("pragma fullfsync=on")
+        cursor.execute("pragma checkpoint_fullfsync=on")
     cursor.execute("pragma foreign_keys=on")
     cursor.execute("pragma cache_size=-16000")
     cursor.execute("pragma wal_autocheckpoint=4000")

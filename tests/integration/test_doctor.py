@@ -26,6 +26,7 @@ from webhooks.model import DeliveryClass
 from webhooks.registry import Registry
 from webhooks.sandbox.accounts import ADMIN
 from webhooks.store.deliveries import Finished
+from webhooks.store.durability import Doubt
 
 HOUR = timedelta(hours=1)
 
@@ -34,6 +35,12 @@ HOUR = timedelta(hours=1)
 def _impatient() -> Iterator[None]:
     with stamina.set_testing(True, attempts=2, cap=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _on_a_synced_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' server does not sync, and their directory may be anywhere; of that only `test_durability.py` speaks."""
+    monkeypatch.setattr("webhooks.store.durability.Durability.doubts", lambda self: [])
 
 
 def handle(event: Any) -> None: ...
@@ -281,3 +288,39 @@ def test_a_source_that_waits_for_its_first_key_is_told_how_to_get_it(
     assert result.exit_code == 1
     assert "the secret file 'keys.json' cannot be read" in result.stdout
     assert "-> webhooks subscriptions create" in result.stdout
+
+
+def test_a_trial_write_that_is_refused_is_an_error_and_leaves_no_row(pair: Pair) -> None:
+    database = pair.webhooks.database
+    assert "writes-refused" not in examine(pair, code=0)
+    if database.is_sqlite:
+        do = "create trigger t before insert on webhooks_events begin select raise(abort, 'audit table is full'); end"
+        undo = "drop trigger t"
+    else:
+        do = (
+            "create function f() returns trigger as 'begin raise exception ''full''; end' language plpgsql;"
+            "create trigger t before insert on webhooks_events for each row execute function f()"
+        )
+        undo = "drop function f cascade"
+    with database.raw() as connection:
+        (connection.executescript if database.is_sqlite else connection.execute)(do)
+    try:
+        found = examine(pair)["writes-refused"]
+    finally:
+        with database.raw() as connection:
+            (connection.executescript if database.is_sqlite else connection.execute)(undo)
+    assert found["level"] == "error"
+    assert "a trigger that is not ours" in found["text"]
+    with database.read() as reader:
+        assert reader.exec_driver_sql("select count(*) from webhooks_events").scalar() == 0
+
+
+def test_what_a_2xx_rests_on_is_named_with_its_fix(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubts = [
+        Doubt("fsync-off", "syncing is off", "psql"),
+        Doubt("journal-apart", "the journal is elsewhere", is_loss=True),
+    ]
+    monkeypatch.setattr("webhooks.store.durability.Durability.doubts", lambda self: doubts)
+    found = examine(pair)
+    assert (found["fsync-off"]["level"], found["fsync-off"]["command"]) == ("warning", "psql")
+    assert found["journal-apart"]["level"] == "error"
