@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,17 @@ class KeyRing(Generic[K]):
         try:
             secrets = list(provider(request))[:MAX_SECRETS]
         except Exception as error:
-            logger.exception("the secrets_from of source %r failed", self._source)
-            raise StorageUnavailable(f"secrets_from failed with {type(error).__name__}") from error
+            # not its text, which may hold the secrets that it looked up
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            kind = type(error).__name__
+            logger.error(
+                "the secrets_from of source %r failed with %s in %s, line %s",
+                self._source,
+                kind,
+                where.filename,
+                where.lineno,
+            )
+            raise StorageUnavailable(f"secrets_from failed with {kind}") from None
         keys = []
         for secret in secrets:
             try:
