@@ -404,6 +404,8 @@ def hide_values(context: Any) -> None:
     """
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     _hide_values_in(original)
+    if wrapped is not None:
+        wrapped.statement = None  # its text may hold values that were written into it
     if wrapped is not None and wrapped.args and sqlstates.is_of_database(original):
         kind = type(original)
         wrapped.args = (f"({kind.__module__}.{kind.__qualname__}) {original}", *wrapped.args[1:])
