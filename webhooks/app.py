@@ -31,7 +31,7 @@ from webhooks.maintenance import Maintenance, Retention
 from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
 from webhooks.registry import Registry, default_registry
-from webhooks.retry import RetryPolicy
+from webhooks.retry import RetryPolicy, printable
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.sources.close.signature import decode_key
@@ -459,7 +459,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     try:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
-        print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
+        print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
     webhooks.take_short_cut(app)
     settings = webhooks.settings
@@ -474,7 +474,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     try:
         webhooks.prepare_database()
     except ConfigurationError as error:
-        print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
+        print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
     webhooks.announce("web")
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`

@@ -33,7 +33,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from webhooks import arrays, sqlstates
-from webhooks.config import read_database_url
+from webhooks.config import hide_password, read_database_url
 from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
 from webhooks.schema import to_microseconds
 
@@ -90,7 +90,7 @@ class Database:
             )
 
     def __repr__(self) -> str:
-        return f"<Database {self.url.render_as_string(hide_password=True)}>"
+        return f"<Database {hide_password(self.url.render_as_string(hide_password=True))}>"
 
     # -- engines -------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from webhooks import migrate
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
 from webhooks.migrate import History
 from webhooks.registry import Registry
 from webhooks.retry import one_line
@@ -334,7 +334,8 @@ def _subscription(source: SourceFacts, each: Subscription) -> list[Finding]:
                 Level.ERROR,
                 "subscription-url",
                 each.id,
-                f"subscription {each.id} posts to {one_line(each.url)}, not to the public_url {source.public_url}",
+                f"subscription {each.id} posts to {hide_keys(one_line(each.url))}, not to the public_url "
+                f"{hide_keys(source.public_url)}",
                 "webhooks subscriptions sync",
             )
         )

@@ -923,3 +923,15 @@ def test_an_ordering_key_that_cannot_be_stored_is_refused_by_requeue_as_by_inges
     made = cli.json("deliveries", "list")["deliveries"]
     assert {each["state"] for each in made} == {"dead"}
     assert all("ordered_by failed: ValueError: an ordering key" in each["reason"] for each in made)
+
+
+def test_what_was_typed_is_quoted_without_what_acts_on_a_terminal(cli: Cli) -> None:
+    for arguments in (
+        ["events", "--\x1b[31m"],
+        ["events", "list", "--limit", "\x9b2J\u202e"],
+        ["ev\x07ents"],
+        ["replay", "\x1b]0;x"],
+    ):
+        output = cli(*arguments).output
+        assert output
+        assert not {"\x1b", "\x9b", "\u202e", "\x07"} & set(output)

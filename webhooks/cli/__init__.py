@@ -114,6 +114,11 @@ def reporting() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("", err=True)
         raise SystemExit(INTERRUPTED) from None
+    except click.ClickException as error:
+        from webhooks.retry import printable
+
+        error.message = printable(error.message)  # type: ignore[misc]  # click quotes what was typed
+        raise
     except WebhooksError as error:
         raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
     except Exception as error:
