@@ -335,7 +335,7 @@ class Webhooks:
             return (), self.store.processes.last_worker_beat()
         except StorageUnavailable as error:
             self.ingest.trouble.note("/readyz", error)
-            return (f"the database is not writable: {error.reason}",), None
+            return ("events cannot be stored now; the log and `webhooks doctor` say why",), None
 
     # -- life ----------------------------------------------------------------------------------------------
 

@@ -162,14 +162,14 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def raw(self, patience: timedelta | None = None) -> RawUse:
+    def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> RawUse:
         """The driver's own connection, in autocommit; given back to the pool, or dropped after an error.
 
-        patience: for this use, in place of the database's own.
+        patience: for this use, in place of the database's own. harmless: its statements hold nothing that errors must hide.
 
         The caller takes `write_lock` around anything that writes. Raises `StorageUnavailable`.
         """
-        return RawUse(self, patience or self.patience)
+        return RawUse(self, patience or self.patience, harmless)
 
     def _limit(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
         """What is left of our patience for one use of a connection, asked for at `begun`."""
@@ -238,11 +238,12 @@ def _is_in_memory(url: URL) -> bool:
 class RawUse:
     """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
 
-    __slots__ = ("_database", "_fairy", "_patience")
+    __slots__ = ("_database", "_fairy", "_harmless", "_patience")
 
-    def __init__(self, database: Database, patience: timedelta | None) -> None:
+    def __init__(self, database: Database, patience: timedelta | None, harmless: bool) -> None:
         self._database = database
         self._patience = patience
+        self._harmless = harmless
 
     def __enter__(self) -> Any:
         database = self._database
@@ -279,6 +280,8 @@ class RawUse:
                 connection.rollback()
         fairy.invalidate()
         fairy.close()
+        if self._harmless:
+            _raise_ours(error, whole=True)
         _hide_values_in(error)
         _raise_ours(error)
 
@@ -383,13 +386,13 @@ def _translate_ours() -> Iterator[None]:
         raise
 
 
-def _raise_ours(error: BaseException) -> None:
+def _raise_ours(error: BaseException, *, whole: bool = False) -> None:
     """Raise what an error of a statement of ours means; return when it may be the row's, or is no database's."""
     is_outage = means_not_now(error)
     if is_outage and not _lasts(error):
         raise StorageUnavailable(describe(error)) from error
     if is_outage or (sqlstates.is_of_database(error) and not sqlstates.may_be_the_rows(error)):
-        raise DatabaseRefused(describe(error)) from error
+        raise DatabaseRefused(describe(error, whole=whole)) from error
 
 
 def _lasts(error: BaseException) -> bool:
@@ -462,14 +465,17 @@ def _sqlite_code(error: BaseException) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def describe(error: BaseException) -> str:
-    """What happened and what to do, without the statement, any value (bodies are among them) and the password."""
+def describe(error: BaseException, *, whole: bool = False) -> str:
+    """What happened and what to do, without the statement, any value (bodies are among them) and the password.
+
+    whole: see `sqlstates.describe`.
+    """
     code = sqlstates.sqlite_code(error) or 0
     hint = _SQLITE_HINTS.get(code) or _SQLITE_HINTS.get(code & 0xFF)
     hint = hint or _POSTGRESQL_HINTS.get(sqlstates.sqlstate(error) or "")
     if is_missing_schema(error):
         hint = _BEHIND
-    return sqlstates.describe(error) + (f" ({hint})" if hint else "")
+    return sqlstates.describe(error, whole=whole) + (f" ({hint})" if hint else "")
 
 
 def is_missing_schema(error: BaseException) -> bool:

@@ -96,15 +96,18 @@ def text_without_values(error: BaseException) -> str | None:
     return name + _text(original)
 
 
-def describe(error: BaseException) -> str:
-    """`UniqueViolation: … (SQLSTATE 23505, table t, constraint c)`."""
+def describe(error: BaseException, *, whole: bool = False) -> str:
+    """`UniqueViolation: … (SQLSTATE 23505, table t, constraint c)`.
+
+    whole: what somebody's code raised is shown, too; for statements that were given no value worth hiding.
+    """
     original = driver_error(error)
-    return f"{type(original).__name__}: {_text(original)}"
+    return f"{type(original).__name__}: {_text(original, whole)}"
 
 
-def _text(error: BaseException) -> str:
+def _text(error: BaseException, whole: bool = False) -> str:
     if getattr(error, "diag", None) is not None:
-        return _of_postgresql(error)
+        return _of_postgresql(error, whole)
     code = sqlite_code(error)
     text = _one_line(str(error))
     if code is None:
@@ -114,13 +117,13 @@ def _text(error: BaseException) -> str:
     name = getattr(error, "sqlite_errorname", "unknown")
     if name == "unknown":  # to this Python
         name = f"SQLite's code {code}"
-    if code == _SQLITE_TRIGGER:
+    if code == _SQLITE_TRIGGER and not whole:
         return f"a trigger raised it ({name}); its text is withheld, since it may quote values"
     masked = _short(_masked(text))
     return masked if masked.endswith(f"({name})") else f"{masked} ({name})"
 
 
-def _of_postgresql(error: Any) -> str:
+def _of_postgresql(error: Any, whole: bool) -> str:
     state = sqlstate(error)
     diag = error.diag
     primary = _one_line(diag.message_primary or (str(error).splitlines() or [""])[0])
@@ -128,7 +131,9 @@ def _of_postgresql(error: Any) -> str:
         return _short(primary if type(error).__name__ == "OperationalError" else _masked(primary))
     context = _context(error)
     where = _FUNCTION.search(context)
-    if state[:2] == "P0" or "at RAISE" in context:
+    if whole:
+        text = _short(primary)
+    elif state[:2] == "P0" or "at RAISE" in context:
         text = "raised by the database's own code; its text is withheld, since it may quote values"
     elif state[:2] in _NAMES_ONLY and state not in _QUOTES_TEXT:
         text = _short(primary)

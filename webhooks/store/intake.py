@@ -286,7 +286,7 @@ class Intake:
     def _try_postgresql(self, item: Item, patience: timedelta) -> None:
         from psycopg import RawCursor
 
-        with self.database.raw(patience) as connection, connection.transaction(force_rollback=True):
+        with self.database.raw(patience, harmless=True) as connection, connection.transaction(force_rollback=True):
             self._wave_postgresql(RawCursor(connection), [item], {})
             connection.execute("set constraints all immediate")  # what would be said at COMMIT
 
@@ -352,7 +352,8 @@ class Intake:
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
-        with self.database.raw() as connection, contextlib.closing(connection.cursor()) as cursor:
+        use = self.database.raw(harmless=end != "commit")
+        with use as connection, contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("begin immediate")
             for wave in waves:
                 for item in wave:
