@@ -200,6 +200,14 @@ def read_text(value: Any) -> str:
     return value.strip()
 
 
+def read_path(value: Any) -> Path:
+    """The path of a file that may not be there yet; not the secret itself, by which a file would be made and shown."""
+    text = read_text(value)
+    if "://" in text or looks_like_key(text.rpartition("/")[2]):
+        raise ValueError("expected the path of a file; the secret itself goes into secret")
+    return Path(text)
+
+
 def read_names(value: Any) -> tuple[str, ...]:
     """Names from a list, from a JSON list, or from text with commas between."""
     expected = "expected a list of names, or names with commas between"
@@ -691,7 +699,7 @@ def _content(value: _Given) -> str:
 
 _SOURCE_READERS: Mapping[str, Reader] = {
     "scheme": read_text,
-    "secret_file": lambda value: Path(read_text(str(value) if isinstance(value, Path) else value)),
+    "secret_file": lambda value: read_path(str(value) if isinstance(value, Path) else value),
     "tolerance": read_duration,
     "tolerance_ahead": read_duration,
     "on_unparseable": one_of("quarantine", "reject"),
