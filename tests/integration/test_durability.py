@@ -162,6 +162,18 @@ def test_synchronous_commit_that_is_off_for_us_is_seen_wherever_it_was_set(postg
     assert expected in (doubt.command or "")
 
 
+def test_rights_that_our_role_lacks_are_named_with_the_grant(postgresql_url: str) -> None:
+    from sqlalchemy import event
+
+    database = connect(postgresql_url)
+    event.listen(database.engine, "connect", lambda c, record: (c.execute("set role pg_read_all_data"), c.commit()))
+    (doubt,) = [each for each in Durability(database).doubts() if each.code == "grants-missing"]
+    database.dispose()
+    assert "delete on webhooks_attempts" in doubt.text
+    assert 'grant update on webhooks_deliveries to "pg_read_all_data"' in (doubt.command or "")
+    assert "select on" not in doubt.text
+
+
 def test_tables_that_a_crash_empties_are_seen(postgresql_url: str) -> None:
     database = connect(postgresql_url)
     with database.write() as connection:

@@ -53,7 +53,7 @@ class Doubt:
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """PostgreSQL's settings for our connections. source: where synchronous_commit was set, in the words of pg_settings.
-    unlogged: our tables that a crash empties."""
+    unlogged: our tables that a crash empties. lacking: rights on our tables that our role does not have, as "UPDATE on t"."""
 
     fsync: bool = True
     full_page_writes: bool = True
@@ -62,6 +62,7 @@ class ServerFacts:
     role: str = ""
     database: str = ""
     unlogged: Sequence[str] = ()
+    lacking: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,15 @@ def of_server(facts: ServerFacts) -> list[Doubt]:
                 "unlogged-tables",
                 f"the tables {', '.join(facts.unlogged)} are UNLOGGED: a crash of the server empties them; make each LOGGED",
                 _psql(*(f"alter table {name} set logged" for name in facts.unlogged)),
+            )
+        )
+    if facts.lacking:
+        more = f" and {len(facts.lacking) - 3} more" if len(facts.lacking) > 3 else ""
+        doubts.append(
+            Doubt(
+                "grants-missing",
+                f"the role {facts.role} has no right to {', '.join(facts.lacking[:3])}{more}: what needs it fails until it is granted",
+                _psql(*(f"grant {right} to {_quoted(facts.role)}" for right in facts.lacking)),
             )
         )
     if not facts.fsync:
@@ -296,10 +306,15 @@ class Durability:
                 "select current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),"
                 " (select source from pg_settings where name = 'synchronous_commit'), current_user, current_database(),"
                 " array(select c.relname::text from pg_class c where c.relkind in ('r', 'p') and c.relpersistence = 'u'"
-                " and starts_with(c.relname::text, 'webhooks_') and pg_table_is_visible(c.oid) order by 1)"
+                " and starts_with(c.relname::text, 'webhooks_') and pg_table_is_visible(c.oid) order by 1),"
+                " array(select p || ' on ' || c.relname from pg_class c, unnest('{select,insert,update,delete}'::text[]) p"
+                " where c.relkind in ('r', 'p') and not c.relispartition and starts_with(c.relname::text, 'webhooks_')"
+                " and pg_table_is_visible(c.oid) and not has_table_privilege(c.oid, p) order by 1)"
             ).one()
-        fsync, pages, commit, source, role, database, unlogged = row
-        return ServerFacts(fsync == "on", pages == "on", commit, source or "default", role, database, tuple(unlogged))
+        fsync, pages, commit, source, role, database, unlogged, lacking = row
+        return ServerFacts(
+            fsync == "on", pages == "on", commit, source or "default", role, database, tuple(unlogged), tuple(lacking)
+        )
 
     def _files(self) -> FileFacts:
         with self.database.read() as connection:
