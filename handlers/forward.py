@@ -157,9 +157,11 @@ def read_targets(environ: Mapping[str, str]) -> list[Target]:
             raise ConfigurationError(f"{SETTING} and {where} are both set; keep one")
         try:
             text = Path(file).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: it is not UTF-8, or no name at all
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise ConfigurationError(f"{where}: {file!r} cannot be read: {reason}") from None
+            # targets themselves, with their secrets, may stand in the file's place
+            shown = repr(file) if re.fullmatch(r"[A-Za-z0-9_./~-]{1,200}\.[a-z]{1,5}", file) else "what must be a path"
+            raise ConfigurationError(f"{where}: {shown} cannot be read: {reason}") from None
     if not text.strip():
         return []
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.ingest import Ingest, require_storable, stored_headers
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
+from webhooks.retry import one_line
 from webhooks.store import Store
 from webhooks.store.quarantine import Quarantined
 
@@ -39,7 +40,7 @@ def retry(id: int, *, store: Store, ingest: Ingest, by: str) -> Admission:
     try:
         receipts = _record(kept, ingest)
     except (Rejected, RowRefused) as error:
-        reason = error.reason if isinstance(error, Rejected) else "the database refused it"
+        reason = error.reason if isinstance(error, Rejected) else f"the database refused it: {one_line(str(error))}"
         store.quarantine.put_back(id, reason)
         return Admission(id, reason=reason)
     except BaseException:

@@ -33,7 +33,7 @@ from webhooks.migrate import History, find_plugins
 from webhooks.notes import Notes
 from webhooks.refusals import Refusals
 from webhooks.registry import Registry, default_registry
-from webhooks.retry import RetryPolicy, one_line
+from webhooks.retry import RetryPolicy, one_line, printable
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.sources.close.signature import decode_key
@@ -152,7 +152,12 @@ class Webhooks:
                 registry=self.registry,
                 store=self.store,
                 clock=self.clock,
-                commit=GroupCommit(self.store.intake.record_gathered, capacity=self.settings.waiting_room, run=call),
+                commit=GroupCommit(
+                    self.store.intake.record_gathered,
+                    capacity=self.settings.waiting_room,
+                    run=call,
+                    judge=self.store.intake.judge,
+                ),
                 in_flight=self.settings.in_flight_per_source,
                 engine=self.engine,
                 notes=self.notes,
@@ -358,8 +363,7 @@ class Webhooks:
 
         if not migrate.is_current(self.database):
             return f"the database schema is not at head; run `{command('db upgrade')}`", None
-        with self.database.write() as connection:
-            connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
+        self.ingest.require_writable()
         return "", self.store.processes.last_worker_beat()
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -378,10 +382,13 @@ class Webhooks:
 
         if self.settings.has_default_database:
             migrate.upgrade(self.database, plugins=self.plugins)
+            self.require_durable()
             return
         try:
             current = migrate.is_current(self.database)
             plugins_are_current = migrate.is_current(self.database, self.plugins)
+            if current:
+                self.require_durable()
         except StorageUnavailable as error:
             logger.error("the database is away, answering 503 until it is back: %s", error.reason)
             return
@@ -392,6 +399,14 @@ class Webhooks:
         elif not plugins_are_current:
             # events are taken in all the same; it is the handlers that fail, and are tried again
             logger.error("the tables of a plugin are not at head: run `%s`", command("db upgrade"))
+
+    def require_durable(self) -> None:
+        """Warn of what may lose events that were answered 2xx. Raises `ConfigurationError` for what loses them for sure."""
+        doubts = self.store.durability.doubts()
+        if losses := [doubt.text for doubt in doubts if doubt.is_loss]:
+            raise ConfigurationError(losses)
+        for doubt in doubts:
+            logger.warning("%s%s", doubt.text, f": {doubt.command}" if doubt.command else "")
 
     def announce(self, kind: str) -> None:
         """Tell the database which handlers this process knows; `doctor` compares."""
@@ -484,7 +499,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     try:
         webhooks.init_app(app)
     except (ConfigurationError, RegistrationError) as error:
-        print(f"webhooks cannot start:\n{error}", file=sys.stderr, flush=True)
+        print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
     app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
     webhooks.take_short_cut(app)
@@ -497,7 +512,11 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     webhooks.entrance = app.wsgi_app
-    webhooks.prepare_database()
+    try:
+        webhooks.prepare_database()
+    except ConfigurationError as error:
+        print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
+        sys.exit(NOT_LOADED)
     webhooks.announce("web")
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
     if served and not os.environ.get("WEBHOOKS_EMBEDDED"):

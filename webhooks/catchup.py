@@ -517,7 +517,7 @@ class CatchUp:
                 return
             logger.error("the database refused an entry of %s's event log: %s", self.name, one_line(str(error)))
             report.unreadable += 1
-            self._quarantine(batch[0].body, Malformed("the database refused it"))
+            self._quarantine(batch[0].body, Malformed(f"the database refused it: {one_line(str(error))}"))
             return
         for entry, receipt in zip(batch, receipts, strict=True):
             if entry.is_stripped:

@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from webhooks import jsonio
-from webhooks.errors import ConfigurationError
+from webhooks.errors import ConfigurationError, looks_like_key
 
 PREFIX = "WEBHOOKS_"
 FILE = "webhooks.toml"
@@ -200,6 +200,14 @@ def read_text(value: Any) -> str:
     return value.strip()
 
 
+def read_path(value: Any) -> Path:
+    """The path of a file that may not be there yet; not the secret itself, by which a file would be made and shown."""
+    text = read_text(value)
+    if "://" in text or looks_like_key(text.rpartition("/")[2]):
+        raise ValueError("expected the path of a file; the secret itself goes into secret")
+    return Path(text)
+
+
 def read_names(value: Any) -> tuple[str, ...]:
     """Names from a list, from a JSON list, or from text with commas between."""
     expected = "expected a list of names, or names with commas between"
@@ -222,7 +230,8 @@ def read_modules(value: Any) -> tuple[str, ...]:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             fixed = name.removesuffix(".py").replace("/", ".").replace("-", "_").strip(".")
-            raise ValueError(f"expected modules as they are imported, such as {fixed or 'my_app.handlers'!r}")
+            example = fixed if re.fullmatch(r"[a-z0-9_.]{1,60}", fixed) and name.endswith(".py") else "my_app.handlers"
+            raise ValueError(f"expected modules as they are imported, such as {example!r}")
     return names
 
 
@@ -682,7 +691,7 @@ def _read_field(name: str, value: _Given, fields: dict[str, Any], problems: _Pro
         fields[name] = metadata["read"](raw)
     except ValueError as error:
         problems.failed.add(name)
-        problems.append(f"{value.where}{'' if metadata['secret'] else f' is {_shown(value.raw)}'}: {error}")
+        problems.append(f"{value.where}{'' if metadata['secret'] else f' is {shown(value.raw)}'}: {error}")
 
 
 def _content(value: _Given) -> str:
@@ -690,14 +699,14 @@ def _content(value: _Given) -> str:
     try:
         return Path(path).read_text("utf-8").strip()
     except UnicodeDecodeError:
-        raise ValueError(f"the file {_shown(path)} is not UTF-8 text") from None
+        raise ValueError(f"the file {shown_path(path)} is not UTF-8 text") from None
     except OSError as error:
-        raise ValueError(f"the file {_shown(path)} cannot be read: {error.strerror}") from None
+        raise ValueError(f"the file {shown_path(path)} cannot be read: {error.strerror}") from None
 
 
 _SOURCE_READERS: Mapping[str, Reader] = {
     "scheme": read_text,
-    "secret_file": lambda value: Path(read_text(str(value) if isinstance(value, Path) else value)),
+    "secret_file": lambda value: read_path(str(value) if isinstance(value, Path) else value),
     "tolerance": read_duration,
     "tolerance_ahead": read_duration,
     "on_unparseable": one_of("quarantine", "reject"),
@@ -724,7 +733,7 @@ def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) 
             else:
                 fields[key] = reader(value.raw)
         except ValueError as error:
-            problems.append(f"{value.where}{'' if key == 'secret' else f' is {_shown(value.raw)}'}: {error}")
+            problems.append(f"{value.where}{'' if key == 'secret' else f' is {shown(value.raw)}'}: {error}")
     if not section.keys() & {"secret", "secret_file", "secrets_from"}:
         problems.append(
             f"source {name!r} has no secret{_slip(section)}; set {PREFIX}SOURCES__{name}__SECRET, or secret (or "
@@ -755,6 +764,7 @@ def _read_secrets(raw: Any) -> tuple[Secret, ...]:
         raise ValueError("expected one secret, a list of them, or a table of labels and secrets")
     if not raw:
         raise ValueError("it is empty; expected at least one secret")
+    require_labels(raw)
     for label, value in raw.items():
         if not value.strip():
             which = "it" if len(raw) == 1 else f"secret {label!r}"
@@ -764,6 +774,12 @@ def _read_secrets(raw: Any) -> tuple[Secret, ...]:
         except UnicodeEncodeError:
             raise ValueError(f"secret {label!r} is not UTF-8 text") from None
     return tuple(Secret(value.strip(), str(label)) for label, value in raw.items())
+
+
+def require_labels(table: Mapping[Any, str]) -> None:
+    """Raise ValueError when labels and secrets changed places, so that a key would be shown as a label."""
+    if any(looks_like_key(str(label)) and not looks_like_key(value.strip()) for label, value in table.items()):
+        raise ValueError("a label looks like a key, and what it labels does not; write label = key")
 
 
 # -- settings that contradict each other ---------------------------------------------------------------------
@@ -803,15 +819,41 @@ def _contradictions(settings: Settings, failed: Iterable[str]) -> Iterator[str]:
 # -- words -------------------------------------------------------------------------------------------------
 
 
-def _shown(value: Any) -> str:
-    """A value in a message: short, printable, and whatever its `__repr__` does."""
-    if not isinstance(value, str | int | float | bool | list | dict | timedelta | None):
-        return f"of type {type(value).__name__}"
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an integer of many digits
-        return f"of type {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:79]}…"
+#: Text that is shown as it was given: a number with its unit, one short word, a header or a template. All else may be a secret.
+_HARMLESS = re.compile(
+    r"[+-]?[0-9][0-9._]{0,11} ?[A-Za-z]{0,3}|(?:[a-z]{1,12} )?[a-z]{0,12}|[a-z]{1,4}[0-9]{1,3}|[A-Z]{1,8}|@[a-z0-9-]{1,40}|[a-z0-9_.@:?=, -]{0,20}\{[{}a-z0-9_.@:?=, -]{0,60}"
+)
+_PATH_CHARACTERS = re.compile(r"[A-Za-z0-9_./~-]{1,200}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\.[a-z][a-z0-9]{0,5}|[a-z0-9_.-]{1,30}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message, wherever it was given: itself when it is harmless by its shape, else only that shape.
+
+    People put a key, or an address with its password, in the place of any other setting.
+    """
+    if isinstance(value, str):
+        if _HARMLESS.fullmatch(value):
+            return repr(value)
+        return f"text of {len(value)} characters"
+    if isinstance(value, bool | float | timedelta | None) or (isinstance(value, int) and abs(value) < 10**12):
+        return repr(value)
+    if isinstance(value, list | tuple | dict):
+        return repr(value) if not value else f"a {type(value).__name__} of {len(value)}"
+    return f"of type {type(value).__name__}"
+
+
+def shown_path(path: Path | str) -> str:
+    """A file's name in a message, if it is one by its looks; else only that there is something else in its place."""
+    text = str(path)
+    name = text.rpartition("/")[2]
+    is_name = (
+        _PATH_CHARACTERS.fullmatch(text) is not None
+        and _FILE_NAME.fullmatch(name) is not None
+        and not looks_like_key(name)
+        and ("/" not in text or Path(text).parent.is_dir())
+    )
+    return repr(text) if is_name else f"(text of {len(text)} characters; it must be a path, not the value itself)"
 
 
 def _nested(name: str) -> str:

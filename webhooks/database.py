@@ -2,7 +2,8 @@
 
 `connect(url)` makes a `Database`. From it: `read()` (autocommit, never takes a write lock), `write()` (one
 transaction; on SQLite behind the lock file and `BEGIN IMMEDIATE`) and `raw()` (the driver's connection in
-autocommit, for the statements of the hot path). Every error that means "not now" leaves as `StorageUnavailable`.
+autocommit, for the statements of the hot path). Every error that means "not now" leaves as `StorageUnavailable`, and
+every other one that cannot be about the rows (a missing grant, a trigger that raises) as its child `DatabaseRefused`.
 
 What surprises: SQLite's own busy handler sleeps in steps of up to 100 ms, so writers queue on an `flock` of
 `<database>-lock` first. All of ours take it: ingest, worker, command line, migrations, handler sessions. SQLite's
@@ -19,6 +20,7 @@ import os
 import select
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,11 +30,11 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import event, exc
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from webhooks import arrays
-from webhooks.config import read_database_url
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks import arrays, sqlstates
+from webhooks.config import hide_password, read_database_url
+from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
 from webhooks.schema import to_microseconds
 
 #: How long any statement of ours waits for SQLite's write lock.
@@ -63,6 +65,9 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL cannot be read; use sqlite:///webhooks.db or postgresql://user:password@host/name"
             ) from error
+        if "@" in (self.url.host or ""):
+            # the driver would ask for a host of that name, and show it
+            raise ConfigurationError("DATABASE_URL holds an @ in its password; write it as %40, and / as %2F")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
         self.patience = patience
@@ -70,11 +75,11 @@ class Database:
         self._application = application
         self._pool_size = pool_size
         if self.is_sqlite:
-            if not self.url.database or self.url.database == ":memory:":
+            if _is_in_memory(self.url):
                 raise ConfigurationError(
                     "an SQLite database in memory is lost with its process; name a file: sqlite:///webhooks.db"
                 )
-            self.path: Path | None = Path(self.url.database)
+            self.path: Path | None = Path(self.url.database or "")
             self.engine = self._make_sqlite_engine()
         elif self.url.get_backend_name() == "postgresql":
             self.path = None
@@ -85,7 +90,7 @@ class Database:
             )
 
     def __repr__(self) -> str:
-        return f"<Database {self.url.render_as_string(hide_password=True)}>"
+        return f"<Database {hide_password(self.url.render_as_string(hide_password=True))}>"
 
     # -- engines -------------------------------------------------------------------------------------------
 
@@ -95,8 +100,10 @@ class Database:
             pool_size=self._pool_size,
             max_overflow=20,
             pool_timeout=2,
+            hide_parameters=True,
             connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
         )
+        event.listen(engine, "handle_error", hide_values)
         event.listen(engine, "connect", set_up_sqlite)
         event.listen(engine, "begin", _begin_on_sqlite)
         return engine
@@ -112,6 +119,7 @@ class Database:
                 pool_size=self._pool_size,
                 max_overflow=20,
                 pool_timeout=2,
+                hide_parameters=True,
                 connect_args={
                     "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
                     "application_name": self._application,
@@ -126,6 +134,7 @@ class Database:
             raise ConfigurationError(
                 "DATABASE_URL names PostgreSQL, whose driver is missing; install webhooks[postgres]"
             ) from error
+        event.listen(engine, "handle_error", hide_values)
         event.listen(engine, "begin", _begin_on_postgresql)
         event.listen(engine, "checkout", _refuse_closed)
         return engine
@@ -136,7 +145,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection in autocommit, for statements that only look. Raises `StorageUnavailable`."""
         begun = time.monotonic()
-        with translate_errors(), self.engine.connect() as connection, self._limit(connection.connection, begun):
+        with _translate_ours(), self.engine.connect() as connection, self._limit(connection.connection, begun):
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
@@ -144,7 +153,7 @@ class Database:
         """One transaction, committed at the end. Raises `StorageUnavailable`."""
         begun = time.monotonic()
         with (
-            translate_errors(),
+            _translate_ours(),
             self.write_lock(),
             self.engine.connect() as connection,
             self._limit(connection.connection, begun),
@@ -154,14 +163,14 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def raw(self, patience: timedelta | None = None) -> RawUse:
+    def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> RawUse:
         """The driver's own connection, in autocommit; given back to the pool, or dropped after an error.
 
-        patience: for this use, in place of the database's own.
+        patience: for this use, in place of the database's own. harmless: its statements hold nothing that errors must hide.
 
         The caller takes `write_lock` around anything that writes. Raises `StorageUnavailable`.
         """
-        return RawUse(self, patience or self.patience)
+        return RawUse(self, patience or self.patience, harmless)
 
     def _limit(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
         """What is left of our patience for one use of a connection, asked for at `begun`."""
@@ -232,14 +241,27 @@ class Database:
         self.engine.dispose()
 
 
+def _is_in_memory(url: URL) -> bool:
+    """Whether an SQLite URL names no file, in any of the ways in which SQLite takes that."""
+    name = url.database or ""
+    options = {key.lower(): str(value).lower() for key, value in url.query.items()}
+    return (
+        name in ("", ":memory:", "file:", "file::memory:")
+        or "mode=memory" in name.lower()
+        or options.get("mode") == "memory"
+        or options.get("vfs") in ("memdb", "memvfs")
+    )
+
+
 class RawUse:
     """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
 
-    __slots__ = ("_database", "_fairy", "_patience")
+    __slots__ = ("_database", "_fairy", "_harmless", "_patience")
 
-    def __init__(self, database: Database, patience: timedelta | None) -> None:
+    def __init__(self, database: Database, patience: timedelta | None, harmless: bool) -> None:
         self._database = database
         self._patience = patience
+        self._harmless = harmless
 
     def __enter__(self) -> Any:
         database = self._database
@@ -247,8 +269,7 @@ class RawUse:
         try:
             self._fairy = fairy = database.engine.raw_connection()
         except Exception as error:
-            if means_not_now(error):
-                raise StorageUnavailable(describe(error)) from error
+            _raise_ours(error)
             raise
         try:
             connection: Any = fairy.driver_connection
@@ -277,8 +298,10 @@ class RawUse:
                 connection.rollback()
         fairy.invalidate()
         fairy.close()
-        if means_not_now(error):
-            raise StorageUnavailable(describe(error)) from error
+        if self._harmless:
+            _raise_ours(error, whole=True)
+        _hide_values_in(error)
+        _raise_ours(error)
 
 
 def connect(url: str, **options: Any) -> Database:
@@ -290,13 +313,16 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     """Give one SQLite connection our settings.
 
     WAL lets readers go on beside the writer; `synchronous=FULL` makes a commit survive power loss.
-    Source: https://www.sqlite.org/pragma.html#pragma_synchronous
+    Sources: https://www.sqlite.org/pragma.html#pragma_synchronous and #pragma_fullfsync
     """
     connection.isolation_level = None  # we say BEGIN ourselves, or do not
     cursor = connection.cursor()
     cursor.execute(f"pragma busy_timeout={int(SQLITE_BUSY.total_seconds() * 1000)}")
     _switch_to_wal(cursor)
     cursor.execute("pragma synchronous=full")
+    if sys.platform == "darwin":  # where fsync alone leaves it in the disk's memory
+        cursor.execute("pragma fullfsync=on")
+        cursor.execute("pragma checkpoint_fullfsync=on")
     cursor.execute("pragma foreign_keys=on")
     cursor.execute("pragma cache_size=-16000")
     cursor.execute("pragma wal_autocheckpoint=4000")
@@ -370,6 +396,53 @@ def translate_errors() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _translate_ours() -> Iterator[None]:
+    """`translate_errors` for statements of ours: they are right, so what refuses them is the database as a whole.
+
+    What can be about a row (`sqlstates.may_be_the_rows`) passes as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        _raise_ours(error)
+        raise
+
+
+def _raise_ours(error: BaseException, *, whole: bool = False) -> None:
+    """Raise what an error of a statement of ours means; return when it may be the row's, or is no database's."""
+    is_outage = means_not_now(error)
+    if is_outage and not _lasts(error):
+        raise StorageUnavailable(describe(error)) from error
+    if is_outage or (sqlstates.is_of_database(error) and not sqlstates.may_be_the_rows(error)):
+        raise DatabaseRefused(describe(error, whole=whole)) from error
+
+
+def _lasts(error: BaseException) -> bool:
+    """Whether an outage ends only when an operator ends it: a missing table, a full disk, no right to write."""
+    return _sqlite_code(error) in _SQLITE_LASTING or sqlstates.sqlstate(error) in ("25006", "53100")
+
+
+def hide_values(context: Any) -> None:
+    """Take the values out of an error's text before anybody sees it; an engine's listener for "handle_error".
+
+    Parameters are hidden by the engine; this is for what the driver quotes. The driver's error keeps its attributes.
+    """
+    original, wrapped = context.original_exception, context.sqlalchemy_exception
+    _hide_values_in(original)
+    if wrapped is not None:
+        wrapped.statement = None  # its text may hold values that were written into it
+    if wrapped is not None and wrapped.args and sqlstates.is_of_database(original):
+        kind = type(original)
+        wrapped.args = (f"({kind.__module__}.{kind.__qualname__}) {original}", *wrapped.args[1:])
+
+
+def _hide_values_in(error: BaseException) -> None:
+    text = sqlstates.text_without_values(error)
+    if text is not None and sqlstates.driver_error(error) is error and error.args:
+        error.args = (text, *error.args[1:])
+
+
 def means_not_now(error: BaseException) -> bool:
     """Whether a driver or pool error is about the database's state, not about what it was asked."""
     if isinstance(error, (exc.TimeoutError, exc.OperationalError, exc.InterfaceError, exc.InternalError)):
@@ -387,26 +460,45 @@ def _is_psycopg_outage(error: BaseException) -> bool:
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError))
 
 
-#: {primary code of SQLite: what its few words mean and what to do}
+#: {code of SQLite: what its few words mean and what to do}
 _SQLITE_HINTS = {
     sqlite3.SQLITE_CANTOPEN: "is there a directory of that name, and may this user write in it? DATABASE_URL says where",
     sqlite3.SQLITE_READONLY: "this user may not write the file, or not its directory",
     sqlite3.SQLITE_NOTADB: "DATABASE_URL names a file that is something else",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
+    sqlite3.SQLITE_FULL: "the disk is full; make room on it",
+    sqlite3.SQLITE_CONSTRAINT_TRIGGER: "a trigger that is not ours; take it off our tables",
 }
+#: {SQLSTATE: the same}
+_POSTGRESQL_HINTS = {
+    "42501": "grant the role of DATABASE_URL select, insert, update and delete on the tables webhooks_*",
+    "25006": "the role, or the server, may only read",
+    "53100": "the server's disk is full",
+    "P0001": "a trigger that is not ours; take it off our tables",
+}
+_SQLITE_LASTING = frozenset(
+    (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_AUTH)
+)
+_BEHIND = "the database has no tables of ours, or older ones than this version wants; run: webhooks db upgrade"
 
 
 def _sqlite_code(error: BaseException) -> int | None:
     """The primary result code, where it is SQLite that complains."""
-    code: int | None = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
+    code = sqlstates.sqlite_code(error)
     return None if code is None else code & 0xFF
 
 
-def describe(error: BaseException) -> str:
-    """What happened, without the statement and its parameters (they hold bodies) and without the password."""
-    original = getattr(error, "orig", None) or error
-    hint = _SQLITE_HINTS.get(_sqlite_code(error) or 0)
-    return f"{type(original).__name__}: {' '.join(str(original).split())[:200]}" + (f" ({hint})" if hint else "")
+def describe(error: BaseException, *, whole: bool = False) -> str:
+    """What happened and what to do, without the statement, any value (bodies are among them) and the password.
+
+    whole: see `sqlstates.describe`.
+    """
+    code = sqlstates.sqlite_code(error) or 0
+    hint = _SQLITE_HINTS.get(code) or _SQLITE_HINTS.get(code & 0xFF)
+    hint = hint or _POSTGRESQL_HINTS.get(sqlstates.sqlstate(error) or "")
+    if is_missing_schema(error):
+        hint = _BEHIND
+    return sqlstates.describe(error, whole=whole) + (f" ({hint})" if hint else "")
 
 
 def is_missing_schema(error: BaseException) -> bool:
@@ -414,7 +506,7 @@ def is_missing_schema(error: BaseException) -> bool:
     original = getattr(error, "orig", None) or error.__cause__ or error
     original = getattr(original, "orig", None) or original
     return getattr(original, "sqlstate", None) in ("42P01", "42703") or str(original).startswith(
-        ("no such table", "no such column")
+        ("no such table", "no such column", "table webhooks_")
     )
 
 

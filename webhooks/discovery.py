@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from webhooks.errors import ConfigurationError, HandlerImportError, RegistrationError
+from webhooks.config import shown_path
+from webhooks.errors import ConfigurationError, HandlerImportError, RegistrationError, hide_keys
 
 ENTRY_POINTS = "webhooks.handlers"
 #: The directory that may be missing: nobody asked for it by name.
@@ -41,7 +42,7 @@ def _in_directory(folder: Path) -> list[str]:
         if str(folder) == DEFAULT_DIRECTORY:
             return []
         raise ConfigurationError(
-            f"handlers_dir is {str(folder)!r}, and there is no such directory in {str(Path.cwd())!r}; correct it, or make it"
+            f"handlers_dir is {shown_path(folder)}, and there is no such directory in {str(Path.cwd())!r}; correct it, or make it"
         )
     root, package = _root_and_package(folder)
     _put_first(root)
@@ -91,7 +92,7 @@ def _put_first(directory: Path) -> None:
 def _explain(name: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
         return (
-            f"there is no module {name!r} to load handlers from; correct the setting HANDLERS, install the package that "
+            f"there is no module {hide_keys(name)!r} to load handlers from; correct the setting HANDLERS, install the package that "
             f"has it, or start in the directory that holds it (now {str(Path.cwd())!r})"
         )
     missing = isinstance(error, ModuleNotFoundError) and error.name

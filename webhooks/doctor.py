@@ -20,12 +20,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from webhooks import migrate
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
 from webhooks.migrate import History
 from webhooks.registry import Registry
 from webhooks.retry import one_line
 from webhooks.sources.remote import ApiError, Subscription
 from webhooks.store import Store
+from webhooks.store.durability import Doubt
 from webhooks.store.handlers import BreakerState, HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
 from webhooks.store.marks import Mark
@@ -131,7 +132,7 @@ class HandlerFacts:
 @dataclass(frozen=True)
 class Facts:
     """All that was looked at. database_problem: why the database could not be. database_ahead: how far its clock is ahead
-    of ours. processes: those that reported lately. partitions: what is wrong with them."""
+    of ours. write_problem: why a trial write failed. doubts: what a 2xx rests on and may not hold. processes: those that reported lately. partitions: what is wrong with them."""
 
     now: datetime
     sources: Sequence[SourceFacts] = ()
@@ -140,6 +141,8 @@ class Facts:
     database_problem: str | None = None
     schema_is_current: bool = True
     database_ahead: timedelta = timedelta(0)
+    write_problem: str | None = None
+    doubts: Sequence[Doubt] = ()
     partitions: Sequence[Problem] = ()
 
 
@@ -148,7 +151,7 @@ class Facts:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Everything that the facts say is wrong, the worst first."""
-    findings = [*_database(facts), *_partitions(facts)]
+    findings = [*_database(facts), *_writes(facts), *_partitions(facts)]
     for source in facts.sources:
         findings += _asking(source)
         findings += _subscriptions(source)
@@ -197,6 +200,23 @@ def _database(facts: Facts) -> list[Finding]:
             )
         ]
     return []
+
+
+def _writes(facts: Facts) -> list[Finding]:
+    findings = []
+    if facts.write_problem is not None:
+        findings.append(
+            Finding(
+                Level.ERROR,
+                "writes-refused",
+                "database",
+                f"a trial write is refused, so events are answered 503: {facts.write_problem}",
+            )
+        )
+    return findings + [
+        Finding(Level.ERROR if doubt.is_loss else Level.WARNING, doubt.code, "database", doubt.text, doubt.command)
+        for doubt in facts.doubts
+    ]
 
 
 _PARTITIONS = {
@@ -314,7 +334,8 @@ def _subscription(source: SourceFacts, each: Subscription) -> list[Finding]:
                 Level.ERROR,
                 "subscription-url",
                 each.id,
-                f"subscription {each.id} posts to {one_line(each.url)}, not to the public_url {source.public_url}",
+                f"subscription {each.id} posts to {hide_keys(one_line(each.url))}, not to the public_url "
+                f"{hide_keys(source.public_url)}",
                 "webhooks subscriptions sync",
             )
         )
@@ -675,6 +696,8 @@ class Doctor:
                 self._handlers(processes, seen, now),
                 processes,
                 database_ahead=database_now - now,
+                write_problem=self._try_write(),
+                doubts=self._store.durability.doubts(),
                 partitions=self._store.partitions.problems(database_now - self._retention),
             )
         except StorageUnavailable as error:
@@ -683,6 +706,14 @@ class Doctor:
                 [self._source(name, None) for name in sorted(self._sources)],
                 database_problem=one_line(error.reason),
             )
+
+    def _try_write(self) -> str | None:
+        """Why an event could not be stored now; None when it could. Leaves no row."""
+        try:
+            self._store.intake.try_write()
+        except StorageUnavailable as error:
+            return one_line(error.reason, 600)
+        return None
 
     def _source(self, name: str, seen: Mapping[str, Seen] | None, quarantined: int = 0) -> SourceFacts:
         """Facts of one source. seen: None when the database is not looked at."""

@@ -11,6 +11,7 @@ signature, a header's value or a body.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -163,6 +164,13 @@ class StorageUnavailable(WebhooksError):
         self.retry_after = retry_after
 
 
+class DatabaseRefused(StorageUnavailable):
+    """The database refuses what we write, whatever it says: a grant is missing, a trigger raises, the schema is behind.
+
+    Never the event's fault: 503, and it is taken in once an operator has mended it.
+    """
+
+
 class RowRefused(WebhooksError):
     """The database refuses an event for what it says; trying again would not help."""
 
@@ -181,8 +189,30 @@ class ConfigurationError(WebhooksError):
     """The settings cannot be used. `problems` holds every mistake found, one sentence each."""
 
     def __init__(self, problems: Sequence[str] | str) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        found = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = tuple(hide_keys(problem) for problem in found)
         super().__init__("\n".join(self.problems))
+
+
+#: A run of characters that keys are made of.
+_RUN = re.compile(r"[A-Za-z0-9+=_-]{24,}")
+_PASSWORD = re.compile(r"(://[^:/@\s]*):(?!password@)[^\s]*@")
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text is, by its looks, a key rather than a name: long hex, or letters and digits in a muddle."""
+    if _RUN.fullmatch(text) is None or text.startswith("whsub_"):  # a subscription's id
+        return False
+    if re.fullmatch(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+", text) or re.match(r"(?:whsec|whsk|sk|api|key|pdl)[_-]", text):
+        return True
+    changes = len(re.findall(r"(?<=[a-z])[0-9]|(?<=[0-9])[a-z]", text.lower()))
+    return changes >= 6 or all(re.search(kind, text) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+
+
+def hide_keys(text: str) -> str:
+    """A sentence without what looks like a key, and without passwords of addresses: people give them in a name's place."""
+    text = _PASSWORD.sub(r"\1:***@", text)
+    return _RUN.sub(lambda run: f"(text of {len(run[0])} characters)" if looks_like_key(run[0]) else run[0], text)
 
 
 class SelectionError(WebhooksError):

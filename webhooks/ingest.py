@@ -29,7 +29,14 @@ from typing import Any, Protocol
 import msgspec
 
 from webhooks import signals
-from webhooks.errors import Malformed, Overloaded, RowRefused, StorageUnavailable, UnknownSource
+from webhooks.errors import (
+    DatabaseRefused,
+    Malformed,
+    Overloaded,
+    RowRefused,
+    StorageUnavailable,
+    UnknownSource,
+)
 from webhooks.model import (
     Challenge,
     Event,
@@ -43,7 +50,7 @@ from webhooks.model import (
     new_id,
 )
 from webhooks.refusals import Refusals
-from webhooks.registry import Handler, Registry
+from webhooks.registry import Handler, Registry, require_lane
 from webhooks.retry import error_summary, one_line
 from webhooks.sources.base import Source
 from webhooks.store import Store
@@ -53,6 +60,8 @@ logger = logging.getLogger(__name__)
 
 #: No request waits longer than this for its commit; views answers within 2.5 s of its arrival.
 DEADLINE = timedelta(seconds=2.2)
+#: Seconds for which a trial write that succeeded is believed.
+TRY_EVERY = 5.0
 #: At most this many events share a transaction.
 LARGEST_BATCH = 256
 #: One rule on both databases: ids, types and keys longer than this are quarantined.
@@ -134,7 +143,8 @@ class GroupCommit:
 
     record: commits the batch that it is given to gather, raising `StorageUnavailable` when the outcome is a "no" or unknown.
     capacity: requests that may wait in this process; more are `Overloaded`. run: how `record` is called: under gevent
-    in a native thread when it would block the hub.
+    in a native thread when it would block the hub. judge: asked about one request's items that were refused alone; raises
+    when the database, and not the row, is at fault.
     """
 
     def __init__(
@@ -145,8 +155,10 @@ class GroupCommit:
         deadline: timedelta = DEADLINE,
         largest_batch: int = LARGEST_BATCH,
         run: Callable[[Record, Gather, timedelta], list[Receipt]] | None = None,
+        judge: Callable[[Sequence[Item], timedelta], None] = lambda items, patience: None,
     ) -> None:
         self._record = record
+        self._judge = judge
         self._capacity = capacity
         self._deadline = deadline.total_seconds()
         self._largest = largest_batch
@@ -268,8 +280,13 @@ class GroupCommit:
                     sum(len(entry.items) for entry in batch),
                     error,
                 )
+            refused: DatabaseRefused | None = None
             for entry in batch:
-                self._commit_alone(entry, own.since)
+                if refused is None:
+                    self._commit_alone(entry, own.since)
+                    refused = entry.error if isinstance(entry.error, DatabaseRefused) else None
+                else:
+                    entry.error = refused
             return
         except StorageUnavailable as error:
             # whoever has gathered meanwhile would wait as long for the same answer
@@ -295,9 +312,17 @@ class GroupCommit:
         # new ids: two processes may have drawn the same one
         items = [with_new_ids(item) for item in entry.items]
         try:
-            entry.receipts = self._run(self._record, lambda: items, self._left(since))
+            try:
+                entry.receipts = self._run(self._record, lambda: items, self._left(since))
+            except RowRefused:
+                self._run(self._judged, lambda: items, self._left(since))
+                raise
         except Exception as error:
             entry.error = error
+
+    def _judged(self, gather: Gather, patience: timedelta) -> list[Receipt]:
+        self._judge(gather(), patience)
+        return []
 
 
 def _native_lock() -> threading.Lock:
@@ -308,6 +333,36 @@ def _native_lock() -> threading.Lock:
     monkey: Any = sys.modules.get("gevent.monkey")
     make: Callable[[], threading.Lock] = monkey.get_original("threading", "Lock") if monkey else threading.Lock
     return make()
+
+
+# -- trouble -----------------------------------------------------------------------------------------------
+
+
+class Trouble:
+    """Why the database refuses what is written, for `/readyz`. monotonic: seconds, for tests."""
+
+    #: Seconds after which a refusal, nothing stored since, is not news any more.
+    LASTS = 30.0
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._refused: tuple[str, float] | None = None
+
+    def note(self, error: StorageUnavailable) -> None:
+        """Remember `error` when it is the database's refusal; whoever answers the request logs it (`refusals`)."""
+        if isinstance(error, DatabaseRefused):
+            self._refused = (error.reason, self._monotonic())
+
+    def clear(self) -> None:
+        """Something was stored."""
+        if self._refused is not None:
+            self._refused = None
+
+    @property
+    def refused(self) -> str | None:
+        """Why the database refused the latest event, if that is not long ago and none was stored since."""
+        refused = self._refused
+        return refused[0] if refused is not None and self._monotonic() - refused[1] < self.LASTS else None
 
 
 # -- ingest ------------------------------------------------------------------------------------------------
@@ -353,6 +408,8 @@ class Ingest:
         #: what leaves a trace of requests that are not accepted; told by whoever answers them
         self.refusals = refusals if refusals is not None else Refusals(sources.keys(), clock=clock)
         self._run = run
+        self.trouble = Trouble()
+        self._tried = float("-inf")
         self._in_flight_limit = in_flight
         self._foreign_keys: set[tuple[str, str]] = set()
         self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
@@ -418,11 +475,24 @@ class Ingest:
                     one_line(str(error)),
                     extra={"source": name, "request_id": request.id},
                 )
-                refused = Malformed("the database refused it")
+                refused = Malformed(f"the database refused it: {one_line(str(error))}")
                 return self._unreadable(source, request, verified, refused, now, keep=True)
             return Accepted(receipts=tuple(receipts))
+        except StorageUnavailable as error:
+            self.trouble.note(error)
+            raise
         finally:
             self._leave(name)
+
+    def require_writable(self) -> None:
+        """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""
+        if (refused := self.trouble.refused) is not None:
+            raise DatabaseRefused(refused)
+        now = time.monotonic()
+        if now - self._tried < TRY_EVERY:
+            return
+        self.store.intake.try_write()
+        self._tried = now
 
     def record(
         self,
@@ -446,6 +516,7 @@ class Ingest:
             for event in parsed
         ]
         receipts = self.commit.append(items)
+        self.trouble.clear()
         self._announce(source, items, receipts)
         return receipts
 
@@ -492,11 +563,9 @@ class Ingest:
             return Routed(new_id(), handler.name)
         try:
             if isinstance(handler.ordered_by, str):
-                lane = parsed.ordering.get(handler.ordered_by)
+                lane = require_lane(parsed.ordering.get(handler.ordered_by))
             else:
                 lane = handler.lane_key(event_of(source, parsed, event_id, received_at))
-            if lane is not None and (len(lane.encode()) > LONGEST_KEY_BYTES or "\0" in lane):
-                raise ValueError(f"an ordering key has at most {LONGEST_KEY_BYTES} bytes and no NUL")
         except Exception as error:
             # it never fails ingest: the delivery is dead from the start, and requeue computes the key again
             return Routed(new_id(), handler.name, error=f"ordered_by failed: {error_summary(error)}")

@@ -95,6 +95,21 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
+def inert(text: str) -> str:
+    """JSON text with all that a terminal or an editor could act on as \\u escapes: C1, DEL, bidirectional marks, surrogates.
+
+    text: JSON, whose own whitespace is spaces and newlines. It stays JSON of the same value.
+    """
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _as_escape(c) for c in text)
+
+
+def _as_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
 def _load_slowly(raw: bytes, hook: Any = None) -> Any:
     try:
         # decoded here: json.loads would guess UTF-16 and UTF-32, and let UTF-8 surrogates pass

@@ -1,7 +1,8 @@
 """How the shipped service writes its log: one line a record, for people or as JSON, gunicorn's own lines included.
 
 The library itself only uses `logging`; an application that has its own set-up keeps it (`Webhooks(app)` touches
-nothing). Control and bidirectional characters of stored text come out as escapes.
+nothing). Control and bidirectional characters of stored text come out as escapes, in exceptions as well, whose texts are
+without the values that a database quotes.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from webhooks.retry import printable
+from webhooks.retry import error_summary, exception_text, printable
 
 #: What `logging` puts on every record; the rest is ours, handed over by `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -28,7 +30,7 @@ def set_up_logging(level: str, style: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _format_exception,
         _escape,
     ]
     if style == "json":
@@ -37,6 +39,7 @@ def set_up_logging(level: str, style: str) -> None:
         processors.append(structlog.processors.EventRenamer("message"))
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    guard_tracebacks()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -76,8 +79,45 @@ def _take_extra(logger: Any, method: str, fields: MutableMapping[str, Any]) -> M
     return fields
 
 
+def _format_exception(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    found = fields.pop("exc_info", None)
+    if isinstance(found, tuple):
+        found = found[1]
+    elif found is True:
+        found = sys.exc_info()[1]
+    if isinstance(found, BaseException):
+        fields["exception"] = exception_text(found)
+    return fields
+
+
 def _escape(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in fields.items():
         if isinstance(value, str) and name != "exception":
             fields[name] = printable(value).replace("\n", "\\n")
+        elif isinstance(value, BaseException):
+            fields[name] = error_summary(value)
     return fields
+
+
+def print_safely(
+    kind: type[BaseException], error: BaseException | None, traceback: object = None, *, thread: str = ""
+) -> None:
+    """`sys.excepthook` of our processes: what nobody caught, as the log would show it."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), None)
+        return
+    where = f"Exception in thread {printable(thread)}:\n" if thread else ""
+    print(f"{where}{exception_text(error)}", file=sys.stderr, flush=True)
+
+
+def guard_tracebacks() -> None:
+    """Have exceptions that nobody catches printed by `print_safely`, in every thread; hooks of others stay."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = print_safely
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _in_thread
+
+
+def _in_thread(given: threading.ExceptHookArgs) -> None:
+    if given.exc_type is not SystemExit:
+        print_safely(given.exc_type, given.exc_value, thread=given.thread.name if given.thread else "?")

@@ -97,7 +97,8 @@ class Handler:
     def lane_key(self, event: Event) -> str | None:
         """The ordering key of an event; None when it has none, so that the event waits for no other.
 
-        Raises what a function of the author's raises, and TypeError when it gives something else than a key.
+        Raises what a function of the author's raises, TypeError when it gives something else than a key, and ValueError
+        when the key cannot be stored.
         """
         if self.ordered_by is None:
             return None
@@ -109,7 +110,21 @@ class Handler:
             key = str(key)
         if key is not None and not isinstance(key, str):
             raise TypeError(f"ordered_by of handler {self.name!r} gave {type(key).__name__}; it must give text or None")
-        return key or None
+        return require_lane(key or None)
+
+
+#: An ordering key has at most so many bytes, on both databases.
+LONGEST_LANE_BYTES = 255
+
+
+def require_lane(key: str | None) -> str | None:
+    """An ordering key that both databases can hold; the one rule for ingest, replay and requeue. Raises ValueError."""
+    try:
+        if key is not None and (len(key.encode()) > LONGEST_LANE_BYTES or "\0" in key):
+            raise ValueError(f"an ordering key has at most {LONGEST_LANE_BYTES} bytes and no NUL")
+    except UnicodeEncodeError:
+        raise ValueError("an ordering key holds no lone surrogate") from None
+    return key
 
 
 class KnowsTypes(Protocol):

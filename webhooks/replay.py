@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from webhooks import signals
 from webhooks.errors import NotFound, SelectionError, WebhooksError
 from webhooks.model import Event, new_id
+from webhooks.registry import require_lane
 from webhooks.retry import error_summary
 from webhooks.schema import from_microseconds, to_microseconds
 from webhooks.selection import Selection, did_you_mean
@@ -40,8 +41,6 @@ CHUNK = 250
 COMPARED = 100_000
 #: Receipts whose events were never delivered.
 _NEVER_DELIVERED = ("stale", "conflict", "stripped")
-#: As in ingest: an ordering key that is longer cannot be stored.
-_LONGEST_LANE_BYTES = 255
 #: Ordering keys that have a column, so that bodies need not be read for them.
 _KEPT_KEYS = ("object_id", "lead_id")
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -521,9 +520,7 @@ def _plan_one(summary: EventSummary, handler: Any, due_at: datetime, order: Orde
     if handler.ordered_by is None:
         return Planned(summary.id, handler.name, due_at)
     try:
-        lane = _lane(summary, handler)
-        if lane is not None and (len(lane.encode()) > _LONGEST_LANE_BYTES or "\0" in lane):
-            raise ValueError(f"an ordering key has at most {_LONGEST_LANE_BYTES} bytes and no NUL")
+        lane = require_lane(_lane(summary, handler))
     except Exception as error:  # the author's function; as in ingest, the delivery is dead from the start
         return Planned(summary.id, handler.name, due_at, error=f"ordered_by failed: {error_summary(error)}")
     if not lane:

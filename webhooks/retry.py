@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from webhooks import sqlstates
 from webhooks.errors import AttemptTimeout, Discard, LeaseLost, Retry
 from webhooks.model import AttemptOutcome, DeliveryState
 
@@ -174,9 +175,10 @@ def one_line(text: str, limit: int = 300) -> str:
 
 
 def text_of(error: BaseException, limit: int = 2000) -> str:
-    """The beginning of what an error says; cannot fail, whatever its `__str__` does."""
+    """The beginning of what an error says, a database's without values; cannot fail, whatever its `__str__` does."""
     try:
-        return str.__getitem__(str(error), slice(0, limit))
+        text = sqlstates.text_without_values(error)
+        return str.__getitem__(str(error) if text is None else text, slice(0, limit))
     except BaseException as broken:
         return f"(its text cannot be had: {type(broken).__name__})"
 
@@ -204,3 +206,27 @@ def error_text(error: BaseException) -> str:
         return printable(trace[-room:] + tail, ERROR_TEXT_LIMIT)
     except BaseException:
         return error_summary(error)
+
+
+def exception_text(error: BaseException) -> str:
+    """An exception for the log: frames, what it says on one line each, and what led to it; cannot fail.
+
+    As Python prints it, but without values that a database quotes, and with nothing that could forge a line.
+    """
+    try:
+        chain: list[BaseException] = []
+        at: BaseException | None = error
+        while at is not None and at not in chain and len(chain) < 5:
+            chain.append(at)
+            at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        parts = [f"{_frames(each)}{error_summary(each)}" for each in reversed(chain)]
+        return "\n\nwhich led to:\n\n".join(parts)
+    except BaseException:
+        return error_summary(error)
+
+
+def _frames(error: BaseException) -> str:
+    if error.__traceback__ is None:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__, limit=-30).format()
+    return printable("Traceback (most recent call last):\n" + "".join(frames), 4 * ERROR_TEXT_LIMIT)

@@ -942,3 +942,32 @@ def test_an_ordering_key_that_failed_is_computed_again(cli: Cli, payload: Any, m
     assert cli.json("requeue", "--handler", "ordered")["deliveries"] == 1
     (delivery,) = cli.json("deliveries", "list")["deliveries"]
     assert (delivery["state"], delivery["lane"]) == ("pending", "lane_1")
+
+
+@pytest.mark.parametrize("key", ["x" * 300, "a\0b", "a\ud800"], ids=["long", "NUL", "surrogate"])
+def test_an_ordering_key_that_cannot_be_stored_is_refused_by_requeue_as_by_ingest_and_replay(
+    cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    registry = Registry()
+    registry.add(mirror, "lead.**", name="ordered", ordered_by=lambda event: key)
+    monkeypatch.setattr(cli.instance, "registry", registry)
+    monkeypatch.setattr(cli.instance.ingest, "registry", registry)
+    cli.receive(payload("lead_merged"))
+    result = cli("requeue", "--handler", "ordered")
+    assert "stays dead: ordered_by failed again: ValueError: an ordering key" in result.stderr
+    cli("replay", "--handler", "ordered", "--all", "--yes")
+    made = cli.json("deliveries", "list")["deliveries"]
+    assert {each["state"] for each in made} == {"dead"}
+    assert all("ordered_by failed: ValueError: an ordering key" in each["reason"] for each in made)
+
+
+def test_what_was_typed_is_quoted_without_what_acts_on_a_terminal(cli: Cli) -> None:
+    for arguments in (
+        ["events", "--\x1b[31m"],
+        ["events", "list", "--limit", "\x9b2J\u202e"],
+        ["ev\x07ents"],
+        ["replay", "\x1b]0;x"],
+    ):
+        output = cli(*arguments).output
+        assert output
+        assert not {"\x1b", "\x9b", "\u202e", "\x07"} & set(output)

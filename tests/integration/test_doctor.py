@@ -26,6 +26,7 @@ from webhooks.model import DeliveryClass
 from webhooks.registry import Registry
 from webhooks.sandbox.accounts import ADMIN
 from webhooks.store.deliveries import Finished
+from webhooks.store.durability import Doubt
 
 HOUR = timedelta(hours=1)
 
@@ -34,6 +35,12 @@ HOUR = timedelta(hours=1)
 def _impatient() -> Iterator[None]:
     with stamina.set_testing(True, attempts=2, cap=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _on_a_synced_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' server does not sync, and their directory may be anywhere; of that only `test_durability.py` speaks."""
+    monkeypatch.setattr("webhooks.store.durability.Durability.doubts", lambda self: [])
 
 
 def handle(event: Any) -> None: ...
@@ -121,7 +128,9 @@ def test_types_that_handlers_lack_are_subscribed_to_by_fix_and_nothing_is_taken_
 
 
 def test_a_missing_key_is_fetched_by_fix_and_never_shown(pair: Pair) -> None:
-    pair.secret_file.write_text(json.dumps({"other": "0123456789abcdef" * 4}))
+    pair.secret_file.write_text(
+        json.dumps({"other": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"})
+    )
     pair.source.keys.refresh()
     assert examine(pair)["key-missing"]["subject"] == pair.subscription.id
     result = Cli(pair.webhooks)("doctor", "--fix")
@@ -252,7 +261,12 @@ def test_the_key_in_use_elsewhere_is_not_called_unused(pair: Pair) -> None:
     pair.webhooks.store.key_uses.note("close", pair.subscription.id, pair.clock())
     assert "key-never-matched" not in examine(pair, code=0)
     pair.secret_file.write_text(
-        json.dumps({pair.subscription.id: pair.subscription.signature_key, "whsub_old": "0123456789abcdef" * 4})
+        json.dumps(
+            {
+                pair.subscription.id: pair.subscription.signature_key,
+                "whsub_old": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            }
+        )
     )
     pair.source.keys.refresh()
     assert examine(pair)["key-never-matched"]["subject"] == "whsub_old"
@@ -274,3 +288,40 @@ def test_a_source_that_waits_for_its_first_key_is_told_how_to_get_it(
     assert result.exit_code == 1
     assert "the secret file 'keys.json' cannot be read" in result.stdout
     assert "-> webhooks subscriptions create" in result.stdout
+
+
+def test_a_trial_write_that_is_refused_is_an_error_and_leaves_no_row(pair: Pair) -> None:
+    database = pair.webhooks.database
+    assert "writes-refused" not in examine(pair, code=0)
+    if database.is_sqlite:
+        do = "create trigger t before insert on webhooks_events begin select raise(abort, 'audit table is full'); end"
+        undo = "drop trigger t"
+    else:
+        do = (
+            "create function f() returns trigger as 'begin raise exception ''full''; end' language plpgsql;"
+            "create trigger t before insert on webhooks_events for each row execute function f()"
+        )
+        undo = "drop function f cascade"
+    with database.raw() as connection:
+        (connection.executescript if database.is_sqlite else connection.execute)(do)
+    try:
+        found = examine(pair)["writes-refused"]
+    finally:
+        with database.raw() as connection:
+            (connection.executescript if database.is_sqlite else connection.execute)(undo)
+    assert found["level"] == "error"
+    assert "a trigger that is not ours" in found["text"]
+    assert "full" in found["text"]  # what it raised: the trial holds nothing to hide
+    with database.read() as reader:
+        assert reader.exec_driver_sql("select count(*) from webhooks_events").scalar() == 0
+
+
+def test_what_a_2xx_rests_on_is_named_with_its_fix(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubts = [
+        Doubt("fsync-off", "syncing is off", "psql"),
+        Doubt("journal-apart", "the journal is elsewhere", is_loss=True),
+    ]
+    monkeypatch.setattr("webhooks.store.durability.Durability.doubts", lambda self: doubts)
+    found = examine(pair)
+    assert (found["fsync-off"]["level"], found["fsync-off"]["command"]) == ("warning", "psql")
+    assert found["journal-apart"]["level"] == "error"

@@ -769,6 +769,7 @@ def test_strangers_are_not_told_what_the_database_said(
     monkeypatch.setattr("webhooks.migrate.is_current", away)
     for _ in range(3):
         response = consumer.client.get("/readyz")
+        assert consumer.webhooks.readiness is not None
         consumer.webhooks.readiness.after_fork()  # so that each asks anew
         assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
         assert response.headers["Retry-After"] == "5"

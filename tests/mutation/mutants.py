@@ -220,7 +220,7 @@ MUTANTS = [
     Mutant(
         "a published secret starts",
         DECLARED,
-        "if self._check_strength and (reason := why_weak",
+        "if (reason := why_weak",
         "if False and (reason := why_weak",
     ),
     Mutant("an unsigned body needs no consent", DECLARED, "and not self.settings.accept_unsigned_body:", "and False:"),

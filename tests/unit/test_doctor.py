@@ -439,6 +439,8 @@ def test_every_finding_is_documented_and_nothing_else_is() -> None:
     source = (ROOT / "webhooks" / "doctor.py").read_text() + (ROOT / "webhooks" / "cli" / "doctor.py").read_text()
     codes = set(re.findall(r'Level\.[A-Z]+(?: if [a-z._]+ else Level\.[A-Z]+)?,\s+"([a-z-]+)"', source))
     codes |= {"api-refused", "not-checked"}
+    durability = (ROOT / "webhooks" / "store" / "durability.py").read_text()
+    codes |= set(re.findall(r'Doubt\(\s*"([a-z-]+)"', durability))
     documented = (ROOT / "docs" / "close.md").read_text().split("## Doctor")[1].split("## What Close")[0]
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", documented)) - {"code", "error", "warning", "note"}
     assert codes == named

@@ -26,6 +26,7 @@ FLOORS = {
     "version": 0,
     # 1 rules
     "signing": 1,
+    "sqlstates": 0,
     "retry": 1,
     "config": 1,
     "signals": 1,

@@ -92,3 +92,16 @@ def test_elements_are_cut_out_exactly_as_written(elements: list[Any], space: str
 def test_a_list_that_is_not_there_is_a_lookup_error(raw: bytes, path: str) -> None:
     with pytest.raises(LookupError):
         jsonio.items(raw, path)
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_inert_json_holds_the_same_value_and_nothing_that_acts_on_a_terminal(value: Any) -> None:
+    import json
+
+    text = jsonio.inert(json.dumps(value, ensure_ascii=False, indent=1))
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert all(character.isprintable() or character == "\n" for character in text)

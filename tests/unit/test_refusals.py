@@ -66,7 +66,7 @@ def refusals(moment: Moment, kept: Kept) -> Refusals:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.INFO, "webhooks.refusals")
     return lambda: [record.getMessage() for record in caplog.records]
 
@@ -174,4 +174,4 @@ def test_every_error_that_refuses_has_a_reason_of_the_closed_set() -> None:
             yield from below(one)
 
     for kind in (Rejected, *below(Rejected), StorageUnavailable, *below(StorageUnavailable)):
-        assert isinstance(kind.refusal, Refusal), kind
+        assert isinstance(getattr(kind, "refusal", None), Refusal), kind

@@ -518,6 +518,16 @@ def test_what_is_no_ordering_key_is_refused(registry: Registry, key: Any) -> Non
         handler.lane_key(an_event())
 
 
+@pytest.mark.parametrize(
+    "key", ["x" * 256, "é" * 128, "a\0b", "a\ud800"], ids=["long", "long in bytes", "NUL", "surrogate"]
+)
+def test_an_ordering_key_that_a_database_cannot_hold_is_refused(registry: Registry, key: str) -> None:
+    handler = registry.add(nothing, "x", name="h", ordered_by=lambda event: key)
+    with pytest.raises(ValueError, match="an ordering key"):
+        handler.lane_key(an_event())
+    assert registry.add(nothing, "x", ordered_by=lambda event: "x" * 255).lane_key(an_event()) == "x" * 255
+
+
 # -- plain blinker -----------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,9 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"webhooks: {self.message}", file=file or sys.stderr)
+        from webhooks.retry import printable
+
+        click.echo(f"webhooks: {printable(self.message)}", file=file or sys.stderr)
 
 
 class LazyGroup(click.Group):
@@ -112,11 +114,18 @@ def reporting() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("", err=True)
         raise SystemExit(INTERRUPTED) from None
+    except click.ClickException as error:
+        from webhooks.retry import printable
+
+        error.message = printable(error.message)  # type: ignore[misc]  # click quotes what was typed
+        raise
     except WebhooksError as error:
         raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
     except Exception as error:
         if lacks_schema(error):
             raise Failure(NO_SCHEMA) from error
+        if (refused := _of_database(error)) is not None:
+            raise Failure(refused) from error
         raise
 
 
@@ -129,9 +138,16 @@ def lacks_schema(error: BaseException) -> bool:
     return module is not None and bool(module.is_missing_schema(error))
 
 
+def _of_database(error: BaseException) -> str | None:
+    """A database's error as its line, without values; None for another kind."""
+    from webhooks import sqlstates
+
+    return f"the database refused it: {sqlstates.describe(error)}" if sqlstates.is_of_database(error) else None
+
+
 def describe(error: WebhooksError) -> str:
     """An error as its line; a selection's with what was written, and a mark under the character."""
-    from webhooks.errors import ConfigurationError, StorageUnavailable
+    from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
     from webhooks.retry import printable
 
     if isinstance(error, SelectionError) and error.position is not None and error.text.isprintable():
@@ -141,6 +157,8 @@ def describe(error: WebhooksError) -> str:
     if isinstance(error, StorageUnavailable):
         if lacks_schema(error):
             return NO_SCHEMA
+        if isinstance(error, DatabaseRefused):
+            return f"the database refused it: {printable(str(error))}"
         return f"the database cannot be reached: {printable(str(error))}"
     if isinstance(error, ConfigurationError) and len(error.problems) > 1:
         return "the settings cannot be used:\n" + "\n".join(f"  {printable(problem)}" for problem in error.problems)
@@ -160,6 +178,9 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script. A console script does not have the working directory on sys.path; handlers live there."""
+    from webhooks.logs import guard_tracebacks
+
+    guard_tracebacks()
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     gc.disable()  # a sixth of the time that imports take; `context` puts it on again, for what comes after them

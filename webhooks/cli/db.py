@@ -13,6 +13,7 @@ import click
 from webhooks.cli import Failure, LazyGroup, output
 from webhooks.cli.context import json_option
 from webhooks.errors import NotFound
+from webhooks.retry import printable
 from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def check(as_json: bool) -> None:
         output.emit_json({"problems": problems})
     else:
         for problem in problems:
-            click.echo(problem)
+            click.echo(printable(problem))
         if not problems:
             output.say("the database is what the code wants")
     if problems:

@@ -137,7 +137,7 @@ def pretty(raw: bytes) -> str:
 def as_curl(raw: bytes, url: str, headers: Mapping[str, str]) -> str:
     """A command that posts these bytes; the body goes in as printf's octal escapes where it is not plain text."""
     options = "".join(f" \\\n  -H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items())
-    if raw.isascii() and b"\0" not in raw:
+    if raw.isascii() and raw.translate(None, b"\n\t").decode().isprintable():
         return f"curl -sS {shlex.quote(url)}{options} \\\n  --data-binary {shlex.quote(raw.decode())}"
     octal = "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"\\%'" else f"\\{byte:03o}" for byte in raw)
     return f"printf '{octal}' | curl -sS {shlex.quote(url)}{options} \\\n  --data-binary @-"
@@ -145,7 +145,7 @@ def as_curl(raw: bytes, url: str, headers: Mapping[str, str]) -> str:
 
 @events.command("show", epilog="Example: webhooks events show ev_2Gk0pEMM7x --payload | jq .event.data")
 @click.argument("event")
-@click.option("--payload", is_flag=True, help="Print only the body, byte for byte as it came.")
+@click.option("--payload", is_flag=True, help="Print only the body: in a pipe byte for byte as it came.")
 @click.option("--curl", is_flag=True, help="Print a command that posts it again, signed anew.")
 @click.option("--diff", is_flag=True, help="Print only what changed since the revision before.")
 @json_option
@@ -156,7 +156,9 @@ def show(event: str, payload: bool, curl: bool, diff: bool, as_json: bool) -> No
     seen = view(instance.store, ids[-1])
     assert seen.summary.event is not None
     raw = seen.summary.event.raw
-    if payload:
+    if payload and output.is_terminal():  # which would act on what it holds
+        click.echo(printable(raw.decode("utf-8", "backslashreplace"), 10 * len(raw)))
+    elif payload:
         click.echo(raw, nl=False)
     elif curl:
         source = instance.sources.get(seen.summary.source)
@@ -284,7 +286,7 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
                 output.emit_json_line(records.event_json(summary))
                 continue
             words = (
-                output.when(summary.received_at), summary.source, printable(summary.type), printable(summary.dedup_key),
+                output.when(summary.received_at), printable(summary.source), printable(summary.type), printable(summary.dedup_key),
                 output.coloured(summary.receipt), str(summary.id),
             )  # fmt: skip
             click.echo("  ".join(words))

@@ -2,7 +2,7 @@
 
 On a terminal tables are drawn by rich; in a pipe they are plain columns, whole and uncoloured. `--json` prints one
 document, with ids as decimal strings and times in ISO 8601. Text that senders and handlers wrote is shown with its
-control and bidirectional characters escaped, wherever it goes to people.
+control and bidirectional characters escaped, wherever it goes to people; in JSON as \\u, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from webhooks import jsonio
 from webhooks.retry import one_line, printable
 
 #: Colours of the words that say how something stands.
@@ -39,14 +40,12 @@ def is_terminal() -> bool:
 
 def emit_json(value: Any) -> None:
     """One JSON document on standard output; indented on a terminal."""
-    click.echo(
-        json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None).encode("utf-8", "backslashreplace")
-    )
+    click.echo(jsonio.inert(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)).encode())
 
 
 def emit_json_line(value: Any) -> None:
     """One JSON document on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace"))
+    click.echo(jsonio.inert(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode())
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()) -> None:

@@ -284,10 +284,10 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
             output.emit_json_line(records.rehearsal_json(one))
             continue
         click.echo(
-            f"{one.event_id}  {one.handler}  {one.outcome}" + (f": {printable(one.reason)}" if one.reason else "")
+            printable(f"{one.event_id}  {one.handler}  {one.outcome}" + (f": {one.reason}" if one.reason else ""))
         )
         for line in records.write_lines(one.writes):
-            click.echo(f"    {line}")
+            click.echo(f"    {printable(line)}")
     for name in left_out:
         output.say(
             f"{name} is not rehearsable: its author has not said @on(rehearsable=True), no effect outside session"

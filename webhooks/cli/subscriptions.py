@@ -196,7 +196,7 @@ def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, sour
     if as_json:
         output.emit_json({"subscription": subscription_json(made, True, None)})
         return
-    click.echo(made.id)
+    click.echo(printable(made.id))
     output.say(
         f"{made.id} posts {output.counted(len(made.topics), 'event type')} to {made.url}; its key is in the secret_file"
     )
@@ -216,7 +216,7 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
         if not as_json:
             for change in changes:
                 for line in change_lines(change):
-                    click.echo(line)
+                    click.echo(printable(line))
         needed = [change for change in changes if change.is_needed]
         done = [] if dry_run else bench.subscriptions.apply(needed)
     if as_json:
@@ -291,7 +291,7 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: b
             {"old": done.old, "new": done.new, "seen_at": output.iso(done.seen_at), "old_key": done.old_key}
         )
         return
-    click.echo(done.new)
+    click.echo(printable(done.new))
     output.say(
         f"{done.old} is gone; its key was {done.old_key}"
         if done.old_key == "removed"

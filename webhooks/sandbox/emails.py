@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from email import errors
+from email.headerregistry import HeaderRegistry
 from email.utils import format_datetime, parseaddr
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from webhooks.sandbox.accounts import USERS, Actor
-from webhooks.sandbox.contacts import email_address
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resource import (
     NO_SUCH_OBJECT,
@@ -45,17 +46,27 @@ if TYPE_CHECKING:
 STATUSES = ("inbox", "draft", "scheduled", "outbox", "sent", "error")
 NEEDS_SENDER = frozenset(("inbox", "scheduled", "outbox", "error"))
 
-_NAMED = re.compile(r'"[^"\r\n]*" <[^<>\s]+@[^<>\s@]+>\Z')
+_read_header = HeaderRegistry()
+#: What Python's parser says of a legal mailbox: a period in an unquoted name, and letters beyond ASCII.
+_LEGAL = (errors.ObsoleteHeaderDefect, errors.NonASCIILocalPartDefect)
 
 
 def sender(value: Any) -> str:
-    """An address, or `"Name" <address>`."""
-    if not _NAMED.match(text(value)):
-        try:
-            email_address(value)
-        except Wrong:
-            raise Wrong('Neither an address nor "Name" <address>.') from None
+    """One mailbox of RFC 5322: an address, or a name, quoted or not, and an address in angle brackets."""
+    if not _is_mailbox(text(value)):
+        raise Wrong("Neither an address nor Name <address>; quote a name that holds more than words.")
     return str(value)
+
+
+def _is_mailbox(value: str) -> bool:
+    try:
+        header: Any = _read_header("from", value)
+        (group,) = header.groups
+        (mailbox,) = group.addresses
+    except Exception:  # of several kinds: the parser was made for what arrives, not for what is judged
+        return False
+    is_whole = group.display_name is None and bool(mailbox.username and mailbox.domain)
+    return is_whole and all(isinstance(defect, _LEGAL) for defect in header.defects)
 
 
 class Emails(Activity):

@@ -31,7 +31,7 @@ from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import Engine
 
 from webhooks import failpoints
-from webhooks.database import SQLITE_BUSY, Database, LockFile, set_up_sqlite, translate_errors
+from webhooks.database import SQLITE_BUSY, Database, LockFile, hide_values, set_up_sqlite, translate_errors
 from webhooks.errors import WriteLockHeldTooLong
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
@@ -534,5 +534,6 @@ def make_engine(database: Database) -> Engine:
         hide_parameters=True,
         connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
     )
+    event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "connect", set_up_sqlite)
     return engine

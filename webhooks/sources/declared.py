@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks import jsonio
+from webhooks.config import shown
 from webhooks.errors import ChallengeFailed, ConfigurationError, Malformed, SignatureError
 from webhooks.model import Challenge, Content, Headers, InboundRequest, ParsedEvent, Verified
 from webhooks.signing import decode_key, is_equal, read_instant, require_fresh, write_instant
@@ -105,7 +106,7 @@ class DeclaredSource(Source):
         if row.tolerance <= timedelta(0) or row.tolerance_ahead < timedelta(0):
             found.append("tolerance must be more than 0 s and tolerance_ahead at least 0 s")
         if options.get("dedup", "id") not in DEDUP_KEYS:
-            found.append(f"dedup is {options['dedup']!r}; it must be one of {', '.join(DEDUP_KEYS)}")
+            found.append(f"dedup is {shown(options['dedup'])}; it must be one of {', '.join(DEDUP_KEYS)}")
         if "verify_token" in options and not _texts(options["verify_token"]):
             found.append("verify_token must be text (or a list of texts) that is not blank")
         if row.needs_url and not self.settings.public_url:
@@ -125,21 +126,28 @@ class DeclaredSource(Source):
             return self._decode_public_key(text.strip(), row.public_key_prefix.encode())
         if row.algorithm in ("ed25519", "ecdsa-sha256"):
             return self._decode_public_key(text.strip(), prefix)
-        if self._check_strength and (reason := why_weak(text, row.secret_prefix)) is not None:
-            raise ValueError(reason)
         if row.algorithm == "basic":
             token = keys.basic_token(text)
             if self._check_strength and len(text.strip().partition(":")[2]) < row.min_secret_bytes:
                 raise ValueError(f"is too short: the password must have at least {row.min_secret_bytes} characters")
+            if self._check_strength:
+                self._require_strong(text.strip(), text.strip().partition(":")[2])
             return keys.TokenKey(token)
         raw = decode_key(text, row.secret_encoding, row.secret_prefix)
         if self._check_strength and len(raw) < row.min_secret_bytes:
             raise ValueError(f"is too short: it has {len(raw)} bytes, and {row.min_secret_bytes} are the least")
+        if self._check_strength:
+            self._require_strong(text)
         if not raw:
             raise ValueError("is empty once decoded")
         if row.algorithm == "token":
             return keys.TokenKey(prefix + raw)
         return keys.MacKey(raw, MACS[row.algorithm], row.encoding, prefix)
+
+    def _require_strong(self, *texts: str) -> None:
+        for text in texts:
+            if (reason := why_weak(text, self.row.secret_prefix)) is not None:
+                raise ValueError(reason)
 
     def _decode_public_key(self, text: str, prefix: bytes, *, is_private: bool = False) -> VerifyingKey:
         row = self.row

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from webhooks.config import Secret
+from webhooks.config import Secret, shown_path
 from webhooks.errors import ConfigurationError
 from webhooks.sources.keyring import read_secret_file
 
@@ -46,7 +46,7 @@ class KeyFile:
                 beside.unlink()
         except OSError as error:
             raise ConfigurationError(
-                f"nothing can be written beside the secret file {str(self.path)!r} of source {self._source!r} "
+                f"nothing can be written beside the secret file {shown_path(self.path)} of source {self._source!r} "
                 f"({error.strerror}); {setting}, in a directory that is writable by this user"
             ) from None
 
@@ -134,7 +134,7 @@ class KeyFile:
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
                         raise ConfigurationError(
-                            f"another process has held the lock of {str(self.path)!r} for {PATIENCE.total_seconds():g} s"
+                            f"another process has held the lock of {shown_path(self.path)} for {PATIENCE.total_seconds():g} s"
                         ) from None
                 time.sleep(0.02)
             yield

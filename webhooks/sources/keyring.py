@@ -15,13 +15,15 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from webhooks import jsonio
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.config import require_labels, shown, shown_path
+from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
 from webhooks.model import InboundRequest
 from webhooks.signing import MAX_SECRETS
 from webhooks.sources.base import Secret
@@ -103,8 +105,17 @@ class KeyRing(Generic[K]):
         try:
             secrets = list(provider(request))[:MAX_SECRETS]
         except Exception as error:
-            logger.exception("the secrets_from of source %r failed", self._source)
-            raise StorageUnavailable(f"secrets_from failed with {type(error).__name__}") from error
+            # not its text, which may hold the secrets that it looked up
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            kind = type(error).__name__
+            logger.error(
+                "the secrets_from of source %r failed with %s in %s, line %s",
+                self._source,
+                kind,
+                where.filename,
+                where.lineno,
+            )
+            raise StorageUnavailable(f"secrets_from failed with {kind}") from None
         keys = []
         for secret in secrets:
             try:
@@ -197,14 +208,24 @@ def load_provider(source: str, given: object) -> Provider | None:
     if given is None or callable(given):
         return given
     if not isinstance(given, str) or given.count(":") != 1:
-        raise ConfigurationError(f"source {source!r}: secrets_from is {given!r}; it must be 'module:function'")
+        raise ConfigurationError(f"source {source!r}: secrets_from is {shown(given)}; it must be 'module:function'")
     module, _, name = given.partition(":")
+    # neither is shown before it was found: it may be a secret in a name's place
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"source {source!r}: secrets_from {given!r} cannot be loaded ({error})") from error
-    if not callable(found):
-        raise ConfigurationError(f"source {source!r}: secrets_from {given!r} is not a function")
+        imported = importlib.import_module(module)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"source {source!r}: the module that secrets_from names cannot be loaded ({type(error).__name__}); it must be "
+            "'module:function'"
+        ) from error
+    found = getattr(imported, name, None)
+    if found is not None and not callable(found):
+        raise ConfigurationError(f"source {source!r}: what secrets_from names in module {module!r} is not a function")
+    if found is None:
+        raise ConfigurationError(
+            f"source {source!r}: what secrets_from names cannot be loaded: module {module!r} has no such function; "
+            "it must be 'module:function'"
+        )
     provider: Provider = found
     return provider
 
@@ -217,24 +238,28 @@ def read_secret_file(path: Path) -> list[Secret]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"the secret file {str(path)!r} cannot be read ({error.strerror})") from None
+        raise ValueError(f"the secret file {shown_path(path)} cannot be read ({error.strerror})") from None
     if raw.lstrip()[:1] not in (b"{", b"["):
         try:
             return [Secret(raw.decode("utf-8").strip(), "1")]
         except UnicodeDecodeError:
-            raise ValueError(f"the secret file {str(path)!r} is not UTF-8 text") from None
+            raise ValueError(f"the secret file {shown_path(path)} is not UTF-8 text") from None
     try:
         found = jsonio.load_watching(raw)
     except jsonio.NotJSON as error:
-        raise ValueError(f"the secret file {str(path)!r} is {error}") from None
+        raise ValueError(f"the secret file {shown_path(path)} is {error}") from None
     if isinstance(found, jsonio.Watched) and found.doubled:
-        raise ValueError(f"the secret file {str(path)!r} holds the label {min(found.doubled)!r} twice")
+        raise ValueError(f"the secret file {shown_path(path)} holds the label {hide_keys(min(found.doubled))!r} twice")
     pairs = found.items() if isinstance(found, Mapping) else ((str(n), value) for n, value in enumerate(found, 1))
     secrets = []
     for label, value in pairs:
         if not isinstance(value, str):
-            raise ValueError(f"the secret file {str(path)!r} holds no text under the label {label!r}")
+            raise ValueError(f"the secret file {shown_path(path)} holds no text under the label {hide_keys(label)!r}")
+        try:
+            require_labels({label: value})
+        except ValueError as error:
+            raise ValueError(f"in the secret file {shown_path(path)} {error}") from None
         secrets.append(Secret(value.strip(), label))
     if not secrets:
-        raise ValueError(f"the secret file {str(path)!r} holds no secret")
+        raise ValueError(f"the secret file {shown_path(path)} holds no secret")
     return secrets

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
 
+from webhooks.config import shown
 from webhooks.signing import ENCODERS
 
 MACS = {"hmac-sha256": "sha256", "hmac-sha1": "sha1", "hmac-sha512": "sha512"}
@@ -119,7 +120,7 @@ class Scheme:
             ("body", BODY_FORMATS),
         ):
             if getattr(self, name) not in allowed:
-                found.append(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
+                found.append(f"{name} is {shown(getattr(self, name))}; it must be one of {', '.join(allowed)}")
         if not self.signature:
             found.append("signature is missing; name the header that carries it, such as '@x-acme-signature'")
         for place in self.signature:
@@ -135,12 +136,12 @@ class Scheme:
             found.append("type is missing; say where the event's type stands, or give a fixed one such as 'event'")
         for name in ("data", "previous", "unwrap"):
             if getattr(self, name) and not _PATH.fullmatch(getattr(self, name)):
-                found.append(f"{name} is {getattr(self, name)!r}, which is not a path such as 'data.object'")
+                found.append(f"{name} is {shown(getattr(self, name))}, which is not a path such as 'data.object'")
         if self.items not in ("", ".") and not _PATH.fullmatch(self.items):
-            found.append(f"items is {self.items!r}; it must be '.' or a path such as 'events'")
+            found.append(f"items is {shown(self.items)}; it must be '.' or a path such as 'events'")
         for header in self.require:
             if not _HEADER.fullmatch(header):
-                found.append(f"require names {header!r}, which is not a header in lower case")
+                found.append(f"require names {shown(header)}, which is not a header in lower case")
         if self.min_secret_bytes < 1:
             found.append("min_secret_bytes must be at least 1")
         return found
@@ -148,7 +149,7 @@ class Scheme:
     def _timestamp_problems(self) -> list[str]:
         if self.timestamp.startswith("part:"):
             if not self.split or self.timestamp == "part:":
-                return [f"timestamp is {self.timestamp!r}, which needs split and a beginning, such as 'part:t='"]
+                return [f"timestamp is {shown(self.timestamp)}, which needs split and a beginning, such as 'part:t='"]
             return []
         return _place_problems("timestamp", self.timestamp) if self.timestamp else []
 
@@ -158,7 +159,7 @@ class Scheme:
         found = _template_problems("signed", self.signed)
         names = places(self.signed)
         if not names:
-            found.append(f"signed is {self.signed!r}, which holds nothing of the request; put in '{{body}}'")
+            found.append(f"signed is {shown(self.signed)}, which holds nothing of the request; put in '{{body}}'")
         if "timestamp" in names and not self.timestamp:
             found.append("signed holds {timestamp}, but timestamp does not say where that stands")
         if self.timestamp.startswith(("@", "part:")) and "timestamp" not in names:
@@ -242,15 +243,15 @@ def _place_problems(name: str, place: str) -> list[str]:
     if place.startswith("@"):
         if _HEADER.fullmatch(place[1:]):
             return []
-        return [f"{name} is {place!r}; after the @ a header's name in lower case must follow"]
+        return [f"{name} is {shown(place)}; after the @ a header's name in lower case must follow"]
     if _PATH.fullmatch(place):
         return []
-    return [f"{name} is {place!r}; it must be '@' and a header, or a path into the body such as 'signature.value'"]
+    return [f"{name} is {shown(place)}; it must be '@' and a header, or a path into the body such as 'signature.value'"]
 
 
 def _template_problems(name: str, template: str) -> list[str]:
     if "{" in _PLACE.sub("", template) or "}" in _PLACE.sub("", template):
-        return [f"{name} is {template!r}, whose braces do not match"]
+        return [f"{name} is {shown(template)}, whose braces do not match"]
     found = []
     for place in places(template):
         if place.startswith("@") and name == "signed":

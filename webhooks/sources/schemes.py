@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
 
+from webhooks.config import shown
 from webhooks.errors import ConfigurationError
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import CloseSource
@@ -374,7 +375,7 @@ def make_source(settings: SourceSettings) -> Source:
     near = difflib.get_close_matches(settings.scheme, scheme_names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigurationError(
-        f"source {settings.name!r}: no scheme named {settings.scheme!r}{hint} (known: {', '.join(scheme_names())})"
+        f"source {settings.name!r}: no scheme named {shown(settings.scheme)}{hint} (known: {', '.join(scheme_names())})"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from webhooks.database import Database
 from webhooks.model import ContentReader
 from webhooks.store.deliveries import Deliveries
+from webhooks.store.durability import Durability
 from webhooks.store.events import EventReader
 from webhooks.store.handlers import Handlers
 from webhooks.store.health import Health
@@ -44,6 +45,7 @@ class Store:
         self.marks = Marks(database)
         self.key_uses = KeyUses(database)
         self.health = Health(database)
+        self.durability = Durability(database)
 
 
 __all__ = ["Store"]

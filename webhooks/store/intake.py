@@ -17,20 +17,23 @@ not the newest, so that a second copy of one of those is a duplicate too:
 and not kept. A revision of -1 (a stripped copy) is stored without deliveries and loses to any other.
 
 Keys are sorted and copies of one key go in waves (n-th copy, n-th statement), so two batches cannot deadlock.
+
+Whose fault a refusal is: what cannot be about a row is `DatabaseRefused` at once. What can be (SQLSTATE 22 and 23, SQLite's
+constraints) is `RowRefused`, and `judge` asks, once the row was refused alone, whether the database refuses a harmless event of the
+same source, type and handlers as well: then a constraint that is not ours stands on our tables, and no event is at fault.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from webhooks import arrays
+from webhooks import arrays, sqlstates
 from webhooks.database import SQLITE_BUSY, Database, describe
-from webhooks.errors import RowRefused
+from webhooks.errors import DatabaseRefused, RowRefused
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
 from webhooks.schema import to_microseconds
 from webhooks.store import lanes as lane_rows
@@ -51,6 +54,10 @@ _STATUS = {
     CONFLICT_UNKEPT: ReceiptStatus.DUPLICATE,
 }
 ORIGINS = (Origin.WEBHOOK, Origin.CATCH_UP, Origin.QUARANTINE)
+#: How long a trial write may take.
+TRIAL_PATIENCE = timedelta(seconds=2)
+#: Kinds of events of one refused request that `judge` tries.
+_MOST_KINDS = 5
 
 
 class Routed(NamedTuple):
@@ -233,7 +240,8 @@ class Intake:
         """Record a batch in one transaction; one receipt per item, in order. patience: how long it may take.
 
         Raises `StorageUnavailable` when nothing is known to have been committed (the commit's outcome may be unknown:
-        a second try is then answered as duplicate), and `RowRefused` when an item is refused for what it says.
+        a second try is then answered as duplicate), its child `DatabaseRefused` when the database refuses whatever is
+        written, and `RowRefused` when an item may be refused for what it says; `judge` then tells.
         """
         return self.record_gathered(lambda: items, patience)
 
@@ -250,6 +258,49 @@ class Intake:
                 else:
                     outcomes = self._record_postgresql(_waves(items), patience)
         return [_receipt(item, *outcomes[item.event_id]) for item in items]
+
+    # -- whose fault ---------------------------------------------------------------------------------------
+
+    def judge(self, items: Sequence[Item], patience: timedelta | None = None) -> None:
+        """Raise `DatabaseRefused` when harmless events in place of these refused `items` are refused as well."""
+        kinds = {(item.source, item.type, tuple(route.handler for route in item.routes)): item for item in items}
+        for item in list(kinds.values())[:_MOST_KINDS]:
+            self.try_write(item, patience)
+        if self.database.is_sqlite and (name := self._foreign_trigger()):
+            # SQLite does not say in whose statement a constraint failed
+            raise DatabaseRefused(f"the trigger {name!r}, which is not ours, may have refused it; drop it")
+
+    def try_write(self, like: Item | None = None, patience: timedelta | None = None) -> None:
+        """Write an event, its dedup entry and its deliveries as `record` does, and roll them back: no row stays.
+
+        like: whose source, type and handlers it has. Raises `StorageUnavailable`, and `DatabaseRefused` whatever the database
+        says against it, since it holds nothing that could be at fault.
+        """
+        item = _trial(like, self.database.clock())
+        patience = patience or TRIAL_PATIENCE
+        try:
+            with self.database.write_lock(patience), _refusals():
+                if self.database.is_sqlite:
+                    self._record_sqlite([[item]], time.monotonic() + patience.total_seconds(), end="rollback")
+                else:
+                    self._try_postgresql(item, patience)
+        except RowRefused as error:
+            raise DatabaseRefused(f"a constraint that is not ours refuses every event: {error}") from error
+
+    def _try_postgresql(self, item: Item, patience: timedelta) -> None:
+        from psycopg import RawCursor
+
+        with self.database.raw(patience, harmless=True) as connection, connection.transaction(force_rollback=True):
+            self._wave_postgresql(RawCursor(connection), [item], {})
+            connection.execute("set constraints all immediate")  # what would be said at COMMIT
+
+    def _foreign_trigger(self) -> str | None:
+        with self.database.read() as connection:
+            name: str | None = connection.exec_driver_sql(
+                "select name from sqlite_master where type = 'trigger'"
+                " and tbl_name in ('webhooks_dedup_log', 'webhooks_events', 'webhooks_deliveries') limit 1"
+            ).scalar()
+        return name
 
     # -- PostgreSQL ----------------------------------------------------------------------------------------
 
@@ -298,12 +349,13 @@ class Intake:
 
     # -- SQLite --------------------------------------------------------------------------------------------
 
-    def _record_sqlite(self, waves: list[list[Item]], until: float) -> dict[int, tuple[int, int]]:
+    def _record_sqlite(self, waves: list[list[Item]], until: float, end: str = "commit") -> dict[int, tuple[int, int]]:
         outcomes: dict[int, tuple[int, int]] = {}
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
-        with self.database.raw() as connection, contextlib.closing(connection.cursor()) as cursor:
+        use = self.database.raw(harmless=end != "commit")
+        with use as connection, contextlib.closing(connection.cursor()) as cursor:
             with self.database.busy_until(connection, until):
                 cursor.execute("begin immediate")
             for wave in waves:
@@ -316,7 +368,7 @@ class Intake:
             if lanes:
                 lane_rows.lock(cursor, lanes, sqlite=True, now=deliveries[0][8])
                 lane_rows.settle(cursor, lanes, sqlite=True)
-            cursor.execute("commit")
+            cursor.execute(end)
         return outcomes
 
     def _row_sqlite(
@@ -384,15 +436,33 @@ def _waves(items: Sequence[Item]) -> list[list[Item]]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What `translate_errors` lets through is about the rows themselves."""
+    """What the database's connections let through of a driver may be about the rows themselves."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (OverflowError, UnicodeEncodeError) as error:  # what SQLite cannot bind
         raise RowRefused(describe(error)) from error
     except Exception as error:
-        if type(error).__module__.startswith("psycopg"):
+        if sqlstates.is_of_database(error):
             raise RowRefused(describe(error)) from error
         raise
+
+
+def _trial(like: Item | None, now: datetime) -> Item:
+    """A harmless event, of the kind of `like`."""
+    source, kind = (like.source, like.type) if like is not None else ("webhooks", "webhooks.trial")
+    handlers = [route.handler for route in like.routes] if like is not None else ["webhooks.trial"]
+    id = new_id()
+    return Item(
+        event_id=id,
+        source=source,
+        dedup_key=f"webhooks.trial.{id}",
+        revision=1,
+        type=kind,
+        occurred_at=now,
+        received_at=now,
+        body=b"{}",
+        routes=tuple(Routed(new_id(), handler) for handler in handlers),
+    )
 
 
 def _lanes(waves: list[list[Item]], outcomes: dict[int, tuple[int, int]]) -> set[lane_rows.Lane]:

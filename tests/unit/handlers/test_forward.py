@@ -63,6 +63,13 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
         forward.read_targets({"FORWARD_TARGETS_FILE": "nowhere.json"})
 
 
+def test_targets_in_place_of_the_file_with_them_are_not_shown() -> None:
+    secret = "whsec_" + "ab+/" * 10
+    with pytest.raises(ConfigurationError, match="must be a path") as caught:
+        forward.read_targets({"FORWARD_TARGETS_FILE": json.dumps({"warehouse": {"secret": secret}})})
+    assert "ab+/" not in str(caught.value)
+
+
 def test_a_value_and_a_file_together_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="FORWARD_TARGETS and FORWARD_TARGETS_FILE are both set; keep one"):
         forward.read_targets({"FORWARD_TARGETS": "{}", "FORWARD_TARGETS_FILE": "x"})

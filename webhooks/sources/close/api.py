@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from webhooks.config import Secret
+from webhooks.config import Secret, shown_path
 from webhooks.errors import ConfigurationError
 
 URL = "https://api.close.com/api/v1"
@@ -59,12 +59,14 @@ def _read_key(source: str, options: Mapping[str, Any], problems: list[str]) -> S
         try:
             text = Path(str(options[name])).read_text("utf-8")
         except UnicodeDecodeError:
-            problems.append(f"source {source!r}: the file {str(options[name])!r} of api_key_file is not UTF-8 text")
+            problems.append(
+                f"source {source!r}: the file {shown_path(str(options[name]))} of api_key_file is not UTF-8 text"
+            )
             return None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "its name is none"
             problems.append(
-                f"source {source!r}: the file {str(options[name])!r} of api_key_file cannot be read: {reason}"
+                f"source {source!r}: the file {shown_path(str(options[name]))} of api_key_file cannot be read: {reason}"
             )
             return None
     elif text is None:

@@ -20,6 +20,7 @@ from webhooks.errors import SignatureError
 from webhooks.model import Headers
 from webhooks.signing import decode_hex_key, read_timestamp, require_fresh
 from webhooks.sources.keyring import Key
+from webhooks.sources.published import why_weak
 
 HASH_HEADER = "close-sig-hash"
 TIMESTAMP_HEADER = "close-sig-timestamp"
@@ -39,6 +40,8 @@ def decode_key(text: str) -> bytes:
         raise ValueError(f"{error}; copy the subscription's signature_key as Close shows it") from None
     if len(set(key)) < 8:  # 32 random bytes hold fewer than 8 different ones about once in 10**40 keys
         raise ValueError("is a made-up key, not a random one; copy the subscription's signature_key")
+    if (reason := why_weak(text)) is not None:
+        raise ValueError(reason)
     return key
 
 
