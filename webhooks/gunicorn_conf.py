@@ -76,13 +76,6 @@ def on_starting(server: Any) -> None:
     server.halt = halt_once
 
 
-def post_fork(server: Any, worker: Any) -> None:
-    """With --preload the application is made before the fork: a child must not use its parent's connections."""
-    app = server.app.callable
-    if app is not None:
-        app.extensions["webhooks"].after_fork()
-
-
 def _read_worker_class() -> str:
     """What the setting WORKER_CLASS says: the environment, else webhooks.toml."""
     for name, value in os.environ.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from webhooks.errors import Rejected, StorageUnavailable
+from webhooks.forks import PerProcess
 from webhooks.model import InboundRequest
 from webhooks.retry import one_line
 from webhooks.sources.base import Source
@@ -58,19 +58,11 @@ class Notes:
         self._sources = sources
         self._sample = sample
         self._capture = capture
-        self._run = run
         self._monotonic = monotonic
         self._write_soon = write_soon or self._enqueue
-        self.after_fork()
-
-    def after_fork(self) -> None:
         self._sampled: dict[str, float] = {}
         self._used: dict[tuple[str, str], float] = {}
-        self._lock = threading.Lock()
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
-        self._closed = False
-        self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._writer = PerProcess(lambda: _Writer(run))
 
     def rejected(self, source: Source, request: InboundRequest, error: Rejected, now: datetime) -> None:
         """Keep this refused request, if the last of its source that was kept is old enough."""
@@ -110,24 +102,44 @@ class Notes:
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
+        writer = self._writer.made
+        if writer is not None:
+            writer.close()
+
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self._writer.get()._thread
+
+    def _enqueue(self, write: Callable[[], None]) -> None:
+        self._writer.get().enqueue(write)
+
+
+class _Writer:
+    """The thread of one process that writes notes down."""
+
+    def __init__(self, run: Callable[[Callable[[], None]], None]) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
         with self._lock:
             self._closed = True
             thread = self._thread
-        if thread is not None and self._pid == os.getpid():
+        if thread is not None:
             with contextlib.suppress(queue.Full):
                 self._waiting.put(None, timeout=1)
             thread.join(timeout=5)
 
-    # -- the thread ----------------------------------------------------------------------------------------
-
-    def _enqueue(self, write: Callable[[], None]) -> None:
+    def enqueue(self, write: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
                 return
             with contextlib.suppress(queue.Full):  # a flood: the sample is large enough
                 self._waiting.put_nowait(write)
-            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="webhooks-notes", daemon=True)
                 self._thread.start()
 
