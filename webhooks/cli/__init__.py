@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -60,6 +61,17 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"webhooks: {self.message}", file=file or sys.stderr)
+
+
+_TYPED = re.compile(r"(^|`|run: |-> )webhooks (?=[a-z])")
+
+
+def typed(text: str) -> str:
+    """`text` with our commands as they are typed here: under `flask webhooks …` they read the application's settings."""
+    context = click.get_current_context(silent=True)
+    flask: Any = sys.modules.get("flask.cli")
+    is_flask = flask is not None and context is not None and isinstance(context.find_root().obj, flask.ScriptInfo)
+    return _TYPED.sub(r"\1flask webhooks ", text) if is_flask else text
 
 
 class LazyGroup(click.Group):
@@ -113,10 +125,10 @@ def reporting() -> Iterator[None]:
         click.echo("", err=True)
         raise SystemExit(INTERRUPTED) from None
     except WebhooksError as error:
-        raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
+        raise Failure(typed(describe(error)), 2 if isinstance(error, SelectionError) else 1) from error
     except Exception as error:
         if lacks_schema(error):
-            raise Failure(NO_SCHEMA) from error
+            raise Failure(typed(NO_SCHEMA)) from error
         raise
 
 
@@ -166,4 +178,4 @@ def main(arguments: list[str] | None = None) -> None:
     group.main(args=arguments, prog_name="webhooks")
 
 
-__all__ = ["COMMANDS", "Failure", "LazyGroup", "describe", "group", "main"]
+__all__ = ["COMMANDS", "Failure", "LazyGroup", "describe", "group", "main", "typed"]
