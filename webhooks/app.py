@@ -26,10 +26,11 @@ from webhooks.database import Database, connect, describe
 from webhooks.discovery import find_modules, load_modules
 from webhooks.dispatch import Dispatcher
 from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.forks import PerProcess
 from webhooks.ingest import Engine, GroupCommit, Ingest
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance, Retention
-from webhooks.migrate import History, find_plugins
+from webhooks.migrate import History, find_plugins, histories_of
 from webhooks.notes import Notes
 from webhooks.refusals import Refusals
 from webhooks.registry import Registry, default_registry
@@ -56,6 +57,9 @@ logger = logging.getLogger(__name__)
 
 #: The exit code by which gunicorn's master knows that an application does not load; on others it tries for ever.
 NOT_LOADED = 4
+
+#: The environment variable by which `flask webhooks …` tells its children what `--app` named; "" is Flask's own guess.
+APPLICATION = "WEBHOOKS_APPLICATION"
 
 
 def utc_now() -> datetime:
@@ -86,7 +90,8 @@ class Webhooks:
         self._environ = environ
         self._overrides = dict(overrides or {})
         self._assembled = False
-        self._lock = threading.Lock()
+        self._typed = "webhooks"
+        self._lock = PerProcess(threading.RLock)
         self.readiness: Readiness | None = None
         #: the way past Flask's routing, where it was taken
         self.short_cut: ShortCut | None = None
@@ -102,7 +107,7 @@ class Webhooks:
 
         Raises `ConfigurationError` with every mistake in the settings, and `RegistrationError` for handlers.
         """
-        with self._lock:
+        with self._lock.get():
             if self._assembled:
                 return self
             environ = os.environ if self._environ is None else self._environ
@@ -117,6 +122,8 @@ class Webhooks:
             load_modules(modules)
             #: plugins of the loaded modules that have tables, and so a migration history, of their own
             self.plugins: Sequence[History] = find_plugins(modules)
+            #: the same, with those of the modules that have none yet
+            self.histories: Sequence[History] = histories_of(modules)
             self.registry.freeze()
             for warning in self.registry.check_known(self.sources, strict=self.settings.strict_types):
                 logger.warning("%s", warning)
@@ -129,7 +136,7 @@ class Webhooks:
             self.database: Database = connect(
                 self.settings.database_url,
                 clock=self.clock,
-                patience=timedelta(seconds=2) if role == "web" else None,
+                patience=_patience(role),
                 application=f"webhooks {role}",
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
@@ -164,9 +171,13 @@ class Webhooks:
                 refusals=self.refusals,
                 run=call,
             )
-            self._dispatcher: Dispatcher | None = None
+            self._dispatcher = PerProcess(self._make_dispatcher)
             self._assembled = True
             return self
+
+    def become(self, role: str) -> None:
+        """Use the database as `role` does, in a process that found the application made for another."""
+        self.database.change_role(_patience(role), f"webhooks {role}")
 
     def _require_own(self) -> None:
         problems = [
@@ -182,22 +193,24 @@ class Webhooks:
     @property
     def dispatcher(self) -> Dispatcher:
         """What runs deliveries; made when first asked for, since web processes never run any."""
-        if self._dispatcher is None:
-            settings = self.settings
-            self._dispatcher = Dispatcher(
-                registry=self.registry,
-                store=self.store,
-                sessions=Sessions(self.database, settings.sqlite_write_limit),
-                clock=self.clock,
-                default_retry=RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_cap),
-                default_timeout=settings.timeout,
-                own={name: source.settings.own for name, source in self.sources.items()},
-            )
-        return self._dispatcher
+        return self._dispatcher.get()
+
+    def _make_dispatcher(self) -> Dispatcher:
+        settings = self.settings
+        return Dispatcher(
+            registry=self.registry,
+            store=self.store,
+            sessions=Sessions(self.database, settings.sqlite_write_limit),
+            clock=self.clock,
+            default_retry=RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_cap),
+            default_timeout=settings.timeout,
+            own={name: source.settings.own for name, source in self.sources.items()},
+        )
 
     def make_worker(self, *, slots: int | None = None) -> Worker:
         """A worker for this process; `run` it in the main thread."""
         settings = self.settings
+        self.name_unmigrated()
         self.store.handlers.register(handler_rows(self.registry))
         logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
         return Worker(
@@ -283,6 +296,7 @@ class Webhooks:
             url_prefix=self.settings.url_prefix,
             labels=self.labels_of,
             plugins=self.plugins,
+            histories=self.histories,
             subscriptions=subscriptions,
             catch_up=catch_up,
         )
@@ -299,6 +313,7 @@ class Webhooks:
         from webhooks.views import Readiness, make_blueprint, make_health_blueprint
 
         self.assemble(role="web", app_config=app.config)
+        self._typed = "flask webhooks"
         if app.extensions.get(self.name) is not None:
             raise ConfigurationError(
                 f"this application has an instance named {self.name!r} already; give the second one a name= of its own"
@@ -317,6 +332,8 @@ class Webhooks:
         prefix = None if self.name == "webhooks" else f"/{self.name}"
         app.register_blueprint(health, url_prefix=prefix)
         self._attach_commands(app)
+        if not _is_asked_by_command():
+            self.name_unmigrated()
 
     @property
     def paths(self) -> dict[str, str]:
@@ -362,19 +379,15 @@ class Webhooks:
         from webhooks import migrate
 
         if not migrate.is_current(self.database):
-            return f"the database schema is not at head; run `{command('db upgrade')}`", None
+            return f"the database schema is not at head; run `{self.command('db upgrade')}`", None
         self.ingest.require_writable()
         return "", self.store.processes.last_worker_beat()
 
-    # -- life ----------------------------------------------------------------------------------------------
+    def command(self, text: str) -> str:
+        """How the operator types one of our commands: in another's application, so that it reads that one's config."""
+        return f"{self._typed} {text}"
 
-    def after_fork(self) -> None:
-        """Forget connections and waiting requests of the parent; call first thing in a forked child."""
-        self.database.after_fork()
-        self.ingest.after_fork()
-        if self.readiness is not None:
-            self.readiness.after_fork()
-        self.notes.after_fork()
+    # -- life ----------------------------------------------------------------------------------------------
 
     def prepare_database(self) -> None:
         """Apply the schema to the default SQLite file; elsewhere only say what to run."""
@@ -383,6 +396,7 @@ class Webhooks:
         if self.settings.has_default_database:
             migrate.upgrade(self.database, plugins=self.plugins)
             self.require_durable()
+            self.leave_nothing_open()
             return
         try:
             current = migrate.is_current(self.database)
@@ -394,11 +408,29 @@ class Webhooks:
             return
         if not current:
             logger.error(
-                "the database schema is not at head: run `%s`; answering 503 until then", command("db upgrade")
+                "the database schema is not at head: run `%s`; answering 503 until then", self.command("db upgrade")
             )
         elif not plugins_are_current:
             # events are taken in all the same; it is the handlers that fail, and are tried again
-            logger.error("the tables of a plugin are not at head: run `%s`", command("db upgrade"))
+            logger.error("the tables of a plugin are not at head: run `%s`", self.command("db upgrade"))
+        self.leave_nothing_open()
+
+    def name_unmigrated(self) -> None:
+        """Say which tables of plugins no migration makes: handlers that use them fail.
+
+        The database is asked only where there may be such a table, and need not be there.
+        """
+        from webhooks import migrate
+
+        with contextlib.suppress(StorageUnavailable):
+            for each in migrate.unmigrated(self.database, self.histories):
+                logger.error(
+                    "%s, so its handlers fail: run `%s`, then `%s`",
+                    each.text,
+                    self.command(each.command.removeprefix("webhooks ")),
+                    self.command("db upgrade"),
+                )
+        self.leave_nothing_open()
 
     def require_durable(self) -> None:
         """Warn of what may lose events that were answered 2xx. Raises `ConfigurationError` for what loses them for sure."""
@@ -412,20 +444,26 @@ class Webhooks:
         """Tell the database which handlers this process knows; `doctor` compares."""
         with contextlib.suppress(StorageUnavailable, Exception):
             self.store.handlers.register(handler_rows(self.registry))
+        self.leave_nothing_open()
+
+    def leave_nothing_open(self) -> None:
+        """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
+        if self.database.is_sqlite:
+            self.database.dispose()
 
     def close(self) -> None:
         """Close every connection."""
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
             self.notes.close()
-            if self._dispatcher is not None:
-                self._dispatcher.sessions.dispose()
+            dispatcher = self._dispatcher.made
+            if dispatcher is not None:
+                dispatcher.sessions.dispose()
             self.database.dispose()
 
 
-def command(text: str) -> str:
-    """How the operator would type one of our commands."""
-    return f"webhooks {text}"
+def _patience(role: str) -> timedelta | None:
+    return timedelta(seconds=2) if role == "web" else None
 
 
 def isolated_command() -> list[str]:
@@ -435,8 +473,26 @@ def isolated_command() -> list[str]:
 
 def make_isolated() -> tuple[Dispatcher, Store]:
     """What a process for single attempts needs; called in that process."""
-    webhooks = load(role="worker")
+    if APPLICATION in os.environ:
+        webhooks: Webhooks = application().extensions["webhooks"]
+        webhooks.become("worker")
+    else:
+        webhooks = load(role="worker")
     return webhooks.dispatcher, webhooks.store
+
+
+def application() -> Flask:
+    """The application that `flask --app …` named to the parent of this process."""
+    from flask.cli import ScriptInfo
+
+    return ScriptInfo(app_import_path=os.environ[APPLICATION] or None).load_app()
+
+
+def _is_asked_by_command() -> bool:
+    """Whether a `flask` command that does not serve has this application made, perhaps only to look."""
+    click: Any = sys.modules.get("click")
+    context = click.get_current_context(silent=True) if click is not None else None
+    return context is not None and hasattr(context.find_root().obj, "app_import_path") and context.info_name != "run"
 
 
 def load(*, role: str = "cli", overrides: Mapping[str, Any] | None = None) -> Webhooks:
@@ -458,9 +514,11 @@ def _make_sources(settings: Settings) -> dict[str, Source]:
 
 
 def _caller(database: Database) -> Callable[..., Any]:
-    """How what writes is called: in a native thread when gevent has patched this process and SQLite would block its hub."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is None or not database.is_sqlite or not monkey.is_module_patched("threading"):
+    """How what writes is called: in a native thread when gevent has patched this process and SQLite would block its hub.
+
+    Asked at each call: gunicorn's --preload makes the application before gevent patches its workers.
+    """
+    if not database.is_sqlite:
         return lambda function, *arguments: function(*arguments)
 
     def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
@@ -470,6 +528,9 @@ def _caller(database: Database) -> Callable[..., Any]:
             return None, error
 
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        monkey: Any = sys.modules.get("gevent.monkey")
+        if monkey is None or not monkey.is_module_patched("threading"):
+            return function(*arguments)
         import gevent
 
         result, error = gevent.get_hub().threadpool.apply(attempt, (function, arguments))
@@ -502,6 +563,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(NOT_LOADED)
     app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
+    webhooks._typed = "webhooks"
     webhooks.take_short_cut(app)
     settings = webhooks.settings
     if settings.log_level:
@@ -512,12 +574,13 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     webhooks.entrance = app.wsgi_app
-    try:
-        webhooks.prepare_database()
-    except ConfigurationError as error:
-        print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
-        sys.exit(NOT_LOADED)
-    webhooks.announce("web")
+    if not _is_asked_by_command():
+        try:
+            webhooks.prepare_database()
+        except ConfigurationError as error:
+            print(f"webhooks cannot start:\n{printable(str(error))}", file=sys.stderr, flush=True)
+            sys.exit(NOT_LOADED)
+        webhooks.announce("web")
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")  # not under `flask webhooks …`
     if served and not os.environ.get("WEBHOOKS_EMBEDDED"):
         logger.info("no worker runs in this process; start one with `webhooks worker`")
@@ -525,6 +588,6 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         logger.warning(
             "gunicorn serves with a worker class of its own, which slow senders can stop: run `%s`, or "
             "`gunicorn -c python:webhooks.gunicorn_conf wsgi:app`",
-            command("run"),
+            webhooks.command("run"),
         )
     return app

@@ -9,6 +9,12 @@ What surprises: SQLite's own busy handler sleeps in steps of up to 100 ms, so wr
 `<database>-lock` first. All of ours take it: ingest, worker, command line, migrations, handler sessions. SQLite's
 lock still decides; without the file (another program writes) only waiting gets slower.
 
+Only an upgrade makes a file (`creating`); where there is none, everything else is told so.
+
+After a fork (`forks`) the child has connections of its own. SQLite keeps its knowledge of locks in the memory that a fork
+copies: the child of a process that has a file open believes that it holds the parent's locks. So a file is closed
+in the parent for the moment of the fork; a child that was forked while it was open is refused.
+
 Not here: tables (`schema`), statements (`store`), handler sessions (`session`), migrations (`migrate`).
 """
 
@@ -18,21 +24,24 @@ import contextlib
 import fcntl
 import os
 import select
+import selectors
 import socket
 import sqlite3
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from webhooks import arrays, sqlstates
+from webhooks import arrays, forks, sqlstates
 from webhooks.config import hide_password, read_database_url
 from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
 from webhooks.schema import to_microseconds
@@ -41,10 +50,12 @@ from webhooks.schema import to_microseconds
 SQLITE_BUSY = timedelta(seconds=2)
 #: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
 POSTGRESQL_CONNECT = timedelta(seconds=2)
+#: How long a fork waits for what uses an SQLite file in other threads, and they for the fork.
+FORK_PATIENCE = timedelta(seconds=1)
 
 
 class Database:
-    """One database as one process uses it. Opens nothing until asked; survives a fork by `after_fork`.
+    """One database as one process uses it. Opens nothing until asked; a forked process has connections of its own.
 
     patience: how long a web process waits for PostgreSQL in all, connecting included, so that it can answer within
     2.5 s (None: as long as it takes). pool_size: connections kept.
@@ -71,7 +82,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
         self.patience = patience
-        self.breaker = Breaker()
+        self._may_create = False
         self._application = application
         self._pool_size = pool_size
         if self.is_sqlite:
@@ -80,17 +91,30 @@ class Database:
                     "an SQLite database in memory is lost with its process; name a file: sqlite:///webhooks.db"
                 )
             self.path: Path | None = Path(self.url.database or "")
-            self.engine = self._make_sqlite_engine()
+            make = self._make_sqlite_engine
+            forks.call_before_fork(self)
         elif self.url.get_backend_name() == "postgresql":
             self.path = None
-            self.engine = self._make_postgresql_engine()
+            make = self._make_postgresql_engine
         else:
             raise ConfigurationError(
                 f"DATABASE_URL names {self.url.get_backend_name()!r}; use sqlite:///… or postgresql://…"
             )
+        self._make_engine = make
+        self._own = forks.PerProcess(lambda: _Own(make()), first=_Own(make()))
 
     def __repr__(self) -> str:
         return f"<Database {hide_password(self.url.render_as_string(hide_password=True))}>"
+
+    @property
+    def engine(self) -> Engine:
+        """The connections of this process."""
+        return self._own.get().engine
+
+    @property
+    def breaker(self) -> Breaker:
+        """What ends waiting in this process."""
+        return self._own.get().breaker
 
     # -- engines -------------------------------------------------------------------------------------------
 
@@ -101,8 +125,10 @@ class Database:
             max_overflow=20,
             pool_timeout=2,
             hide_parameters=True,
-            connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
+            connect_args=SQLITE_ARGUMENTS,
         )
+        event.listen(engine, "do_connect", self.before_connect)
+        event.listen(engine, "connect", self._note_connection)
         event.listen(engine, "handle_error", hide_values)
         event.listen(engine, "connect", set_up_sqlite)
         event.listen(engine, "begin", _begin_on_sqlite)
@@ -113,6 +139,7 @@ class Database:
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
         try:
+            _wait_with_gevent()
             arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
             engine = sqlalchemy.create_engine(
                 self.url,
@@ -138,6 +165,15 @@ class Database:
         event.listen(engine, "begin", _begin_on_postgresql)
         event.listen(engine, "checkout", _refuse_closed)
         return engine
+
+    def change_role(self, patience: timedelta | None, application: str) -> None:
+        """Connect from here on as another kind of process does."""
+        if (patience, application) == (self.patience, self._application):
+            return
+        self.dispose()
+        self.patience = patience
+        self._application = application
+        self._own = forks.PerProcess(lambda: _Own(self._make_engine()), first=_Own(self._make_engine()))
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -184,6 +220,7 @@ class Database:
         if self.path is None:
             yield
             return
+        self._require_file()
         with LockFile(self.lock_path).hold(timeout or SQLITE_BUSY):
             yield
 
@@ -232,13 +269,55 @@ class Database:
         with self.read() as connection:
             connection.exec_driver_sql("select 1")
 
-    def after_fork(self) -> None:
-        """Forget the parent's connections without closing them; call first thing in a child."""
-        self.engine.dispose(close=False)
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no file yet; what PostgreSQL has, only it can say."""
+        return self.path is not None and not self.path.exists()
+
+    @contextlib.contextmanager
+    def creating(self) -> Iterator[None]:
+        """Make the SQLite file in the body, where there is none."""
+        self._may_create = True
+        try:
+            yield
+        finally:
+            self._may_create = False
+
+    def _require_file(self) -> None:
+        assert self.path is not None
+        if self.is_missing and self.path.parent.is_dir() and not self._may_create:
+            raise StorageUnavailable(f"there is no file {str(self.path)!r}; run: webhooks db upgrade")
+
+    def before_connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
+        """Before an SQLite file is opened."""
+        assert self.path is not None
+        self._require_file()
+        until = time.monotonic() + FORK_PATIENCE.total_seconds()
+        while forks.is_under_way() and time.monotonic() < until:
+            time.sleep(0.001)
+        require_not_inherited(self.path)
+
+    def _note_connection(self, connection: SQLiteFile, record: Any) -> None:
+        connection.owner = self
+
+    def before_fork(self) -> None:
+        """Close the SQLite file in the parent; called by `forks`."""
+        own = self._own.made
+        if own is None:
+            return
+        until = time.monotonic() + FORK_PATIENCE.total_seconds()
+        while True:
+            # the pool, not the engine, which would make another: what is in use, or being opened, comes back to this one
+            own.engine.pool.dispose()
+            if not any(each.owner is self for each in _open_here()) or time.monotonic() > until:
+                return
+            time.sleep(0.001)
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""
-        self.engine.dispose()
+        own = self._own.made
+        if own is not None:
+            own.engine.dispose()
 
 
 def _is_in_memory(url: URL) -> bool:
@@ -302,6 +381,61 @@ class RawUse:
             _raise_ours(error, whole=True)
         _hide_values_in(error)
         _raise_ours(error)
+
+
+class SQLiteFile(sqlite3.Connection):
+    """A connection to an SQLite file, of which it is known whether it is open, and in which process.
+
+    owner: the `Database`, where a fork waits until it is not in use.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.path = Path(arguments[0])
+        self.process = forks.process()
+        self.owner: Database | None = None
+        _open.add(self)
+
+    def close(self) -> None:
+        _open.discard(self)
+        super().close()
+
+
+#: In a forked process those of its parent, too: they are never collected, see `forks`.
+_open: weakref.WeakSet[SQLiteFile] = weakref.WeakSet()
+
+#: How every SQLite file is opened.
+SQLITE_ARGUMENTS: dict[str, Any] = {
+    "check_same_thread": False,
+    "timeout": SQLITE_BUSY.total_seconds(),
+    "factory": SQLiteFile,
+}
+
+
+def _open_here() -> list[SQLiteFile]:
+    here = forks.process()
+    return [each for each in list(_open) if each.process == here]
+
+
+def require_not_inherited(path: Path) -> None:
+    """Raise `StorageUnavailable` in a process that was forked while `path` was open.
+
+    Source: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_
+    """
+    here = forks.process()
+    if any(each.process != here and each.path == path for each in list(_open)):
+        raise StorageUnavailable(
+            f"this process was forked while {str(path)!r} was in use, which SQLite does not survive; fork before the "
+            "first use of it, start processes by 'spawn', or use PostgreSQL (uWSGI: set py-call-uwsgi-fork-hooks, or lazy-apps)"
+        )
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What one process has of a database."""
+
+    engine: Engine
+    breaker: Breaker = field(default_factory=lambda: Breaker())
 
 
 def connect(url: str, **options: Any) -> Database:
@@ -514,7 +648,14 @@ def is_missing_schema(error: BaseException) -> bool:
 
 
 class LockFile:
-    """An exclusive `flock`; each holder opens the file anew, so that threads exclude each other as processes do."""
+    """An exclusive `flock`; each holder opens the file anew, so that threads exclude each other as processes do.
+
+    A fork copies the descriptor, and the lock is held until every copy is closed. So the child closes its copies, and
+    `release` does not wait for that.
+    """
+
+    #: {descriptor that is open in this process}
+    _open: ClassVar[set[int]] = set()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -535,6 +676,7 @@ class LockFile:
             raise StorageUnavailable(
                 f"cannot open the lock file {str(self.path)!r}: {error.strerror}; the directory must be writable"
             ) from error
+        self._open.add(descriptor)
         try:
             deadline = time.monotonic() + timeout.total_seconds()
             pause = 0.0001
@@ -548,12 +690,29 @@ class LockFile:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.002)
         except BaseException:
-            os.close(descriptor)
+            self._close(descriptor)
             raise
 
-    @staticmethod
-    def release(descriptor: int) -> None:
-        os.close(descriptor)  # closing the only descriptor lets the lock go
+    @classmethod
+    def release(cls, descriptor: int) -> None:
+        if descriptor in cls._open:  # else it was closed by the fork that made this process
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where a child has not closed its copy yet
+            cls._close(descriptor)
+
+    @classmethod
+    def _close(cls, descriptor: int) -> None:
+        if descriptor in cls._open:
+            cls._open.discard(descriptor)
+            os.close(descriptor)
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """Close the parent's descriptors in the child, which does not unlock them."""
+        for descriptor in list(cls._open):
+            cls._close(descriptor)
+
+
+os.register_at_fork(after_in_child=LockFile.after_fork)
 
 
 # -- a bound on waiting for a server that does not answer --------------------------------------------------
@@ -570,7 +729,6 @@ class Breaker:
         self._condition = threading.Condition()
         self._watched: dict[int, tuple[float, Any]] = {}
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     @contextlib.contextmanager
     def limit(self, connection: Any, patience: timedelta, begun: float) -> Iterator[None]:
@@ -586,8 +744,7 @@ class Breaker:
         due = max(begun + patience.total_seconds(), time.monotonic() + 0.1)
         with self._condition:
             self._watched[id(connection)] = (due, connection)
-            if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
-                self._pid = os.getpid()
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, name="webhooks-breaker", daemon=True)
                 self._thread.start()
 
@@ -608,6 +765,21 @@ class Breaker:
                 cut(connection)
             time.sleep(0.25)
         # nothing to watch for ten seconds: the next limit() starts another
+
+
+def _wait_with_gevent() -> None:
+    """Have psycopg wait with gevent's selectors where it was imported before gevent patched this process.
+
+    It chose then how to wait, and would stop every greenlet with it
+    (https://www.psycopg.org/psycopg3/docs/advanced/async.html#gevent-support).
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        import psycopg.waiting
+
+        psycopg.waiting.wait = (
+            psycopg.waiting.wait_poll if hasattr(selectors, "PollSelector") else psycopg.waiting.wait_selector
+        )
 
 
 def cut(connection: Any) -> None:

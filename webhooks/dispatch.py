@@ -26,6 +26,7 @@ from typing import Any
 
 from webhooks import failpoints, signals
 from webhooks.errors import AttemptTimeout, LeaseLost, StorageUnavailable
+from webhooks.forks import PerProcess
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.registry import Handler, Registry
 from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide, error_summary, one_line
@@ -275,7 +276,12 @@ class Dispatcher:
         self.default_timeout = default_timeout
         self.own = {source: frozenset(ids) for source, ids in (own or {}).items()}
         self.chance = chance
-        self.loop = Loop()
+        self._loops = PerProcess(Loop)
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop of this process."""
+        return self._loops.get()
 
     def timeout_of(self, handler: Handler) -> timedelta:
         return handler.timeout or self.default_timeout

@@ -21,7 +21,7 @@ from typing import Any
 
 from webhooks import migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
-from webhooks.migrate import History
+from webhooks.migrate import History, Unmigrated
 from webhooks.registry import Registry
 from webhooks.retry import one_line
 from webhooks.sources.remote import ApiError, Subscription
@@ -132,7 +132,8 @@ class HandlerFacts:
 @dataclass(frozen=True)
 class Facts:
     """All that was looked at. database_problem: why the database could not be. database_ahead: how far its clock is ahead
-    of ours. write_problem: why a trial write failed. doubts: what a 2xx rests on and may not hold. processes: those that reported lately. partitions: what is wrong with them."""
+    of ours. write_problem: why a trial write failed. doubts: what a 2xx rests on and may not hold. processes: those that
+    reported lately. partitions: what is wrong with them. unmigrated: plugins' tables that no migration makes."""
 
     now: datetime
     sources: Sequence[SourceFacts] = ()
@@ -144,6 +145,7 @@ class Facts:
     write_problem: str | None = None
     doubts: Sequence[Doubt] = ()
     partitions: Sequence[Problem] = ()
+    unmigrated: Sequence[Unmigrated] = ()
 
 
 # -- findings -----------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ class Facts:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Everything that the facts say is wrong, the worst first."""
-    findings = [*_database(facts), *_writes(facts), *_partitions(facts)]
+    findings = [*_database(facts), *_writes(facts), *_unmigrated(facts), *_partitions(facts)]
     for source in facts.sources:
         findings += _asking(source)
         findings += _subscriptions(source)
@@ -230,6 +232,19 @@ def _partitions(facts: Facts) -> list[Finding]:
     return [
         Finding(*_PARTITIONS[problem.trouble], "database", problem.text, problem.command)
         for problem in facts.partitions
+    ]
+
+
+def _unmigrated(facts: Facts) -> list[Finding]:
+    return [
+        Finding(
+            Level.ERROR,
+            "table-without-migration",
+            each.history.name,
+            f"{each.text}: handlers that use it fail",
+            each.command,
+        )
+        for each in facts.unmigrated
     ]
 
 
@@ -652,7 +667,8 @@ class Doctor:
     """Collects facts of one installation, and repairs.
 
     sources: {name: source}. retention: how long payloads are kept. labels: the labels of the keys that a source holds
-    now. plugins: histories besides the core's. subscriptions: makes the `Subscriptions` over an open client of a source. catch_up: runs it for a source.
+    now. plugins: histories besides the core's. histories: those of every handler module, also without a
+    revision. subscriptions: makes the `Subscriptions` over an open client of a source. catch_up: runs it for a source.
     """
 
     def __init__(
@@ -666,6 +682,7 @@ class Doctor:
         url_prefix: str = "/webhooks",
         labels: Callable[[str], Collection[str]] = lambda name: (),
         plugins: Sequence[History] = (),
+        histories: Sequence[History] = (),
         subscriptions: Callable[[Any, Any], Any] | None = None,
         catch_up: Callable[[Any], object] | None = None,
     ) -> None:
@@ -677,6 +694,7 @@ class Doctor:
         self._url_prefix = url_prefix
         self._labels = labels
         self._plugins = plugins
+        self._histories = histories
         self._subscriptions = subscriptions
         self._catch_up = catch_up
 
@@ -699,6 +717,7 @@ class Doctor:
                 write_problem=self._try_write(),
                 doubts=self._store.durability.doubts(),
                 partitions=self._store.partitions.problems(database_now - self._retention),
+                unmigrated=migrate.unmigrated(self._store.database, self._histories),
             )
         except StorageUnavailable as error:
             return Facts(

@@ -104,13 +104,6 @@ def raise_file_limit() -> str:
     return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
 
 
-def post_fork(server: Any, worker: Any) -> None:
-    """With --preload the application is made before the fork: a child must not use its parent's connections."""
-    app = server.app.callable
-    if app is not None:
-        app.extensions["webhooks"].after_fork()
-
-
 def worker_exit(server: Any, worker: Any) -> None:
     """Write down what waits for it, and leave no thread for which the process would wait."""
     ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")

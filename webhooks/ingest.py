@@ -21,7 +21,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from webhooks.errors import (
     StorageUnavailable,
     UnknownSource,
 )
+from webhooks.forks import PerProcess, process
 from webhooks.model import (
     Challenge,
     Event,
@@ -163,13 +164,15 @@ class GroupCommit:
         self._deadline = deadline.total_seconds()
         self._largest = largest_batch
         self._run = run or (lambda record, gather, patience: record(gather, patience))
+        self._door = PerProcess(_native_lock)
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget whoever waited in the parent; call first thing in a child."""
+        """Begin with an empty queue: whoever waited in the parent of this process waits there."""
         self._lock = _native_lock()
         self._queue: collections.deque[_Entry] = collections.deque()
         self._has_leader = False
+        self._process = process()
 
     def append(self, items: Sequence[Item]) -> list[Receipt]:
         """Commit `items` together (they are one request's), perhaps with others'; one receipt each.
@@ -178,6 +181,10 @@ class GroupCommit:
         database says when it refuses one of these very items.
         """
         entry = _Entry(items)
+        if self._process != process():
+            with self._door.get():
+                if self._process != process():
+                    self.after_fork()
         with self._lock:
             if len(self._queue) >= self._capacity:
                 raise Overloaded(f"{self._capacity} requests wait for a commit already")
@@ -412,14 +419,7 @@ class Ingest:
         self._tried = float("-inf")
         self._in_flight_limit = in_flight
         self._foreign_keys: set[tuple[str, str]] = set()
-        self._in_flight: dict[str, int] = dict.fromkeys(sources, 0)
-        self._in_flight_lock = threading.Lock()
-
-    def after_fork(self) -> None:
-        self.commit.after_fork()
-        self.refusals.after_fork()
-        self._in_flight_lock = threading.Lock()
-        self._in_flight = dict.fromkeys(self.sources, 0)
+        self._in_flight = PerProcess(lambda: _InFlight(sources))
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises `UnknownSource`."""
@@ -441,7 +441,8 @@ class Ingest:
         stored, or nobody knows whether it was. Leaves no trace of either: that is for whoever answers (`refusals`).
         """
         source = self.source(name)
-        self._enter(name)
+        in_flight = self._in_flight.get()
+        in_flight.enter(name, self._in_flight_limit)
         try:
             now = self.clock()
             verified = source.verify(request, now)
@@ -482,7 +483,7 @@ class Ingest:
             self.trouble.note(error)
             raise
         finally:
-            self._leave(name)
+            in_flight.leave(name)
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""
@@ -651,15 +652,23 @@ class Ingest:
                     request_id=item.request_id,
                 )
 
-    def _enter(self, name: str) -> None:
-        with self._in_flight_lock:
-            if self._in_flight[name] >= self._in_flight_limit:
-                raise Overloaded(f"{self._in_flight_limit} requests of source {name!r} are under way already")
-            self._in_flight[name] += 1
 
-    def _leave(self, name: str) -> None:
-        with self._in_flight_lock:
-            self._in_flight[name] -= 1
+class _InFlight:
+    """How many requests of each source are under way in this process."""
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        self._counts = dict.fromkeys(sources, 0)
+        self._lock = threading.Lock()
+
+    def enter(self, name: str, limit: int) -> None:
+        with self._lock:
+            if self._counts[name] >= limit:
+                raise Overloaded(f"{limit} requests of source {name!r} are under way already")
+            self._counts[name] += 1
+
+    def leave(self, name: str) -> None:
+        with self._lock:
+            self._counts[name] -= 1
 
 
 _SIGNALS = {

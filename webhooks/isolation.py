@@ -32,6 +32,7 @@ import msgspec
 
 from webhooks.dispatch import Attempt, Dispatcher, released
 from webhooks.errors import StorageUnavailable
+from webhooks.forks import process
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState
 from webhooks.retry import Verdict
 from webhooks.store import Store
@@ -81,6 +82,7 @@ class _Child:
             os.close(order_read)
             os.close(report_write)
         self._buffer = b""
+        self._owner = process()
         self.runs = 0
 
     def send(self, message: bytes) -> None:
@@ -108,6 +110,8 @@ class _Child:
 
     def kill(self) -> None:
         """End it and all that it started; any thread. The pipes stay open for whoever waits on them."""
+        if self._owner != process():
+            return  # it is the child of the process that this one was forked from
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -35,9 +35,10 @@ from typing import Any
 from sqlalchemy import MetaData, exc, inspect, types
 from sqlalchemy.engine import Connection
 
-from webhooks import schema
+from webhooks import ownership, schema
 from webhooks.database import Database, describe, is_missing_schema, translate_errors
 from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
+from webhooks.forks import PerProcess
 
 #: How long an upgrade waits for another one to end, and on SQLite for any writer.
 WAIT_FOR_OTHERS = timedelta(seconds=60)
@@ -71,8 +72,8 @@ class Revision:
 class History:
     """One line of migrations. name: `core`, or the plugin's. directory: of its revisions; it may not exist yet.
 
-    version_table: where the database remembers how far it is. prefix: what its tables' names begin with. module: the
-    handler module, for plugins.
+    version_table: where the database remembers how far it is. prefix: what its tables' names begin with by custom;
+    nothing is decided by it. module: the handler module, for plugins.
     """
 
     name: str
@@ -83,11 +84,26 @@ class History:
 
     @property
     def metadata(self) -> MetaData | None:
-        """The tables that the code wants: a plugin's are its module's `metadata`, once that module is loaded."""
+        """The tables that the code wants: a plugin's are its module's `metadata`, once that module is loaded.
+
+        Or those of a base class of models that the module defines.
+        """
         if self.name == CORE:
             return schema.metadata
-        found = getattr(sys.modules.get(self.module or ""), "metadata", None)
+        module = sys.modules.get(self.module or "")
+        found = getattr(module, "metadata", None)
+        if not isinstance(found, MetaData):
+            own = [value for value in vars(module).values() if isinstance(value, type)] if module is not None else []
+            bases = [each for each in own if each.__module__ == self.module and "registry" in vars(each)]
+            found = next((vars(each).get("metadata") for each in bases), None)
         return found if isinstance(found, MetaData) else None
+
+    @property
+    def made(self) -> Mapping[str, frozenset[str]]:
+        """What its migrations make: {table: names of its columns, indexes and constraints}. Loads Alembic."""
+        paths = tuple(revision.path for revision in self.revisions)
+        declared = frozenset(self.metadata.tables) if self.metadata is not None else frozenset()
+        return _made(paths, declared) if paths else {}
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
@@ -101,8 +117,8 @@ class History:
         return revisions[-1].id if revisions else None
 
     def owns_table(self, name: str) -> bool:
-        # what is called after the table of events is a partition of it: `store.partitions`, or made by hand
-        return name.startswith(self.prefix) and not name.startswith(("webhooks_version", "webhooks_events_"))
+        """Whether its migrations make that table; how it is named says nothing."""
+        return name in self.made
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,23 @@ class State:
     @property
     def is_current(self) -> bool:
         return self.revision == self.head or self.is_ahead
+
+
+@dataclass(frozen=True)
+class Unmigrated:
+    """Tables of a plugin's code that are not in the database, and that no migration makes."""
+
+    history: History
+    tables: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        tables = f"table{'s' if len(self.tables) > 1 else ''} {', '.join(self.tables)}"
+        return f"{self.history.name}: {tables} of {self.history.module} without a migration"
+
+    @property
+    def command(self) -> str:
+        return f"webhooks db revision {self.history.name} -m 'add {self.tables[0]}'"
 
 
 @dataclass(frozen=True)
@@ -183,6 +216,11 @@ def _directory_of(module: str, name: str) -> Path:
     return Path(str(spec.origin)).parent / "migrations" / name
 
 
+def histories_of(modules: Iterable[str]) -> tuple[History, ...]:
+    """The histories of handler modules, with those that have no revision yet."""
+    return tuple(plugin(module) for module in modules)
+
+
 def find_plugins(modules: Iterable[str]) -> tuple[History, ...]:
     """The histories of those handler modules that have revisions, by name.
 
@@ -199,7 +237,22 @@ def find_plugins(modules: Iterable[str]) -> tuple[History, ...]:
                 f"the handler modules {other.module!r} and {history.module!r} both keep their migrations in "
                 f"{history.version_table}; rename one of them"
             )
+    known_plugins.update(dict.fromkeys(found.values()))
     return tuple(found[name] for name in sorted(found))
+
+
+#: Every plugin with revisions that this process has found; a dictionary, to keep their order.
+known_plugins: dict[History, None] = {}
+
+
+def is_core_table(name: str) -> bool:
+    """Whether a table is the core's, one of its partitions, or the version table of any history."""
+    # what is called after the table of events is a partition of it: `store.partitions`, or made by hand
+    return (
+        name in schema.metadata.tables
+        or name == core().version_table
+        or name.startswith(("webhooks_version_", "webhooks_events_"))
+    )
 
 
 def _read_revisions(history: History) -> tuple[Revision, ...]:
@@ -234,6 +287,12 @@ def _read_directory(name: str, directory: Path) -> tuple[Revision, ...]:
     return tuple(reversed(ordered))
 
 
+@functools.cache
+def _made(paths: tuple[Path, ...], declared: frozenset[str]) -> Mapping[str, frozenset[str]]:
+    with _one_at_a_time.get():
+        return ownership.made(paths, declared)
+
+
 def _read_revision(path: Path) -> Revision:
     """What a revision's file says about itself, without running it."""
     try:
@@ -263,6 +322,8 @@ def is_current(database: Database, plugins: Sequence[History] = ()) -> bool:
 
     Raises `StorageUnavailable` when the database is away.
     """
+    if database.is_missing:
+        return False
     histories = [history for history in (core(), *plugins) if history.head is not None]
     statement = " union all ".join(
         f"select {number}, version_num from {_quoted(database, history.version_table)}"
@@ -309,7 +370,7 @@ def check(database: Database, plugins: Sequence[History] = ()) -> list[str]:
     """What keeps the database from being what the code wants, a sentence each; [] when all is well.
 
     Tables, columns and indexes are compared for the core, and for every plugin whose module is loaded and has a
-    `metadata`. Raises `StorageUnavailable`.
+    `metadata`. plugins: those without a revision may be among them. Raises `StorageUnavailable`.
     """
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
@@ -328,11 +389,55 @@ def check(database: Database, plugins: Sequence[History] = ()) -> list[str]:
             continue
         if state.history.metadata is None:
             continue
-        with _one_at_a_time, database.read() as connection:
-            context = MigrationContext.configure(connection, opts=_options(database, state.history))
-            differences = compare_metadata(context, state.history.metadata)
-        problems.extend(f"{state.history.name}: {text}" for each in differences for text in _sentences(each))
+        with database.read() as connection:
+            options = _options(database, state.history, connection)
+            with _one_at_a_time.get():
+                context = MigrationContext.configure(connection, opts=options)
+                differences = compare_metadata(context, state.history.metadata)
+        owned = [each for each in differences if not _is_unmigrated(each, state.history)]
+        problems.extend(f"{state.history.name}: {text}" for each in owned for text in _sentences(each))
+    problems.extend(f"{each.text}; run `{each.command}`" for each in unmigrated(database, plugins))
     return problems
+
+
+def _is_unmigrated(difference: Any, history: History) -> bool:
+    """Whether it is a table that no migration makes, or something on one: `unmigrated` has it."""
+    if isinstance(difference, list):
+        return False
+    verb, subject = difference[0], difference[-1]
+    if verb not in ("add_table", "add_index"):
+        return False
+    table = subject if verb == "add_table" else subject.table
+    return table.name not in history.made
+
+
+def unmigrated(database: Database, plugins: Sequence[History]) -> list[Unmigrated]:
+    """Plugins with tables in their code that are not in the database, and that nobody's migrations make.
+
+    Handlers that use them fail. Loads Alembic only where a table's name stands in no migration.
+    Raises `StorageUnavailable`.
+    """
+    written = {word for each in plugins for revision in each.revisions for word in _words(revision.path)}
+    found = []
+    for history in plugins:
+        tables = history.metadata.tables.values() if history.metadata is not None else ()
+        suspects = [table for table in tables if table.name not in written]
+        if not suspects or not (
+            suspects := [t for t in suspects if not any(each.owns_table(t.name) for each in plugins)]
+        ):
+            continue
+        if not database.is_missing:
+            with database.read() as connection:
+                look = inspect(connection)
+                suspects = [table for table in suspects if not look.has_table(table.name, schema=table.schema)]
+        if suspects:
+            found.append(Unmigrated(history, tuple(sorted(table.name for table in suspects))))
+    return found
+
+
+@functools.cache
+def _words(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", path.read_text("utf-8")))
 
 
 def _sentences(difference: Any) -> Iterator[str]:
@@ -367,13 +472,15 @@ def upgrade(database: Database, *, plugins: Sequence[History] = (), revision: st
     if revision == "head" and is_current(database, plugins):
         return []
     histories = (core(), *plugins) if revision == "head" else (core(),)
-    changes = [_move(database, each, revision, "_upgrade_revs") for each in histories]
+    with database.creating():
+        changes = [_move(database, each, revision, "_upgrade_revs") for each in histories]
     return [change for change in changes if change.before != change.after]
 
 
 def upgrade_plugin(database: Database, plugin: History, revision: str = "head") -> Change:
     """Bring one plugin's history to `revision`. Raises as `upgrade`."""
-    return _move(database, plugin, revision, "_upgrade_revs")
+    with database.creating():
+        return _move(database, plugin, revision, "_upgrade_revs")
 
 
 def downgrade(database: Database, revision: str, *, plugin: History | None = None) -> Change:
@@ -393,7 +500,7 @@ def revision(plugin: History, message: str, *, database: Database | None = None)
     """Write a plugin's next migration and return its file.
 
     database: at the plugin's head; the file is then filled with what its module's `metadata` has and the database
-    has not. Without it, or without a `metadata`, the file is empty and waits for its author.
+    has not, and takes away only what the plugin's own migrations have made. Without it, or without a `metadata`, the file is empty and waits for its author.
 
     Raises `ConfigurationError` without a message, `MigrationError` when the database is not at the plugin's head.
     """
@@ -433,6 +540,7 @@ def revision(plugin: History, message: str, *, database: Database | None = None)
             ) from error
     (written,) = context.generate_scripts()
     _read_directory.cache_clear()
+    _words.cache_clear()
     path = Path(str(written.path))  # type: ignore[union-attr]
     # what the file is, its own first lines say
     path.write_text(re.sub(r"    # ### .* ###\n", "", path.read_text("utf-8")), "utf-8")
@@ -442,7 +550,7 @@ def revision(plugin: History, message: str, *, database: Database | None = None)
 # -- running Alembic -------------------------------------------------------------------------------------------
 
 #: `alembic.op` and `alembic.context` are module globals: two threads would run each other's migrations.
-_one_at_a_time = threading.Lock()
+_one_at_a_time = PerProcess(threading.RLock)
 
 
 def _move(database: Database, history: History, revision: str, verb: str) -> Change:
@@ -510,9 +618,9 @@ def _run(
     from alembic.runtime.environment import EnvironmentContext
     from alembic.util import CommandError
 
-    with _one_at_a_time, _transaction(database) as connection:
+    with _one_at_a_time.get(), _transaction(database) as connection:
         options = {
-            **_options(database, history),
+            **_options(database, history, connection, keeps=True),
             "on_version_apply": lambda *, step, **rest: on_step(step),
         }
         config = _config({"connection": connection, "metadata": history.metadata, "options": options})
@@ -529,9 +637,30 @@ def _run(
             raise _Failed(describe(error)) from error
 
 
-def _options(database: Database, history: History) -> Mapping[str, Any]:
+def _options(database: Database, history: History, connection: Connection, *, keeps: bool = False) -> Mapping[str, Any]:
+    """How Alembic runs and compares. keeps: propose to drop only what the history's own migrations have made."""
+    made: Mapping[str, frozenset[str]] | None = None
+    there: set[str] = set()
+
+    def look() -> Mapping[str, frozenset[str]]:
+        nonlocal made
+        if made is None:  # only where tables are compared
+            made = history.made
+            there.update(inspect(connection).get_table_names())
+        return made
+
     def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-        return kind != "table" or (name is not None and history.owns_table(name))
+        return kind != "table" or name in look()
+
+    def is_compared(subject: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        if kind == "table":
+            # a table of the code's that others have made, and that is read here, is theirs to change
+            return name in look() or not (reflected or name in there)
+        if not (keeps and reflected and compare_to is None) or name is None:
+            return True
+        table = subject.table.name
+        by_default = kind.endswith("constraint") and name.startswith(f"{table}_") and name.endswith(("_key", "_fkey"))
+        return by_default or name in look().get(table, ())
 
     return {
         "version_table": history.version_table,
@@ -540,6 +669,7 @@ def _options(database: Database, history: History) -> Mapping[str, Any]:
         "compare_type": True,
         "compare_server_default": not database.is_sqlite,  # there it compares texts: "true" and 1 differ
         "include_name": is_ours,
+        "include_object": is_compared,
         "render_item": _render,
     }
 
@@ -643,6 +773,7 @@ def _quoted(database: Database, name: str) -> str:
 
 
 __all__ = [
-    "CORE", "Change", "History", "MigrationError", "Revision", "State", "check", "core", "current", "downgrade",
-    "find_plugins", "history", "is_current", "plugin", "revision", "stamp", "upgrade", "upgrade_plugin",
+    "CORE", "Change", "History", "MigrationError", "Revision", "State", "Unmigrated", "check", "core", "current",
+    "downgrade", "find_plugins", "histories_of", "history", "is_current", "plugin", "revision", "stamp", "unmigrated",
+    "upgrade", "upgrade_plugin",
 ]  # fmt: skip

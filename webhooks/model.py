@@ -11,7 +11,6 @@ round numbers above 2**53.
 from __future__ import annotations
 
 import enum
-import os
 import random
 import threading
 import time
@@ -21,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
+
+from webhooks.forks import PerProcess
 
 #: Ids count microseconds from here; 51 bits of them last until 2091.
 _ID_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -36,17 +37,20 @@ class _Ids:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._last = 0
+        self._lock = PerProcess(threading.Lock)
         # of our own: that of the module is others' to seed. A forked child would go on with its parent's numbers
-        self._random = random.Random()
-        os.register_at_fork(after_in_child=self._random.seed)
+        self._numbers = PerProcess(random.Random)
+
+    @property
+    def _random(self) -> random.Random:
+        return self._numbers.get()
 
     def __call__(self) -> int:
         microseconds = time.time_ns() // 1000 - _ID_EPOCH_MICROSECONDS
         # no secret: anybody may guess it
         candidate = (microseconds << _ID_RANDOM_BITS) | self._random.getrandbits(_ID_RANDOM_BITS)
-        with self._lock:
+        with self._lock.get():
             self._last = candidate if candidate > self._last else self._last + 1
             return self._last
 

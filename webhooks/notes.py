@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -18,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks.errors import Refusal, StorageUnavailable
+from webhooks.forks import PerProcess
 from webhooks.model import InboundRequest
 from webhooks.refusals import Refused
 from webhooks.retry import one_line
@@ -65,22 +65,14 @@ class Notes:
         self._sources = sources
         self._sample = sample
         self._capture = capture
-        self._run = run
         self._monotonic = monotonic
         self._write_soon = write_soon or self._enqueue
         #: called again and again while something is written, and until it says that nothing waits
         self.each_turn: Callable[[], bool] = lambda: False
-        self.after_fork()
-
-    def after_fork(self) -> None:
         self._sampled: dict[tuple[str, str], float] = {}
         self._latest: collections.deque[float] = collections.deque(maxlen=MOST_A_SECOND)
         self._used: dict[tuple[str, str], float] = {}
-        self._lock = threading.Lock()
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
-        self._closed = False
-        self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._writer = PerProcess(lambda: _Writer(run, lambda: self.each_turn()))
 
     def refused(self, refused: Refused) -> None:
         """Keep this refused request, if the last of its source and reason that was kept is old enough."""
@@ -141,24 +133,45 @@ class Notes:
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
+        writer = self._writer.made
+        if writer is not None:
+            writer.close()
+
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self._writer.get()._thread
+
+    def _enqueue(self, write: Callable[[], None]) -> None:
+        self._writer.get().enqueue(write)
+
+
+class _Writer:
+    """The thread of one process that writes notes down."""
+
+    def __init__(self, run: Callable[[Callable[[], None]], None], each_turn: Callable[[], bool]) -> None:
+        self._run = run
+        self._each_turn = each_turn
+        self._lock = threading.Lock()
+        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
         with self._lock:
             self._closed = True
             thread = self._thread
-        if thread is not None and self._pid == os.getpid():
+        if thread is not None:
             with contextlib.suppress(queue.Full):
                 self._waiting.put(None, timeout=1)
             thread.join(timeout=5)
 
-    # -- the thread ----------------------------------------------------------------------------------------
-
-    def _enqueue(self, write: Callable[[], None]) -> None:
+    def enqueue(self, write: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
                 return
             with contextlib.suppress(queue.Full):  # a flood: the sample is large enough
                 self._waiting.put_nowait(write)
-            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="webhooks-notes", daemon=True)
                 self._thread.start()
 
@@ -167,7 +180,7 @@ class Notes:
             try:
                 write = self._waiting.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                is_waited_for = self.each_turn()
+                is_waited_for = self._each_turn()
                 with self._lock:
                     if self._waiting.empty() and not is_waited_for:
                         self._thread = None
@@ -181,7 +194,7 @@ class Notes:
                 pass  # it is a sample
             except Exception:
                 logger.exception("a note could not be written")
-            self.each_turn()
+            self._each_turn()
 
 
 def _sizes(request: InboundRequest) -> dict[str, Any]:

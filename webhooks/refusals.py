@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from webhooks import signals
 from webhooks.errors import Refusal, Rejected, StorageUnavailable
+from webhooks.forks import PerProcess
 from webhooks.model import Headers, InboundRequest
 from webhooks.retry import error_summary, error_text, one_line
 
@@ -74,13 +75,7 @@ class Refusals:
         self.lines = SampledLines(
             logger, limit=LINES_A_MINUTE if sample else None, monotonic=monotonic, on_held=notes.wake if notes else None
         )
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Count from nothing; call first thing in a child."""
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, Refusal], int] = {}
-        self.lines.after_fork()
+        self._own = PerProcess(_Counts)
 
     def turn(self) -> bool:
         """Say what was held back in minutes that are over; whether more is."""
@@ -89,8 +84,9 @@ class Refusals:
 
     def counts(self) -> Mapping[tuple[str, Refusal], int]:
         """{(source, or "" for none that is configured; reason): how many since this process began}."""
-        with self._lock:
-            return dict(self._counts)
+        own = self._own.get()
+        with own.lock:
+            return dict(own.numbers)
 
     def record(self, error: Exception, *, source: str, request_id: str, request: InboundRequest | None = None) -> None:
         """Count, log and sample one request that was refused by `error`. Raises nothing.
@@ -111,8 +107,9 @@ class Refusals:
         else:
             refusal, status = Refusal.FAULT, _FAULT_STATUS
             text, told = error_summary(error), error_text(error)  # the log alone has the traceback
-        with self._lock:
-            self._counts[source, refusal] = self._counts.get((source, refusal), 0) + 1
+        own = self._own.get()
+        with own.lock:
+            own.numbers[source, refusal] = own.numbers.get((source, refusal), 0) + 1
         whom = f"source {source!r}" if source else "no source"
         self.lines.say(
             (source, refusal),
@@ -128,6 +125,22 @@ class Refusals:
             signals.emit(
                 signals.request_rejected, source, request=request, error=error, request_id=request_id, received_at=now
             )
+
+
+class _Counts:
+    """What one process has refused."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.numbers: dict[tuple[str, Refusal], int] = {}
+
+
+class _Windows:
+    """The minutes of one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.windows: dict[Any, _Window] = {}
 
 
 class _Window:
@@ -161,16 +174,12 @@ class SampledLines:
         self._limit = limit
         self._monotonic = monotonic
         self._on_held = on_held
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._windows: dict[Any, _Window] = {}
+        self._own = PerProcess(_Windows)
 
     @property
     def is_holding(self) -> bool:
         """Whether lines are held back whose number has not been said."""
-        return any(window.held for window in self._windows.values())
+        return any(window.held for window in list(self._own.get().windows.values()))
 
     def say(self, kind: Any, level: int, what: str, text: str, extra: Mapping[str, Any]) -> None:
         """Log `what: text`, or count it. what: the same for the whole kind. Both are shown as they are."""
@@ -179,11 +188,12 @@ class SampledLines:
             return
         now = self._monotonic()
         over: _Window | None = None
-        with self._lock:
-            window = self._windows.get(kind)
+        own = self._own.get()
+        with own.lock:
+            window = own.windows.get(kind)
             if window is None or now - window.since >= WINDOW_SECONDS:
                 over, window = window, _Window(now)
-                self._windows[kind] = window
+                own.windows[kind] = window
             is_said = window.said < self._limit
             if is_said:
                 window.said += 1
@@ -201,9 +211,10 @@ class SampledLines:
     def flush(self, *, at_once: bool = False) -> None:
         """Say how many lines were held back in every minute that is over. at_once: in the others, too."""
         now = self._monotonic()
-        with self._lock:
-            over = [kind for kind, window in self._windows.items() if at_once or now - window.since >= WINDOW_SECONDS]
-            windows = [self._windows.pop(kind) for kind in over]
+        own = self._own.get()
+        with own.lock:
+            over = [kind for kind, window in own.windows.items() if at_once or now - window.since >= WINDOW_SECONDS]
+            windows = [own.windows.pop(kind) for kind in over]
         for window in windows:
             if window.held:
                 self._sum_up(window)

@@ -32,6 +32,7 @@ from webhooks.errors import (
     UnknownSource,
     UnsupportedEncoding,
 )
+from webhooks.forks import PerProcess
 from webhooks.http1 import STATUS_LINES, is_host
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
@@ -436,20 +437,19 @@ class Readiness:
         self._check = check
         self._clock = clock
         self._monotonic = monotonic
-        self.after_fork()
+        self.forget()
 
-    def after_fork(self) -> None:
-        """Forget what the parent has asked; call first thing in a child."""
-        self._asking = threading.Lock()
-        self._began = self._asked = float("-inf")
-        self._answer: tuple[Sequence[str], datetime | None] = ((_NOT_KNOWN,), None)
+    def forget(self) -> None:
+        """Ask anew when next asked."""
+        self._own = PerProcess(_Asked)
 
     def __call__(self) -> tuple[int, dict[str, Any]]:
         """(status, body) of the answer."""
-        if self._monotonic() - self._asked > self.KEPT:
-            self._ask()
-        problems, beat = self._answer
-        if self._monotonic() - self._asked > self.KEPT_AT_MOST:
+        own = self._own.get()
+        if self._monotonic() - own.asked > self.KEPT:
+            self._ask(own)
+        problems, beat = own.answer
+        if self._monotonic() - own.asked > self.KEPT_AT_MOST:
             problems, beat = (_NOT_KNOWN,), None
         body: dict[str, Any] = {"status": "ready" if not problems else "unavailable"}
         if problems:
@@ -461,18 +461,27 @@ class Readiness:
         }
         return (200 if not problems else 503), body
 
-    def _ask(self) -> None:
-        if not self._asking.acquire(blocking=False):
-            left = self._began + self.PATIENCE - self._monotonic()
-            if left <= 0 or not self._asking.acquire(timeout=left):
+    def _ask(self, own: _Asked) -> None:
+        if not own.asking.acquire(blocking=False):
+            left = own.began + self.PATIENCE - self._monotonic()
+            if left <= 0 or not own.asking.acquire(timeout=left):
                 return
         try:
-            if self._monotonic() - self._asked > self.KEPT:
-                self._began = self._monotonic()
-                self._answer = self._check()
-                self._asked = self._monotonic()
+            if self._monotonic() - own.asked > self.KEPT:
+                own.began = self._monotonic()
+                own.answer = self._check()
+                own.asked = self._monotonic()
         finally:
-            self._asking.release()
+            own.asking.release()
+
+
+class _Asked:
+    """What one process has asked."""
+
+    def __init__(self) -> None:
+        self.asking = threading.Lock()
+        self.began = self.asked = float("-inf")
+        self.answer: tuple[Sequence[str], datetime | None] = ((_NOT_KNOWN,), None)
 
 
 def make_health_blueprint(readiness: Readiness, *, name: str) -> Blueprint:

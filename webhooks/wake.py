@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from webhooks.database import Database, cut, set_up_sqlite
+from webhooks.database import SQLITE_ARGUMENTS, Database, cut, require_not_inherited, set_up_sqlite
+from webhooks.errors import StorageUnavailable
+from webhooks.forks import call_before_fork
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +32,27 @@ class SQLiteWatch:
         self._database = database
         self._connection: sqlite3.Connection | None = None
         self._version: int | None = None
+        call_before_fork(self)
 
     def changed(self) -> bool:
         """Ask once; True the first time and whenever it cannot be told."""
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(str(self._database.path), check_same_thread=False)
+                assert self._database.path is not None
+                require_not_inherited(self._database.path)
+                self._connection = sqlite3.connect(self._database.path, **SQLITE_ARGUMENTS)
                 set_up_sqlite(self._connection)
             version: int = self._connection.execute("pragma data_version").fetchone()[0]
-        except sqlite3.Error:
+        except (sqlite3.Error, StorageUnavailable):
             self.close()
             return True
         changed = version != self._version
         self._version = version
         return changed
+
+    def before_fork(self) -> None:
+        """Close the file; the next question opens it again."""
+        self.close()
 
     def close(self) -> None:
         if self._connection is not None:

@@ -648,3 +648,137 @@ def test_the_tables_of_others_are_nobodys_business(database: Database) -> None:
         connection.exec_driver_sql("create table customers (id integer primary key)")
 
     assert migrate.check(database) == []
+
+
+# -- whose a table is ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugins(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of handler modules that can be imported, and are forgotten afterwards."""
+    folder = project / "plugins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(project))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plugins"]:
+        del sys.modules[name]
+
+
+def load(folder: Path, name: str, tables: str) -> History:
+    """Write a handler module with these tables, and load it."""
+    (folder / f"{name}.py").write_text(f"from sqlalchemy import *\n\nmetadata = MetaData()\n{tables}\n")
+    importlib.invalidate_caches()
+    sys.modules.pop(f"plugins.{name}", None)
+    importlib.import_module(f"plugins.{name}")
+    return migrate.plugin(f"plugins.{name}")
+
+
+BEDS = 'Table("garden_beds", metadata, Column("id", Integer, primary_key=True){more})'
+SPADES = 'Table("garden_tools_spades", metadata, Column("id", Integer, primary_key=True))'
+
+
+def test_a_revision_never_drops_what_its_own_history_did_not_make(database: Database, plugins: Path) -> None:
+    garden, tools = load(plugins, "garden", BEDS.format(more="")), load(plugins, "garden_tools", SPADES)
+    migrate.revision(garden, "beds", database=database)
+    migrate.revision(tools, "spades", database=database)
+    migrate.upgrade(database, plugins=[garden, tools])
+    with database.write() as connection:
+        connection.exec_driver_sql("create table garden_orders (id integer primary key)")
+        connection.exec_driver_sql("create index ix_by_hand on garden_beds (id)")
+        connection.exec_driver_sql("alter table garden_beds add column by_hand integer")
+    garden = load(plugins, "garden", BEDS.format(more=', Column("soil", Text)'))
+
+    problems = migrate.check(database, [garden, tools])
+    written = migrate.revision(garden, "soil", database=database).read_text("utf-8")
+
+    assert not [problem for problem in problems if "orders" in problem or "spades" in problem]
+    assert "soil" in written
+    upward = written.partition("def downgrade")[0]
+    assert "drop" not in upward
+    assert "orders" not in written
+    assert "spades" not in written
+    migrate.upgrade(database, plugins=[garden, tools])
+    with database.read() as connection:
+        assert connection.exec_driver_sql("select count(*) from garden_orders").scalar() == 0
+
+
+def test_a_revision_drops_what_its_own_history_made_and_the_code_has_no_more(database: Database, plugins: Path) -> None:
+    both = BEDS.format(more=', Column("soil", Text, index=True)') + "\n" + BEDS.replace("beds", "pots").format(more="")
+    garden = load(plugins, "garden", both)
+    migrate.revision(garden, "beds and pots", database=database)
+    migrate.upgrade(database, plugins=[garden])
+    garden = load(plugins, "garden", BEDS.format(more=""))
+
+    upward = migrate.revision(garden, "less", database=database).read_text("utf-8").partition("def downgrade")[0]
+
+    assert "drop_table('garden_pots')" in upward.replace('"', "'")
+    assert "drop_column('soil')" in upward.replace('"', "'") or "drop_column('garden_beds', 'soil')" in upward.replace(
+        '"', "'"
+    )
+    migrate.upgrade(database, plugins=[garden])
+    assert migrate.check(database, [garden]) == []
+    migrate.downgrade(database, "base", plugin=garden)
+
+
+def test_a_neighbours_table_that_the_code_reads_is_left_as_it_is(database: Database, plugins: Path) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("create table users (id integer primary key, name text, secret text)")
+    garden = load(
+        plugins,
+        "garden",
+        BEDS.format(more="") + '\nTable("users", metadata, Column("id", Integer), Column("name", Text))',
+    )
+
+    written = migrate.revision(garden, "beds", database=database).read_text("utf-8")
+    migrate.upgrade(database, plugins=[garden])
+
+    assert "users" not in written
+    assert migrate.check(database, [garden]) == []
+
+
+def test_a_table_without_a_migration_is_named_with_the_command(database: Database, plugins: Path) -> None:
+    garden = load(plugins, "garden", BEDS.format(more=""))
+    named = (
+        "garden: table garden_beds of plugins.garden without a migration; "
+        "run `webhooks db revision garden -m 'add garden_beds'`"
+    )
+    assert migrate.check(database, [garden]) == [named]
+
+    migrate.revision(garden, "add garden_beds", database=database)
+    assert migrate.unmigrated(database, [garden]) == []
+    migrate.upgrade(database, plugins=[garden])
+    assert migrate.check(database, [garden]) == []
+
+    garden = load(plugins, "garden", BEDS.format(more="") + "\n" + BEDS.replace("beds", "pots").format(more=""))
+    assert migrate.check(database, [garden]) == [named.replace("beds", "pots")]
+
+
+def test_models_without_a_migration_are_named_too(database: Database, plugins: Path) -> None:
+    models = (
+        "from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column\ndel metadata\n"
+        "class Base(DeclarativeBase):\n    pass\n"
+        "class Bed(Base):\n    __tablename__ = 'garden_beds'\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    garden = load(plugins, "garden", models)
+    assert [each.tables for each in migrate.unmigrated(database, [garden])] == [("garden_beds",)]
+    migrate.revision(garden, "beds", database=database)
+    migrate.upgrade(database, plugins=[garden])
+    assert migrate.check(database, [garden]) == []
+
+
+def test_looking_makes_no_file(tmp_path: Path, line: Line) -> None:
+    database = connect(f"sqlite:///{tmp_path / 'new.db'}")
+    try:
+        assert not migrate.is_current(database)
+        for look in (
+            lambda: migrate.current(database),
+            lambda: migrate.check(database),
+            lambda: migrate.stamp(database),
+        ):
+            with pytest.raises(StorageUnavailable, match=r"there is no file '.*new\.db'; run: webhooks db upgrade"):
+                look()
+        assert not list(tmp_path.glob("new*"))
+        migrate.upgrade(database)
+        assert (tmp_path / "new.db").exists()
+    finally:
+        database.dispose()

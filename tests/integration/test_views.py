@@ -770,7 +770,7 @@ def test_strangers_are_not_told_what_the_database_said(
     for _ in range(3):
         response = consumer.client.get("/readyz")
         assert consumer.webhooks.readiness is not None
-        consumer.webhooks.readiness.after_fork()  # so that each asks anew
+        consumer.webhooks.readiness.forget()  # so that each asks anew
         assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
         assert response.headers["Retry-After"] == "5"
         assert not any(word in response.text for word in ("10.1.2.3", "5432", "hooks_rw"))

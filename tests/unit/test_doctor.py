@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import ROOT
 from webhooks.doctor import Facts, Finding, Fix, HandlerFacts, Level, SourceFacts, diagnose, expected_silence
+from webhooks.migrate import History, Unmigrated
 from webhooks.sources.remote import Subscription, Topic
 from webhooks.store.handlers import BreakerState, HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
@@ -357,11 +359,19 @@ def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
     assert of(handler=fresh, processes=[]) == []
 
 
+plugin_history = History("garden", Path("garden"), "webhooks_version_garden", "garden_", "handlers.garden")
+
+
 @pytest.mark.parametrize(
     ("facts", "code", "command"),
     [
         ({"schema_is_current": False}, "schema-behind", "webhooks db upgrade"),
         ({"database_problem": "refused"}, "database-away", None),
+        (
+            {"unmigrated": [Unmigrated(plugin_history, ("garden_beds",))]},
+            "table-without-migration",
+            "webhooks db revision garden -m 'add garden_beds'",
+        ),
         ({"database_ahead": timedelta(minutes=2)}, "clock-skew", "timedatectl set-ntp true"),
         ({"database_ahead": timedelta(minutes=-2)}, "clock-skew", "timedatectl set-ntp true"),
     ],

@@ -23,6 +23,7 @@ FLOORS = {
     "model": 0,
     "jsonio": 0,
     "failpoints": 0,
+    "forks": 0,
     "version": 0,
     # 1 rules
     "signing": 1,
@@ -44,6 +45,7 @@ FLOORS = {
     "registry": 2,
     "discovery": 2,
     "database": 2,
+    "ownership": 2,
     "session": 2,
     "migrate": 2,
     "sources": 2,
@@ -87,10 +89,12 @@ FLOORS = {
 
 #: {(module, module of the same floor or above that it imports): why}. A ring is refused all the same.
 ALLOWED = {
+    ("model", "forks"): "ids are drawn by each process for itself",
     ("selection", "patterns"): "--type takes a pattern; both are pure",
     ("selection", "retry"): "shows what it was given as one line, as attempts show errors",
     ("config", "retry"): "the default retry policy is a setting",
     ("session", "database"): "a handler's session is a connection of ours",
+    ("migrate", "ownership"): "what a history has made is compared with what the code wants",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
     ("maintenance", "dispatch"): "a rescued delivery is judged and announced as any other attempt",
     ("admission", "ingest"): "what leaves quarantine takes the second half of the way of any event",
@@ -111,6 +115,7 @@ ROOMS = {
         "database": "engines and connections",
         "session": "a handler's ORM session",
         "migrate": "what Alembic works on",
+        "ownership": "tables that migrations make",
         "store": "the only SQL",
     },
     "blinker": {
@@ -135,6 +140,7 @@ ROOMS = {
     },
     "alembic": {
         "migrate": "runs the migrations",
+        "ownership": "notes what the migrations would do",
         "cli": "the db commands",
     },
 }

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -62,6 +63,17 @@ class Failure(click.ClickException):
         from webhooks.retry import printable
 
         click.echo(f"webhooks: {printable(self.message)}", file=file or sys.stderr)
+
+
+_TYPED = re.compile(r"(^|`|run: |-> )webhooks (?=[a-z])")
+
+
+def typed(text: str) -> str:
+    """`text` with our commands as they are typed here: under `flask webhooks …` they read the application's settings."""
+    context = click.get_current_context(silent=True)
+    flask: Any = sys.modules.get("flask.cli")
+    is_flask = flask is not None and context is not None and isinstance(context.find_root().obj, flask.ScriptInfo)
+    return _TYPED.sub(r"\1flask webhooks ", text) if is_flask else text
 
 
 class LazyGroup(click.Group):
@@ -120,10 +132,10 @@ def reporting() -> Iterator[None]:
         error.message = printable(error.message)  # type: ignore[misc]  # click quotes what was typed
         raise
     except WebhooksError as error:
-        raise Failure(describe(error), 2 if isinstance(error, SelectionError) else 1) from error
+        raise Failure(typed(describe(error)), 2 if isinstance(error, SelectionError) else 1) from error
     except Exception as error:
         if lacks_schema(error):
-            raise Failure(NO_SCHEMA) from error
+            raise Failure(typed(NO_SCHEMA)) from error
         if (refused := _of_database(error)) is not None:
             raise Failure(refused) from error
         raise
@@ -187,4 +199,4 @@ def main(arguments: list[str] | None = None) -> None:
     group.main(args=arguments, prog_name="webhooks")
 
 
-__all__ = ["COMMANDS", "Failure", "LazyGroup", "describe", "group", "main"]
+__all__ = ["COMMANDS", "Failure", "LazyGroup", "describe", "group", "main", "typed"]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from webhooks.cli import NO_SCHEMA, lacks_schema, output
+from webhooks.cli import NO_SCHEMA, lacks_schema, output, typed
 from webhooks.errors import SelectionError, StorageUnavailable
 from webhooks.selection import Selection
 
@@ -52,6 +52,27 @@ def _of_flask(info: Any) -> Any:
     """The instance of `flask --app …`, where that is how we were started."""
     load = getattr(info, "load_app", None)
     return load().extensions["webhooks"] if load is not None else None
+
+
+def instance_of_flask() -> Webhooks | None:
+    """The instance of the application that `flask --app …` names; None under `webhooks …`."""
+    context = click.get_current_context(silent=True)
+    found: Webhooks | None = _of_flask(context.find_root().obj) if context is not None else None
+    return found
+
+
+def read_settings(*, with_demo: bool = False) -> Settings:
+    """The settings that this command is about: under `flask webhooks …` those of the application, its config on top.
+
+    with_demo: elsewhere, with what a demo that has run here adds. Raises `ConfigurationError`.
+    """
+    from webhooks.cli import demo
+    from webhooks.config import load_settings
+
+    instance = instance_of_flask()
+    if instance is not None:
+        return instance.settings
+    return load_settings(os.environ, overrides=demo.overrides_if_needed(Path.cwd(), os.environ) if with_demo else None)
 
 
 def _of_directory(role: str) -> Any:
@@ -121,7 +142,7 @@ def ask(database: Database, read: Callable[[], Answer]) -> Answer | None:
                 why = f"the database cannot be reached: {error.reason}"
             else:
                 raise
-    output.say(f"shown without what the database knows: {why}")
+    output.say(f"shown without what the database knows: {typed(why)}")
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks.cli import Failure, LazyGroup, output
-from webhooks.cli.context import json_option
+from webhooks.cli import Failure, LazyGroup, output, typed
+from webhooks.cli.context import json_option, read_settings
 from webhooks.errors import NotFound
 from webhooks.retry import printable
 from webhooks.selection import did_you_mean
@@ -29,10 +28,9 @@ CORE = "core"
 @contextmanager
 def opened() -> Iterator[tuple[Database, Sequence[History]]]:
     """The database of the settings and the plugins' histories; a deploy's migration job has no secrets of sources."""
-    from webhooks.config import load_settings
     from webhooks.database import connect
 
-    settings = load_settings(os.environ)
+    settings = read_settings()
     database = connect(settings.database_url, application="webhooks db")
     try:
         yield database, plugins_of(settings)
@@ -166,14 +164,14 @@ def history(as_json: bool) -> None:
 def check(as_json: bool) -> None:
     """Compare the database with what the code wants. Exit code 1 when they differ."""
     from webhooks import migrate
-    from webhooks.config import load_settings
     from webhooks.discovery import find_modules, load_modules
 
-    settings = load_settings(os.environ)
+    settings = read_settings()
+    modules = find_modules(settings.handlers_dir, settings.handlers)
     # a plugin's tables are compared once its module is loaded
-    load_modules(find_modules(settings.handlers_dir, settings.handlers))
-    with opened() as (database, plugins):
-        problems = migrate.check(database, plugins)
+    load_modules(modules)
+    with opened() as (database, _):
+        problems = [typed(problem) for problem in migrate.check(database, migrate.histories_of(modules))]
     if as_json:
         output.emit_json({"problems": problems})
     else:
@@ -204,10 +202,9 @@ def stamp(revision: str, plugin: str | None, as_json: bool) -> None:
 def revision(plugin: str, message: str) -> None:
     """Write the next migration of a handler module, PLUGIN, filled with how its tables differ from the database."""
     from webhooks import migrate
-    from webhooks.config import load_settings
     from webhooks.discovery import find_modules, load_modules
 
-    settings = load_settings(os.environ)
+    settings = read_settings()
     modules = find_modules(settings.handlers_dir, settings.handlers)
     named = {module.rpartition(".")[2]: module for module in modules}
     if plugin not in named:
@@ -219,7 +216,7 @@ def revision(plugin: str, message: str) -> None:
     with opened() as (database, _):
         path: Any = migrate.revision(migrate.plugin(named[plugin]), message, database=database)
     click.echo(str(path))
-    output.say("read it, then: webhooks db upgrade")
+    output.say(f"read it, then: {typed('webhooks db upgrade')}")
 
 
 @db.command("partition", epilog="Example: webhooks db partition --by week --dry-run")
@@ -236,10 +233,9 @@ def partition(by: str | None, dry_run: bool, status: bool, as_json: bool) -> Non
 
     The table that is there becomes the first partition; nothing is copied, and ingest goes on. Repeat it as you like.
     """
-    from webhooks.config import load_settings
     from webhooks.store.partitions import PartitionError, Partitions, Period
 
-    retention = load_settings(os.environ).payload_retention
+    retention = read_settings().payload_retention
     with opened() as (database, _):
         partitions = Partitions(database)
         if status:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks.cli import output
-from webhooks.cli.context import json_option, webhooks
+from webhooks.cli import output, typed
+from webhooks.cli.context import json_option, read_settings, webhooks
 from webhooks.errors import ConfigurationError, RegistrationError
 from webhooks.retry import printable
 
@@ -59,10 +58,8 @@ def doctor(fix: bool, as_json: bool) -> None:
 
 def first_key_command() -> str | None:
     """What makes the first key of a source whose secret_file does not exist yet; None when that is not the trouble."""
-    from webhooks.config import load_settings
-
     try:
-        sections = load_settings(os.environ).sources.values()
+        sections = read_settings().sources.values()
     except ConfigurationError:
         return None
     waits = any(
@@ -81,7 +78,7 @@ def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:
         click.echo(f"{level}: {printable(finding.text)}")
         if finding.command is not None:
             safe = "   (webhooks doctor --fix does it)" if finding.fix else ""
-            click.echo(f"  -> {printable(finding.command)}{safe}")
+            click.echo(f"  -> {printable(typed(finding.command))}{safe}")
     wrong = sum(str(finding.level) != "note" for finding in findings)
     output.say("nothing is wrong" if not wrong else f"{output.counted(wrong, 'thing')} to repair")
 
@@ -92,6 +89,6 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "code": finding.code,
         "subject": finding.subject,
         "text": finding.text,
-        "command": finding.command,
+        "command": None if finding.command is None else typed(finding.command),
         "fix": None if finding.fix is None else str(finding.fix),
     }

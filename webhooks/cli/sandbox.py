@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import secrets
 import signal
 import socket
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, demo, output
+from webhooks.cli.context import read_settings
 from webhooks.cli.trigger import complete_url
 from webhooks.errors import SelectionError
 from webhooks.patterns import Pattern, expand
@@ -63,7 +63,6 @@ def sandbox(
     It signs with the secret of this directory's Close source, else with a key that it shows. Each post is shown with
     its answer. Everything is gone when it ends. docs/sandbox.md says what it imitates, and what not.
     """
-    from webhooks.config import load_settings
     from webhooks.sandbox import poster, run
     from webhooks.sandbox.refusals import Invalid
 
@@ -72,7 +71,7 @@ def sandbox(
         changed = read_rules(rules)
         events = choose_types(patterns, unlisted=unlisted or changed.unlisted) if patterns else None
         wait = parse_duration(latency, "latency") if latency is not None else timedelta(0)
-        settings = load_settings(os.environ, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+        settings = read_settings(with_demo=True)
         source = find_source(settings)
         url = find_url(url, settings, source)
         run(
@@ -148,13 +147,12 @@ def find_url(url: str | None, settings: Settings, source: Source | None) -> str 
 
 def _tell_commands(api_url: str, subscription: Subscription | None, source: Source | None) -> None:
     """Let the commands of this directory ask it; where a source is configured, only say how."""
-    from webhooks.config import load_settings
     from webhooks.sandbox.accounts import ADMIN_KEY
 
     demo.leave_close_note(Path.cwd(), api_url, ADMIN_KEY, subscription.url if subscription is not None else None)
     if source is None:
         return
-    if not load_settings(os.environ).sources:  # it is the demo's
+    if not read_settings().sources:  # it is the demo's
         if subscription is not None and subscription.signature_key == key_of(source):
             demo.label_key(demo.secret_path(Path.cwd()), subscription.id, subscription.signature_key)
     else:

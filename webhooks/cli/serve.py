@@ -194,15 +194,44 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
+def flask_environment() -> dict[str, str]:
+    """What tells a child process which application `flask --app …` named; {} under `webhooks …`.
+
+    Raises `Failure` where the command line is one of an application's own.
+    """
+    from webhooks.app import APPLICATION
+
+    context = click.get_current_context(silent=True)
+    info: Any = context.find_root().obj if context is not None else None
+    if not hasattr(info, "app_import_path"):
+        return {}
+    if getattr(info, "create_app", None) is not None:
+        raise Failure(
+            "this command line makes its application by a function of its own, which another process cannot call; "
+            "use flask --app MODULE webhooks …"
+        )
+    return {APPLICATION: info.app_import_path or ""}
+
+
 def gunicorn_command(directory: Path, *options: str) -> list[str]:
-    """How gunicorn is started here: with the directory's settings and application where it has them."""
+    """How gunicorn is started here: with the directory's settings and application where it has them.
+
+    Under `flask webhooks …` with the application that was named.
+    """
     settings = "gunicorn.conf.py" if (directory / "gunicorn.conf.py").exists() else "python:webhooks.gunicorn_conf"
-    application = "wsgi:app" if (directory / "wsgi.py").exists() else "webhooks.app:create_app()"
+    if flask_environment():
+        application = "webhooks.app:application()"
+    else:
+        application = "wsgi:app" if (directory / "wsgi.py").exists() else "webhooks.app:create_app()"
     return python("-m", "gunicorn", "-c", settings, *options, application)
 
 
 def worker_command(*options: str) -> list[str]:
-    return python("-m", "webhooks", "worker", *options)
+    named = flask_environment()
+    if not named:
+        return python("-m", "webhooks", "worker", *options)
+    app = next(iter(named.values()))
+    return python("-m", "flask", *(["--app", app] if app else []), "webhooks", "worker", *options)
 
 
 # -- dev -------------------------------------------------------------------------------------------------------
@@ -269,24 +298,32 @@ class Development:
 def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> Development:
     """Settings, schema, port and the environment of the children. Raises errors of ours."""
     from webhooks import app
+    from webhooks.cli.context import instance_of_flask
     from webhooks.config import load_settings
 
-    settings = load_settings(environ)
-    environment = {**environ, "WEBHOOKS_EMBEDDED": "1"}
+    of_flask = instance_of_flask()
+    settings = of_flask.settings if of_flask is not None else load_settings(environ)
+    if of_flask is not None and show_demo and demo.SOURCE not in settings.sources:
+        raise Failure(
+            f"the demo needs a source named {demo.SOURCE!r}, which this application does not have; "
+            "run `webhooks dev --demo` in an empty directory"
+        )
+    environment = {**environ, **flask_environment(), "WEBHOOKS_EMBEDDED": "1"}
     if not any(name.upper() == "WEBHOOKS_SAMPLE_REJECTED" for name in environ):
         environment["WEBHOOKS_SAMPLE_REJECTED"] = "0"  # whoever tries things out asks about each refusal
     secret: Path | None = None
     if not settings.sources or (show_demo and demo.SOURCE not in settings.sources):
         secret = demo.make_secret(directory)
         environment.update(demo.environment(secret))
-    instance = app.load(role="cli", overrides=demo.overrides(secret) if secret is not None else None)
+    instance = of_flask or app.load(role="cli", overrides=demo.overrides(secret) if secret is not None else None)
     has_demo_handlers = show_demo and not instance.registry.route(demo.SOURCE, demo.EVENT_TYPE)
     if has_demo_handlers:
         environment["WEBHOOKS_HANDLERS"] = ",".join([*instance.settings.handlers, demo.HANDLERS])
     if show_demo:
         # one screen: only what goes wrong is worth a line beside it
         environment.setdefault("WEBHOOKS_LOG_LEVEL", environ.get("LOG_LEVEL", "warning"))
-    asked = settings.port if any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ) else None
+    named = any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ)
+    asked = settings.port if named or (of_flask is not None and settings.port != PORTS[0]) else None
     port = free_port(settings.host, asked)
     try:
         apply_schema(instance)
@@ -509,6 +546,7 @@ def _await_end(instance: Webhooks, event_id: int, tell: Callable[[str], None]) -
 def run(ctx: click.Context, with_worker: bool, gunicorn_options: tuple[str, ...]) -> None:
     """Serve webhooks with gunicorn, by gunicorn.conf.py or the packaged settings; options after -- go to it."""
     command = gunicorn_command(Path.cwd(), *gunicorn_options)
+    os.environ.update(flask_environment())
     if not with_worker:
         os.execv(command[0], command)
     family = Family({**os.environ, "WEBHOOKS_EMBEDDED": "1"})
@@ -527,7 +565,9 @@ def worker(concurrency: int | None) -> None:
     from webhooks.logs import set_up_logging
     from webhooks.worker import REPLACE
 
+    os.environ.update(flask_environment())  # for the processes of single attempts
     instance = webhooks(role="worker")
+    instance.become("worker")
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
     made: Any = None
 

@@ -5,18 +5,16 @@ No command prints or logs a key: they go from Close's answer into the source's S
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import json_option
+from webhooks.cli.context import instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
 from webhooks.retry import printable
 from webhooks.selection import did_you_mean, parse_duration
@@ -51,28 +49,19 @@ class Bench:
 @contextmanager
 def opened(source: str | None) -> Iterator[Bench]:
     """The bench of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
-    from webhooks.cli import demo
-    from webhooks.config import load_settings
     from webhooks.database import connect
     from webhooks.store import Store
 
-    instance = _instance()
+    instance = instance_of_flask()
     if instance is not None:
         yield _make(instance.settings, source, instance.store, lambda: instance.registry)
         return
-    settings = load_settings(os.environ, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+    settings = read_settings(with_demo=True)
     database = connect(settings.database_url, application="webhooks subscriptions")
     try:
         yield _make(settings, source, Store(database, {}), lambda: _load_handlers(settings))
     finally:
         database.dispose()
-
-
-def _instance() -> Any:
-    """The instance of `flask --app …`, where that is how we were started."""
-    from webhooks.cli.context import _of_flask
-
-    return _of_flask(click.get_current_context().find_root().obj)
 
 
 def _load_handlers(settings: Settings) -> Registry:

@@ -197,7 +197,9 @@ class _Cursor(_Guarded, psycopg.Cursor[Any]):
 
 
 class _ServerCursor(_Guarded, psycopg.ServerCursor[Any]):
-    pass
+    def close(self) -> None:
+        if not self.outer.is_over:
+            super().close()
 
 
 class ServerTransaction(AttemptLife):
@@ -212,7 +214,6 @@ class ServerTransaction(AttemptLife):
         self._committed = False
         self._whole: set[str] = set()  # savepoints that are the transaction itself
         self._ran = False  # whether anything did, in this transaction
-        self._named: list[Any] = []  # cursors that have a result on the server
         self._began_at: bytes | None = None
         kept.begin()  # on its way while the session is made
 
@@ -238,7 +239,6 @@ class ServerTransaction(AttemptLife):
             cursor = _ServerCursor(
                 self._driver, name, row_factory=row_factory, scrollable=scrollable, withhold=withhold
             )
-            self._named.append(cursor)
         else:
             cursor = _Cursor(self._driver, row_factory=row_factory)
         if binary:
@@ -318,13 +318,6 @@ class ServerTransaction(AttemptLife):
 
     def ready_to_finish(self) -> None:
         self.before_command()
-        self._close_results()
-
-    def _close_results(self) -> None:
-        for cursor in self._named:
-            with contextlib.suppress(Exception):
-                cursor.close()
-        self._named.clear()
 
     def _is_open(self) -> bool:
         return not self._committed and self.failed is None and self._kept.status == TransactionStatus.INTRANS
@@ -410,7 +403,6 @@ class ServerTransaction(AttemptLife):
         try:
             if self._kept.status != TransactionStatus.IDLE:
                 self._kept.must(_ROLLBACK % random.random())
-            self._close_results()
         except Exception:
             self.saw_error = True  # nobody knows what state it is in
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database, connect, translate_errors
 from webhooks.errors import AttemptTimeout
+from webhooks.forks import PerProcess, call_before_fork
 from webhooks.session import sqlite
 from webhooks.session.outer import DoneMark, OuterTransaction
 from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnection
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 #: A connection serves so many attempts before it is closed.
 RUNS_OF_A_CONNECTION = 1000
-
-#: Connections of a parent process: to close one here, or let it be collected, would end it there.
-_of_parents: list[Any] = []
 
 
 class HandlerSession:
@@ -85,7 +82,6 @@ class Sessions:
         self.write_limit = write_limit
         self._watchdog = sqlite.Watchdog()
         self._kept: list[Kept] = []
-        self._process = os.getpid()
         if database.is_sqlite:
             self._engine = sqlite.make_engine(database)
         else:
@@ -97,6 +93,9 @@ class Sessions:
         dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name))
         dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name))
         dialect.do_rollback_to_savepoint = _on_outer(lambda outer, name: outer.rollback_to(name))
+        self._each = PerProcess(lambda: Sessions(database, write_limit), first=self)
+        if database.is_sqlite:
+            call_before_fork(self)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[HandlerSession]:
@@ -106,6 +105,11 @@ class Sessions:
         """
         from webhooks.session.orm import AttemptSession  # for workers only
 
+        here = self._each.get()
+        if here is not self:  # this process was forked from the one that made us
+            with here.open() as holder:
+                yield holder
+            return
         with translate_errors():
             kept = self._take()
         outer: Any = None
@@ -155,10 +159,6 @@ class Sessions:
     # -- connections ---------------------------------------------------------------------------------------
 
     def _take(self) -> Kept:
-        if self._process != os.getpid():
-            _of_parents.extend(self._kept)
-            self._kept, self._process, self._watchdog = [], os.getpid(), sqlite.Watchdog()
-            self._engine.dispose(close=False)
         with contextlib.suppress(IndexError):
             while True:
                 kept = self._kept.pop()
@@ -183,8 +183,20 @@ class Sessions:
         else:
             kept.close()
 
+    def before_fork(self) -> None:
+        """Close what is not in use of an SQLite file in the parent; called by `forks`."""
+        if self._each.made is self:
+            with contextlib.suppress(IndexError):
+                while True:
+                    self._kept.pop().close()
+
     def dispose(self) -> None:
         """Close every connection that is not in use."""
+        here = self._each.made
+        if here is not self:
+            if here is not None:
+                here.dispose()
+            return
         self._watchdog.stop()
         with contextlib.suppress(IndexError):
             while True:

@@ -31,7 +31,15 @@ from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import Engine
 
 from webhooks import failpoints
-from webhooks.database import SQLITE_BUSY, Database, LockFile, hide_values, set_up_sqlite, translate_errors
+from webhooks.database import (
+    SQLITE_ARGUMENTS,
+    SQLITE_BUSY,
+    Database,
+    LockFile,
+    hide_values,
+    set_up_sqlite,
+    translate_errors,
+)
 from webhooks.errors import WriteLockHeldTooLong
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
@@ -350,11 +358,7 @@ class LazyTransaction(AttemptLife):
             if name in self._pending:
                 del self._pending[self._pending.index(name) :]
             elif self._may_still_say():
-                try:
-                    self._say(f"release savepoint {name}")
-                except sqlite3.OperationalError:  # of an INSERT … RETURNING not every row was read
-                    self._close_results()
-                    self._say(f"release savepoint {name}")
+                self._say(f"release savepoint {name}")
 
     def rollback_to(self, name: str) -> None:
         with self._guard:
@@ -532,8 +536,9 @@ def make_engine(database: Database) -> Engine:
         max_overflow=50,
         pool_timeout=5,
         hide_parameters=True,
-        connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
+        connect_args=SQLITE_ARGUMENTS,
     )
     event.listen(engine, "handle_error", hide_values)
+    event.listen(engine, "do_connect", database.before_connect)
     event.listen(engine, "connect", set_up_sqlite)
     return engine

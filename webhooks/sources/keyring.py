@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 from webhooks import jsonio
 from webhooks.config import require_labels, shown, shown_path
 from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
+from webhooks.forks import PerProcess
 from webhooks.model import InboundRequest
 from webhooks.signing import MAX_SECRETS
 from webhooks.sources.base import Secret
@@ -78,7 +79,7 @@ class KeyRing(Generic[K]):
         self._configured = self._not_in_file(secrets)
         self._clock = clock
         self._stat = stat
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._looked_at = clock()
         self._seen: Fingerprint | None = self._fingerprint()
         self._secrets: tuple[Secret, ...] = ()
@@ -132,7 +133,7 @@ class KeyRing(Generic[K]):
         """Look at the file at once; whether the keys are others than before."""
         if self._file is None:
             return False
-        with self._lock:
+        with self._lock.get():
             self._looked_at = self._clock()
             seen = self._fingerprint()
             if seen == self._seen:

@@ -1,0 +1,89 @@
+"""What a process must not take over from the process that it was forked from: connections, locks, threads, queues.
+
+A fork copies one thread and all memory: two processes then hold one connection, and a lock that another thread held
+stays held for ever. So whatever has such things keeps them in a `PerProcess`, which compares the process wherever it is
+used. In a child everything is made anew at the first use. What was the parent's is neither used, nor closed, nor
+collected there: closing would say goodbye in the parent's name.
+
+`os.register_at_fork` only counts. The number of the process is compared as well, for servers that fork without telling
+Python (uWSGI without `py-call-osafterfork`). What surprises is `before_fork`: SQLite files are closed in the *parent*,
+see `database`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+_forks = 0  # between the first process and this one
+_under_way = 0  # forks of this process that have begun and not ended
+_before: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def process() -> tuple[int, int]:
+    """What tells this process from the one that it was forked from."""
+    return os.getpid(), _forks
+
+
+class PerProcess(Generic[Value]):
+    """A value that each process makes for itself, at its first use. Needs no lock, so none can be held at a fork.
+
+    make: makes the value and opens nothing; of two threads that ask at once, one's value is dropped. first: the value
+    of the process that makes this object, where there is one already.
+    """
+
+    def __init__(self, make: Callable[[], Value], first: Value | None = None) -> None:
+        self._make = make
+        self._made: dict[tuple[int, int], Value] = {} if first is None else {process(): first}
+
+    def get(self) -> Value:
+        """The value of this process."""
+        key = (os.getpid(), _forks)
+        try:
+            return self._made[key]
+        except KeyError:
+            return self._made.setdefault(key, self._make())
+
+    @property
+    def made(self) -> Value | None:
+        """The value of this process, if it has one."""
+        return self._made.get(process())
+
+
+def call_before_fork(held: Any) -> None:
+    """Have `held.before_fork()` called in the parent before each fork, as long as `held` lives."""
+    _before.add(held)
+
+
+def is_under_way() -> bool:
+    """Whether a thread of this process is about to fork, and what `before_fork` closed must stay closed."""
+    return _under_way > 0
+
+
+def _run_before() -> None:
+    global _under_way
+    _under_way += 1
+    for held in list(_before):
+        with contextlib.suppress(Exception):  # the fork takes place all the same
+            held.before_fork()
+
+
+def _go_on() -> None:
+    global _under_way
+    _under_way -= 1
+
+
+def _begin() -> None:
+    global _forks, _under_way
+    _forks += 1
+    _under_way = 0
+
+
+os.register_at_fork(before=_run_before, after_in_parent=_go_on, after_in_child=_begin)
+
+__all__ = ["PerProcess", "call_before_fork", "is_under_way", "process"]
