@@ -32,20 +32,25 @@ from sqlalchemy.engine import Connection, Engine, make_url
 
 from webhooks import arrays
 from webhooks.config import read_database_url
-from webhooks.errors import ConfigurationError, StorageUnavailable
+from webhooks.errors import ConfigurationError, Locked, StorageUnavailable
 from webhooks.schema import to_microseconds
 
 #: How long any statement of ours waits for SQLite's write lock.
 SQLITE_BUSY = timedelta(seconds=2)
 #: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
 POSTGRESQL_CONNECT = timedelta(seconds=2)
+#: How long a statement of a worker's waits for a lock on PostgreSQL; one row that somebody holds stops nothing else.
+LOCK_PATIENCE = timedelta(seconds=0.25)
+#: PostgreSQL's lock_not_available.
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Database:
     """One database as one process uses it. Opens nothing until asked; survives a fork by `after_fork`.
 
     patience: how long a web process waits for PostgreSQL in all, connecting included, so that it can answer within
-    2.5 s (None: as long as it takes). pool_size: connections kept.
+    2.5 s (None: as long as it takes). lock_patience: how long a statement waits for a lock on PostgreSQL (None: as
+    long as it takes), before it ends with `Locked`. pool_size: connections kept.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Database:
         url: str,
         *,
         patience: timedelta | None = None,
+        lock_patience: timedelta | None = None,
         pool_size: int = 5,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         application: str = "webhooks",
@@ -66,6 +72,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
         self.patience = patience
+        self._lock_patience = lock_patience
         self.breaker = Breaker()
         self._application = application
         self._pool_size = pool_size
@@ -105,6 +112,8 @@ class Database:
         options = "-c timezone=UTC"
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
+        if self._lock_patience is not None:
+            options += f" -c lock_timeout={int(self._lock_patience.total_seconds() * 1000)}"
         try:
             arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
             engine = sqlalchemy.create_engine(
@@ -278,7 +287,7 @@ class RawUse:
         fairy.invalidate()
         fairy.close()
         if means_not_now(error):
-            raise StorageUnavailable(describe(error)) from error
+            raise unavailable(error) from error
 
 
 def connect(url: str, **options: Any) -> Database:
@@ -366,8 +375,18 @@ def translate_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if means_not_now(error):
-            raise StorageUnavailable(describe(error)) from error
+            raise unavailable(error) from error
         raise
+
+
+def unavailable(error: BaseException) -> StorageUnavailable:
+    """What a driver or pool error that means "not now" is for us."""
+    return (Locked if is_lock_wait(error) else StorageUnavailable)(describe(error))
+
+
+def is_lock_wait(error: BaseException) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock."""
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 def means_not_now(error: BaseException) -> bool:

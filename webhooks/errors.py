@@ -163,6 +163,10 @@ class StorageUnavailable(WebhooksError):
         self.retry_after = retry_after
 
 
+class Locked(StorageUnavailable):
+    """Somebody else holds a lock on what a statement needs, for longer than we wait; the database itself is well."""
+
+
 class RowRefused(WebhooksError):
     """The database refuses an event for what it says; trying again would not help."""
 
