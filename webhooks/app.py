@@ -193,9 +193,9 @@ class Webhooks:
     def make_worker(self, *, slots: int | None = None) -> Worker:
         """A worker for this process; `run` it in the main thread."""
         settings = self.settings
-        self.store.handlers.register(handler_rows(self.registry))
+        unregistered = self.store.handlers.register(handler_rows(self.registry))
         logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
-        return Worker(
+        worker = Worker(
             store=self.store,
             registry=self.registry,
             dispatcher=self.dispatcher,
@@ -216,6 +216,8 @@ class Webhooks:
                 duties=[CatchUpDuty(logs, self.make_catch_up, self.store, self.clock)] if logs else [],
             ),
         )
+        worker.unregistered = unregistered
+        return worker
 
     def make_catch_up(
         self, source: HasLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None

@@ -165,8 +165,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(url: str, **options: Any) -> Iterator[Rig]:
-    made = Rig(connect(url, pool_size=8), **options)
+def rig(url: str, *, lock_patience: timedelta | None = None, **options: Any) -> Iterator[Rig]:
+    made = Rig(connect(url, pool_size=8, lock_patience=lock_patience), **options)
     made.make_effects()
     try:
         yield made

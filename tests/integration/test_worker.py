@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -11,16 +13,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
-from webhooks.database import connect
+from webhooks.database import LOCK_PATIENCE, connect
 from webhooks.errors import StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.retry import RetryPolicy, Verdict
 from webhooks.store.deliveries import Finished
-from webhooks.store.handlers import BreakerState
+from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.worker import ALONE_AT_ONCE, REPLACE, STOPPED, Buffer
 
 ONE = effects.insert().values(what="one")
@@ -368,6 +371,226 @@ def test_a_delivery_whose_lease_ran_out_is_rescued_and_runs_alone(made: Rig) -> 
     assert made.row(id).failures == 0
 
 
+# -- rows that somebody else has locked --------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(url: str, statement: str, *parameters: Any) -> Iterator[Any]:
+    """Another client's transaction that holds what `statement` locks, and is idle."""
+    import psycopg
+
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as client:
+        client.execute(statement, parameters)
+        yield client
+        client.rollback()
+
+
+@pytest.fixture
+def brief(postgresql_url: str) -> Iterator[Rig]:
+    """A worker's database: no statement waits long for a lock."""
+    with rig(postgresql_url, lock_patience=LOCK_PATIENCE, timeout=timedelta(seconds=30)) as made:
+        yield made
+
+
+def test_a_locked_running_delivery_stops_no_lease_and_no_outcome_of_others(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    @brief.on("g")
+    def g() -> None:
+        pass
+
+    first, second = brief.put(2)
+    with brief.running(lease=timedelta(seconds=1), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside == 2)
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", first):
+            lease = brief.row(second).lease_until
+            wait_until(lambda: brief.row(second).lease_until > lease + timedelta(seconds=1.5))
+            assert brief.row(first).lease_until < brief.row(second).lease_until, "its lease has run out meanwhile"
+            gate.open()
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 21)
+            assert brief.row(first).state == RUNNING
+        brief.wait_for(SUCCEEDED, 22)
+    assert [brief.outcomes(id) for id in (first, second)] == [["succeeded"], ["succeeded"]]
+
+
+def test_a_delivery_that_was_locked_past_its_lease_is_left_to_the_worker_that_runs_it(
+    brief: Rig, postgresql_url: str
+) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    (id,) = brief.put()
+    with brief.running(lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside)
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", id):
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 2)
+        wait_until(lambda: brief.row(id).lease_until > brief.database.now())
+        gate.open()
+        brief.wait_for(SUCCEEDED)
+    assert brief.outcomes(id) == ["succeeded"]
+
+
+def test_after_a_table_was_locked_past_every_lease_nothing_runs_twice(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    ids = brief.put(3)
+    with brief.running(lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside == 3)
+        with locked(postgresql_url, "lock table webhooks_deliveries in access exclusive mode"):
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 2)
+        wait_until(lambda: all(brief.row(id).lease_until > brief.database.now() for id in ids))
+        gate.open()
+        brief.wait_for(SUCCEEDED, 3)
+    assert [brief.outcomes(id) for id in ids] == [["succeeded"]] * 3
+
+
+def test_a_handler_that_locks_its_own_row_and_hangs_is_timed_out(brief: Rig) -> None:
+    gate = Gate()
+
+    @brief.on(timeout=timedelta(seconds=0.3), retry=RetryPolicy(1))
+    def h(session: Any, delivery: Any) -> None:
+        session.execute(text("select 1 from webhooks_deliveries where id = :id for update"), {"id": delivery.id})
+        gate()
+
+    (id,) = brief.put()
+    with brief.running(slots=1):
+        brief.wait_for(DEAD)
+        gate.open()
+    assert brief.outcomes(id) == ["timed-out"]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "select 1 from webhooks_lanes where lane = 'l' for update",
+        "select 1 from webhooks_deliveries where lane = 'l' and state = 0 for update",
+        "select 1 from webhooks_deliveries where lane = 'l' for update",
+    ],
+    ids=["lane", "next of the lane", "the whole lane"],
+)
+def test_a_locked_lane_holds_up_no_other_lane(brief: Rig, postgresql_url: str, lock: str) -> None:
+    gate = Gate()
+
+    @brief.on(ordered_by="object_id")
+    def h() -> None:
+        gate()
+
+    brief.put(lane="l", at=1)
+    with brief.running():
+        wait_until(lambda: gate.inside == 1)
+        brief.put(lane="l", at=2)
+        with locked(postgresql_url, lock):
+            gate.open()
+            for at in range(5):
+                brief.put(lane=f"other{at}", at=at)
+            brief.wait_for(SUCCEEDED, 5)
+            assert brief.states().count(SUCCEEDED) == 5
+        brief.wait_for(SUCCEEDED, 7)
+
+
+def test_a_locked_row_of_a_limited_handler_holds_up_no_other_limited_handler(brief: Rig, postgresql_url: str) -> None:
+    for name in ("h", "g"):
+        brief.on(name, concurrency=2)(lambda: None)
+    with locked(postgresql_url, "select 1"):
+        pass
+    with brief.running():
+        wait_until(lambda: set(brief.store.handlers.states()) == {"h", "g"})
+        with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+            brief.put(3, "h")
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 20)
+        brief.wait_for(SUCCEEDED, 23)
+
+
+def test_a_worker_starts_while_a_row_of_a_handler_is_locked(brief: Rig, postgresql_url: str) -> None:
+    rows = [HandlerRow("h", ["**"]), HandlerRow("g", ["**"])]
+    assert brief.store.handlers.register(rows) == []
+    with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+        assert brief.store.handlers.register([*rows, HandlerRow("new", ["**"])]) == [rows[0]]
+    assert set(brief.store.handlers.states()) == {"h", "g", "new"}
+
+
+def test_a_locked_row_of_a_handler_does_not_keep_its_failures_from_being_counted(
+    brief: Rig, postgresql_url: str
+) -> None:
+    @brief.on(retry=NEVER)
+    def h() -> None:
+        raise ConnectionError
+
+    @brief.on("g")
+    def g() -> None:
+        pass
+
+    with brief.running(slots=2):
+        wait_until(lambda: "h" in brief.store.handlers.states())
+        with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+            brief.put(12, "h")
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 20)
+            wait_until(lambda: brief.states().count(PENDING) == 12)
+        brief.put(1, "h")
+        wait_until(lambda: brief.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+
+
+def test_stopping_gives_back_all_but_what_is_locked(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    ids = brief.put(8)
+    with brief.running(slots=2) as worker:
+        worker.buffer._mean["h"] = 0.01  # fast enough to be claimed ahead
+        wait_until(lambda: gate.inside == 2)
+        worker._inbox.put(None)
+        wait_until(lambda: brief.states().count(RUNNING) == 8)
+        waiting = [id for id in ids if id not in worker.buffer.active]
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", waiting[0]):
+            worker.stop()
+            wait_until(lambda: brief.states().count(PENDING) == 5)
+            gate.open()
+            wait_until(lambda: worker._ended.is_set())
+    assert brief.row(waiting[0]).state == RUNNING, "its lease runs out"
+
+
+def test_a_foreign_writer_that_holds_sqlite_past_every_lease_loses_nothing(sqlite_url: str) -> None:
+    gate = Gate()
+    with rig(sqlite_url) as made:
+
+        @made.on()
+        def h() -> None:
+            gate()
+
+        ids = made.put(3)
+        with made.running(lease=timedelta(seconds=1), heartbeat=timedelta(seconds=0.1), maintenance=True):
+            wait_until(lambda: gate.inside == 3)
+            foreign = sqlite3.connect(str(made.database.path), isolation_level=None)
+            foreign.execute("begin immediate")
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 3.5)
+            foreign.execute("rollback")
+            foreign.close()
+            wait_until(lambda: all(made.row(id).lease_until > made.database.now() for id in ids))
+            gate.open()
+            made.wait_for(SUCCEEDED, 3)
+        assert [made.outcomes(id) for id in ids] == [["succeeded"]] * 3
+
+
 # -- outcomes that are hard to store -----------------------------------------------------------------------
 
 
@@ -641,10 +864,11 @@ def test_half_open_one_delivery_tries_and_its_failure_opens_for_longer(made: Rig
         made.store.handlers.open_breaker("h", 10, timedelta(0))
         wait_until(lambda: worker._breaker("h") is not BreakerState.CLOSED)
         made.put(5)
-        wait_until(lambda: "h" in worker._cooldown)
-        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
-        assert made.store.handlers.states()["h"].breaker_failures == 11
-        assert worker._cooldown["h"] == timedelta(seconds=60)
+        wait_until(lambda: made.store.handlers.states()["h"].breaker_failures == 11)
+        state = made.store.handlers.states()["h"]
+        assert state.breaker is BreakerState.OPEN
+        assert state.breaker_until is not None
+        assert state.breaker_until - made.database.now() > timedelta(seconds=45), "twice as long as the first time"
 
 
 def test_the_failing_retries_of_what_is_poisoned_do_not_open_the_breaker(made: Rig) -> None:

@@ -100,7 +100,7 @@ class Handlers:
         if not values:
             return []
         with self.database.write() as connection:
-            locked = self._locked(connection, [value["name"] for value in values])
+            locked = self._locked(connection, [row.name for row in rows])
             if free := [value for value in values if value["name"] not in locked]:
                 connection.execute(statement, free)
         return [row for row in rows if row.name in locked]
