@@ -45,7 +45,9 @@ Item = TypeVar("Item")
 #: Once a row was found locked, `finish` asks first which are free, for so long.
 CAREFUL = 60.0
 #: Who could not see or write for a while lets the workers that were in the same case extend their leases first.
-AFTER_BLINDNESS = 1.0
+AFTER_BLINDNESS = 2.0
+#: What took longer was waiting for somebody, as did everybody else.
+SLOW = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,7 +589,7 @@ class Deliveries:
     def expired(self, limit: int) -> list[Delivery]:
         """Running deliveries whose lease has run out, at most `limit`; nothing is changed.
 
-        Not those that somebody else has locked, nor what was locked at the last look, nor anything in the first second
+        Not those that somebody else has locked, nor what was locked at the last look, nor anything in the first seconds
         after a time in which we could not look (`was_blind`): their workers could not extend the leases either.
         """
         try:
@@ -624,12 +626,20 @@ class Deliveries:
         """`finish` for leases that ran out: only rows whose lease is still over, and that nobody has locked, are changed."""
         if not batch:
             return set()
+        began = time.monotonic()
+
+        def act(cursor: Any, part: Sequence[Finished]) -> set[int]:
+            if time.monotonic() - began > SLOW:
+                self.was_blind()  # they were alive when we looked, and have waited as we did
+                return set()
+            return self._finish_expired(cursor, part)
+
         try:
             if self.database.is_sqlite:
                 with self._transaction(laned=True) as cursor:
-                    done = self._finish_expired(cursor, batch)
+                    done = act(cursor, batch)
             else:
-                done, _ = self._piecewise(batch, _delivery_of, self._finish_expired)
+                done, _ = self._piecewise(batch, _delivery_of, act)
         except StorageUnavailable:
             self.was_blind()
             raise
