@@ -86,6 +86,8 @@ class Webhooks:
         self._environ = environ
         self._overrides = dict(overrides or {})
         self._assembled = False
+        #: how many handlers run at once in this process, where it was told otherwise than the setting says
+        self._threads: int | None = None
         self._lock = threading.Lock()
         self.readiness: Readiness | None = None
         #: the way past Flask's routing, where it was taken
@@ -191,8 +193,10 @@ class Webhooks:
         return self._dispatcher
 
     def make_worker(self, *, slots: int | None = None) -> Worker:
-        """A worker for this process; `run` it in the main thread."""
+        """A worker for this process; `run` it in the main thread. slots: in place of the setting `concurrency`."""
         settings = self.settings
+        self._threads = slots or settings.concurrency
+        self.database.serve_worker(self._threads)
         unregistered = self.store.handlers.register(handler_rows(self.registry))
         logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
         worker = Worker(
@@ -200,12 +204,12 @@ class Webhooks:
             registry=self.registry,
             dispatcher=self.dispatcher,
             settings=WorkerSettings(
-                slots=slots or settings.concurrency,
+                slots=self._threads,
                 lease=settings.lease,
                 heartbeat=settings.heartbeat,
                 grace=settings.grace,
                 poll_interval=settings.poll_interval,
-                abandoned_threads=settings.abandoned_threads,
+                abandoned_threads=settings.abandoned_threads or None,
             ),
             version=VERSION,
             isolated=IsolatedPool(command=isolated_command(), dispatcher=self.dispatcher, store=self.store),
@@ -218,6 +222,11 @@ class Webhooks:
         )
         worker.unregistered = unregistered
         return worker
+
+    def serve_single_attempts(self) -> None:
+        """Be what a process needs that runs one attempt at a time."""
+        self._threads = 1
+        self.database.serve_worker(1, pool_size=1)
 
     def make_catch_up(
         self, source: HasLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
@@ -423,6 +432,7 @@ def isolated_command() -> list[str]:
 def make_isolated() -> tuple[Dispatcher, Store]:
     """What a process for single attempts needs; called in that process."""
     webhooks = load(role="worker")
+    webhooks.serve_single_attempts()
     return webhooks.dispatcher, webhooks.store
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import socket
 import sqlite3
@@ -24,11 +25,13 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import queue as sqla_queue
 
 from webhooks import arrays
 from webhooks.config import read_database_url
@@ -41,6 +44,17 @@ SQLITE_BUSY = timedelta(seconds=2)
 POSTGRESQL_CONNECT = timedelta(seconds=2)
 #: How long a statement of a worker's waits for a lock on PostgreSQL; one row that somebody holds stops nothing else.
 LOCK_PATIENCE = timedelta(seconds=0.25)
+#: A server that has no connection left for us is asked again for so long, while others of ours come back.
+SHORT_PATIENCE = timedelta(seconds=5)
+#: For so long after that, one connection is kept where nobody uses it, instead of `pool_size`.
+SHORT_SECONDS = 60.0
+#: How PostgreSQL and PgBouncer say it, when a connection cannot be had for want of another's end.
+_SHORT = re.compile(
+    r"too many (clients|connections)|connection slots are reserved|no more connections|connection limit", re.I
+)
+
+Made = TypeVar("Made")
+
 #: PostgreSQL's lock_not_available.
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -50,7 +64,8 @@ class Database:
 
     patience: how long a web process waits for PostgreSQL in all, connecting included, so that it can answer within
     2.5 s (None: as long as it takes). lock_patience: how long a statement waits for a lock on PostgreSQL (None: as
-    long as it takes), before it ends with `Locked`. pool_size: connections kept.
+    long as it takes), before it ends with `Locked`. pool_size: connections kept. max_overflow: opened besides when that
+    many are in use (-1: any number).
     """
 
     def __init__(
@@ -60,6 +75,7 @@ class Database:
         patience: timedelta | None = None,
         lock_patience: timedelta | None = None,
         pool_size: int = 5,
+        max_overflow: int = 20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         application: str = "webhooks",
     ) -> None:
@@ -76,6 +92,7 @@ class Database:
         self.breaker = Breaker()
         self._application = application
         self._pool_size = pool_size
+        self._max_overflow = max_overflow
         if self.is_sqlite:
             if not self.url.database or self.url.database == ":memory:":
                 raise ConfigurationError(
@@ -100,7 +117,7 @@ class Database:
         engine = sqlalchemy.create_engine(
             self.url,
             pool_size=self._pool_size,
-            max_overflow=20,
+            max_overflow=self._max_overflow,
             pool_timeout=2,
             connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY.total_seconds()},
         )
@@ -118,8 +135,9 @@ class Database:
             arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
             engine = sqlalchemy.create_engine(
                 self.url,
+                poolclass=_Pool,
                 pool_size=self._pool_size,
-                max_overflow=20,
+                max_overflow=self._max_overflow,
                 pool_timeout=2,
                 connect_args={
                     "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
@@ -141,11 +159,45 @@ class Database:
 
     # -- connections ---------------------------------------------------------------------------------------
 
+    def serve_worker(self, threads: int, pool_size: int = 5) -> None:
+        """Be what a worker with so many threads needs; call before anything is under way."""
+        self.patience, self._lock_patience = None, LOCK_PATIENCE
+        self._pool_size, self._max_overflow = pool_size, max(20, threads)
+        old = self.engine
+        self.engine = self._make_sqlite_engine() if self.is_sqlite else self._make_postgresql_engine()
+        old.dispose()
+
+    def patiently(self, get: Callable[[], Made]) -> Made:
+        """A connection from `get`; where the server has none left for us, as soon as another of ours comes back."""
+        until: float | None = None
+        while True:
+            try:
+                return get()
+            except Exception as error:
+                if not is_short(error):
+                    raise
+                self.make_room()
+                now = time.monotonic()
+                until = until or now + min(SHORT_PATIENCE, self.patience or SHORT_PATIENCE).total_seconds()
+                if now >= until:
+                    raise
+            time.sleep(0.05)
+
+    def make_room(self) -> None:
+        """Close all connections but one that nobody uses, and keep no more for a while; others may need them."""
+        pool: Any = self.engine.pool
+        if isinstance(pool, _Pool):
+            pool.make_room()
+
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in autocommit, for statements that only look. Raises `StorageUnavailable`."""
         begun = time.monotonic()
-        with translate_errors(), self.engine.connect() as connection, self._limit(connection.connection, begun):
+        with (
+            translate_errors(),
+            self.patiently(self.engine.connect) as connection,
+            self._limit(connection.connection, begun),
+        ):
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
@@ -155,7 +207,7 @@ class Database:
         with (
             translate_errors(),
             self.write_lock(),
-            self.engine.connect() as connection,
+            self.patiently(self.engine.connect) as connection,
             self._limit(connection.connection, begun),
             self.busy_until(connection.connection.driver_connection, begun + SQLITE_BUSY.total_seconds()),
         ):
@@ -241,6 +293,31 @@ class Database:
         self.engine.dispose()
 
 
+class _Pool(QueuePool):
+    """A pool that keeps a single idle connection while connections are short."""
+
+    __module__ = QueuePool.__module__  # its log lines are SQLAlchemy's
+
+    _short_until = 0.0
+
+    def make_room(self) -> None:
+        self._short_until = time.monotonic() + SHORT_SECONDS
+        with contextlib.suppress(sqla_queue.Empty):
+            while self._pool.qsize() > 1:
+                record = self._pool.get(False)
+                record.close()
+                self._dec_overflow()
+
+    def _do_return_conn(self, record: Any) -> None:
+        if time.monotonic() < self._short_until and self._pool.qsize() >= 1:
+            try:
+                record.close()
+            finally:
+                self._dec_overflow()
+        else:
+            super()._do_return_conn(record)
+
+
 class RawUse:
     """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
 
@@ -254,7 +331,7 @@ class RawUse:
         database = self._database
         begun = time.monotonic()
         try:
-            self._fairy = fairy = database.engine.raw_connection()
+            self._fairy = fairy = database.patiently(database.engine.raw_connection)
         except Exception as error:
             if means_not_now(error):
                 raise StorageUnavailable(describe(error)) from error
@@ -382,6 +459,12 @@ def translate_errors() -> Iterator[None]:
 def unavailable(error: BaseException) -> StorageUnavailable:
     """What a driver or pool error that means "not now" is for us."""
     return (Locked if is_lock_wait(error) else StorageUnavailable)(describe(error))
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether the server, or a pooler before it, has no connection left for us; psycopg tells no SQLSTATE of it."""
+    original = getattr(error, "orig", None) or error
+    return _is_psycopg_outage(original) and _SHORT.search(str(original)) is not None
 
 
 def is_lock_wait(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks import failpoints, signals
-from webhooks.errors import AttemptTimeout, LeaseLost, StorageUnavailable
+from webhooks.errors import AttemptTimeout, LeaseLost, NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.registry import Handler, Registry
 from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide, error_summary, one_line
@@ -302,7 +302,10 @@ class Dispatcher:
     # -- one attempt ---------------------------------------------------------------------------------------
 
     def run(self, attempt: Attempt) -> Finished | None:
-        """Take one attempt through its steps; see the module's docstring for the answer."""
+        """Take one attempt through its steps; see the module's docstring for the answer.
+
+        Raises `NoConnection` when the database could not be had before the handler began.
+        """
         attempt.started = time.monotonic()
         delivery, handler, event = attempt.delivery, attempt.handler, attempt.claimed.event
         ran = False
@@ -328,7 +331,11 @@ class Dispatcher:
             if not attempt.expired:
                 self.lease_lost(delivery)
             return None
+        except NoConnection:
+            raise
         except StorageUnavailable as away:
+            if not ran:
+                raise NoConnection(away.reason) from away
             verdict = self.interrupted(handler, delivery, away.reason)
         except BaseException as raised:  # a handler may raise anything, SystemExit too; none of it is ours
             verdict = self.decide(handler, delivery, raised)

@@ -36,7 +36,7 @@ from datetime import timedelta
 
 from webhooks import signals
 from webhooks.dispatch import TIME_WAS_UP, WAS_STOPPED, Attempt, Dispatcher, released
-from webhooks.errors import LeaseLost, Locked, StorageUnavailable
+from webhooks.errors import LeaseLost, Locked, NoConnection, StorageUnavailable
 from webhooks.isolation import IsolatedPool
 from webhooks.maintenance import Maintenance
 from webhooks.model import AttemptOutcome, Delivery, DeliveryClass
@@ -72,6 +72,10 @@ REPLACED_VARIABLE = "WEBHOOKS_REPLACED_FOR"
 #: What could not be done because somebody else had a row locked is tried again after so long, and then after twice that.
 LOCKED_SECONDS = 0.2
 LOCKED_LONGEST = 2.0
+#: Where connections are short, as many handlers with `session` run at once as have one; after so long another is let try.
+SHORT_GROWS = 5.0
+#: Where there is none at all, the next is asked for after this pause.
+SHORT_PAUSE = 0.5
 #: The line about it is said again after so long.
 SAID_AGAIN = 60.0
 #: What the database says of handlers (paused, breaker) is read again after this long; a change is felt within 2 s.
@@ -101,17 +105,22 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much may be claimed. slow, fast: {handler: how many}; slow_places: how many of the slow ones together."""
+    """How much may be claimed. slow, fast: {handler: how many}; slow_places: how many of the slow ones together.
+
+    session_places: how many together of those that take a connection each (None: any number).
+    """
 
     slow: Mapping[str, int]
     slow_places: int
     fast: Mapping[str, int]
+    session_places: int | None = None
 
     def only(self, names: Collection[str]) -> Room:
         return Room(
             {name: n for name, n in self.slow.items() if n > 0 and name in names},
             self.slow_places,
             {name: n for name, n in self.fast.items() if n > 0 and name in names},
+            self.session_places,
         )
 
 
@@ -121,9 +130,16 @@ class Buffer:
     `take` gives threads work, handler by handler in turn, none more than its share of the threads; `room` says how
     many more may be claimed for each. A handler is slow when its runs take longer than a second, and until it is
     known: all slow ones together leave threads to the others. What died with its worker begins one after the other.
+
+    sessions: handlers that take a connection each while they run. When one cannot be had (`short`), only as many of them
+    run as have one, and no more are claimed; now and then another is let try.
     """
 
-    def __init__(self, handlers: Collection[str], slots: int) -> None:
+    def __init__(self, handlers: Collection[str], slots: int, sessions: Collection[str] = ()) -> None:
+        self._sessions = frozenset(sessions)
+        self._with_session = 0
+        self._short_cap = slots
+        self._short_at = 0.0
         self._slots = slots
         self._handlers = list(handlers)
         self._condition = threading.Condition()
@@ -134,7 +150,7 @@ class Buffer:
         self._mean: dict[str, float] = {}
         self._alone = 0
         self._single: Attempt | None = None  # the one that began last
-        self._holds_back = False
+        self._holds_back: float | None = None
         self._closed = False
         #: {delivery id: the attempt that has a thread now}
         self.active: dict[int, Attempt] = {}
@@ -157,26 +173,30 @@ class Buffer:
                     attempt.thread = threading.current_thread()
                     attempt.started = time.monotonic()
                     self._running[attempt.handler.name] += 1
+                    self._with_session += attempt.handler.name in self._sessions
                     self._suspects[attempt.handler.name] -= attempt.runs_alone
                     self._alone += attempt.runs_alone
                     if attempt.single:
                         self._single = attempt
                     self.active[attempt.delivery.id] = attempt
                     return attempt
-                self._condition.wait(SINGLY_SECONDS if self._holds_back else None)
+                self._condition.wait(self._holds_back)
 
     def _next(self) -> Attempt | None:
         may_begin = self._single is None or time.monotonic() - (self._single.started or 0.0) >= SINGLY_SECONDS
-        self._holds_back = False
+        self._holds_back = None
         for _ in range(len(self._turn)):
             name = self._turn[0]
             self._turn.rotate(-1)
             waiting = self._waiting[name]
             if not waiting or self._running[name] >= self._cap(name):
                 continue
+            if name in self._sessions and self._with_session >= self._session_cap():
+                self._holds_back = self._holds_back or 0.05
+                continue
             for place, attempt in enumerate(waiting):
                 if attempt.single and not may_begin:
-                    self._holds_back = True
+                    self._holds_back = SINGLY_SECONDS
                 elif not attempt.runs_alone or self._alone < ALONE_AT_ONCE:
                     del waiting[place]
                     return attempt
@@ -200,6 +220,7 @@ class Buffer:
             del self.active[attempt.delivery.id]
             name = attempt.handler.name
             self._running[name] -= 1
+            self._with_session -= name in self._sessions
             self._alone -= attempt.runs_alone
             if attempt is self._single:
                 self._single = None
@@ -230,7 +251,40 @@ class Buffer:
                 elif self._runs_low(name):
                     fast[name] = max(0, self._cap(name) + self._ahead(name) - busy)
             places = self._slots if len(self._handlers) <= 1 else slots_for_slow(self._slots)
-            return Room(slow, max(0, places - taken), fast)
+            return Room(slow, max(0, places - taken), fast, self._room_for_sessions())
+
+    def short(self, attempt: Attempt) -> int:
+        """There is no connection for `attempt`: run no more with a session than have one; how many that is."""
+        with self._condition:
+            mine = attempt.handler.name in self._sessions and self.active.get(attempt.delivery.id) is attempt
+            self._short_cap = max(0, min(self._session_cap(), self._with_session) - mine)
+            self._short_at = time.monotonic()
+            return self._short_cap
+
+    def put_back(self, attempt: Attempt, again: Attempt) -> None:
+        """It did not begin, and waits as it did before, as `again`."""
+        attempt.started = None  # says nothing about how long its handler takes
+        self.done(attempt)
+        with self._condition:
+            self._waiting[again.handler.name].appendleft(again)
+            self._suspects[again.handler.name] += again.runs_alone
+
+    def _session_cap(self) -> int:
+        """How many with a session may run at once."""
+        if self._short_cap >= self._slots:
+            return self._slots
+        since = time.monotonic() - self._short_at
+        cap = self._short_cap + int(since / SHORT_GROWS)
+        if cap >= self._slots:
+            self._short_cap = self._slots
+        return max(cap, 1 if since >= SHORT_PAUSE else 0)
+
+    def _room_for_sessions(self) -> int | None:
+        """How many more deliveries of all handlers with a session may be claimed; None: any number."""
+        cap = self._session_cap()
+        if cap >= self._slots:
+            return None
+        return max(0, cap - self._with_session - sum(len(self._waiting[name]) for name in self._sessions))
 
     def _runs_low(self, name: str) -> bool:
         """Whether it is time to claim for a handler: claiming for one place costs nearly what it costs for a hundred."""
@@ -285,7 +339,9 @@ class Worker:
         self.isolated = isolated
         self.maintenance = maintenance
         self.handlers: dict[str, Handler] = {handler.name: handler for handler in registry.handlers()}
-        self.buffer = Buffer(self.handlers, settings.slots)
+        sessions = [handler.name for handler in self.handlers.values() if handler.wants_session]
+        self.buffer = Buffer(self.handlers, settings.slots, sessions)
+        self._listener: PostgresListener | None = None
         self._inbox: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
         self._held: dict[int, Attempt] = {}
         self._held_lock = threading.Lock()
@@ -327,6 +383,7 @@ class Worker:
         """Work until told to stop; `STOPPED`, or `REPLACE` when abandoned threads are left behind."""
         watch = SQLiteWatch(self.store.database) if self.store.database.is_sqlite else None
         listener = None if watch else PostgresListener(self.store.database, lambda: self._inbox.put(None))
+        self._listener = listener
         threads = [
             threading.Thread(target=self._supervise, name="webhooks-supervisor", daemon=True),
             threading.Thread(target=self._beat, name="webhooks-heartbeat", daemon=True),
@@ -383,6 +440,7 @@ class Worker:
                 self._outage = 0
             except StorageUnavailable as error:
                 self._outage += 1
+                self.dispatcher.sessions.make_room()  # perhaps it is we who have all there are
                 if self._outage == 1:
                     logger.warning("the database is away, trying again: %s", error.reason)
                 self._pause(min(5.0, 0.1 * 2**self._outage) * (0.5 + random.random() / 2))
@@ -481,6 +539,13 @@ class Worker:
             theirs = {queue: n for queue, n in waiting.items() if queue[0] in rooms}
             quotas.update(allocate(theirs, min(LARGEST_CLAIM, places), rooms, self._turn))
         self._turn += 1
+        if room.session_places is not None:
+            places = room.session_places
+            queues = sorted(queue for queue in quotas if self.handlers[queue[0]].wants_session)
+            turn = self._turn % max(1, len(queues))
+            for queue in queues[turn:] + queues[:turn]:
+                quotas[queue] = min(quotas[queue], places)
+                places -= quotas[queue]
         for name in {name for name, _ in quotas if self._breaker(name) is BreakerState.HALF_OPEN}:
             # one delivery tries, and a fresh one tells more than the retry of what may be poisoned
             quotas = {queue: n for queue, n in quotas.items() if queue[0] != name}
@@ -558,6 +623,9 @@ class Worker:
                     finished = self.isolated.run(attempt)
                 else:
                     finished = self.dispatcher.run(attempt)
+            except NoConnection as away:
+                if self._put_back(attempt, away):
+                    continue
             except BaseException:  # ours, not the handler's: the delivery stays leased and is rescued
                 logger.exception("delivery %d could not be run", attempt.delivery.id)
             if not attempt.end():
@@ -572,6 +640,34 @@ class Worker:
             # last: a stopping worker waits until nothing is active, then records the rest
             if self.buffer.done(attempt):
                 self._inbox.put(None)
+
+    def _put_back(self, attempt: Attempt, away: NoConnection) -> bool:
+        """Have an attempt that could not begin wait on; whether it was still ours to do so.
+
+        Whoever keeps a connection for later gives it up, the listener last: with that, two are enough.
+        """
+        again = Attempt(attempt.claimed, attempt.handler, attempt.leased_until)
+        again.single = attempt.single
+        if not attempt.end():
+            return False
+        running = self.buffer.short(attempt)
+        self.store.database.make_room()
+        self.isolated.make_room()
+        if not running and self._listener is not None:
+            self._listener.make_room()
+        if attempt.has_process:
+            self.dispatcher.sessions.make_room()
+        with self._held_lock:
+            if self._held.get(attempt.delivery.id) is attempt:
+                self._held[attempt.delivery.id] = again
+        self.buffer.put_back(attempt, again)
+        self._say_once_a_minute(
+            "short",
+            "no connection to the database for another handler's session, so fewer of them run at once until there is one; "
+            "allow more connections, or start the worker with a smaller --concurrency: %s",
+            away.reason,
+        )
+        return True
 
     def _let_go(self, delivery: Delivery) -> None:
         """Extend its lease no longer."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, connect, translate_errors
-from webhooks.errors import AttemptTimeout
+from webhooks.database import Database, connect, describe, means_not_now, translate_errors
+from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.session import sqlite
 from webhooks.session.outer import DoneMark, OuterTransaction
 from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnection
@@ -102,12 +102,16 @@ class Sessions:
     def open(self) -> Iterator[HandlerSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end.
 
-        Raises `StorageUnavailable` when there is no connection.
+        Raises `NoConnection` when there is none.
         """
         from webhooks.session.orm import AttemptSession  # for workers only
 
-        with translate_errors():
+        try:
             kept = self._take()
+        except Exception as error:
+            if means_not_now(error):
+                raise NoConnection(describe(error)) from error
+            raise
         outer: Any = None
         connection: AttemptConnection | None = None
         try:
@@ -182,6 +186,12 @@ class Sessions:
             self._kept.append(kept)
         else:
             kept.close()
+
+    def make_room(self) -> None:
+        """Close every connection that is not in use, so that others can have it."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._kept.pop().close()
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""
