@@ -134,6 +134,11 @@ class Rig:
             assert not thread.is_alive(), "the worker does not stop"
             self.result = results[0]
 
+    def ids(self) -> list[int]:
+        """Of all deliveries."""
+        with self.database.read() as connection:
+            return list(connection.execute(select(schema.deliveries.c.id)).scalars())
+
     def states(self) -> list[DeliveryState]:
         """Of all deliveries, eldest first."""
         with self.database.read() as connection:

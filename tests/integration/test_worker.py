@@ -19,9 +19,10 @@ from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
 from webhooks.database import LOCK_PATIENCE, connect
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.retry import RetryPolicy, Verdict
+from webhooks.session import Sessions
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.worker import ALONE_AT_ONCE, REPLACE, STOPPED, Buffer
@@ -882,6 +883,116 @@ def test_the_failing_retries_of_what_is_poisoned_do_not_open_the_breaker(made: R
     assert made.store.handlers.states()["h"].breaker is BreakerState.CLOSED
 
 
+def test_failures_in_a_row_are_counted_over_workers_and_outlive_them(made: Rig) -> None:
+    broken = [True]
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        if broken[0]:
+            raise ConnectionError
+
+    for worker in range(2):
+        made.put(4)
+        with made.running():
+            wait_until(
+                lambda worker=worker: (
+                    made.states().count(PENDING) == 4 * (worker + 1)
+                    and not any(  # type: ignore[misc]
+                        state is RUNNING for state in made.states()
+                    )
+                )
+            )
+            wait_until(lambda worker=worker: len(made.store.deliveries.attempts(made.ids())) == 4 * (worker + 1))  # type: ignore[misc]
+        assert made.store.handlers.states()["h"].breaker_failures == 4 * (worker + 1)
+    made.put(4)
+    with made.running():
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+    assert made.store.handlers.states()["h"].breaker_failures == 10
+
+
+def test_a_success_sets_the_count_of_all_workers_back(made: Rig) -> None:
+    made.on()(lambda: None)
+    made.store.handlers.register([HandlerRow("h", ["**"])])
+    assert made.store.handlers.count_failures("h", 9, afresh=False) == 9
+    made.put()
+    with made.running():
+        made.wait_for(SUCCEEDED)
+    assert made.store.handlers.states()["h"].breaker_failures == 0
+    assert made.store.handlers.count_failures("h", 2, afresh=False) == 2
+    assert made.store.handlers.count_failures("h", 3, afresh=True) == 3
+
+
+def test_retries_that_hang_count_too(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=RetryPolicy(99, timedelta(0), timedelta(0)))
+    def h() -> None:
+        gate()
+
+    made.put(1)
+    with made.running(slots=4):
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN, timedelta(seconds=20))
+        assert gate.inside == 10
+        gate.open()
+
+
+def test_a_handler_that_hangs_now_and_then_is_parked_by_its_threads(made: Rig) -> None:
+    """Successes between them do not hide that ten threads are lost."""
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h(event: Any) -> None:
+        if event.raw == b"1":
+            gate()
+
+    with made.running(slots=4):
+        for hanging in range(1, 11):
+            made.put(1, body=b"1")
+            wait_until(lambda hanging=hanging: gate.inside == hanging)  # type: ignore[misc]
+            made.put(1, body=b"0")
+            made.wait_for(SUCCEEDED, hanging)
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+        gate.open()
+
+
+def test_a_worker_is_replaced_once_in_ten_minutes_for_one_handler(
+    made: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    made.put(2)
+    with made.running(abandoned_threads=2) as worker:
+        wait_until(lambda: worker._ended.is_set())
+    for name, value in worker.to_be_replaced().items():
+        monkeypatch.setenv(name, value)
+    made.put(3)
+    with made.running(abandoned_threads=2) as worker:
+        wait_until(lambda: len(worker._abandoned) == 3)
+        wait_until(lambda: "has just been replaced" in caplog.text)
+        assert not worker._replace
+        gate.open()
+
+
+def test_a_worker_bears_four_abandoned_threads_for_each_of_its_slots(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    made.put(4)
+    with made.running(slots=1) as worker:
+        wait_until(lambda: len(worker._abandoned) == 4)
+        assert not worker._replace
+        made.put(1)
+        wait_until(lambda: worker._ended.is_set())
+        gate.open()
+
+
 # -- stopping ----------------------------------------------------------------------------------------------
 
 
@@ -1021,3 +1132,85 @@ def test_those_that_run_alone_leave_threads_to_the_others(made: Rig) -> None:
     assert taken == [*crowd[:ALONE_AT_ONCE], healthy]
     buffer.done(crowd[0])
     assert buffer.take() is crowd[ALONE_AT_ONCE]
+
+
+def test_what_died_with_its_worker_begins_one_after_the_other(made: Rig) -> None:
+    made.on()(lambda: None)
+    buffer = Buffer(["h"], 8)
+    first, second, other = (attempt_of(made, "h") for _ in range(3))
+    for suspect in (first, second):
+        suspect.claimed = replace(suspect.claimed, delivery=replace(suspect.delivery, alone=True))
+        suspect.single = True
+    buffer.add([first, second, other])
+    assert [buffer.take(), buffer.take()] == [first, other], "what is no suspect goes past it"
+    buffer.done(first)
+    assert buffer.take() is second
+    third = attempt_of(made, "h")
+    third.single = True
+    buffer.add([third])
+    assert buffer.take() is third, "and one that runs on holds nobody up"
+
+
+def test_where_connections_are_short_no_more_is_claimed_than_can_run(made: Rig) -> None:
+    made.on("s")(lambda: None)
+    buffer = Buffer(["s", "other"], 4, sessions=["s"])
+    assert buffer.room().session_places is None
+    attempts = [attempt_of(made, "s") for _ in range(3)]
+    buffer.add(attempts)
+    taken: list[Any] = [buffer.take() for _ in range(3)]
+    assert buffer.short(taken[2]) == 2, "two have a connection"
+    again = type(taken[2])(taken[2].claimed, taken[2].handler)
+    buffer.put_back(taken[2], again)
+    assert buffer.room().session_places == 0
+    assert buffer._next() is None
+    buffer.done(taken[0])
+    assert buffer.take() is again
+    buffer._short_at -= 60
+    assert buffer.room().session_places is None, "after a while as many as before are let try"
+
+
+# -- connections that are short ----------------------------------------------------------------------------
+
+
+def test_an_attempt_without_a_connection_is_none_and_is_made_when_there_is_one(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_, refusals = made.sessions.open, [0]
+
+    def refuse() -> Any:
+        refusals[0] += 1
+        if refusals[0] <= 5:
+            raise NoConnection("too many connections")
+        return open_()
+
+    monkeypatch.setattr(made.sessions, "open", refuse)
+
+    @made.on()
+    def h(session: Any) -> None:
+        session.execute(ONE)
+
+    ids = made.put(4)
+    with made.running():
+        made.wait_for(SUCCEEDED, 4)
+    assert [made.outcomes(id) for id in ids] == [["succeeded"]] * 4
+    assert [made.row(id).attempts for id in ids] == [1] * 4
+    assert made.count_effects() == 4
+
+
+def test_sixty_handlers_with_a_session_run_at_once_when_a_worker_was_told_so(postgresql_url: str) -> None:
+    gate = Gate()
+    with rig(postgresql_url) as made:
+        made.sessions.dispose()
+        made.sessions = made.dispatcher.sessions = Sessions(made.database, pool_size=60)
+
+        @made.on(timeout=timedelta(seconds=60))
+        def h(session: Any) -> None:
+            session.execute(ONE)
+            gate()
+
+        ids = made.put(60)
+        with made.running(slots=60):
+            wait_until(lambda: gate.inside == 60, timedelta(seconds=25))
+            gate.open()
+            made.wait_for(SUCCEEDED, 60)
+        assert {tuple(made.outcomes(id)) for id in ids} == {("succeeded",)}
