@@ -86,8 +86,6 @@ class Webhooks:
         self._environ = environ
         self._overrides = dict(overrides or {})
         self._assembled = False
-        #: how many handlers run at once in this process, where it was told otherwise than the setting says
-        self._threads: int | None = None
         self._lock = threading.Lock()
         self.readiness: Readiness | None = None
         #: the way past Flask's routing, where it was taken
@@ -195,8 +193,8 @@ class Webhooks:
     def make_worker(self, *, slots: int | None = None) -> Worker:
         """A worker for this process; `run` it in the main thread. slots: in place of the setting `concurrency`."""
         settings = self.settings
-        self._threads = slots or settings.concurrency
-        self.database.serve_worker(self._threads)
+        slots = slots or settings.concurrency
+        self.database.serve_worker(slots)
         unregistered = self.store.handlers.register(handler_rows(self.registry))
         logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
         worker = Worker(
@@ -204,7 +202,7 @@ class Webhooks:
             registry=self.registry,
             dispatcher=self.dispatcher,
             settings=WorkerSettings(
-                slots=self._threads,
+                slots=slots,
                 lease=settings.lease,
                 heartbeat=settings.heartbeat,
                 grace=settings.grace,
@@ -225,7 +223,6 @@ class Webhooks:
 
     def serve_single_attempts(self) -> None:
         """Be what a process needs that runs one attempt at a time."""
-        self._threads = 1
         self.database.serve_worker(1, pool_size=1)
 
     def make_catch_up(

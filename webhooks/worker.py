@@ -68,7 +68,7 @@ ABANDONED_FOR_A_SLOT = 4
 #: A worker replaces itself at most once in so long for one handler's threads; {handler: `time.monotonic()`, which goes
 #: on over exec} is handed on in the environment.
 REPLACED_FOR = timedelta(minutes=10)
-REPLACED_VARIABLE = "WEBHOOKS_REPLACED_FOR"
+REPLACED_VARIABLE = "_WEBHOOKS_REPLACED_FOR"
 #: What could not be done because somebody else had a row locked is tried again after so long, and then after twice that.
 LOCKED_SECONDS = 0.2
 LOCKED_LONGEST = 2.0

@@ -1201,7 +1201,7 @@ def test_sixty_handlers_with_a_session_run_at_once_when_a_worker_was_told_so(pos
     gate = Gate()
     with rig(postgresql_url) as made:
         made.sessions.dispose()
-        made.sessions = made.dispatcher.sessions = Sessions(made.database, pool_size=60)
+        made.sessions = made.dispatcher.sessions = Sessions(made.database)
 
         @made.on(timeout=timedelta(seconds=60))
         def h(session: Any) -> None:
