@@ -208,22 +208,24 @@ class Webhooks:
         )
 
     def make_worker(self, *, slots: int | None = None) -> Worker:
-        """A worker for this process; `run` it in the main thread."""
+        """A worker for this process; `run` it in the main thread. slots: in place of the setting `concurrency`."""
         settings = self.settings
         self.name_unmigrated()
-        self.store.handlers.register(handler_rows(self.registry))
+        slots = slots or settings.concurrency
+        self.database.serve_worker(slots)
+        unregistered = self.store.handlers.register(handler_rows(self.registry))
         logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
-        return Worker(
+        worker = Worker(
             store=self.store,
             registry=self.registry,
             dispatcher=self.dispatcher,
             settings=WorkerSettings(
-                slots=slots or settings.concurrency,
+                slots=slots,
                 lease=settings.lease,
                 heartbeat=settings.heartbeat,
                 grace=settings.grace,
                 poll_interval=settings.poll_interval,
-                abandoned_threads=settings.abandoned_threads,
+                abandoned_threads=settings.abandoned_threads or None,
             ),
             version=VERSION,
             isolated=IsolatedPool(command=isolated_command(), dispatcher=self.dispatcher, store=self.store),
@@ -234,6 +236,12 @@ class Webhooks:
                 duties=[CatchUpDuty(logs, self.make_catch_up, self.store, self.clock)] if logs else [],
             ),
         )
+        worker.unregistered = unregistered
+        return worker
+
+    def serve_single_attempts(self) -> None:
+        """Be what a process needs that runs one attempt at a time."""
+        self.database.serve_worker(1, pool_size=1)
 
     def make_catch_up(
         self, source: HasLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
@@ -478,6 +486,7 @@ def make_isolated() -> tuple[Dispatcher, Store]:
         webhooks.become("worker")
     else:
         webhooks = load(role="worker")
+    webhooks.serve_single_attempts()
     return webhooks.dispatcher, webhooks.store
 
 

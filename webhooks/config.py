@@ -392,8 +392,11 @@ class Settings:
         metadata=_about("how often an idle worker looks by itself, should a wake-up get lost", duration("10ms", "10m")),
     )
     abandoned_threads: int = field(
-        default=4,
-        metadata=_about("threads that ran past their time-out before a worker replaces itself", count(1, 1000)),
+        default=0,
+        metadata=_about(
+            "threads that ran past their time-out before a worker replaces itself; 0: four for each of `concurrency`",
+            count(0, 10_000),
+        ),
     )
 
     # keeping

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import selectors
 import socket
@@ -35,15 +36,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import queue as sqla_queue
 
 from webhooks import arrays, forks, sqlstates
 from webhooks.config import hide_password, read_database_url
-from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
+from webhooks.errors import ConfigurationError, DatabaseRefused, Locked, StorageUnavailable
 from webhooks.schema import to_microseconds
 
 #: How long any statement of ours waits for SQLite's write lock.
@@ -52,13 +55,30 @@ SQLITE_BUSY = timedelta(seconds=2)
 POSTGRESQL_CONNECT = timedelta(seconds=2)
 #: How long a fork waits for what uses an SQLite file in other threads, and they for the fork.
 FORK_PATIENCE = timedelta(seconds=1)
+#: How long a statement of a worker's waits for a lock on PostgreSQL; one row that somebody holds stops nothing else.
+LOCK_PATIENCE = timedelta(seconds=0.25)
+#: A server that has no connection left for us is asked again for so long, while others of ours come back.
+SHORT_PATIENCE = timedelta(seconds=5)
+#: For so long after that, one connection is kept where nobody uses it, instead of `pool_size`.
+SHORT_SECONDS = 60.0
+#: How PostgreSQL and PgBouncer say it, when a connection cannot be had for want of another's end.
+_SHORT = re.compile(
+    r"too many (clients|connections)|connection slots are reserved|no more connections|connection limit", re.I
+)
+
+Made = TypeVar("Made")
+
+#: PostgreSQL's lock_not_available.
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Database:
     """One database as one process uses it. Opens nothing until asked; a forked process has connections of its own.
 
     patience: how long a web process waits for PostgreSQL in all, connecting included, so that it can answer within
-    2.5 s (None: as long as it takes). pool_size: connections kept.
+    2.5 s (None: as long as it takes). lock_patience: how long a statement waits for a lock on PostgreSQL (None: as
+    long as it takes), before it ends with `Locked`. pool_size: connections kept. max_overflow: opened besides when that
+    many are in use (-1: any number).
     """
 
     def __init__(
@@ -66,7 +86,9 @@ class Database:
         url: str,
         *,
         patience: timedelta | None = None,
+        lock_patience: timedelta | None = None,
         pool_size: int = 5,
+        max_overflow: int = 20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         application: str = "webhooks",
     ) -> None:
@@ -83,8 +105,10 @@ class Database:
         self.clock = clock
         self.patience = patience
         self._may_create = False
+        self._lock_patience = lock_patience
         self._application = application
         self._pool_size = pool_size
+        self._max_overflow = max_overflow
         if self.is_sqlite:
             if _is_in_memory(self.url):
                 raise ConfigurationError(
@@ -122,7 +146,7 @@ class Database:
         engine = sqlalchemy.create_engine(
             self.url,
             pool_size=self._pool_size,
-            max_overflow=20,
+            max_overflow=self._max_overflow,
             pool_timeout=2,
             hide_parameters=True,
             connect_args=SQLITE_ARGUMENTS,
@@ -138,13 +162,16 @@ class Database:
         options = "-c timezone=UTC"
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
+        if self._lock_patience is not None:
+            options += f" -c lock_timeout={int(self._lock_patience.total_seconds() * 1000)}"
         try:
             _wait_with_gevent()
             arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
             engine = sqlalchemy.create_engine(
                 self.url,
+                poolclass=_Pool,
                 pool_size=self._pool_size,
-                max_overflow=20,
+                max_overflow=self._max_overflow,
                 pool_timeout=2,
                 hide_parameters=True,
                 connect_args={
@@ -170,18 +197,53 @@ class Database:
         """Connect from here on as another kind of process does."""
         if (patience, application) == (self.patience, self._application):
             return
-        self.dispose()
         self.patience = patience
         self._application = application
+        self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        self.dispose()
         self._own = forks.PerProcess(lambda: _Own(self._make_engine()), first=_Own(self._make_engine()))
 
     # -- connections ---------------------------------------------------------------------------------------
+
+    def serve_worker(self, threads: int, pool_size: int = 5) -> None:
+        """Be what a worker with so many threads needs; call before anything is under way."""
+        self.patience, self._lock_patience = None, LOCK_PATIENCE
+        self._pool_size, self._max_overflow = pool_size, max(20, threads)
+        self._connect_anew()
+
+    def patiently(self, get: Callable[[], Made]) -> Made:
+        """A connection from `get`; where the server has none left for us, as soon as another of ours comes back."""
+        until: float | None = None
+        while True:
+            try:
+                return get()
+            except Exception as error:
+                if not is_short(error):
+                    raise
+                self.make_room()
+                now = time.monotonic()
+                until = until or now + min(SHORT_PATIENCE, self.patience or SHORT_PATIENCE).total_seconds()
+                if now >= until:
+                    raise
+            time.sleep(0.05)
+
+    def make_room(self) -> None:
+        """Close all connections but one that nobody uses, and keep no more for a while; others may need them."""
+        pool: Any = self.engine.pool
+        if isinstance(pool, _Pool):
+            pool.make_room()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in autocommit, for statements that only look. Raises `StorageUnavailable`."""
         begun = time.monotonic()
-        with _translate_ours(), self.engine.connect() as connection, self._limit(connection.connection, begun):
+        with (
+            _translate_ours(),
+            self.patiently(self.engine.connect) as connection,
+            self._limit(connection.connection, begun),
+        ):
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
@@ -191,7 +253,7 @@ class Database:
         with (
             _translate_ours(),
             self.write_lock(),
-            self.engine.connect() as connection,
+            self.patiently(self.engine.connect) as connection,
             self._limit(connection.connection, begun),
             self.busy_until(connection.connection.driver_connection, begun + SQLITE_BUSY.total_seconds()),
         ):
@@ -332,6 +394,31 @@ def _is_in_memory(url: URL) -> bool:
     )
 
 
+class _Pool(QueuePool):
+    """A pool that keeps a single idle connection while connections are short."""
+
+    __module__ = QueuePool.__module__  # its log lines are SQLAlchemy's
+
+    _short_until = 0.0
+
+    def make_room(self) -> None:
+        self._short_until = time.monotonic() + SHORT_SECONDS
+        with contextlib.suppress(sqla_queue.Empty):
+            while self._pool.qsize() > 1:
+                record = self._pool.get(False)
+                record.close()
+                self._dec_overflow()
+
+    def _do_return_conn(self, record: Any) -> None:
+        if time.monotonic() < self._short_until and self._pool.qsize() >= 1:
+            try:
+                record.close()
+            finally:
+                self._dec_overflow()
+        else:
+            super()._do_return_conn(record)
+
+
 class RawUse:
     """One use of a driver's connection; see `Database.raw`. Written out, because a batch of events pays for each layer."""
 
@@ -346,7 +433,7 @@ class RawUse:
         database = self._database
         begun = time.monotonic()
         try:
-            self._fairy = fairy = database.engine.raw_connection()
+            self._fairy = fairy = database.patiently(database.engine.raw_connection)
         except Exception as error:
             _raise_ours(error)
             raise
@@ -526,7 +613,7 @@ def translate_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if means_not_now(error):
-            raise StorageUnavailable(describe(error)) from error
+            raise unavailable(error) from error
         raise
 
 
@@ -547,7 +634,7 @@ def _raise_ours(error: BaseException, *, whole: bool = False) -> None:
     """Raise what an error of a statement of ours means; return when it may be the row's, or is no database's."""
     is_outage = means_not_now(error)
     if is_outage and not _lasts(error):
-        raise StorageUnavailable(describe(error)) from error
+        raise unavailable(error) from error
     if is_outage or (sqlstates.is_of_database(error) and not sqlstates.may_be_the_rows(error)):
         raise DatabaseRefused(describe(error, whole=whole)) from error
 
@@ -575,6 +662,22 @@ def _hide_values_in(error: BaseException) -> None:
     text = sqlstates.text_without_values(error)
     if text is not None and sqlstates.driver_error(error) is error and error.args:
         error.args = (text, *error.args[1:])
+
+
+def unavailable(error: BaseException) -> StorageUnavailable:
+    """What a driver or pool error that means "not now" is for us."""
+    return (Locked if is_lock_wait(error) else StorageUnavailable)(describe(error))
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether the server, or a pooler before it, has no connection left for us; psycopg tells no SQLSTATE of it."""
+    original = getattr(error, "orig", None) or error
+    return _is_psycopg_outage(original) and _SHORT.search(str(original)) is not None
+
+
+def is_lock_wait(error: BaseException) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock."""
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 def means_not_now(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks import failpoints, signals
-from webhooks.errors import AttemptTimeout, LeaseLost, StorageUnavailable
+from webhooks.errors import AttemptTimeout, LeaseLost, NoConnection, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.registry import Handler, Registry
@@ -50,6 +50,11 @@ TIME_WAS_UP = "its time was up; the next run waits until the thread that ran it,
 WAS_STOPPED = "its worker stopped before it was done; the next run waits until that process has ended"
 
 
+#: How the record of an attempt begins whose process died.
+DIED = "its worker died or lost its lease"
+DIED_ALONE = "its process died while it ran alone"
+
+
 class Attempt:
     """One delivery being run by one thread, as its supervisor sees it.
 
@@ -61,7 +66,7 @@ class Attempt:
 
     __slots__ = (
         "claimed", "expired", "fenced", "handler", "holder", "job", "kill", "leased_until", "lock", "over", "recorded",
-        "started", "thread", "waits",
+        "single", "started", "thread", "waits",
     )  # fmt: skip
 
     def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
@@ -70,6 +75,8 @@ class Attempt:
         self.leased_until = leased_until
         self.fenced: Delivery | None = None
         self.waits = False
+        #: it died with its worker once: not beside another such that has just begun, but in an ordinary thread
+        self.single = False
         self.started: float | None = None
         self.expired = False
         self.over = False
@@ -84,6 +91,15 @@ class Attempt:
     @property
     def delivery(self) -> Delivery:
         return self.claimed.delivery
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether it runs in a process of its own because it died with two of them."""
+        return self.delivery.alone and not self.single
+
+    @property
+    def has_process(self) -> bool:
+        return self.runs_alone or self.handler.isolation == "process"
 
     @property
     def current(self) -> Delivery:
@@ -292,7 +308,10 @@ class Dispatcher:
     # -- one attempt ---------------------------------------------------------------------------------------
 
     def run(self, attempt: Attempt) -> Finished | None:
-        """Take one attempt through its steps; see the module's docstring for the answer."""
+        """Take one attempt through its steps; see the module's docstring for the answer.
+
+        Raises `NoConnection` when the database could not be had before the handler began.
+        """
         attempt.started = time.monotonic()
         delivery, handler, event = attempt.delivery, attempt.handler, attempt.claimed.event
         ran = False
@@ -318,7 +337,11 @@ class Dispatcher:
             if not attempt.expired:
                 self.lease_lost(delivery)
             return None
+        except NoConnection:
+            raise
         except StorageUnavailable as away:
+            if not ran:
+                raise NoConnection(away.reason) from away
             verdict = self.interrupted(handler, delivery, away.reason)
         except BaseException as raised:  # a handler may raise anything, SystemExit too; none of it is ours
             verdict = self.decide(handler, delivery, raised)
@@ -526,7 +549,8 @@ class Dispatcher:
     def lost(self, delivery: Delivery) -> Finished:
         """What becomes of a delivery whose worker died or lost its lease.
 
-        Its next run is alone, in a process of its own. Only a death of that process counts towards `max_attempts`: its
+        Most died in a crowd, of which at most one was guilty: it runs once more in an ordinary thread, though it begins
+        only when others of its kind have ended or run on. When it dies again, it runs in a process of its own. Only a death of that process counts towards `max_attempts`: its
         parent sees it (`died_alone`). When the parent is gone too, nobody can tell whose fault it was.
         """
         handler = self.registry.get(delivery.handler)
@@ -537,16 +561,25 @@ class Dispatcher:
             return Finished(delivery, released())
         spared = delivery.number - delivery.failures - 1
         if not delivery.alone or spared < SPARED_DEATHS:
-            reason = "its worker died or lost its lease; the next run is alone, in a process of its own"
+            how = "alone, in a process of its own" if self.deaths([delivery.id]) else "apart from others that died so"
+            reason = f"{DIED}; the next run is {how}"
             return Finished(delivery, _lost(reason), alone=True)
         return self.died_alone(delivery)
+
+    def deaths(self, ids: Sequence[int]) -> dict[int, int]:
+        """{delivery id: how often it is on record to have died with its worker, or with a process of its own}."""
+        found: dict[int, int] = {}
+        for attempt in self.store.deliveries.attempts(ids):
+            if attempt.outcome is AttemptOutcome.LOST and (attempt.error or "").startswith((DIED, DIED_ALONE)):
+                found[attempt.delivery_id] = found.get(attempt.delivery_id, 0) + 1
+        return found
 
     def died_alone(self, delivery: Delivery) -> Finished:
         """What becomes of a delivery whose process died while it ran nothing else."""
         handler = self.registry.get(delivery.handler)
         policy = self.retry_of(handler)
         failures = delivery.failures + 1
-        reason = f"its process died while it ran alone (attempt {failures} of {policy.max_attempts})"
+        reason = f"{DIED_ALONE} (attempt {failures} of {policy.max_attempts})"
         if handler is not None and failures >= policy.max_attempts:
             verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason)
             return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict), alone=True)

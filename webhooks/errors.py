@@ -171,6 +171,14 @@ class DatabaseRefused(StorageUnavailable):
     """
 
 
+class Locked(StorageUnavailable):
+    """Somebody else holds a lock on what a statement needs, for longer than we wait; the database itself is well."""
+
+
+class NoConnection(StorageUnavailable):
+    """There was no connection for an attempt before its handler began: it was none, and is made again."""
+
+
 class RowRefused(WebhooksError):
     """The database refuses an event for what it says; trying again would not help."""
 

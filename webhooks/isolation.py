@@ -30,8 +30,9 @@ from typing import Any
 
 import msgspec
 
+from webhooks.database import SHORT_SECONDS
 from webhooks.dispatch import Attempt, Dispatcher, released
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.forks import process
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState
 from webhooks.retry import Verdict
@@ -40,22 +41,32 @@ from webhooks.store.deliveries import Claimed, Finished
 
 #: A child has this long to import the handlers and open the database.
 START_SECONDS = 30.0
+#: A child tries for so long to read what it is to run.
+LOAD_SECONDS = 2.0
 #: Then a child is replaced: whatever its handlers leaked ends with it.
 RUNS_OF_A_CHILD = 100
 
 
 class Order(msgspec.Struct):
-    """What a child is to run: a delivery under the fencing token that its parent claimed."""
+    """What a child is to run: a delivery under the fencing token that its parent claimed.
+
+    short: connections are, so it keeps none afterwards.
+    """
 
     id: int
     token: int
+    short: bool = False
 
 
 class Report(msgspec.Struct):
-    """What came of it. recorded: it is committed already. lost: the delivery was not ours any more."""
+    """What came of it. recorded: it is committed already. lost: the delivery was not ours any more.
+
+    no_connection: why it could not begin.
+    """
 
     recorded: bool = False
     lost: bool = False
+    no_connection: str | None = None
     state: int = 0
     outcome: str = ""
     wait: float = 0.0
@@ -141,11 +152,12 @@ class IsolatedPool:
         #: one starts at a time: importing handlers is work, and a crowd of starts would take the cores from the rest
         self._starting = threading.Lock()
         self._closed = False
+        self._short_until = 0.0
 
     def run(self, attempt: Attempt) -> Finished | None:
         """Run one attempt in a child; what came of it, or None when the delivery was not ours any more.
 
-        `attempt.recorded` says whether that is committed.
+        `attempt.recorded` says whether that is committed. Raises `NoConnection` when the child could not have the database.
         """
         if self._command is None:
             return self._dispatcher.run(attempt)
@@ -158,7 +170,7 @@ class IsolatedPool:
         attempt.hold(kill=child.kill)
         timeout = self._dispatcher.timeout_of(attempt.handler)
         try:
-            child.send(msgspec.json.encode(Order(delivery.id, delivery.token)))
+            child.send(msgspec.json.encode(Order(delivery.id, delivery.token, time.monotonic() < self._short_until)))
             line = child.receive(timeout.total_seconds())
         except (OSError, EOFError):
             self._forget(child)
@@ -178,6 +190,15 @@ class IsolatedPool:
             self._idle.clear()
         for child in busy:
             child.kill()  # whoever waits for it closes it
+        for child in idle:
+            child.close()
+
+    def make_room(self) -> None:
+        """End the children that wait for work, whose connections others need."""
+        self._short_until = time.monotonic() + SHORT_SECONDS
+        with self._lock:
+            idle = list(self._idle)
+            self._idle.clear()
         for child in idle:
             child.close()
 
@@ -232,6 +253,8 @@ class IsolatedPool:
     # -- outcomes ------------------------------------------------------------------------------------------
 
     def _reported(self, attempt: Attempt, report: Report) -> Finished | None:
+        if report.no_connection is not None:
+            raise NoConnection(report.no_connection)
         if report.lost:
             return None
         verdict = Verdict(
@@ -298,19 +321,28 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
             ready.wait_for(lambda: bool(lines))
             order = msgspec.json.decode(lines.pop(0), type=Order)
         report = _run(dispatcher, store, order)
+        if order.short:
+            dispatcher.sessions.dispose()
+            store.database.dispose()
         message = msgspec.json.encode(report) + b"\n"
         while message:
             message = message[os.write(reports, message) :]
 
 
 def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
-    claimed = _load(store, order.id)
+    try:
+        claimed = _load(store, order.id)
+    except NoConnection as away:
+        return Report(no_connection=away.reason)
     handler = None if claimed is None else dispatcher.registry.get(claimed.delivery.handler)
     if claimed is None or handler is None or claimed.delivery.token != order.token:
         return Report(lost=True)
     attempt = Attempt(claimed, handler)
     # its own process is its isolation: a handler that dies here is the parent's to record
-    finished = dispatcher.run(attempt)
+    try:
+        finished = dispatcher.run(attempt)
+    except NoConnection as away:
+        return Report(no_connection=away.reason)
     if finished is None:
         return Report(lost=True)
     verdict = finished.verdict
@@ -327,11 +359,14 @@ def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
 
 
 def _load(store: Store, id: int) -> Claimed | None:
+    until = time.monotonic() + LOAD_SECONDS
     while True:
         try:
             return store.deliveries.load(id)
-        except StorageUnavailable:
-            time.sleep(0.2)  # the parent watches the time
+        except StorageUnavailable as away:
+            if time.monotonic() >= until:
+                raise NoConnection(away.reason) from away
+        time.sleep(0.2)
 
 
 def _leave_it_to_the_parent(number: int, frame: object) -> None:

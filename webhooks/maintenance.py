@@ -20,6 +20,7 @@ from webhooks import signals
 from webhooks.dispatch import Dispatcher
 from webhooks.model import DeliveryState
 from webhooks.store import Store
+from webhooks.store.deliveries import SLOW
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +94,12 @@ class Maintenance:
         """Do what is due, if `holder` has the duty or can get it; whether anything was rescued."""
         for duty in self.duties:
             duty.tick(holder)
+        asked = time.monotonic()
         if not self.store.processes.acquire(DUTY, holder, DUTY_LEASE):
             self._pruning = None  # whoever has the duty now begins anew
             return False
+        if time.monotonic() - asked > SLOW:
+            self.store.deliveries.was_blind()
         rescued = False
         while (found := self.rescue()) > 0:
             rescued = True

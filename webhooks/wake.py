@@ -10,10 +10,11 @@ import logging
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from webhooks.database import SQLITE_ARGUMENTS, Database, cut, require_not_inherited, set_up_sqlite
+from webhooks.database import SHORT_SECONDS, SQLITE_ARGUMENTS, Database, cut, require_not_inherited, set_up_sqlite
 from webhooks.errors import StorageUnavailable
 from webhooks.forks import call_before_fork
 
@@ -69,6 +70,7 @@ class PostgresListener:
         self._database = database
         self._wake = wake
         self._stopping = threading.Event()
+        self._pause_until = 0.0
         self._connection: Any = None
         self._thread = threading.Thread(target=self._run, name="webhooks-listen", daemon=True)
 
@@ -82,12 +84,22 @@ class PostgresListener:
             cut(connection)
         self._thread.join(timeout=5)
 
+    def make_room(self) -> None:
+        """Leave the connection to others for a minute; until then the worker polls."""
+        self._pause_until = time.monotonic() + SHORT_SECONDS
+        connection = self._connection
+        if connection is not None:
+            cut(connection)
+
     def _run(self) -> None:
         import psycopg
 
         pause = 0.5
         silent = False
         while not self._stopping.is_set():
+            if (left := self._pause_until - time.monotonic()) > 0:
+                self._stopping.wait(left)
+                continue
             try:
                 url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
                 with psycopg.connect(
@@ -105,7 +117,7 @@ class PostgresListener:
             except psycopg.Error as error:
                 if self._stopping.is_set():
                     return
-                if not silent:
+                if not silent and time.monotonic() >= self._pause_until:
                     logger.warning("cannot listen for new deliveries, polling instead: %s", type(error).__name__)
                 silent = True
                 self._stopping.wait(pause * (0.5 + random.random() / 2))

@@ -5,20 +5,28 @@ Short forms run in `make test`, from a seed that is printed when they fail; `mak
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import re
+import shutil
 import signal
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from tests.acceptance.fleet import Fleet, fleet
-from tests.acceptance.support import Processes
-from tests.support import wait_until
+from tests.acceptance.support import Process, Processes
+from tests.support import ROOT, wait_until
 from webhooks import failpoints
+from webhooks.errors import StorageUnavailable
 from webhooks.model import DeliveryState
 
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
@@ -240,7 +248,7 @@ def test_a_worker_with_abandoned_threads_executes_itself_anew(processes: Process
     def fine(event, session, delivery):
         effect(session, event, delivery)
     """
-    with fleet(processes, database_url, handlers) as made:
+    with fleet(processes, database_url, handlers, WEBHOOKS_ABANDONED_THREADS="4") as made:
         (worker,) = made.start()
         made.put([{"n": n} for n in range(4)], "hangs")
         worker.wait_for(r"(?s)replaces itself.*started with 2 handlers")
@@ -276,7 +284,7 @@ def test_a_worker_executes_itself_anew_as_it_was_started(processes: Processes, s
     def fine(event, session, delivery):
         effect(session, event, delivery)
     """
-    with fleet(processes, sqlite_url, handlers) as made:
+    with fleet(processes, sqlite_url, handlers, WEBHOOKS_ABANDONED_THREADS="4") as made:
         (worker,) = made.start(command=command.split())
         program = Path(f"/proc/{worker.pid}/cmdline")
         before = program.read_bytes()
@@ -321,3 +329,140 @@ def test_a_handler_with_a_process_of_its_own_is_killed_with_all_it_started(
         assert set(starts) == set(ids)
         assert worker.stop() == 0
         wait_until(lambda: not worker.members(), timedelta(seconds=5), "its children to end")
+
+
+def freeze_between_writes(made: Fleet, worker: Process) -> None:
+    """SIGSTOP, at a moment when it does not hold SQLite's lock."""
+    while True:
+        worker.signal(signal.SIGSTOP)
+        with contextlib.suppress(StorageUnavailable):
+            return made.execute("update webhooks_leases set name = name where name = ''")
+        worker.signal(signal.SIGCONT)
+
+
+def test_what_died_with_a_worker_is_finished_soon(processes: Processes, database_url: str) -> None:
+    """Within lease + 2 s + twice the time that it needs otherwise: in ordinary threads, not in processes made for it."""
+    handlers = """
+    @on("**", name="busy", retry=SOON)
+    def busy(event, session, delivery):
+        note("start", delivery, event)
+        time.sleep(0.3)
+        effect(session, event, delivery)
+    """
+    with fleet(processes, database_url, handlers) as made:
+        other, victim = made.start(2)
+        bodies = [{"n": n} for n in range(16)]
+        freeze_between_writes(made, other)
+        began = time.monotonic()
+        made.put(bodies, "busy")
+        made.wait_until_finished(30)
+        undisturbed = time.monotonic() - began
+        ids = made.put(bodies, "busy")
+        wait_until(lambda: made.states()[DeliveryState.RUNNING] >= 8)
+        killed = time.monotonic()
+        victim.kill()
+        other.signal(signal.SIGCONT)
+        made.wait_until_finished(30)
+        took = time.monotonic() - killed
+        attempts = made.attempts()
+        died = [id for id in ids if attempts[id] == ["lost", "succeeded"]]
+        assert len(died) >= 8
+        assert set(made.effects().values()) == {1}
+        assert len(other.members()) == 1, "no process was started for them"
+        assert took < made.lease + 2 + 2 * undisturbed
+        assert other.stop() == 0
+
+
+@contextlib.contextmanager
+def dripping(seconds: float) -> Iterator[int]:
+    """The port of a server that answers a byte every so often, without end."""
+    done = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")
+            while not done.wait(seconds):
+                connection.sendall(b".")
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=drip, args=(listener.accept()[0],)))
+                threads[-1].start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = [threading.Thread(target=accept)]
+    threads[0].start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        done.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for thread in list(threads):
+            thread.join()
+
+
+def test_a_target_that_drips_has_its_handler_parked_and_replaces_no_worker(
+    processes: Processes, database_url: str
+) -> None:
+    """No read of the shipped `forward` ever times out; its own time-out ends the attempt, but not the thread."""
+    handlers = """
+    @on("**", name="fine", retry=SOON)
+    def fine(event, session, delivery):
+        effect(session, event, delivery)
+    """
+    with dripping(0.3) as port:
+        target = {
+            "url": f"http://127.0.0.1:{port}/",
+            "secret": f"whsec_{'A' * 32}",
+            "types": ["**"],
+            "timeout_seconds": 1,
+        }
+        with fleet(processes, database_url, handlers, FORWARD_TARGETS=json.dumps({"slow": target})) as made:
+            shutil.copy(ROOT / "handlers" / "forward.py", processes.directory / "handlers")
+            (worker,) = made.start()
+            made.put([{"n": n} for n in range(14)], "forward.slow")
+            worker.wait_for(r"circuit breaker of handler 'forward.slow' opened", timedelta(seconds=40))
+            made.put([{"n": n} for n in range(20)], "fine")
+            wait_until(lambda: len(made.effects()) == 20, timedelta(seconds=20))
+            assert "replaces itself" not in worker.output
+            assert worker.output.count("started with 2 handlers") == 1
+            assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("connections", [4, 2])
+def test_with_few_connections_everything_runs_slowly(
+    processes: Processes, postgresql_url: str, connections: int
+) -> None:
+    """A role's limit, which superusers do not have; all that have no connection wait, and none of that is an attempt."""
+    handlers = """
+    @on("**", name="session", retry=SOON)
+    def session_(event, session, delivery):
+        effect(session, event, delivery)
+        time.sleep(0.02)
+
+
+    @on("**", name="other", retry=SOON)
+    def other(event, delivery):
+        time.sleep(0.01)
+    """
+    role = f"few_{os.getpid()}_{connections}"
+    url = make_url(postgresql_url).set(username=role)
+    with fleet(processes, postgresql_url, handlers) as made:
+        try:
+            made.execute(f"create role {role} login connection limit {connections}")
+            made.execute(f"grant all on all tables in schema public to {role}")
+            made.execute(f"grant all on all sequences in schema public to {role}")
+            ids = made.put([{"n": n} for n in range(72)], "session", "other")
+            (worker,) = made.start(DATABASE_URL=url.render_as_string(hide_password=False))
+            made.wait_until_finished(45)
+            assert set(made.effects().values()) == {1}
+            assert len(made.effects()) == 72
+            assert made.attempts() == {id: ["succeeded"] for id in ids}
+            assert worker.output.count("no connection to the database") <= 2
+            assert worker.stop() == 0
+        finally:
+            processes.end()
+            made.execute(f"drop owned by {role}")
+            made.execute(f"drop role {role}")

@@ -134,6 +134,11 @@ class Rig:
             assert not thread.is_alive(), "the worker does not stop"
             self.result = results[0]
 
+    def ids(self) -> list[int]:
+        """Of all deliveries."""
+        with self.database.read() as connection:
+            return list(connection.execute(select(schema.deliveries.c.id)).scalars())
+
     def states(self) -> list[DeliveryState]:
         """Of all deliveries, eldest first."""
         with self.database.read() as connection:
@@ -165,8 +170,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(url: str, **options: Any) -> Iterator[Rig]:
-    made = Rig(connect(url, pool_size=8), **options)
+def rig(url: str, *, lock_patience: timedelta | None = None, **options: Any) -> Iterator[Rig]:
+    made = Rig(connect(url, pool_size=8, lock_patience=lock_patience), **options)
     made.make_effects()
     try:
         yield made

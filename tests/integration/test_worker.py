@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -11,16 +13,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
-from webhooks.database import connect
-from webhooks.errors import StorageUnavailable
+from webhooks.database import LOCK_PATIENCE, connect
+from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.retry import RetryPolicy, Verdict
+from webhooks.session import Sessions
 from webhooks.store.deliveries import Finished
-from webhooks.store.handlers import BreakerState
+from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.worker import ALONE_AT_ONCE, REPLACE, STOPPED, Buffer
 
 ONE = effects.insert().values(what="one")
@@ -368,6 +372,226 @@ def test_a_delivery_whose_lease_ran_out_is_rescued_and_runs_alone(made: Rig) -> 
     assert made.row(id).failures == 0
 
 
+# -- rows that somebody else has locked --------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(url: str, statement: str, *parameters: Any) -> Iterator[Any]:
+    """Another client's transaction that holds what `statement` locks, and is idle."""
+    import psycopg
+
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as client:
+        client.execute(statement, parameters)
+        yield client
+        client.rollback()
+
+
+@pytest.fixture
+def brief(postgresql_url: str) -> Iterator[Rig]:
+    """A worker's database: no statement waits long for a lock."""
+    with rig(postgresql_url, lock_patience=LOCK_PATIENCE, timeout=timedelta(seconds=30)) as made:
+        yield made
+
+
+def test_a_locked_running_delivery_stops_no_lease_and_no_outcome_of_others(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    @brief.on("g")
+    def g() -> None:
+        pass
+
+    first, second = brief.put(2)
+    with brief.running(lease=timedelta(seconds=1), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside == 2)
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", first):
+            lease = brief.row(second).lease_until
+            wait_until(lambda: brief.row(second).lease_until > lease + timedelta(seconds=1.5))
+            assert brief.row(first).lease_until < brief.row(second).lease_until, "its lease has run out meanwhile"
+            gate.open()
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 21)
+            assert brief.row(first).state == RUNNING
+        brief.wait_for(SUCCEEDED, 22)
+    assert [brief.outcomes(id) for id in (first, second)] == [["succeeded"], ["succeeded"]]
+
+
+def test_a_delivery_that_was_locked_past_its_lease_is_left_to_the_worker_that_runs_it(
+    brief: Rig, postgresql_url: str
+) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    (id,) = brief.put()
+    with brief.running(lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside)
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", id):
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 2)
+        wait_until(lambda: brief.row(id).lease_until > brief.database.now())
+        gate.open()
+        brief.wait_for(SUCCEEDED)
+    assert brief.outcomes(id) == ["succeeded"]
+
+
+def test_after_a_table_was_locked_past_every_lease_nothing_runs_twice(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    ids = brief.put(3)
+    with brief.running(lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1), maintenance=True):
+        wait_until(lambda: gate.inside == 3)
+        with locked(postgresql_url, "lock table webhooks_deliveries in access exclusive mode"):
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 2)
+        wait_until(lambda: all(brief.row(id).lease_until > brief.database.now() for id in ids))
+        gate.open()
+        brief.wait_for(SUCCEEDED, 3)
+    assert [brief.outcomes(id) for id in ids] == [["succeeded"]] * 3
+
+
+def test_a_handler_that_locks_its_own_row_and_hangs_is_timed_out(brief: Rig) -> None:
+    gate = Gate()
+
+    @brief.on(timeout=timedelta(seconds=0.3), retry=RetryPolicy(1))
+    def h(session: Any, delivery: Any) -> None:
+        session.execute(text("select 1 from webhooks_deliveries where id = :id for update"), {"id": delivery.id})
+        gate()
+
+    (id,) = brief.put()
+    with brief.running(slots=1):
+        brief.wait_for(DEAD)
+        gate.open()
+    assert brief.outcomes(id) == ["timed-out"]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "select 1 from webhooks_lanes where lane = 'l' for update",
+        "select 1 from webhooks_deliveries where lane = 'l' and state = 0 for update",
+        "select 1 from webhooks_deliveries where lane = 'l' for update",
+    ],
+    ids=["lane", "next of the lane", "the whole lane"],
+)
+def test_a_locked_lane_holds_up_no_other_lane(brief: Rig, postgresql_url: str, lock: str) -> None:
+    gate = Gate()
+
+    @brief.on(ordered_by="object_id")
+    def h() -> None:
+        gate()
+
+    brief.put(lane="l", at=1)
+    with brief.running():
+        wait_until(lambda: gate.inside == 1)
+        brief.put(lane="l", at=2)
+        with locked(postgresql_url, lock):
+            gate.open()
+            for at in range(5):
+                brief.put(lane=f"other{at}", at=at)
+            brief.wait_for(SUCCEEDED, 5)
+            assert brief.states().count(SUCCEEDED) == 5
+        brief.wait_for(SUCCEEDED, 7)
+
+
+def test_a_locked_row_of_a_limited_handler_holds_up_no_other_limited_handler(brief: Rig, postgresql_url: str) -> None:
+    for name in ("h", "g"):
+        brief.on(name, concurrency=2)(lambda: None)
+    with locked(postgresql_url, "select 1"):
+        pass
+    with brief.running():
+        wait_until(lambda: set(brief.store.handlers.states()) == {"h", "g"})
+        with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+            brief.put(3, "h")
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 20)
+        brief.wait_for(SUCCEEDED, 23)
+
+
+def test_a_worker_starts_while_a_row_of_a_handler_is_locked(brief: Rig, postgresql_url: str) -> None:
+    rows = [HandlerRow("h", ["**"]), HandlerRow("g", ["**"])]
+    assert brief.store.handlers.register(rows) == []
+    with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+        assert brief.store.handlers.register([*rows, HandlerRow("new", ["**"])]) == [rows[0]]
+    assert set(brief.store.handlers.states()) == {"h", "g", "new"}
+
+
+def test_a_locked_row_of_a_handler_does_not_keep_its_failures_from_being_counted(
+    brief: Rig, postgresql_url: str
+) -> None:
+    @brief.on(retry=NEVER)
+    def h() -> None:
+        raise ConnectionError
+
+    @brief.on("g")
+    def g() -> None:
+        pass
+
+    with brief.running(slots=2):
+        wait_until(lambda: "h" in brief.store.handlers.states())
+        with locked(postgresql_url, "select 1 from webhooks_handlers where name = 'h' for update"):
+            brief.put(12, "h")
+            brief.put(20, "g")
+            brief.wait_for(SUCCEEDED, 20)
+            wait_until(lambda: brief.states().count(PENDING) == 12)
+        brief.put(1, "h")
+        wait_until(lambda: brief.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+
+
+def test_stopping_gives_back_all_but_what_is_locked(brief: Rig, postgresql_url: str) -> None:
+    gate = Gate()
+
+    @brief.on()
+    def h() -> None:
+        gate()
+
+    ids = brief.put(8)
+    with brief.running(slots=2) as worker:
+        worker.buffer._mean["h"] = 0.01  # fast enough to be claimed ahead
+        wait_until(lambda: gate.inside == 2)
+        worker._inbox.put(None)
+        wait_until(lambda: brief.states().count(RUNNING) == 8)
+        waiting = [id for id in ids if id not in worker.buffer.active]
+        with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", waiting[0]):
+            worker.stop()
+            wait_until(lambda: brief.states().count(PENDING) == 5)
+            gate.open()
+            wait_until(lambda: worker._ended.is_set())
+    assert brief.row(waiting[0]).state == RUNNING, "its lease runs out"
+
+
+def test_a_foreign_writer_that_holds_sqlite_past_every_lease_loses_nothing(sqlite_url: str) -> None:
+    gate = Gate()
+    with rig(sqlite_url) as made:
+
+        @made.on()
+        def h() -> None:
+            gate()
+
+        ids = made.put(3)
+        with made.running(lease=timedelta(seconds=1), heartbeat=timedelta(seconds=0.1), maintenance=True):
+            wait_until(lambda: gate.inside == 3)
+            foreign = sqlite3.connect(str(made.database.path), isolation_level=None)
+            foreign.execute("begin immediate")
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() - began > 3.5)
+            foreign.execute("rollback")
+            foreign.close()
+            wait_until(lambda: all(made.row(id).lease_until > made.database.now() for id in ids))
+            gate.open()
+            made.wait_for(SUCCEEDED, 3)
+        assert [made.outcomes(id) for id in ids] == [["succeeded"]] * 3
+
+
 # -- outcomes that are hard to store -----------------------------------------------------------------------
 
 
@@ -641,10 +865,11 @@ def test_half_open_one_delivery_tries_and_its_failure_opens_for_longer(made: Rig
         made.store.handlers.open_breaker("h", 10, timedelta(0))
         wait_until(lambda: worker._breaker("h") is not BreakerState.CLOSED)
         made.put(5)
-        wait_until(lambda: "h" in worker._cooldown)
-        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
-        assert made.store.handlers.states()["h"].breaker_failures == 11
-        assert worker._cooldown["h"] == timedelta(seconds=60)
+        wait_until(lambda: made.store.handlers.states()["h"].breaker_failures == 11)
+        state = made.store.handlers.states()["h"]
+        assert state.breaker is BreakerState.OPEN
+        assert state.breaker_until is not None
+        assert state.breaker_until - made.database.now() > timedelta(seconds=45), "twice as long as the first time"
 
 
 def test_the_failing_retries_of_what_is_poisoned_do_not_open_the_breaker(made: Rig) -> None:
@@ -656,6 +881,116 @@ def test_the_failing_retries_of_what_is_poisoned_do_not_open_the_breaker(made: R
     with made.running():
         made.wait_for(DEAD, 2)
     assert made.store.handlers.states()["h"].breaker is BreakerState.CLOSED
+
+
+def test_failures_in_a_row_are_counted_over_workers_and_outlive_them(made: Rig) -> None:
+    broken = [True]
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        if broken[0]:
+            raise ConnectionError
+
+    for worker in range(2):
+        made.put(4)
+        with made.running():
+            wait_until(
+                lambda worker=worker: (
+                    made.states().count(PENDING) == 4 * (worker + 1)
+                    and not any(  # type: ignore[misc]
+                        state is RUNNING for state in made.states()
+                    )
+                )
+            )
+            wait_until(lambda worker=worker: len(made.store.deliveries.attempts(made.ids())) == 4 * (worker + 1))  # type: ignore[misc]
+        assert made.store.handlers.states()["h"].breaker_failures == 4 * (worker + 1)
+    made.put(4)
+    with made.running():
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+    assert made.store.handlers.states()["h"].breaker_failures == 10
+
+
+def test_a_success_sets_the_count_of_all_workers_back(made: Rig) -> None:
+    made.on()(lambda: None)
+    made.store.handlers.register([HandlerRow("h", ["**"])])
+    assert made.store.handlers.count_failures("h", 9, afresh=False) == 9
+    made.put()
+    with made.running():
+        made.wait_for(SUCCEEDED)
+    assert made.store.handlers.states()["h"].breaker_failures == 0
+    assert made.store.handlers.count_failures("h", 2, afresh=False) == 2
+    assert made.store.handlers.count_failures("h", 3, afresh=True) == 3
+
+
+def test_retries_that_hang_count_too(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=RetryPolicy(99, timedelta(0), timedelta(0)))
+    def h() -> None:
+        gate()
+
+    made.put(1)
+    with made.running(slots=4):
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN, timedelta(seconds=20))
+        assert gate.inside == 10
+        gate.open()
+
+
+def test_a_handler_that_hangs_now_and_then_is_parked_by_its_threads(made: Rig) -> None:
+    """Successes between them do not hide that ten threads are lost."""
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h(event: Any) -> None:
+        if event.raw == b"1":
+            gate()
+
+    with made.running(slots=4):
+        for hanging in range(1, 11):
+            made.put(1, body=b"1")
+            wait_until(lambda hanging=hanging: gate.inside == hanging)  # type: ignore[misc]
+            made.put(1, body=b"0")
+            made.wait_for(SUCCEEDED, hanging)
+        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+        gate.open()
+
+
+def test_a_worker_is_replaced_once_in_ten_minutes_for_one_handler(
+    made: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    made.put(2)
+    with made.running(abandoned_threads=2) as worker:
+        wait_until(lambda: worker._ended.is_set())
+    for name, value in worker.to_be_replaced().items():
+        monkeypatch.setenv(name, value)
+    made.put(3)
+    with made.running(abandoned_threads=2) as worker:
+        wait_until(lambda: len(worker._abandoned) == 3)
+        wait_until(lambda: "has just been replaced" in caplog.text)
+        assert not worker._replace
+        gate.open()
+
+
+def test_a_worker_bears_four_abandoned_threads_for_each_of_its_slots(made: Rig) -> None:
+    gate = Gate()
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    made.put(4)
+    with made.running(slots=1) as worker:
+        wait_until(lambda: len(worker._abandoned) == 4)
+        assert not worker._replace
+        made.put(1)
+        wait_until(lambda: worker._ended.is_set())
+        gate.open()
 
 
 # -- stopping ----------------------------------------------------------------------------------------------
@@ -797,3 +1132,85 @@ def test_those_that_run_alone_leave_threads_to_the_others(made: Rig) -> None:
     assert taken == [*crowd[:ALONE_AT_ONCE], healthy]
     buffer.done(crowd[0])
     assert buffer.take() is crowd[ALONE_AT_ONCE]
+
+
+def test_what_died_with_its_worker_begins_one_after_the_other(made: Rig) -> None:
+    made.on()(lambda: None)
+    buffer = Buffer(["h"], 8)
+    first, second, other = (attempt_of(made, "h") for _ in range(3))
+    for suspect in (first, second):
+        suspect.claimed = replace(suspect.claimed, delivery=replace(suspect.delivery, alone=True))
+        suspect.single = True
+    buffer.add([first, second, other])
+    assert [buffer.take(), buffer.take()] == [first, other], "what is no suspect goes past it"
+    buffer.done(first)
+    assert buffer.take() is second
+    third = attempt_of(made, "h")
+    third.single = True
+    buffer.add([third])
+    assert buffer.take() is third, "and one that runs on holds nobody up"
+
+
+def test_where_connections_are_short_no_more_is_claimed_than_can_run(made: Rig) -> None:
+    made.on("s")(lambda: None)
+    buffer = Buffer(["s", "other"], 4, sessions=["s"])
+    assert buffer.room().session_places is None
+    attempts = [attempt_of(made, "s") for _ in range(3)]
+    buffer.add(attempts)
+    taken: list[Any] = [buffer.take() for _ in range(3)]
+    assert buffer.short(taken[2]) == 2, "two have a connection"
+    again = type(taken[2])(taken[2].claimed, taken[2].handler)
+    buffer.put_back(taken[2], again)
+    assert buffer.room().session_places == 0
+    assert buffer._next() is None
+    buffer.done(taken[0])
+    assert buffer.take() is again
+    buffer._short_at -= 60
+    assert buffer.room().session_places is None, "after a while as many as before are let try"
+
+
+# -- connections that are short ----------------------------------------------------------------------------
+
+
+def test_an_attempt_without_a_connection_is_none_and_is_made_when_there_is_one(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_, refusals = made.sessions.open, [0]
+
+    def refuse() -> Any:
+        refusals[0] += 1
+        if refusals[0] <= 5:
+            raise NoConnection("too many connections")
+        return open_()
+
+    monkeypatch.setattr(made.sessions, "open", refuse)
+
+    @made.on()
+    def h(session: Any) -> None:
+        session.execute(ONE)
+
+    ids = made.put(4)
+    with made.running():
+        made.wait_for(SUCCEEDED, 4)
+    assert [made.outcomes(id) for id in ids] == [["succeeded"]] * 4
+    assert [made.row(id).attempts for id in ids] == [1] * 4
+    assert made.count_effects() == 4
+
+
+def test_sixty_handlers_with_a_session_run_at_once_when_a_worker_was_told_so(postgresql_url: str) -> None:
+    gate = Gate()
+    with rig(postgresql_url) as made:
+        made.sessions.dispose()
+        made.sessions = made.dispatcher.sessions = Sessions(made.database)
+
+        @made.on(timeout=timedelta(seconds=60))
+        def h(session: Any) -> None:
+            session.execute(ONE)
+            gate()
+
+        ids = made.put(60)
+        with made.running(slots=60):
+            wait_until(lambda: gate.inside == 60, timedelta(seconds=25))
+            gate.open()
+            made.wait_for(SUCCEEDED, 60)
+        assert {tuple(made.outcomes(id)) for id in ids} == {("succeeded",)}

@@ -581,6 +581,7 @@ def worker(concurrency: int | None) -> None:
     made = _make_worker(instance, concurrency)
     if made.run() == REPLACE:
         # threads that never end are left behind with the old program
+        os.environ.update(made.to_be_replaced())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, connect, translate_errors
-from webhooks.errors import AttemptTimeout
+from webhooks.database import Database, connect, describe, means_not_now, translate_errors
+from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
 from webhooks.session import sqlite
 from webhooks.session.outer import DoneMark, OuterTransaction
@@ -101,7 +101,7 @@ class Sessions:
     def open(self) -> Iterator[HandlerSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end.
 
-        Raises `StorageUnavailable` when there is no connection.
+        Raises `NoConnection` when there is none.
         """
         from webhooks.session.orm import AttemptSession  # for workers only
 
@@ -110,8 +110,12 @@ class Sessions:
             with here.open() as holder:
                 yield holder
             return
-        with translate_errors():
+        try:
             kept = self._take()
+        except Exception as error:
+            if means_not_now(error):
+                raise NoConnection(describe(error)) from error
+            raise
         outer: Any = None
         connection: AttemptConnection | None = None
         try:
@@ -186,9 +190,13 @@ class Sessions:
     def before_fork(self) -> None:
         """Close what is not in use of an SQLite file in the parent; called by `forks`."""
         if self._each.made is self:
-            with contextlib.suppress(IndexError):
-                while True:
-                    self._kept.pop().close()
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Close every connection that is not in use, so that others can have it."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._kept.pop().close()
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""

@@ -5,6 +5,10 @@ touch means that the lease was lost, and its id is missing from the answer. Due 
 the database's clock only. Whatever changes a delivery that has a lane locks the lane first and settles it before
 the commit (see `lanes`).
 
+On PostgreSQL somebody else may hold a lock on one of our rows (a `select … for update` in a psql session that was left
+open). Leases are extended and expired ones found with `skip locked`, and what ends a run can be told to pass over what
+is locked (`passed_over`), so that one row never holds up the others.
+
 An attempt is on record before its handler runs: the claim counts it in `attempts` and notes worker and time on the
 row. The row in `webhooks_attempts` is written when the run ends, or when `rescue` finds that it never did.
 """
@@ -12,15 +16,17 @@ row. The row in `webhooks_attempts` is written when the run ends, or when `rescu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, bindparam, func, select, text
 
 from webhooks import arrays, failpoints, schema
-from webhooks.database import Database
+from webhooks.database import Database, is_lock_wait
+from webhooks.errors import Locked, StorageUnavailable
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
 from webhooks.retry import Verdict
 from webhooks.schema import from_microseconds, to_microseconds
@@ -34,6 +40,14 @@ _OUTCOME_NUMBER = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 
 #: (handler, class)
 Queue = tuple[str, DeliveryClass]
+Item = TypeVar("Item")
+
+#: Once a row was found locked, `finish` asks first which are free, for so long.
+CAREFUL = 60.0
+#: Who could not see or write for a while lets the workers that were in the same case extend their leases first.
+AFTER_BLINDNESS = 2.0
+#: What took longer was waiting for somebody, as did everybody else.
+SLOW = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +206,42 @@ _LITE_ATTEMPT = """
 """
 
 
+_PG_EXTEND = """
+    with h as materialized (select * from unnest(%s::bigint[], %s::bigint[]) h(id, token)),
+    f as materialized (select d.id from webhooks_deliveries d join h on d.id = h.id and d.token = h.token
+                        where d.state = 1 order by d.id for no key update of d skip locked),
+    u as (update webhooks_deliveries d set lease_until = statement_timestamp() + %s
+           where d.id = any (array(select f.id from f)) returning d.id)
+    select d.id, u.id is not null from webhooks_deliveries d join h on d.id = h.id and d.token = h.token
+           left join u on u.id = d.id where d.state = 1
+"""
+_PG_FENCE = """
+    with f as materialized (select d.id from webhooks_deliveries d where d.id = %s and d.token = %s and d.state = 1
+                              for no key update skip locked),
+    u as (update webhooks_deliveries d set token = d.token + 1, reason = %s from f where d.id = f.id returning d.id)
+    select exists (select from u),
+           exists (select from webhooks_deliveries d where d.id = %s and d.token = %s and d.state = 1)
+"""
+#: Ours among (id, token), locked or not; and the same, locked by us, without those that somebody else has locked.
+_PG_OURS = """
+    select d.id from webhooks_deliveries d join unnest(%s::bigint[], %s::bigint[]) h(id, token)
+        on d.id = h.id and d.token = h.token where d.state = 1
+"""
+_PG_OURS_FREE = f"{_PG_OURS} order by d.id for no key update of d skip locked"
+#: After what is free was found so, nothing is waited for but a claim, or an insert into the lane, that has just begun.
+_PG_BRIEFLY = "set local lock_timeout = '25ms'"
+
+
 class Deliveries:
     """The deliveries of one database. readers: see `events.EventReader`."""
 
     def __init__(self, database: Database, events: EventReader) -> None:
         self.database = database
         self.events = events
+        self._careful_until = 0.0
+        self._blind = False
+        self._rescue_from = 0.0
+        self._were_locked: frozenset[int] = frozenset()
 
     # -- claim ---------------------------------------------------------------------------------------------
 
@@ -346,8 +390,11 @@ class Deliveries:
 
     # -- while running -------------------------------------------------------------------------------------
 
-    def extend(self, running: Iterable[Delivery], lease: timedelta) -> set[int]:
-        """Move the leases of `running` to now + lease; the ids that are still ours."""
+    def extend(self, running: Iterable[Delivery], lease: timedelta, *, passed_over: set[int] | None = None) -> set[int]:
+        """Move the leases of `running` to now + lease; the ids that are still ours.
+
+        passed_over: gets those of them that somebody else has locked, so that their leases are as they were.
+        """
         # in the order of ids, as `finish`: two statements that lock the same rows the other way round would deadlock
         held = sorted((delivery.id, delivery.token) for delivery in running)
         if not held:
@@ -355,13 +402,10 @@ class Deliveries:
         ids, tokens = [id for id, _ in held], [token for _, token in held]
         if not self.database.is_sqlite:
             with self.database.raw() as connection:
-                rows = connection.execute(
-                    """update webhooks_deliveries d set lease_until = statement_timestamp() + %s
-                         from unnest(%s::bigint[], %s::bigint[]) h(id, token)
-                        where d.id = h.id and d.token = h.token and d.state = 1 returning d.id""",
-                    (lease, ids, tokens),
-                ).fetchall()
-            return {row[0] for row in rows}
+                rows = connection.execute(_PG_EXTEND, (ids, tokens, lease)).fetchall()
+            if passed_over is not None:
+                passed_over.update(id for id, moved in rows if not moved)
+            return {id for id, _ in rows}
         with self.database.write_lock(), self.database.raw() as connection:
             cursor = connection.cursor()
             until = to_microseconds(self.database.clock() + lease)
@@ -381,23 +425,52 @@ class Deliveries:
         """Move the fencing token on, so that the attempt in hand cannot finish; the delivery under its new token.
 
         None when the delivery is not ours any more. The row stays running, under the same lease; because: noted on it,
-        for whoever rescues it.
+        for whoever rescues it. Waits for nobody: raises `Locked` when somebody else, or the attempt itself, has the row.
         """
-        statement = text(
-            """update webhooks_deliveries set token = token + 1, reason = :because
-                where id = :id and token = :token and state = 1"""
-        )
-        values = {"id": delivery.id, "token": delivery.token, "because": because}
-        with self.database.write() as connection:
-            changed = connection.execute(statement, values).rowcount
-        return replace(delivery, token=delivery.token + 1, reason=because) if changed else None
+        if self.database.is_sqlite:
+            statement = text(
+                """update webhooks_deliveries set token = token + 1, reason = :because
+                    where id = :id and token = :token and state = 1"""
+            )
+            values = {"id": delivery.id, "token": delivery.token, "because": because}
+            with self.database.write() as connection:
+                fenced = bool(connection.execute(statement, values).rowcount)
+        else:
+            key = (delivery.id, delivery.token)
+            with self.database.raw() as driver:
+                fenced, is_ours = driver.execute(_PG_FENCE, (*key, because, *key)).fetchone()
+            if is_ours and not fenced:
+                raise Locked(f"somebody else has locked the row of delivery {delivery.id}")
+        return replace(delivery, token=delivery.token + 1, reason=because) if fenced else None
 
     # -- the end of a run ----------------------------------------------------------------------------------
 
-    def finish(self, batch: Sequence[Finished]) -> set[int]:
-        """Record how attempts ended, in one transaction; the ids of those that were still ours."""
+    def finish(self, batch: Sequence[Finished], *, passed_over: set[int] | None = None) -> set[int]:
+        """Record how attempts ended, in one transaction; the ids of those that were still ours.
+
+        passed_over: gets the ids of those that somebody else has locked, themselves or in their lane; nothing is known
+        of them then, and the others may be recorded in several transactions. None: raises `Locked`.
+        """
         if not batch:
             return set()
+        if passed_over is None or self.database.is_sqlite:
+            return self._finish_all(batch)
+        if time.monotonic() >= self._careful_until:
+            with contextlib.suppress(Locked):
+                return self._finish_all(batch)
+        done, locked = self._piecewise(batch, _delivery_of, self._finish_free)
+        if locked:
+            self._careful_until = time.monotonic() + CAREFUL
+        _pass([finished for finished in batch if finished.delivery.id in done], "after_commit")
+        passed_over |= locked
+        return done
+
+    def _finish_free(self, cursor: Any, batch: Sequence[Finished]) -> set[int]:
+        done = self._finish(cursor, batch)
+        _pass(batch, "before_commit")
+        return done
+
+    def _finish_all(self, batch: Sequence[Finished]) -> set[int]:
         with self._transaction(laned=any(finished.delivery.lane for finished in batch)) as cursor:
             done = self._finish(cursor, batch)
             _pass(batch, "before_commit")
@@ -480,50 +553,156 @@ class Deliveries:
             rows = cursor.execute(query + "in (select unnest((select %s::bigint[])))", (list(ids),)).fetchall()
         return {id: (handler, lane, at, revision) for id, handler, lane, at, revision in rows}
 
-    def release(self, claimed: Sequence[Delivery]) -> set[int]:
-        """Give back deliveries whose handler did not run: pending, due at once, the attempt not counted."""
+    def release(self, claimed: Sequence[Delivery], *, passed_over: set[int] | None = None) -> set[int]:
+        """Give back deliveries whose handler did not run: pending, due at once, the attempt not counted.
+
+        The ids of those that were still ours. passed_over: gets those that somebody else has locked.
+        """
         if not claimed:
             return set()
+        if self.database.is_sqlite:
+            with self._transaction(laned=True) as cursor:
+                return self._release(cursor, claimed)
+        done, locked = self._piecewise(claimed, lambda delivery: delivery, self._release)
+        if passed_over is not None:
+            passed_over |= locked
+        return done
+
+    def _release(self, cursor: Any, claimed: Sequence[Delivery]) -> set[int]:
         sqlite = self.database.is_sqlite
         lanes = {(delivery.handler, delivery.lane) for delivery in claimed if delivery.lane}
         statement = """update webhooks_deliveries set state = 0, attempts = attempts - 1, lease_until = null,
                           worker = null, token = token + 1 where id = {0} and token = {0} and state = 1"""
-        with self._transaction(laned=True) as cursor:
-            lane_rows.lock(cursor, lanes, sqlite=sqlite, now=to_microseconds(self.database.clock()))
-            done = {
-                delivery.id
-                for delivery in sorted(claimed, key=lambda delivery: delivery.id)
-                if cursor.execute(statement.format("?" if sqlite else "%s"), (delivery.id, delivery.token)).rowcount
-            }
-            lane_rows.settle(cursor, lanes, sqlite=sqlite)
-            if done and not sqlite:
-                cursor.execute("select pg_notify('webhooks_wake', '')")
+        lane_rows.lock(cursor, lanes, sqlite=sqlite, now=to_microseconds(self.database.clock()))
+        done = {
+            delivery.id
+            for delivery in sorted(claimed, key=lambda delivery: delivery.id)
+            if cursor.execute(statement.format("?" if sqlite else "%s"), (delivery.id, delivery.token)).rowcount
+        }
+        lane_rows.settle(cursor, lanes, sqlite=sqlite)
+        if done and not sqlite:
+            cursor.execute("select pg_notify('webhooks_wake', '')")
         return done
 
     # -- maintenance ---------------------------------------------------------------------------------------
 
     def expired(self, limit: int) -> list[Delivery]:
-        """Running deliveries whose lease has run out, at most `limit`; nothing is changed."""
+        """Running deliveries whose lease has run out, at most `limit`; nothing is changed.
+
+        Not those that somebody else has locked, nor what was locked at the last look, nor anything in the first seconds
+        after a time in which we could not look (`was_blind`): their workers could not extend the leases either.
+        """
+        try:
+            found, locked = self._look_for_expired(limit)
+        except StorageUnavailable:
+            self.was_blind()
+            raise
+        if self._blind:
+            self._blind, self._rescue_from = False, time.monotonic() + AFTER_BLINDNESS
+        were_locked, self._were_locked = self._were_locked, frozenset(locked)
+        if time.monotonic() < self._rescue_from:
+            return []
+        return [delivery for delivery in found if delivery.id not in were_locked]
+
+    def was_blind(self) -> None:
+        """The database could not be read or written just now."""
+        self._blind = True
+
+    def _look_for_expired(self, limit: int) -> tuple[list[Delivery], list[int]]:
+        """Those that can be rescued, and ids of those that somebody else has locked."""
         now = "?" if self.database.is_sqlite else "statement_timestamp()"
         statement = f"select {_D} from webhooks_deliveries d where d.state = 1 and d.lease_until < {now} order by d.id limit {limit:d}"
         parameters = (to_microseconds(self.database.clock()),) if self.database.is_sqlite else ()
         with self.database.read() as connection:
             rows = connection.exec_driver_sql(statement, parameters).fetchall()
-        return [self._delivery(tuple(row), None) for row in rows]
+            if self.database.is_sqlite or not rows:
+                return [self._delivery(tuple(row), None) for row in rows], []
+            seen = [row[0] for row in rows]
+            free = connection.exec_driver_sql(f"{statement} for no key update of d skip locked").fetchall()
+        ids = {row[0] for row in free}
+        return [self._delivery(tuple(row), None) for row in free], [id for id in seen if id not in ids]
 
     def finish_expired(self, batch: Sequence[Finished]) -> set[int]:
-        """`finish` for leases that ran out: only rows whose lease is still over are changed."""
+        """`finish` for leases that ran out: only rows whose lease is still over, and that nobody has locked, are changed."""
         if not batch:
             return set()
-        with self._transaction(laned=True) as cursor:
-            done = self._finish(cursor, batch, expired_only=True)
-            if done:
-                failpoints.hit("rescue.before_commit")
-                if not self.database.is_sqlite:
-                    cursor.execute("select pg_notify('webhooks_wake', '')")
+        began = time.monotonic()
+
+        def act(cursor: Any, part: Sequence[Finished]) -> set[int]:
+            if time.monotonic() - began > SLOW:
+                self.was_blind()  # they were alive when we looked, and have waited as we did
+                return set()
+            return self._finish_expired(cursor, part)
+
+        try:
+            if self.database.is_sqlite:
+                with self._transaction(laned=True) as cursor:
+                    done = act(cursor, batch)
+            else:
+                done, _ = self._piecewise(batch, _delivery_of, act)
+        except StorageUnavailable:
+            self.was_blind()
+            raise
         if done:
             failpoints.hit("rescue.after_commit")
         return done
+
+    def _finish_expired(self, cursor: Any, batch: Sequence[Finished]) -> set[int]:
+        done = self._finish(cursor, batch, expired_only=True)
+        if done:
+            failpoints.hit("rescue.before_commit")
+            if not self.database.is_sqlite:
+                cursor.execute("select pg_notify('webhooks_wake', '')")
+        return done
+
+    # -- transactions --------------------------------------------------------------------------------------
+
+    def _piecewise(
+        self,
+        items: Sequence[Item],
+        delivery_of: Callable[[Item], Delivery],
+        act: Callable[[Any, Sequence[Item]], set[int]],
+    ) -> tuple[set[int], set[int]]:
+        """Do something on PostgreSQL to all that nobody else has locked; the ids of `act`, and those that are locked.
+
+        One transaction, unless a lock turns up that could not be seen before (of a lane's next delivery, say): then the
+        halves are tried by themselves, and so on.
+        """
+        ordered = sorted(items, key=lambda item: _place(delivery_of(item)))
+        with self.database.raw() as connection:
+            return self._halves(connection, ordered, delivery_of, act)
+
+    def _halves(
+        self,
+        connection: Any,
+        items: Sequence[Item],
+        delivery_of: Callable[[Item], Delivery],
+        act: Callable[[Any, Sequence[Item]], set[int]],
+    ) -> tuple[set[int], set[int]]:
+        try:
+            with connection.transaction(), contextlib.closing(connection.cursor()) as cursor:
+                cursor.execute(_PG_BRIEFLY)
+                locked = self._locked(cursor, [delivery_of(item) for item in items])
+                free = [item for item in items if delivery_of(item).id not in locked]
+                return (act(cursor, free) if free else set()), locked
+        except Exception as error:
+            if not is_lock_wait(error):
+                raise
+        if len(items) == 1:
+            return set(), {delivery_of(items[0]).id}
+        middle = len(items) // 2
+        done, locked = self._halves(connection, items[:middle], delivery_of, act)
+        more_done, more_locked = self._halves(connection, items[middle:], delivery_of, act)
+        return done | more_done, locked | more_locked
+
+    def _locked(self, cursor: Any, ours: Sequence[Delivery]) -> set[int]:
+        """Which of our deliveries somebody else has locked, or the row of their lane; the others are locked by us."""
+        lanes = {(delivery.handler, delivery.lane) for delivery in ours if delivery.lane}
+        kept = lane_rows.lock_free(cursor, lanes)
+        key = ([delivery.id for delivery in ours], [delivery.token for delivery in ours])
+        free = {row[0] for row in cursor.execute(_PG_OURS_FREE, key).fetchall()}
+        locked = {row[0] for row in cursor.execute(_PG_OURS, key).fetchall()} - free
+        return locked | {delivery.id for delivery in ours if (delivery.handler, delivery.lane) in kept}
 
     @contextlib.contextmanager
     def _transaction(self, *, laned: bool) -> Iterator[Any]:
@@ -662,6 +841,15 @@ def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
     Replays that asked for fresh keys have an odd id (see `replays`).
     """
     return f"{event_id}:{handler}:{replay_id}" if replay_id & 1 else f"{event_id}:{handler}"
+
+
+def _delivery_of(finished: Finished) -> Delivery:
+    return finished.delivery
+
+
+def _place(delivery: Delivery) -> tuple[bytes, bytes, int]:
+    """Where it comes when rows are locked: lanes in their order."""
+    return (delivery.handler.encode(), (delivery.lane or "").encode(), delivery.id)
 
 
 def _counts(finished: Finished) -> bool:

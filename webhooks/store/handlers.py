@@ -2,11 +2,14 @@
 
 A row says who may be claimed how much: paused by an operator, limited in concurrency or rate, held back by an open
 circuit breaker. Workers read the rows every second, so a change is felt everywhere within two.
+
+On PostgreSQL somebody else may hold a lock on a row: what workers do here passes it over and says so, and they try again.
 """
 
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,10 +17,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, select, text
+from sqlalchemy.engine import Connection
 
 from webhooks import schema
-from webhooks.database import Database
+from webhooks.database import Database, is_lock_wait
+from webhooks.errors import Locked
 from webhooks.schema import to_microseconds
+
+#: How long a claim waits for another that counts the same handler; one that waited in vain waits no more for `STUCK`.
+COUNTED_ELSEWHERE = timedelta(milliseconds=100)
+STUCK = 5.0
 
 
 class BreakerState(enum.IntEnum):
@@ -61,9 +70,13 @@ class Handlers:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._stuck: dict[str, float] = {}
 
-    def register(self, rows: Sequence[HandlerRow]) -> None:
-        """Write what this process knows; what operators set (paused, breaker) stays."""
+    def register(self, rows: Sequence[HandlerRow]) -> list[HandlerRow]:
+        """Write what this process knows; what operators set (paused, breaker) stays.
+
+        Answers with the rows that somebody else has locked: what is on record of them is as it was.
+        """
         statement = text(
             """insert into webhooks_handlers (name, patterns, source, concurrency, rate_count, rate_period, seen_at)
                values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at)
@@ -84,9 +97,22 @@ class Handlers:
             }
             for row in sorted(rows, key=lambda row: row.name)
         ]
-        if values:
-            with self.database.write() as connection:
-                connection.execute(statement, values)
+        if not values:
+            return []
+        with self.database.write() as connection:
+            locked = self._locked(connection, [row.name for row in rows])
+            if free := [value for value in values if value["name"] not in locked]:
+                connection.execute(statement, free)
+        return [row for row in rows if row.name in locked]
+
+    def _locked(self, connection: Connection, names: Collection[str]) -> set[str]:
+        """Which of these rows somebody else has locked; the others are locked by us."""
+        if self.database.is_sqlite:
+            return set()
+        table = schema.handlers
+        query = select(table.c.name).where(table.c.name.in_(names)).order_by(table.c.name)
+        free = connection.execute(query.with_for_update(skip_locked=True, key_share=True)).scalars().all()
+        return set(connection.execute(query).scalars()) - set(free)
 
     def states(self, names: Collection[str] | None = None) -> dict[str, HandlerState]:
         """{name: state} of the handlers asked for, or of all that any process ever registered."""
@@ -118,17 +144,43 @@ class Handlers:
 
     # -- the circuit breaker -------------------------------------------------------------------------------
 
-    def open_breaker(self, name: str, failures: int, cooldown: timedelta) -> None:
-        """Hold `name` back until now + cooldown."""
-        self._set(
-            name, breaker=BreakerState.OPEN, breaker_failures=failures, breaker_until=self.database.now() + cooldown
+    def count_failures(self, name: str, failures: int, *, afresh: bool) -> int:
+        """Count failures in a row, of all workers and of processes that are gone; how many there are now.
+
+        afresh: a success came before these. Raises `Locked` when somebody else has locked the row.
+        """
+        table = schema.handlers
+        count: Any = failures if afresh else table.c.breaker_failures + failures
+        statement = (
+            table.update()
+            .where(table.c.name == name, table.c.breaker == BreakerState.CLOSED)
+            .values(breaker_failures=count)
+            .returning(table.c.breaker_failures)
         )
+        with self.database.write() as connection:
+            self._lock(connection, name)
+            found: int | None = connection.execute(statement).scalar()
+        return failures if found is None else found
+
+    def open_breaker(self, name: str, failures: int, cooldown: timedelta) -> None:
+        """Hold `name` back until now + cooldown. Raises `Locked` when somebody else has locked the row."""
+        table = schema.handlers
+        with self.database.write() as connection:
+            self._lock(connection, name)
+            until = self.database.now(connection) + cooldown
+            connection.execute(
+                table.update()
+                .where(table.c.name == name)
+                .values(breaker=BreakerState.OPEN, breaker_failures=failures, breaker_until=until)
+            )
 
     def half_open_breaker(self, name: str) -> bool:
         """Let one delivery try, when the time has passed; whether this call did it."""
         table = schema.handlers
         with self.database.write() as connection:
             now = self.database.now(connection)
+            if self._locked(connection, [name]):
+                return False
             return bool(
                 connection.execute(
                     table.update()
@@ -138,9 +190,10 @@ class Handlers:
             )
 
     def close_breaker(self, name: str) -> bool:
-        """Run as usual again; whether it was not closed already."""
+        """Run as usual again; whether it was not closed already. Raises `Locked` when somebody else has locked the row."""
         table = schema.handlers
         with self.database.write() as connection:
+            self._lock(connection, name)
             return bool(
                 connection.execute(
                     table.update()
@@ -148,6 +201,10 @@ class Handlers:
                     .values(breaker=BreakerState.CLOSED, breaker_failures=0, breaker_until=None)
                 ).rowcount
             )
+
+    def _lock(self, connection: Connection, name: str) -> None:
+        if self._locked(connection, [name]):
+            raise Locked(f"somebody else has locked the row of handler {name!r}")
 
     # -- limits across workers -----------------------------------------------------------------------------
 
@@ -157,11 +214,12 @@ class Handlers:
         """How many of `wanted` may start now, per handler, under concurrency and rate; locks their rows.
 
         cursor: the driver's, in the transaction that claims next; other workers wait for its end. overrides: a
-        tighter concurrency, for half-open breakers.
+        tighter concurrency, for half-open breakers. None of a handler whose row somebody else has locked.
         """
         allowed: dict[str, int] = {}
         for name in sorted(wanted, key=str.encode):
-            row = self._one(cursor, name, lock=True)
+            # a statement of its own: the next one's snapshot then sees what the previous holder claimed
+            row = self._one(cursor, name) if self.database.is_sqlite or self._lock_for_claim(cursor, name) else None
             if row is None:
                 allowed[name] = 0
                 continue
@@ -179,7 +237,7 @@ class Handlers:
         """Count starts against the rates, in the transaction of `admit`."""
         mark = "?" if self.database.is_sqlite else "%s"
         for name, n in sorted(starts.items()):
-            row = self._one(cursor, name, lock=False)
+            row = self._one(cursor, name)
             if row is None or not row[1] or not n:
                 continue
             _, count, period, at, now, _ = row
@@ -188,16 +246,29 @@ class Handlers:
                 (max(at or 0, now) + n * period // count, name),
             )
 
-    def _one(self, cursor: Any, name: str, lock: bool) -> Any:
+    def _lock_for_claim(self, cursor: Any, name: str) -> bool:
+        """Whether the row could be locked: at once, or after another worker's claim."""
+        statement = "select 1 from webhooks_handlers where name = %s for update"
+        if cursor.execute(f"{statement} skip locked", (name,)).fetchone():
+            return True
+        if time.monotonic() < self._stuck.get(name, 0.0):
+            return False
+        try:
+            with cursor.connection.transaction():
+                cursor.execute(f"set local lock_timeout = '{COUNTED_ELSEWHERE // timedelta(milliseconds=1)}ms'")
+                return cursor.execute(statement, (name,)).fetchone() is not None
+        except Exception as error:
+            if not is_lock_wait(error):
+                raise
+            self._stuck[name] = time.monotonic() + STUCK
+            return False
+
+    def _one(self, cursor: Any, name: str) -> Any:
         if self.database.is_sqlite:
             now: Any = str(to_microseconds(self.database.clock()))
-            mark, suffix = "?", ""
+            mark = "?"
         else:
             now, mark = "(extract(epoch from clock_timestamp()) * 1000000)::bigint", "%s"
-            suffix = " for update" if lock else ""
-        if lock and suffix:
-            # a statement of its own: the next one's snapshot then sees what the previous holder claimed
-            cursor.execute(f"select 1 from webhooks_handlers where name = {mark}{suffix}", (name,))
         return cursor.execute(
             f"""select concurrency, rate_count, rate_period, rate_window_at, {now},
                   (select count(*) from webhooks_deliveries d where d.handler = h.name and d.state = 1)

@@ -46,6 +46,11 @@ PG_LOCK = """
       from unnest((select %s::text[]), (select %s::text[])) k(handler, lane) order by k.handler collate "C", k.lane collate "C"
     on conflict (handler, lane) do update set touched_at = excluded.touched_at
 """
+PG_LANES = """
+    select l.handler, l.lane from webhooks_lanes l join unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
+        using (handler, lane)
+"""
+PG_FREE_LANES = f'{PG_LANES} order by l.handler collate "C", l.lane collate "C" for no key update of l skip locked'
 PG_LOCK_HEADS = """
     select d.id from webhooks_deliveries d join unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
         on d.handler = k.handler and d.lane = k.lane
@@ -128,6 +133,14 @@ def lock(cursor: Any, lanes: Collection[Lane], *, sqlite: bool, now: Any) -> Non
         cursor.executemany(LITE_LOCK, [(handler, key, now) for handler, key in zip(handlers, keys, strict=True)])
     else:
         cursor.execute(PG_LOCK, columns(lanes))
+
+
+def lock_free(cursor: Any, lanes: Collection[Lane]) -> set[Lane]:
+    """Lock the rows of lanes that nobody else has locked; the lanes that somebody has. PostgreSQL only."""
+    if not lanes:
+        return set()
+    free = {tuple(row) for row in cursor.execute(PG_FREE_LANES, columns(lanes)).fetchall()}
+    return {tuple(row) for row in cursor.execute(PG_LANES, columns(lanes)).fetchall()} - free
 
 
 def mark(cursor: Any, places: Collection[tuple[str, str, int, int]], *, sqlite: bool) -> None:
