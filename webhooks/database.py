@@ -55,6 +55,7 @@ class Database:
         patience: timedelta | None = None,
         pool_size: int = 5,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
         application: str = "webhooks",
     ) -> None:
         try:
@@ -65,6 +66,7 @@ class Database:
             ) from error
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
+        self.monotonic = monotonic
         self.patience = patience
         self.breaker = Breaker()
         self._application = application

@@ -40,7 +40,7 @@ from webhooks.registry import Handler, Registry
 from webhooks.scheduling import SLOW_SECONDS, allocate, slots_for, slots_for_slow
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished, Queue
-from webhooks.store.handlers import BreakerState, HandlerRow, HandlerState
+from webhooks.store.handlers import BREAKER_LONGEST, BreakerState, HandlerRow, HandlerState
 from webhooks.wake import SQLITE_LOOK_SECONDS, PostgresListener, SQLiteWatch
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,6 @@ STATES_OLDEST_SECONDS = 1.5
 #: poisoned say nothing new about the handler); and for how long it stays open.
 BREAKER_FAILURES = 10
 BREAKER_COOLDOWN = timedelta(seconds=30)
-BREAKER_LONGEST = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -736,7 +735,9 @@ class Worker:
             pause = seconds
             try:
                 self._extend()
-                self.store.processes.beat(self.id, "worker", self.version, list(self.handlers))
+                self.store.processes.beat(
+                    self.id, "worker", self.version, list(self.handlers), lease=self.settings.lease
+                )
             except StorageUnavailable:
                 pause = min(1.0, seconds)  # the lease still runs; sooner is better
             except Exception:

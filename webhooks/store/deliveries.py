@@ -135,6 +135,7 @@ _PG_FINISH = """
                  class = case when f.state = 0 and d.class = 0 then 1 else d.class end,
                  due_at = case when f.state = 0 then statement_timestamp() + f.wait * interval '1 microsecond'
                                else d.due_at end,
+                 scheduled_at = case when f.state = 0 then statement_timestamp() end,
                  reason = nullif(f.reason, ''), blocks = f.blocks <> 0, alone = f.alone <> 0,
                  ready = case when d.lane is null then true else f.state = 0 end,
                  finished_at = case when f.state >= 2 then statement_timestamp() end
@@ -178,7 +179,7 @@ _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
            class = case when ? = 0 and class = 0 then 1 else class end,
-           due_at = case when ? = 0 then ? else due_at end,
+           due_at = case when ? = 0 then ? else due_at end, scheduled_at = ?,
            reason = ?, blocks = ?, alone = ?,
            ready = case when lane is null then 1 else ? = 0 end,
            finished_at = ?
@@ -455,7 +456,7 @@ class Deliveries:
                 _LITE_FINISH + guard,
                 (
                     state, int(_counts(f)), int(not _is_attempt(f)), state, state, now + f.verdict.wait // schema.MICROSECOND,
-                    f.verdict.reason, f.holds_lane, f.alone, state, now if state >= 2 else None,
+                    now if state == 0 else None, f.verdict.reason, f.holds_lane, f.alone, state, now if state >= 2 else None,
                     f.delivery.id, f.delivery.token,
                 ),
             ).rowcount  # fmt: skip

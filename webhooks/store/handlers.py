@@ -19,6 +19,9 @@ from webhooks import schema
 from webhooks.database import Database
 from webhooks.schema import to_microseconds
 
+#: A circuit breaker stays open for no longer than this; what says longer was written by a wrong clock.
+BREAKER_LONGEST = timedelta(minutes=10)
+
 
 class BreakerState(enum.IntEnum):
     """A handler's circuit breaker."""
@@ -185,7 +188,7 @@ class Handlers:
             _, count, period, at, now, _ = row
             cursor.execute(
                 f"update webhooks_handlers set rate_window_at = {mark} where name = {mark}",
-                (max(at or 0, now) + n * period // count, name),
+                (max(_used_until(at, now, period), now) + n * period // count, name),
             )
 
     def _one(self, cursor: Any, name: str, lock: bool) -> Any:
@@ -213,8 +216,13 @@ def _admitted(count: int, period: int, at: int | None, now: int) -> int:
     stretch of one period sees at most 1.1 × count starts (generic cell rate algorithm, ITU-T I.371).
     """
     burst = max(1, count // 10)
-    ahead = max(0, (at or 0) - now)
+    ahead = max(0, _used_until(at, now, period) - now)
     return max(0, (burst * period // count - ahead) * count // period)
+
+
+def _used_until(at: int | None, now: int, period: int) -> int:
+    """Up to when a rate is used; no start uses more than a period ahead, so what says more is a wrong clock's."""
+    return now if at is None or at > now + period else at
 
 
 def rate_wait(rate: tuple[int, timedelta]) -> timedelta:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks import failpoints, schema
 from webhooks.database import Database
-from webhooks.model import DeliveryState
+from webhooks.model import DeliveryState, instant_of
 from webhooks.selection import Selection
 from webhooks.store import selecting
 from webhooks.store.replays import ReplayState
@@ -74,6 +74,16 @@ class Pruning:
         failpoints.hit("prune.after_commit")
         last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
         return Batch(len(rows), len(going), len(deliveries), last)
+
+    def newest_at(self) -> datetime | None:
+        """When the newest event or delivery was made, by its id; None when there is none."""
+        with self.database.read() as connection:
+            ids = [
+                connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar()
+                for table in (schema.events, schema.deliveries)
+            ]
+        known = [id for id in ids if id is not None]
+        return instant_of(max(known)) if known else None
 
     def _deletable(
         self, connection: Connection, ids: Sequence[int], states: Collection[DeliveryState]
