@@ -346,10 +346,11 @@ class Listings:
         before: int | None = None,
         replay_id: int | None = None,
         holding: bool = False,
+        oldest_first: bool = False,
     ) -> Iterator[list[DeliverySummary]]:
         """The selected deliveries, the latest first, a statement and a list a step; lists may be empty.
 
-        holding: of those that hold a lane, the eldest of each.
+        holding: of those that hold a lane, the eldest of each. oldest_first: the other way round; `before` is then None.
         """
         table, events = schema.deliveries.c, schema.events
         judge = not selection.is_exact_in_sql
@@ -370,7 +371,7 @@ class Listings:
                     conditions.append(table.event_id.in_(narrowed.events))
                 conditions += selecting.on_events(narrowed, sqlite=sqlite)
                 if before is not None:
-                    conditions.append(table.id < before)
+                    conditions.append(table.id > before if oldest_first else table.id < before)
                 if replay_id is not None:
                     # ids grow, so what a replay made comes after the replay itself
                     conditions += [table.replay_id == replay_id, table.id > replay_id]
@@ -382,7 +383,7 @@ class Listings:
                         schema.deliveries.join(events, events.c.id == table.event_id, isouter=by_event.is_empty)
                     )
                     .where(*conditions)
-                    .order_by(table.id.desc())
+                    .order_by(table.id if oldest_first else table.id.desc())
                     .limit(step)
                 )
                 rows = connection.execute(query).fetchall() if not selection.unrouted or selection.states else []
