@@ -225,6 +225,21 @@ deliveries = Table(
         postgresql_where=text("lane is not null and ready"),
         sqlite_where=text("lane is not null and ready = 1"),
     ),
+    # what a dead delivery holds: lanes that stand still; nearly always empty
+    Index(
+        "ix_webhooks_deliveries_blocking",
+        "handler", "lane",
+        postgresql_where=text("blocks"),
+        sqlite_where=text("blocks = 1"),
+    ),
+    # the newest dead of all handlers: without it each listing sorts every one there is. `id > 0` says nothing, and keeps
+    # this index from statements that do not say it: for the dead of one handler the planner took it for the better one
+    Index(
+        "ix_webhooks_deliveries_newest_dead",
+        "id",
+        postgresql_where=text("state = 3 and id > 0"),
+        sqlite_where=text("state = 3 and id > 0"),
+    ),
     # dead letters are few and looked for often
     Index(
         "ix_webhooks_deliveries_dead",

@@ -16,7 +16,7 @@ import click
 
 from webhooks import jsonio
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import desk, json_option, parse_selection, selection_options
+from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import Attempt
 from webhooks.retry import printable
@@ -44,16 +44,34 @@ def events() -> None:
 @selection_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @click.option("--oldest-first", is_flag=True, help="The eldest first, rather than the latest.")
+@patience_option
 @json_option
-def list_(event: tuple[str, ...], conditions: Mapping[str, Any], limit: int, oldest_first: bool, as_json: bool) -> None:
-    """List events in the order of arrival, the latest first. EVENT: ids, or senders' keys."""
+def list_(
+    event: tuple[str, ...],
+    conditions: Mapping[str, Any],
+    limit: int,
+    oldest_first: bool,
+    patience: timedelta,
+    as_json: bool,
+) -> None:
+    """List events in the order of arrival, the latest first. EVENT: ids, or senders' keys.
+
+    What no index finds (--state unrouted, --error, --handler, --source, --where) is looked for event by event; when the time
+    is over, it says how far it came.
+    """
     from webhooks.cli import records
 
     selection = parse_selection(conditions, event)
-    found = desk().store.listings.events(selection, limit=limit, newest_first=not oldest_first)
+    page = desk().store.listings.look(selection, deadline=patience, limit=limit, newest_first=not oldest_first)
+    found = page.rows
     if as_json:
-        output.emit_json({"events": [records.event_json(summary) for summary in found]})
+        output.emit_json({"events": [records.event_json(summary) for summary in found]} | records.look_json(page))
         return
+    if not page.is_complete:
+        on = "--since" if oldest_first else "--until"
+        output.incomplete(output.counted(page.looked_at, "event"), page.back_to, f"{on} {output.iso(page.back_to)}")
+        if not found:
+            return
     rows = [records.event_cells(summary) for summary in found]
     output.emit_table(
         records.EVENT_COLUMNS,
