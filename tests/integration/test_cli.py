@@ -564,6 +564,28 @@ def test_dead_deliveries_are_requeued_by_selection_and_by_id(filled: Cli) -> Non
     assert "no delivery 5" in filled.refused("requeue", "5", code=1)
 
 
+def test_a_look_that_is_over_says_how_far_it_came_and_how_to_go_on(
+    filled: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.store.listings.WINDOW", 1)
+    result = filled("events", "list", "--error", "nowhere", "--patience", "0s")
+    assert result.exit_code == 0
+    assert "the time was over before all was looked at: 1 event, to 20" in result.stderr
+    further = re.findall(r"look further: (--after \S+), or for longer: --patience 1m", result.stderr)
+    assert "1 event" in filled("events", "list", "--error", "nowhere", "--patience", "0s", *further[0].split()).stderr
+    document = filled.json("events", "list", "--error", "nowhere", "--patience", "0s")
+    assert (document["events"], document["looked_at"], document["is_complete"]) == ([], 1, False)
+    assert document["after"] == further[0].split()[1]
+    assert filled.json("events", "list", "--error", "nowhere")["is_complete"]
+
+    result = filled("deliveries", "list", "--error", "nowhere", "--patience", "0s")
+    assert "1 delivery, to 20" in result.stderr
+    (before,) = re.findall(r"look further: --before (\d+),", result.stderr)
+    assert filled.json("deliveries", "list", "--before", before)["deliveries"][0]["id"] < before
+    assert not filled.json("deliveries", "list", "--error", "nowhere", "--patience", "0s")["is_complete"]
+    assert "goes on with a list" in filled.refused("deliveries", "list", "--before", before, "--group", code=2)
+
+
 def test_waiting_retries_are_made_due_now_by_selection_and_by_id(filled: Cli) -> None:
     later = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=6), reason="ValueError: no")
     assert filled.run("mirror", later) == 3
