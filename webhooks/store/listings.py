@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, Row
 
 from webhooks import schema
 from webhooks.database import Database
-from webhooks.model import DeliveryClass, DeliveryState, Event, instant_of
+from webhooks.model import DeliveryClass, DeliveryState, Event, id_at, instant_of
 from webhooks.selection import Selection
 from webhooks.store import selecting
 from webhooks.store.events import EVENT_COLUMNS, EventReader
@@ -197,6 +197,22 @@ _WAITING_BEHIND = f"""
         on {_LANE_OF.format(other="w", one="h")} and (w.state < 2 or w.blocks{{true}}) and w.replay_id = 0
        and w.state = 0 and {_PLACE_OF.format(one="w")} > {_PLACE_OF.format(one="h")}
      where h.id in :ids group by h.id
+"""
+
+#: Type by type and source by source, so that the index tells all of it, and no body is touched.
+_PER_SOURCE = """
+    with recursive t(type) as (
+        select min(type) from webhooks_events
+        union all
+        select (select min(e.type) from webhooks_events e where e.type > t.type) from t where t.type is not null),
+    s(type, source) as (
+        select type, (select min(e.source) from webhooks_events e where e.type = t.type) from t where type is not null
+        union all
+        select type, (select min(e.source) from webhooks_events e where e.type = s.type and e.source > s.source)
+          from s where s.source is not null)
+    select s.source, count(*) as n, max(e.received_at) as last
+      from s join webhooks_events e on e.type = s.type and e.source = s.source and e.received_at >= :since
+     where s.source is not null group by s.source order by s.source
 """
 
 
@@ -685,13 +701,8 @@ class Listings:
         return Stats(window, now, sources, handlers, is_complete)
 
     def _source_stats(self, connection: Connection, now: datetime, window: timedelta) -> list[SourceStats]:
-        events = schema.events.c
-        rows = connection.execute(
-            select(events.source, func.count(), func.max(events.received_at, type_=schema.Instant()))
-            .where(events.received_at >= now - window)
-            .group_by(events.source)
-            .order_by(events.source)
-        ).fetchall()
+        statement = text(_PER_SOURCE).bindparams(bindparam("since", type_=schema.Instant()))
+        rows = connection.execute(statement.columns(last=schema.Instant()), {"since": now - window}).fetchall()
         minutes = window / timedelta(minutes=1)
         return [SourceStats(source, count, count / minutes, last) for source, count, last in rows]
 
@@ -702,6 +713,8 @@ class Listings:
         table = schema.deliveries.c
         latest = (
             select(table.handler, table.state, table.created_at, table.finished_at)
+            # ids tell the time, by the clock of who made them
+            .where(table.id >= id_at(since - timedelta(minutes=5)))
             .order_by(table.id.desc())
             .limit(STATS_LIMIT)
             .subquery()
