@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def made(database_url: str) -> Iterator[Rig]:
         yield made
 
 
-def run(made: Rig, n: int, verdict: Verdict, handler: str = "h", **more: bool) -> None:
+def run(made: Rig, n: int, verdict: Verdict, handler: str = "h", **more: Any) -> None:
     quotas = {(handler, DeliveryClass.FRESH): n}
     claimed = made.store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
     assert len(claimed) == n

@@ -135,10 +135,7 @@ _FAILING = {
 
 def _gauges_statement(*, sqlite: bool) -> str:
     """The statement of `Health.gauges`; `{limit}`, `{sampled}` and `{recent}` are left to be filled in."""
-    words = {
-        "true": " = 1" if sqlite else "",
-        "now": ":now" if sqlite else "statement_timestamp()",
-    }
+    words = {"true": " = 1" if sqlite else "", "now": ":now" if sqlite else "statement_timestamp()"}
     names = []
     for name, place in _PLACES:
         here, of_d = (place.format(d=d, true=words["true"]) for d in ("", "d."))
@@ -217,10 +214,10 @@ class Health:
         queues: dict[tuple[str, DeliveryClass], Queue] = {}
         backlogs: dict[str, Backlog] = {}
         for row in rows:
-            mine = [
-                Queue(row[f"due{n}"], self._instant(row[f"oldest{n}"])) for row in (row._mapping,) for n in range(3)
-            ]
-            queues.update({(row.handler, kind): mine[kind] for kind in DeliveryClass if mine[kind].due})
+            for kind in DeliveryClass:
+                due = row._mapping[f"due{kind:d}"]
+                if due:
+                    queues[row.handler, kind] = Queue(due, self._instant(row._mapping[f"oldest{kind:d}"]))
             backlog = self._backlog(row, limit)
             if backlog.pending or backlog.running or backlog.dead:
                 backlogs[row.handler] = backlog
@@ -306,10 +303,12 @@ class Health:
         """When the first delivery for `handler` was made, replays aside; None when none ever was."""
         table = schema.deliveries.c
         with self.database.read() as connection:
+            # in the order of ids, which grow with time: most handlers are old, and found at once
             found: datetime | None = connection.execute(
-                select(func.min(table.created_at, type_=schema.Instant())).where(
-                    table.handler == handler, table.replay_id == 0
-                )
+                select(table.created_at)
+                .where(table.handler == handler, table.replay_id == 0)
+                .order_by(table.id)
+                .limit(1)
             ).scalar()
         return found
 

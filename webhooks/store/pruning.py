@@ -76,14 +76,16 @@ class Pruning:
         return Batch(len(rows), len(going), len(deliveries), last)
 
     def newest_at(self) -> datetime | None:
-        """When the newest event or delivery was made, by its id; None when there is none."""
+        """When the newest event or delivery was made, by its id, or a key was last seen; None when there is nothing."""
+        log = schema.dedup_log.c
         with self.database.read() as connection:
             ids = [
                 connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar()
                 for table in (schema.events, schema.deliveries)
             ]
-        known = [id for id in ids if id is not None]
-        return instant_of(max(known)) if known else None
+            seen = connection.execute(select(log.last_seen_at).order_by(log.last_seen_at.desc()).limit(1)).scalar()
+        known = [instant_of(id) for id in ids if id is not None] + ([] if seen is None else [seen])
+        return max(known, default=None)
 
     def _deletable(
         self, connection: Connection, ids: Sequence[int], states: Collection[DeliveryState]
