@@ -234,6 +234,7 @@ class Webhooks:
                 self.dispatcher,
                 Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
                 duties=[CatchUpDuty(logs, self.make_catch_up, self.store, self.clock)] if logs else [],
+                lease=settings.lease,
             ),
         )
         worker.unregistered = unregistered

@@ -133,6 +133,16 @@ def plan(mark: Mark, since: datetime, until: datetime) -> Window:
     return Window(since, until, since)
 
 
+def believable(mark: Mark, now: datetime) -> Mark:
+    """The mark without instants that lie in the future: a wrong clock wrote them, and nobody has read up to there."""
+    latest = now + NEGLIGIBLE
+    if mark.mark_at is not None and mark.mark_at > latest:
+        mark = replace(mark, mark_at=None)
+    if mark.window_at is not None and mark.window_at > latest:
+        mark = replace(mark, window_since=None, window_until=None, window_at=None)
+    return mark
+
+
 def since_by_itself(mark: Mark, first_webhook_at: datetime | None, now: datetime, keeps: timedelta) -> datetime:
     """Where a run that nobody gave a beginning begins: before the mark, or where we began to receive.
 
@@ -154,8 +164,11 @@ def moved_mark(mark: Mark, window: Window, *limits: datetime | None) -> datetime
 
 
 def is_due(mark: Mark, started_at: datetime, now: datetime) -> bool:
-    """Whether a run by itself is due in a process that started at `started_at`."""
-    if mark.ran_at is None:
+    """Whether a run by itself is due in a process that started at `started_at`.
+
+    A run that ended later than now was timed by a wrong clock: it says nothing of when the next is due.
+    """
+    if mark.ran_at is None or mark.ran_at > now + NEGLIGIBLE:
         return True
     if mark.requested_at is not None and (mark.error is None or mark.requested_at > mark.ran_at):
         return True
@@ -310,7 +323,7 @@ class CatchUp:
     def _run(self, since: datetime | None, until: datetime | None, *, dry_run: bool) -> Report:
         now = self._clock()
         asked_at = self._store.database.now()
-        mark = self._store.marks.get(self.name)
+        mark = believable(self._store.marks.get(self.name), now)
         until = min(until or now, now)
         if since is None:
             since = since_by_itself(mark, self._store.marks.first_webhook_at(self.name), now, self._source.log_keeps)
@@ -337,7 +350,12 @@ class CatchUp:
         if mark.mark_at is not None and window.covers_from > mark.mark_at:
             report.gap_from = mark.mark_at
         self._store.marks.complete(
-            self.name, moved, asked_at=asked_at, repaired=report.repaired, stripped_at=self._stripped_at
+            self.name,
+            moved,
+            asked_at=asked_at,
+            repaired=report.repaired,
+            stripped_at=self._stripped_at,
+            latest=now + NEGLIGIBLE,
         )
         report.mark_at = moved or mark.mark_at
         signals.emit(signals.caught_up, self.name, since=window.start, fetched=report.fetched, stored=report.repaired)

@@ -90,6 +90,7 @@ class Database:
         pool_size: int = 5,
         max_overflow: int = 20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
         application: str = "webhooks",
     ) -> None:
         try:
@@ -103,6 +104,7 @@ class Database:
             raise ConfigurationError("DATABASE_URL holds an @ in its password; write it as %40, and / as %2F")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.clock = clock
+        self.monotonic = monotonic
         self.patience = patience
         self._may_create = False
         self._lock_patience = lock_patience
@@ -159,7 +161,8 @@ class Database:
         return engine
 
     def _make_postgresql_engine(self) -> Engine:
-        options = "-c timezone=UTC"
+        # every statement of ours is short; compiling one that looks dear to the planner took seconds
+        options = "-c timezone=UTC -c jit=off"
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
         if self._lock_patience is not None:

@@ -51,6 +51,9 @@ CATCH_UP_LATE = timedelta(hours=3)
 #: A pending delivery older than this, with no worker in sight, is waiting for one.
 WAITS_FOR_WORKER = timedelta(minutes=1)
 
+#: A handler that failed so often, and succeeded with nothing since, is reported although everything is retried.
+LEAST_FAILURES = 3
+
 
 class Level(enum.StrEnum):
     """How bad a finding is. Notes leave the exit code at 0."""
@@ -544,18 +547,21 @@ def _workers(facts: Facts) -> list[Finding]:
         for handler in facts.handlers
         if handler.backlog.pending and (handler.state is None or not handler.state.paused)
     ]
-    eldest = min((backlog.eldest_at for backlog in waiting if backlog.eldest_at is not None), default=None)
+    # what is scheduled for later waits for nobody
+    since = [backlog.due_since if backlog.due or backlog.scheduled else backlog.eldest_at for backlog in waiting]
+    eldest = min((at for at in since if at is not None), default=None)
     if eldest is None or facts.now - eldest < WAITS_FOR_WORKER:
         return []
     if any(process.kind == "worker" for process in facts.processes):
         return []
     count = sum(backlog.pending for backlog in waiting)
+    is_more = any(backlog.is_more for backlog in waiting)
     return [
         Finding(
             Level.ERROR,
             "no-worker",
             "worker",
-            f"no worker runs, with {_count(count, 'delivery')} waiting, the eldest for {_span(facts.now - eldest)}",
+            f"no worker runs, with {_count(count, 'delivery', is_more)} waiting, the eldest for {_span(facts.now - eldest)}",
             "webhooks worker",
         )
     ]
@@ -572,7 +578,7 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 "orphaned-deliveries",
                 name,
                 f"handler {name!r}, which neither this directory nor any running process has, has "
-                f"{_count(unfinished, 'delivery')} waiting: bring it back under that name, or cancel them",
+                f"{_count(unfinished, 'delivery', backlog.is_more)} waiting: bring it back under that name, or cancel them",
                 f"webhooks deliveries cancel --handler {name} --dry-run",
             )
         )
@@ -593,8 +599,22 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.WARNING,
                 "dead-deliveries",
                 name,
-                f"handler {name!r} has {_count(backlog.dead, 'dead delivery')}: their attempts are used up",
+                f"handler {name!r} has {_count(backlog.dead, 'dead delivery', backlog.is_more)}: their attempts are used up",
                 f"webhooks deliveries list --handler {name} --state dead --group",
+            )
+        )
+    is_open = handler.state is not None and handler.state.breaker is BreakerState.OPEN
+    if backlog.failing_since is not None and backlog.failures >= LEAST_FAILURES and not is_open:
+        findings.append(
+            Finding(
+                Level.WARNING,
+                "handler-failing",
+                name,
+                f"handler {name!r} has succeeded with nothing since {_at(backlog.failing_since)}: "
+                f"{_count(backlog.retrying, 'delivery', backlog.is_more)} failed {_count(backlog.failures, 'time')} and "
+                f"{'waits' if backlog.retrying == 1 else 'wait'} for a retry; once it is mended: webhooks requeue --handler "
+                f"{name} --state pending",
+                f"webhooks deliveries list --handler {name} --state pending --group",
             )
         )
     if handler.state is not None and handler.state.paused:
@@ -603,7 +623,8 @@ def _handler(handler: HandlerFacts) -> list[Finding]:
                 Level.WARNING,
                 "handler-paused",
                 name,
-                f"handler {name!r} was paused by {handler.state.paused_by}, with {_count(backlog.pending, 'delivery')} waiting",
+                f"handler {name!r} was paused by {handler.state.paused_by}, with "
+                f"{_count(backlog.pending, 'delivery', backlog.is_more)} waiting",
                 f"webhooks handlers resume {name}",
             )
         )
@@ -643,9 +664,10 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _count(number: int, noun: str) -> str:
+def _count(number: int, noun: str, is_more: bool = False) -> str:
+    """`2,000 deliveries`. is_more: counting stopped there."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+    return f"{'at least ' if is_more else ''}{number:,} {noun if number == 1 else plural}"
 
 
 def _at(instant: datetime) -> str:

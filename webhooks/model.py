@@ -65,6 +65,11 @@ def id_at(instant: datetime) -> int:
     return max(0, microseconds << _ID_RANDOM_BITS)
 
 
+def instant_of(id: int) -> datetime:
+    """When an id was made; the other way round of `id_at`."""
+    return _ID_EPOCH + timedelta(microseconds=id >> _ID_RANDOM_BITS)
+
+
 class ReceiptStatus(enum.StrEnum):
     """What ingest promises for one event of a request; the order is that of DESIGN section 5."""
 

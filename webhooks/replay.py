@@ -373,7 +373,8 @@ class Replayer:
         now = self.store.database.now()
         made = replay.deliveries
         # a resumed replay goes on at its rate from now; it does not catch up
-        start = now if options.rate is None else max(now, replay.created_at + timedelta(seconds=made / options.rate))
+        begun = min(now, replay.created_at)  # no later than now, whatever the clock said then
+        start = now if options.rate is None else max(now, begun + timedelta(seconds=made / options.rate))
         planned: list[Planned] = []
         for summary, handler in self.pairs(chunk, selection, options, replay.upper_id):
             due_at = start if options.rate is None else start + timedelta(seconds=len(planned) / options.rate)

@@ -185,6 +185,7 @@ deliveries = Table(
     Column("reason", Text),
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
+    Column("scheduled_at", Instant, comment="when due_at was set: due_at - scheduled_at is the wait; null: due when made"),
     # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
     Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
     # the claim: one range per handler and class, in due order (SQL_NOTES, part B)
@@ -193,6 +194,14 @@ deliveries = Table(
         "handler", "class_", "due_at", "id",
         postgresql_where=text("state = 0 and ready"),
         sqlite_where=text("state = 0 and ready = 1"),
+    ),
+    # what waits for a reason: rows that were scheduled in the future are the work of a wrong clock (`store.clocks`).
+    # Fresh deliveries and finished ones are not in it
+    Index(
+        "ix_webhooks_deliveries_scheduled",
+        "scheduled_at",
+        postgresql_where=text("state = 0 and scheduled_at is not null"),
+        sqlite_where=text("state = 0 and scheduled_at is not null"),
     ),
     # who runs what: leases, limits, rescue
     Index(
@@ -215,6 +224,21 @@ deliveries = Table(
         unique=True,
         postgresql_where=text("lane is not null and ready"),
         sqlite_where=text("lane is not null and ready = 1"),
+    ),
+    # what a dead delivery holds: lanes that stand still; nearly always empty
+    Index(
+        "ix_webhooks_deliveries_blocking",
+        "handler", "lane",
+        postgresql_where=text("blocks"),
+        sqlite_where=text("blocks = 1"),
+    ),
+    # the newest dead of all handlers: without it each listing sorts every one there is. `id > 0` says nothing, and keeps
+    # this index from statements that do not say it: for the dead of one handler the planner took it for the better one
+    Index(
+        "ix_webhooks_deliveries_newest_dead",
+        "id",
+        postgresql_where=text("state = 3 and id > 0"),
+        sqlite_where=text("state = 3 and id > 0"),
     ),
     # dead letters are few and looked for often
     Index(
@@ -294,6 +318,8 @@ processes = Table(
     Column("heartbeat_at", Instant, nullable=False),
     Column("version", Text, nullable=False),
     Column("handlers", Text, nullable=False, comment="JSON list of names"),
+    Column("lease", BigInteger, comment="microseconds for which it claims: no lease of it that ends later is believed"),
+    Column("monotonic", BigInteger, comment="SQLite: its monotonic clock at heartbeat_at, microseconds; tells clocks apart"),
 )
 
 leases = Table(
@@ -302,6 +328,8 @@ leases = Table(
     Column("name", Text, primary_key=True, comment="a duty that one process has at a time"),
     Column("holder", Text, nullable=False),
     Column("until", Instant, nullable=False),
+    Column("lease", BigInteger, comment="microseconds for which it was taken: no hold that ends later is believed"),
+    Column("steady_since", Instant, comment="last break of the rounds, or of the clock, that the holders saw; null: none"),
 )
 
 replays = Table(

@@ -44,7 +44,7 @@ from webhooks.registry import Handler, Registry
 from webhooks.scheduling import SLOW_SECONDS, allocate, slots_for, slots_for_slow
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished, Queue
-from webhooks.store.handlers import BreakerState, HandlerRow, HandlerState
+from webhooks.store.handlers import BREAKER_LONGEST, BreakerState, HandlerRow, HandlerState
 from webhooks.wake import SQLITE_LOOK_SECONDS, PostgresListener, SQLiteWatch
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,6 @@ STATES_OLDEST_SECONDS = 1.5
 #: about the handler, unless they hang), or threads of it that were abandoned and still run; and for how long it stays open.
 BREAKER_FAILURES = 10
 BREAKER_COOLDOWN = timedelta(seconds=30)
-BREAKER_LONGEST = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -985,7 +984,9 @@ class Worker:
                 if is_due:
                     due = time.monotonic() + seconds
                     with contextlib.suppress(Locked):
-                        self.store.processes.beat(self.id, "worker", self.version, list(self.handlers))
+                        self.store.processes.beat(
+                            self.id, "worker", self.version, list(self.handlers), lease=self.settings.lease
+                        )
                     if self.unregistered:
                         self.unregistered = self.store.handlers.register(self.unregistered)
                 pause = min(LOCKED_SECONDS, seconds) if locked else max(0.0, due - time.monotonic())

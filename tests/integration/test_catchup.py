@@ -655,6 +655,27 @@ def test_a_window_after_the_mark_leaves_it_and_says_so(pair: Pair) -> None:
     assert pair.catch_up().repaired == 1
 
 
+def test_a_mark_that_a_clock_ahead_left_in_the_future_is_not_believed(pair: Pair) -> None:
+    """It would hide what happens until then, for good: the mark never looks back."""
+    lead(pair)
+    pair.clock.move(HOUR)
+    pair.catch_up(since=HOUR * 2)
+    marks = pair.webhooks.store.marks
+    wrong = pair.clock() + 3 * HOUR
+    marks.complete("close", wrong, asked_at=wrong, repaired=0, stripped_at=None)
+    marks.begin("close", pair.clock() - DAY, wrong, wrong)
+    assert pair.mark.mark_at == wrong
+    lead(pair, "while the mark is ahead")
+    pair.clock.move(HOUR)
+
+    assert pair.catch_up().repaired == 1
+    assert pair.mark.mark_at is not None
+    assert pair.mark.mark_at <= pair.clock()
+    lead(pair, "later")
+    pair.clock.move(HOUR * 4)
+    assert pair.catch_up().repaired == 1
+
+
 def test_the_first_run_begins_with_our_first_webhook_and_never_with_a_month_of_the_past(pair: Pair) -> None:
     lead(pair, "long ago")
     pair.clock.move(DAY)
@@ -766,6 +787,11 @@ def test_the_likely_cause_names_what_to_do(report: Report, quiet: bool, cause: s
 def test_a_run_is_due_after_a_start_when_asked_for_and_every_hour(mark: Mark, is_it: bool) -> None:
     assert is_due(mark, at(10) + timedelta(seconds=1), at(10.5) if mark.ran_at != at(9.99) else at(10.005)) is is_it
     assert is_due(mark, at(8), at(20)) is True
+
+
+def test_a_run_that_ended_in_the_future_puts_off_none() -> None:
+    assert is_due(Mark("close", ran_at=at(12.5)), at(8), at(10.5))
+    assert is_due(Mark("close", ran_at=at(12.5), error="away"), at(8), at(10.5))
 
 
 def make_duty(pair: Pair) -> CatchUpDuty:

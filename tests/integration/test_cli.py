@@ -564,6 +564,45 @@ def test_dead_deliveries_are_requeued_by_selection_and_by_id(filled: Cli) -> Non
     assert "no delivery 5" in filled.refused("requeue", "5", code=1)
 
 
+def test_a_look_that_is_over_says_how_far_it_came_and_how_to_go_on(
+    filled: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.store.listings.WINDOW", 1)
+    result = filled("events", "list", "--error", "nowhere", "--patience", "0s")
+    assert result.exit_code == 0
+    assert "the time was over before all was looked at: 1 event, to 20" in result.stderr
+    further = re.findall(r"look further: (--after \S+), or for longer: --patience 1m", result.stderr)
+    assert "1 event" in filled("events", "list", "--error", "nowhere", "--patience", "0s", *further[0].split()).stderr
+    document = filled.json("events", "list", "--error", "nowhere", "--patience", "0s")
+    assert (document["events"], document["looked_at"], document["is_complete"]) == ([], 1, False)
+    assert document["after"] == further[0].split()[1]
+    assert filled.json("events", "list", "--error", "nowhere")["is_complete"]
+
+    result = filled("deliveries", "list", "--error", "nowhere", "--patience", "0s")
+    assert "1 delivery, to 20" in result.stderr
+    (before,) = re.findall(r"look further: --before (\d+),", result.stderr)
+    assert filled.json("deliveries", "list", "--before", before)["deliveries"][0]["id"] < before
+    assert not filled.json("deliveries", "list", "--error", "nowhere", "--patience", "0s")["is_complete"]
+    assert "goes on with a list" in filled.refused("deliveries", "list", "--before", before, "--group", code=2)
+
+
+def test_waiting_retries_are_made_due_now_by_selection_and_by_id(filled: Cli) -> None:
+    later = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=6), reason="ValueError: no")
+    assert filled.run("mirror", later) == 3
+    assert filled.run("mirror") == 0, "not due"
+    assert filled("requeue", "--state", "pending", "--dry-run").stderr == "3 deliveries would be made due now\n"
+    (delivery, *_) = filled.json("deliveries", "list", "--handler", "mirror")["deliveries"]
+    assert filled.json("requeue", delivery["id"]) == {"deliveries": 1, "done": True}
+    assert "is pending and due already" in filled.refused("requeue", delivery["id"], code=1)
+    result = filled("requeue", "--state", "pending", "--handler", "mirror", "--rate", "60/h")
+    assert result.stderr == "2 deliveries requeued\nthe last is due in 1 min\n"
+    assert filled.json("requeue", "--state", "pending")["deliveries"] == 1, "the last, in haste after all"
+    assert filled.run("mirror") == 3
+    assert "--state pending makes those that wait" in filled.refused("requeue", "--state", "running", code=2)
+    assert "is not a rate" in filled.refused("requeue", "--all", "--rate", "fast", code=2)
+    assert f"webhooks replay {delivery['event_id']}" in filled.refused("requeue", delivery["id"], code=1)
+
+
 def test_blocked_lanes_are_listed_with_what_frees_them(cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("deliveries", "list", "--blocked").stderr == "no lane is blocked\n"
     registry = Registry()

@@ -89,6 +89,111 @@ def test_content_is_judged_row_by_row_until_the_page_is_full(store: Store) -> No
     assert [delivery.event_id for delivery in store.listings.deliveries(selection)] == wanted[::-1]
 
 
+# -- looks that end ----------------------------------------------------------------------------------------
+
+LONG = timedelta(minutes=1)
+SELECTIONS = {
+    "everything": Selection(),
+    "type": Selection(type="push"),
+    "source": Selection(source="github"),
+    "unrouted": Selection(unrouted=True),
+    "unrouted or dead": Selection(unrouted=True, states=(DeliveryState.DEAD,)),
+    "dead": Selection(states=(DeliveryState.DEAD,)),
+    "dead of one": Selection(states=(DeliveryState.DEAD,), handler="a"),
+    "error": Selection(error="ValueError*"),
+    "dead by error": Selection(error="ValueError*", states=(DeliveryState.DEAD,)),
+    "no such error": Selection(error="nowhere"),
+    "handler": Selection(handler="b"),
+    "content": Selection(where=Expression.parse("data.n == 2")),
+    "since": Selection(since=NOW + timedelta(seconds=2), handler="a"),
+    "until": Selection(until=NOW + timedelta(seconds=2), source="close"),
+}
+
+
+def fill(store: Store) -> None:
+    for second in range(4):
+        put(store, 4, seconds=second)
+        put(store, 1, seconds=second, handler="b", type="push", source="github", body=b'{"n": 2}')
+        store.intake.record(
+            [Item(new_id(), "close", f"ev_{new_id()}", 1, "lead.updated", NOW, NOW + timedelta(seconds=second), b"{}")]
+        )
+        run(store, "a", dead("ValueError: no"), 1)
+    run(store, "b", Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=LONG, reason="KeyError: 'x'"), 1)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_look_with_time_finds_what_a_listing_finds(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, newest_first: bool
+) -> None:
+    fill(store)
+    monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
+    monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
+    monkeypatch.setattr("webhooks.store.selecting.MOST_NAMED", 1)
+    selection = SELECTIONS[name]
+    listings = store.listings
+    page = listings.look(selection, deadline=LONG, newest_first=newest_first)
+    assert page.rows == listings.events(selection, newest_first=newest_first)
+    assert page.is_complete
+    assert page.at is None
+    short = listings.look(selection, deadline=LONG, newest_first=newest_first, limit=2)
+    assert short.rows == page.rows[:2]
+    if newest_first:
+        found = listings.look_at_deliveries(selection, deadline=LONG)
+        assert found.rows == listings.deliveries(selection)
+        assert found.is_complete
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_looks_that_are_ended_at_once_go_on_to_the_end_and_miss_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fill(store)
+    monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
+    monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
+    monkeypatch.setattr("webhooks.store.selecting.MOST_NAMED", 1)
+    selection, listings = SELECTIONS[name], store.listings
+    found: list[Any] = []
+    place: Any = None
+    looks = 0
+    while looks == 0 or place is not None:
+        page: Any = listings.look(selection, deadline=timedelta(0), after=place, limit=3)
+        found, place, looks = found + list(page.rows), page.at, looks + 1
+        assert page.is_complete or page.at is not None
+    assert found == listings.events(selection)
+    deliveries: list[Any] = []
+    before: int | None = None
+    looks = 0
+    while looks == 0 or before is not None:
+        page = listings.look_at_deliveries(selection, deadline=timedelta(0), before=before, limit=3)
+        deliveries, before, looks = deliveries + list(page.rows), page.at, looks + 1
+    assert deliveries == listings.deliveries(selection)
+
+
+def test_a_look_that_is_over_says_how_far_it_came(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store)
+    monkeypatch.setattr("webhooks.store.listings.WINDOW", 5)
+    page = store.listings.look(Selection(error="nowhere"), deadline=timedelta(0))
+    assert (page.rows, page.looked_at, page.is_complete) == ([], 5, False)
+    assert page.back_to == NOW + timedelta(seconds=3)
+    deliveries = store.listings.look_at_deliveries(Selection(error="nowhere"), deadline=timedelta(0))
+    assert (deliveries.rows, deliveries.looked_at, deliveries.is_complete) == ([], 5, False)
+    assert deliveries.back_to is not None
+    assert abs(deliveries.back_to - datetime.now(UTC)) < LONG
+
+
+def test_a_look_goes_on_while_there_is_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(1_000))
+    database = connect(database_url, monotonic=lambda: float(next(seconds)))
+    try:
+        store = Store(database, {"close": read})
+        fill(store)
+        monkeypatch.setattr("webhooks.store.listings.WINDOW", 5)
+        assert store.listings.look(Selection(error="nowhere"), deadline=timedelta(seconds=3)).looked_at == 15
+    finally:
+        database.dispose()
+
+
 def test_deliveries_of_a_page_are_counted_by_state(store: Store) -> None:
     put(store, handler="a")
     run(store, "a", SUCCEEDED)

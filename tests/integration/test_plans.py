@@ -41,10 +41,11 @@ FILL = f"""
     insert into webhooks_dedup_log (source, dedup_key, revision, event_id, offered, first_seen_at, last_seen_at)
     select source, dedup_key, 1, id, id, received_at, received_at from webhooks_events;
     insert into webhooks_deliveries (id, event_id, handler, state, ready, lane, lane_at, lane_revision, due_at, created_at,
-        lease_until, finished_at)
+        lease_until, scheduled_at, finished_at)
     select id, id, handler, state, lane is null or state >= 1, lane, case when lane is not null then id end,
            case when lane is not null then 1 end, received_at, received_at,
-           case when state = 1 then received_at end, case when state >= 2 then received_at end
+           case when state = 1 then received_at end, case when state = 0 and n % 20 = 5 then received_at end,
+           case when state >= 2 then received_at end
       from (select e.*, case when n % 5 = 0 then 'lead_' || n end lane,
                    case when n % 20 = 1 then 'paused' else (array['a', 'b', 'c'])[1 + n % 3] end handler,
                    case when n % 20 = 1 then 0 when n % 1000 = 2 then 3 when n % 1000 = 4 then 1 when n % 100 = 5 then 0
@@ -147,6 +148,11 @@ USES: dict[str, Callable[[Store], Any]] = {
     "ix_webhooks_deliveries_ready": claim,
     "ix_webhooks_deliveries_lane": settle,
     "ix_webhooks_deliveries_running": lambda store: store.deliveries.expired(100),
+    "ix_webhooks_deliveries_newest_dead": lambda store: store.listings.deliveries(
+        Selection(states=(DeliveryState.DEAD,))
+    ),
+    "ix_webhooks_deliveries_blocking": lambda store: store.health.gauges(),
+    "ix_webhooks_deliveries_scheduled": lambda store: store.clocks.pull_back(timedelta(seconds=30)),
     "ix_webhooks_deliveries_dead": lambda store: store.listings.events(Selection(states=(DeliveryState.DEAD,))),
     "uq_webhooks_deliveries_event_id_handler_replay_id": lambda store: store.listings.of_event(id_at(NOW)),
     "ix_webhooks_events_received_at": lambda store: store.listings.events(Selection(), limit=50),
@@ -213,15 +219,41 @@ def test_what_a_fresh_event_waits_for_is_planned_once(store: Store) -> None:
         settle,
         lambda store: store.deliveries.waiting(["a", "b", "c"], 50),
         lambda store: store.deliveries.expired(100),
+        lambda store: store.clocks.pull_back(timedelta(seconds=30)),
         lambda store: store.listings.events(Selection(), limit=50),
         lambda store: store.listings.events(Selection(since=LONG_AGO), newest_first=False, limit=50),
         lambda store: store.pruning.events(LONG_AGO, dry_run=True),
         lambda store: store.listings.blocked_lanes(Selection()),
         lambda store: store.replays.count_pruned(Selection()),
+        lambda store: store.health.gauges(),
+        lambda store: store.listings.deliveries(Selection(states=(DeliveryState.DEAD,))),
+        lambda store: store.listings.look(Selection(unrouted=True), deadline=timedelta(0)),
+        lambda store: store.listings.look(Selection(error="nowhere"), deadline=timedelta(0)),
+        lambda store: store.listings.look(Selection(source="x"), deadline=timedelta(0)),
+        lambda store: store.listings.look_at_deliveries(Selection(error="nowhere"), deadline=timedelta(0)),
         finish,
         ingest,
     ],
-    ids=["claim", "settle", "look", "expired", "latest", "since", "prune", "blocked", "gone", "finish", "ingest"],
+    ids=[
+        "claim",
+        "settle",
+        "look",
+        "expired",
+        "clocks",
+        "latest",
+        "since",
+        "prune",
+        "blocked",
+        "gone",
+        "gauges",
+        "dead",
+        "unrouted",
+        "error",
+        "source",
+        "failed",
+        "finish",
+        "ingest",
+    ],
 )
 def test_what_runs_all_the_time_reads_no_table_from_end_to_end(
     statement: Callable[[Store], Any], store: Store, plans_of: Callable[[Callable[[], Any]], str]

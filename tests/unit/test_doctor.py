@@ -308,6 +308,20 @@ def test_what_is_wrong_with_a_source_is_one_finding_with_its_command(
             "webhooks deliveries list --handler h --state dead --group",
         ),
         (
+            replace(HANDLER, backlog=Backlog("h", pending=4, dead=10_001, is_more=True)),
+            Level.WARNING,
+            "dead-deliveries",
+            "handler 'h' has at least 10,001 dead deliveries: their attempts",
+            "webhooks deliveries list --handler h --state dead --group",
+        ),
+        (
+            replace(HANDLER, backlog=Backlog("h", pending=4, retrying=2, failures=5, failing_since=NOW)),
+            Level.WARNING,
+            "handler-failing",
+            "2 deliveries failed 5 times and wait for a retry; once it is mended: webhooks requeue --handler h --state pending",
+            "webhooks deliveries list --handler h --state pending --group",
+        ),
+        (
             replace(HANDLER, state=replace(STATE, paused=True, paused_by="ines")),
             Level.WARNING,
             "handler-paused",
@@ -357,6 +371,15 @@ def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
     assert of(handler=waiting) == []
     fresh = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - timedelta(seconds=5)))
     assert of(handler=fresh, processes=[]) == []
+    later = replace(HANDLER, backlog=Backlog("h", pending=5, scheduled=5, eldest_at=NOW - HOUR))
+    assert of(handler=later, processes=[]) == [], "what is due later waits for nobody"
+
+
+def test_a_handler_that_failed_once_or_twice_or_is_held_by_its_breaker_is_not_called_failing() -> None:
+    backlog = Backlog("h", pending=2, retrying=2, failures=2, failing_since=NOW)
+    assert of(handler=replace(HANDLER, backlog=backlog)) == []
+    held = replace(HANDLER, backlog=replace(backlog, failures=9), state=replace(STATE, breaker=BreakerState.OPEN))
+    assert only(of(handler=held)).code == "breaker-open"
 
 
 plugin_history = History("garden", Path("garden"), "webhooks_version_garden", "garden_", "handlers.garden")

@@ -56,6 +56,7 @@ FLOORS = {
     "ingest": 4,
     "dispatch": 4,
     "replay": 4,
+    "requeue": 4,
     "rehearsal": 4,
     "subscriptions": 4,
     "maintenance": 4,

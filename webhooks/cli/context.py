@@ -15,7 +15,7 @@ import getpass
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ import click
 
 from webhooks.cli import NO_SCHEMA, lacks_schema, output, typed
 from webhooks.errors import SelectionError, StorageUnavailable
-from webhooks.selection import Selection
+from webhooks.selection import Selection, parse_duration
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -157,6 +157,20 @@ def who() -> str:
 # -- options ------------------------------------------------------------------------------------------------
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (documented in docs/operations.md).")
+
+
+def _read_patience(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    return parse_duration(value, "patience")
+
+
+patience_option = click.option(
+    "--patience",
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    callback=_read_patience,
+    help="Look for so long where no index helps.",
+)
 
 _SELECTION = (
     click.option("--source", metavar="NAME", help="From this source."),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from webhooks.cli import Failure, LazyGroup, output
-from webhooks.cli.context import desk, json_option, parse_selection, selection_options, who
+from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options, who
 from webhooks.errors import NotFound
 from webhooks.model import DeliveryState
 from webhooks.retry import printable
@@ -33,7 +34,9 @@ def deliveries() -> None:
 @click.option("--replay", "replay_id", metavar="ID", help="Made by this replay.")
 @click.option("--group", is_flag=True, help="Group those that failed alike, with counts.")
 @click.option("--blocked", is_flag=True, help="Ordered lanes that a dead delivery holds, and what frees them.")
+@click.option("--before", metavar="ID", help="Made before this delivery.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@patience_option
 @json_option
 def list_(
     event: tuple[str, ...],
@@ -41,12 +44,20 @@ def list_(
     replay_id: str | None,
     group: bool,
     blocked: bool,
+    before: str | None,
     limit: int,
+    patience: timedelta,
     as_json: bool,
 ) -> None:
-    """List deliveries, the latest first. EVENT: only those of these events."""
+    """List deliveries, the latest first. EVENT: only those of these events.
+
+    What no index finds (--error, and what speaks of the event) is looked for delivery by delivery; when the time is over, it
+    says how far it came.
+    """
     from webhooks.cli import records
 
+    if (blocked or group) and before is not None:
+        raise Failure("--before goes on with a list; leave it out beside --group and --blocked", 2)
     if blocked and (group or replay_id is not None or "state" in conditions):
         raise Failure(
             "--blocked lists lanes, by the dead delivery that holds each; leave out --group, --replay, --state", 2
@@ -65,16 +76,23 @@ def list_(
         output.emit_table(records.FAILURE_COLUMNS, rows, empty="no failed deliveries match")
         return
     wanted = None if replay_id is None else parse_id(replay_id, "replay")
-    found = listings.deliveries(selection, limit=limit, replay_id=wanted)
+    last = None if before is None else parse_id(before, "delivery")
+    page = listings.look_at_deliveries(selection, deadline=patience, limit=limit, before=last, replay_id=wanted)
+    found = page.rows
     if as_json:
-        output.emit_json({"deliveries": [records.delivery_json(delivery) for delivery in found]})
+        listed = [records.delivery_json(delivery) for delivery in found]
+        output.emit_json({"deliveries": listed} | records.look_json(page))
         return
+    if not page.is_complete:
+        output.incomplete(output.counted(page.looked_at, "delivery"), page.back_to, f"--before {page.at}")
+        if not found:
+            return
     rows = [records.delivery_cells(delivery) for delivery in found]
     output.emit_table(
         records.DELIVERY_COLUMNS, rows, empty=f"no deliveries match ({selection})", spare=("DUE", "TRIES", "EVENT")
     )
     if len(found) == limit:
-        output.say(f"the first {limit}; --limit shows more")
+        output.say(f"the first {limit}; --limit shows more, --before {found[-1].id} older ones")
 
 
 def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> None:

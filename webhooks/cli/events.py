@@ -16,7 +16,7 @@ import click
 
 from webhooks import jsonio
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import desk, json_option, parse_selection, selection_options
+from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import Attempt
 from webhooks.retry import printable
@@ -44,16 +44,41 @@ def events() -> None:
 @selection_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @click.option("--oldest-first", is_flag=True, help="The eldest first, rather than the latest.")
+@click.option("--after", metavar="PLACE", help="Go on after this place, where a look that was over stood.")
+@patience_option
 @json_option
-def list_(event: tuple[str, ...], conditions: Mapping[str, Any], limit: int, oldest_first: bool, as_json: bool) -> None:
-    """List events in the order of arrival, the latest first. EVENT: ids, or senders' keys."""
+def list_(
+    event: tuple[str, ...],
+    conditions: Mapping[str, Any],
+    limit: int,
+    oldest_first: bool,
+    after: str | None,
+    patience: timedelta,
+    as_json: bool,
+) -> None:
+    """List events in the order of arrival, the latest first. EVENT: ids, or senders' keys.
+
+    What no index finds (--state unrouted, --error, --handler, --source, --where) is looked for event by event; when the time
+    is over, it says how far it came.
+    """
     from webhooks.cli import records
 
     selection = parse_selection(conditions, event)
-    found = desk().store.listings.events(selection, limit=limit, newest_first=not oldest_first)
+    place = None if after is None else parse_place(after)
+    page = desk().store.listings.look(
+        selection, deadline=patience, limit=limit, newest_first=not oldest_first, after=place
+    )
+    found = page.rows
     if as_json:
-        output.emit_json({"events": [records.event_json(summary) for summary in found]})
+        on = None if page.at is None else written(page.at)
+        listed = [records.event_json(summary) for summary in found]
+        output.emit_json({"events": listed} | records.look_json(page) | {"after": on})
         return
+    if not page.is_complete:
+        assert page.at is not None
+        output.incomplete(output.counted(page.looked_at, "event"), page.back_to, f"--after {written(page.at)}")
+        if not found:
+            return
     rows = [records.event_cells(summary) for summary in found]
     output.emit_table(
         records.EVENT_COLUMNS,
@@ -308,6 +333,11 @@ def export_lines(store: Store, selection: Selection, after: Place | None) -> Ite
             yield summary.place, records.event_json(summary) | records.payload_json(summary.event)
 
 
+def written(place: Place) -> str:
+    """A place as `parse_place` reads it."""
+    return f"{output.iso(place.received_at)}/{place.id}"
+
+
 def parse_place(text: str) -> Place:
     """A place as `export` prints it, `2026-03-10T14:05:12.417000Z/889…`. Raises `SelectionError`."""
     from datetime import UTC, datetime
@@ -348,8 +378,6 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
                     progress(number)
     finally:
         if place is not None:
-            output.say(
-                f"{output.counted(number, 'event')}; go on with --after {output.iso(place.received_at)}/{place.id}"
-            )
+            output.say(f"{output.counted(number, 'event')}; go on with --after {written(place)}")
         else:
             output.say("no events match")

@@ -160,6 +160,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def incomplete(looked_at: str, to: datetime | None, further: str) -> None:
+    """Say how far a look came before its time was over, and how to go on. looked_at: how many, in words."""
+    say(
+        f"the time was over before all was looked at: {looked_at}, to {iso(to)}; look further: {further}, or for longer: "
+        "--patience 1m"
+    )
+
+
 def states(counts: Mapping[str, int]) -> str:
     """`2 succeeded, 1 dead`."""
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from webhooks.model import Attempt, Event
     from webhooks.rehearsal import Rehearsal
     from webhooks.replay import Plan
-    from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Stats
+    from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
     from webhooks.store.rehearsal import Write
     from webhooks.store.replays import Replay
 
@@ -215,6 +215,11 @@ def write_lines(writes: Sequence[Write]) -> list[str]:
     return lines
 
 
+def look_json(page: Page[Any, Any]) -> dict[str, Any]:
+    """How far a listing looked; is_complete: false when its time was over before."""
+    return {"looked_at": page.looked_at, "looked_back_to": iso(page.back_to), "is_complete": page.is_complete}
+
+
 def stats_json(stats: Stats) -> dict[str, Any]:
     return {
         "window_seconds": stats.window.total_seconds(),
@@ -237,6 +242,9 @@ def stats_json(stats: Stats) -> dict[str, Any]:
                 "cancelled": h.cancelled,
                 "pending": h.pending,
                 "running": h.running,
+                "is_more": h.is_more,
+                "retrying": h.retrying,
+                "failing_since": iso(h.failing_since),
                 "oldest_unhandled_at": iso(h.oldest_unhandled_at),
                 "wait_ms": {f"p{percent}": round(value, 3) for percent, value in h.wait_ms.items()},
             }

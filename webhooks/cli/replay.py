@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ import click
 
 from webhooks.cli import Failure, LazyGroup, output
 from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
-from webhooks.cli.deliveries import UNASKED, change, count, require_something, require_yes
+from webhooks.cli.deliveries import UNASKED, require_something, require_yes
 from webhooks.errors import NotFound, StorageUnavailable
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
-from webhooks.retry import error_summary, printable
+from webhooks.requeue import REQUEUEABLE, Requeued, Requeuer, waits
+from webhooks.retry import printable
 from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
@@ -383,93 +384,93 @@ def resume(replay_id: str, wait: bool, as_json: bool) -> None:
 # -- requeue -------------------------------------------------------------------------------------------------------
 
 
-def requeueable(selection: Selection) -> Selection:
-    """The selection narrowed to what `requeue` can change: dead deliveries, or cancelled ones if asked for."""
-    return selection.only(states=selection.states or (DeliveryState.DEAD,))
-
-
 @click.command(epilog="Example: webhooks requeue --handler whatsapp.mirror --error '*Timeout*'")
 @click.argument("delivery", nargs=-1)
 @selection_options
+@click.option("--rate", metavar="N/s", help="At most so many due per second, e.g. 20/s, rather than all now.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 @click.option("--yes", is_flag=True, help=f"Also more than {UNASKED:,}.")
 @click.option("--all", "all_", is_flag=True, help="Every dead delivery.")
 @json_option
 def requeue(
-    delivery: tuple[str, ...], conditions: Mapping[str, Any], dry_run: bool, yes: bool, all_: bool, as_json: bool
+    delivery: tuple[str, ...],
+    conditions: Mapping[str, Any],
+    rate: str | None,
+    dry_run: bool,
+    yes: bool,
+    all_: bool,
+    as_json: bool,
 ) -> None:
     """Put dead deliveries back to pending, due now, their failures forgotten. DELIVERY: ids, instead of a selection.
 
-    --state cancelled requeues cancelled ones.
+    --state cancelled requeues cancelled ones. --state pending makes those that wait for a retry due now, with their
+    counts as they are; a pause or an open circuit breaker still holds them back.
     """
     instance = webhooks()
-    store = instance.store
+    requeuer = Requeuer(store=instance.store, registry=instance.registry)
+    per_second = parse_rate(rate) if rate else None
     if delivery:
         if conditions or all_:
             raise Failure("give ids or a selection, not both", 2)
-        _requeue_named(instance, [parse_id(one, "delivery") for one in delivery], dry_run, as_json)
+        named = _named(instance.store, [parse_id(one, "delivery") for one in delivery])
+        if dry_run:
+            _say("would be requeued", len(named), as_json)
+            return
+        _say_requeued(requeuer.these(named, rate=per_second), "requeued", as_json)
         return
     chosen = parse_selection(conditions)
     require_something(chosen, all_, "requeue")
-    chosen = requeueable(chosen)
-    wrong = [state.label for state in chosen.states if state not in (DeliveryState.DEAD, DeliveryState.CANCELLED)]
-    if wrong:
-        raise Failure(
-            f"{wrong[0]} deliveries cannot be requeued, only dead and cancelled ones; "
-            "to run others again: webhooks replay",
-            2,
-        )
-    number = count(store, chosen, UNASKED + 1)
+    chosen = requeuer.narrowed(chosen)
+    number = requeuer.count(chosen, UNASKED + 1)
+    verb = "made due now" if chosen.states == (DeliveryState.PENDING,) and not per_second else "requeued"
     if dry_run:
-        _say("would be requeued", number, as_json)
+        _say(f"would be {verb}", number, as_json)
         return
     require_yes(number, yes, "requeue")
     with output.progress(None, "requeueing") as progress:
-        changed = change(store, chosen, lambda found: requeue_these(instance, found), progress)
-    _say("requeued", changed, as_json)
+        done = requeuer.run(chosen, rate=per_second, progress=progress)
+    _say_requeued(done, verb, as_json)
+    if per_second and len(done.ids) > 1 and not as_json:
+        output.say(f"the last is due in {output.span(timedelta(seconds=(len(done.ids) - 1) / per_second))}")
 
 
-def requeue_these(instance: Webhooks, found: Sequence[DeliverySummary]) -> set[int]:
-    """Requeue these; an ordering key that could not be computed at ingest is computed again, or the delivery left."""
-    ids: list[int] = []
-    lanes: dict[int, str | None] = {}
-    for delivery in found:
-        if (delivery.reason or "").startswith("ordered_by failed"):
-            handler, event = instance.registry.get(delivery.handler), instance.store.events.get(delivery.event_id)
-            if handler is not None and event is not None:
-                try:
-                    lanes[delivery.id] = handler.lane_key(event)
-                except Exception as error:  # the author's function
-                    output.say(f"delivery {delivery.id} stays dead: ordered_by failed again: {error_summary(error)}")
-                    continue
-        ids.append(delivery.id)
-    return instance.store.deliveries.requeue(ids, lanes=lanes)
-
-
-def _requeue_named(instance: Webhooks, ids: list[int], dry_run: bool, as_json: bool) -> None:
-    store: Store = instance.store
+def _named(store: Store, ids: list[int]) -> list[DeliverySummary]:
+    """These deliveries, each of which can be requeued; refused otherwise, before anything is changed."""
+    now = store.database.now()
     named: list[DeliverySummary] = []
     for id in ids:
         found = store.listings.delivery(id)
         if found is None:
             near = f"; {id} is an event: webhooks replay {id}" if store.events.get(id) is not None else ""
             raise NotFound(f"no delivery {id}{near}; nothing was changed")
-        if found.state not in (DeliveryState.DEAD, DeliveryState.CANCELLED):
+        if found.state not in REQUEUEABLE:
             raise Failure(
-                f"delivery {id} is {found.state.label}; only dead and cancelled ones are requeued; nothing was changed"
+                f"delivery {id} is {found.state.label}; only dead, cancelled and waiting ones are requeued; nothing was "
+                "changed"
+                + (f"; to run it again: webhooks replay {found.event_id}" if found.finished_at is not None else "")
+            )
+        if not waits(found, now):
+            raise Failure(
+                f"delivery {id} is pending and due already; nothing was changed; what holds it back: webhooks doctor"
+                if found.due_at <= now
+                else f"delivery {id} is pending and paced by replay {found.replay_id}; nothing was changed"
             )
         named.append(found)
-    if dry_run:
-        _say("would be requeued", len(ids), as_json)
-        return
-    _say("requeued", len(requeue_these(instance, named)), as_json)
+    return named
+
+
+def _say_requeued(done: Requeued, verb: str, as_json: bool) -> None:
+    for id, why in done.left.items():
+        output.say(f"delivery {id} stays dead: {why}")
+    _say(verb, len(done.ids), as_json)
 
 
 def _say(what: str, number: int, as_json: bool) -> None:
+    would = what.startswith("would")
     if as_json:
-        output.emit_json({"deliveries": number, "done": what == "requeued"})
+        output.emit_json({"deliveries": number, "done": not would})
     else:
-        at_least = what.startswith("would") and number > UNASKED
+        at_least = would and number > UNASKED
         output.say(
             ("more than " if at_least else "")
             + f"{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}"

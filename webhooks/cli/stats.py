@@ -17,6 +17,7 @@ HANDLER_COLUMNS = (
     "CANCELLED",
     "PENDING",
     "RUNNING",
+    "RETRYING",
     "OLDEST UNHANDLED",
     "P50",
     "P95",
@@ -35,8 +36,11 @@ def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
     for h in stats.handlers:
         age = "" if h.oldest_unhandled_at is None else output.span(stats.now - h.oldest_unhandled_at)
         waits = [output.span(timedelta(milliseconds=h.wait_ms[p])) if p in h.wait_ms else "" for p in (50, 95, 99)]
-        counts = (f"{n:,}" for n in (h.succeeded, h.dead, h.cancelled, h.pending, h.running))
-        rows.append((h.handler, *counts, age, *waits))
+        ended = (f"{n:,}" for n in (h.succeeded, h.dead, h.cancelled))
+        stand = (f"{n:,}" for n in (h.pending, h.running))
+        more = "+" if h.is_more else ""  # counts stop
+        retrying = f"{h.retrying:,}, all fail" if h.failing_since is not None and h.retrying else f"{h.retrying:,}"
+        rows.append((h.handler, *ended, *(n + more for n in stand), retrying, age, *waits))
     return rows
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from webhooks.database import Database
 from webhooks.model import ContentReader
+from webhooks.store.clocks import Clocks
 from webhooks.store.deliveries import Deliveries
 from webhooks.store.durability import Durability
 from webhooks.store.events import EventReader
@@ -36,6 +37,7 @@ class Store:
         self.deliveries = Deliveries(database, self.events)
         self.handlers = Handlers(database)
         self.processes = Processes(database)
+        self.clocks = Clocks(database)
         self.quarantine = Quarantine(database)
         self.pruning = Pruning(database)
         self.partitions = Partitions(database)

@@ -149,6 +149,7 @@ _PG_FINISH = """
                  class = case when f.state = 0 and d.class = 0 then 1 else d.class end,
                  due_at = case when f.state = 0 then statement_timestamp() + f.wait * interval '1 microsecond'
                                else d.due_at end,
+                 scheduled_at = case when f.state = 0 then statement_timestamp() end,
                  reason = nullif(f.reason, ''), blocks = f.blocks <> 0, alone = f.alone <> 0,
                  ready = case when d.lane is null then true else f.state = 0 end,
                  finished_at = case when f.state >= 2 then statement_timestamp() end
@@ -192,7 +193,7 @@ _LITE_FINISH = """
     update webhooks_deliveries
        set state = ?, failures = failures + ?, lease_until = null, attempts = attempts - ?,
            class = case when ? = 0 and class = 0 then 1 else class end,
-           due_at = case when ? = 0 then ? else due_at end,
+           due_at = case when ? = 0 then ? else due_at end, scheduled_at = ?,
            reason = ?, blocks = ?, alone = ?,
            ready = case when lane is null then 1 else ? = 0 end,
            finished_at = ?
@@ -528,7 +529,7 @@ class Deliveries:
                 _LITE_FINISH + guard,
                 (
                     state, int(_counts(f)), int(not _is_attempt(f)), state, state, now + f.verdict.wait // schema.MICROSECOND,
-                    f.verdict.reason, f.holds_lane, f.alone, state, now if state >= 2 else None,
+                    now if state == 0 else None, f.verdict.reason, f.holds_lane, f.alone, state, now if state >= 2 else None,
                     f.delivery.id, f.delivery.token,
                 ),
             ).rowcount  # fmt: skip
@@ -724,17 +725,34 @@ class Deliveries:
 
     # -- by hand -------------------------------------------------------------------------------------------
 
-    def requeue(self, ids: Collection[int], *, lanes: Mapping[int, str | None] | None = None) -> set[int]:
+    def requeue(
+        self,
+        ids: Collection[int],
+        *,
+        lanes: Mapping[int, str | None] | None = None,
+        waits: Mapping[int, timedelta] | None = None,
+    ) -> set[int]:
         """Put dead and cancelled deliveries back to pending, due now, failures forgotten; the ids that changed.
 
-        lanes: lane keys computed anew, for deliveries that died because theirs could not be.
+        lanes: lane keys computed anew, for deliveries that died because theirs could not be. waits: how much later than
+        now some are due.
         """
         return self._by_hand(
             ids,
             "state in (3, 4)",
-            """state = 0, failures = 0, due_at = {now}, reason = null, finished_at = null, blocks = {false},
-               alone = {false}, class = case when class = 2 then 2 else 1 end, ready = (lane is null)""",
+            """state = 0, failures = 0, due_at = {now}, scheduled_at = {now}, reason = null, finished_at = null,
+               blocks = {false}, alone = {false}, class = case when class = 2 then 2 else 1 end, ready = (lane is null)""",
             lanes=lanes or {},
+            waits=waits or {},
+        )
+
+    def make_due(self, ids: Collection[int], *, waits: Mapping[int, timedelta] | None = None) -> set[int]:
+        """Make pending deliveries that are due later due now, and change nothing else of them; the ids that changed.
+
+        waits: how much later than now some are due.
+        """
+        return self._by_hand(
+            ids, "state = 0 and due_at > {now}", "due_at = {now}, scheduled_at = {now}", waits=waits or {}
         )
 
     def cancel(self, ids: Collection[int], reason: str) -> set[int]:
@@ -752,13 +770,15 @@ class Deliveries:
         eligible: str,
         change: str,
         lanes: Mapping[int, str | None] | None = None,
+        waits: Mapping[int, timedelta] | None = None,
         **parameters: Any,
     ) -> set[int]:
         sqlite = self.database.is_sqlite
-        change = change.format(
-            now=to_microseconds(self.database.clock()) if sqlite else "statement_timestamp()",
-            false="0" if sqlite else "false",
-        )
+        words = {
+            "now": to_microseconds(self.database.clock()) if sqlite else "statement_timestamp()",
+            "false": "0" if sqlite else "false",
+        }
+        change, eligible = change.format(**words), eligible.format(**words)
         statement = text(
             f"update webhooks_deliveries set {change} where id in :ids and {eligible} returning id"
         ).bindparams(bindparam("ids", expanding=True))
@@ -767,12 +787,21 @@ class Deliveries:
         for start in range(0, len(ordered), 500):  # a transaction each: nobody waits for a million rows
             piece = ordered[start : start + 500]
             done |= self._by_hand_piece(
-                piece, statement, {id: key for id, key in (lanes or {}).items() if id in piece}, parameters
+                piece,
+                statement,
+                {id: lanes[id] for id in piece if id in lanes} if lanes else {},
+                {id: waits[id] for id in piece if id in waits} if waits else {},
+                parameters,
             )
         return done
 
     def _by_hand_piece(
-        self, ids: Sequence[int], statement: Any, lanes: Mapping[int, str | None], parameters: Mapping[str, Any]
+        self,
+        ids: Sequence[int],
+        statement: Any,
+        lanes: Mapping[int, str | None],
+        waits: Mapping[int, timedelta],
+        parameters: Mapping[str, Any],
     ) -> set[int]:
         sqlite = self.database.is_sqlite
         table = schema.deliveries
@@ -786,6 +815,13 @@ class Deliveries:
             keys = {(handler, lane) for handler, lane in held}
             lane_rows.lock(cursor, keys, sqlite=sqlite, now=to_microseconds(self.database.clock()))
             done = {row[0] for row in connection.execute(statement, {"ids": ids, **parameters})}
+            later = [(wait // schema.MICROSECOND, id) for id, wait in waits.items() if id in done and wait]
+            if later:
+                more = "?" if sqlite else "%s * interval '1 microsecond'"
+                cursor.executemany(
+                    f"update webhooks_deliveries set due_at = due_at + {more} where id = {'?' if sqlite else '%s'}",
+                    later,
+                )
             lane_rows.settle(cursor, keys, sqlite=sqlite)
             if done and not sqlite:
                 connection.exec_driver_sql("select pg_notify('webhooks_wake', '')")

@@ -27,6 +27,8 @@ from webhooks.schema import to_microseconds
 #: How long a claim waits for another that counts the same handler; one that waited in vain waits no more for `STUCK`.
 COUNTED_ELSEWHERE = timedelta(milliseconds=100)
 STUCK = 5.0
+#: A circuit breaker stays open for no longer than this; what says longer was written by a wrong clock.
+BREAKER_LONGEST = timedelta(minutes=10)
 
 
 class BreakerState(enum.IntEnum):
@@ -243,7 +245,7 @@ class Handlers:
             _, count, period, at, now, _ = row
             cursor.execute(
                 f"update webhooks_handlers set rate_window_at = {mark} where name = {mark}",
-                (max(at or 0, now) + n * period // count, name),
+                (max(_used_until(at, now, period), now) + n * period // count, name),
             )
 
     def _lock_for_claim(self, cursor: Any, name: str) -> bool:
@@ -284,8 +286,13 @@ def _admitted(count: int, period: int, at: int | None, now: int) -> int:
     stretch of one period sees at most 1.1 × count starts (generic cell rate algorithm, ITU-T I.371).
     """
     burst = max(1, count // 10)
-    ahead = max(0, (at or 0) - now)
+    ahead = max(0, _used_until(at, now, period) - now)
     return max(0, (burst * period // count - ahead) * count // period)
+
+
+def _used_until(at: int | None, now: int, period: int) -> int:
+    """Up to when a rate is used; no start uses more than a period ahead, so what says more is a wrong clock's."""
+    return now if at is None or at > now + period else at
 
 
 def rate_wait(rate: tuple[int, timedelta]) -> timedelta:

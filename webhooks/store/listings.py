@@ -15,25 +15,34 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, bindparam, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, text, tuple_
 from sqlalchemy.engine import Connection, Row
 
 from webhooks import schema
 from webhooks.database import Database
-from webhooks.model import DeliveryClass, DeliveryState, Event
+from webhooks.model import DeliveryClass, DeliveryState, Event, id_at, instant_of
 from webhooks.selection import Selection
 from webhooks.store import selecting
 from webhooks.store.events import EVENT_COLUMNS, EventReader
+from webhooks.store.health import Backlog, Health
 from webhooks.store.intake import ORIGINS
 
 #: webhooks_events.receipt in words; what ingest answered for a conflict was "duplicate".
 RECEIPT_LABELS = ("stored", "duplicate", "revision", "stale", "conflict", "stripped")
 #: Rows of one statement of a walk.
 STEP = 500
+#: Rows that one statement of a look judges, at most: a look with a deadline ends soon after it.
+WINDOW = 2_000
+#: The same where each body is read and judged here.
+JUDGED_WINDOW = 500
 #: Deliveries that `stats` looks back over, at most.
 STATS_LIMIT = 100_000
+
+
+Row_ = TypeVar("Row_")
+At = TypeVar("At")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,6 +107,21 @@ class DeliverySummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Page(Generic[Row_, At]):
+    """What was found within a time. at: where the next look goes on (None: there is no more).
+
+    looked_at: how many events, or deliveries, were judged; back_to: when the last of them came in, or was made.
+    is_complete: False when the time was over before the page was full and all had been looked at.
+    """
+
+    rows: Sequence[Row_]
+    at: At | None
+    looked_at: int
+    back_to: datetime | None
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FailureGroup:
     """Deliveries of one handler that failed alike. error: with numbers and ids masked. example_id: the latest."""
 
@@ -130,7 +154,10 @@ class SourceStats:
 
 @dataclass(frozen=True, slots=True)
 class HandlerStats:
-    """How one handler does. wait_ms: from the event's commit to the end of its delivery, {50: …, 95: …, 99: …}."""
+    """How one handler does. wait_ms: from the event's commit to the end of its delivery, {50: …, 95: …, 99: …}.
+
+    oldest_unhandled_at, retrying, failing_since, is_more (of what waits): see `health.Backlog`.
+    """
 
     handler: str
     succeeded: int
@@ -140,6 +167,9 @@ class HandlerStats:
     running: int
     oldest_unhandled_at: datetime | None
     wait_ms: Mapping[int, float]
+    retrying: int = 0
+    failing_since: datetime | None = None
+    is_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +197,22 @@ _WAITING_BEHIND = f"""
         on {_LANE_OF.format(other="w", one="h")} and (w.state < 2 or w.blocks{{true}}) and w.replay_id = 0
        and w.state = 0 and {_PLACE_OF.format(one="w")} > {_PLACE_OF.format(one="h")}
      where h.id in :ids group by h.id
+"""
+
+#: Type by type and source by source, so that the index tells all of it, and no body is touched.
+_PER_SOURCE = """
+    with recursive t(type) as (
+        select min(type) from webhooks_events
+        union all
+        select (select min(e.type) from webhooks_events e where e.type > t.type) from t where t.type is not null),
+    s(type, source) as (
+        select type, (select min(e.source) from webhooks_events e where e.type = t.type) from t where type is not null
+        union all
+        select type, (select min(e.source) from webhooks_events e where e.type = s.type and e.source > s.source)
+          from s where s.source is not null)
+    select s.source, count(*) as n, max(e.received_at) as last
+      from s join webhooks_events e on e.type = s.type and e.source = s.source and e.received_at >= :since
+     where s.source is not null group by s.source order by s.source
 """
 
 
@@ -197,6 +243,74 @@ class Listings:
             if len(found) >= limit:
                 break
         return self.with_deliveries(found[:limit])
+
+    def look(
+        self,
+        selection: Selection,
+        *,
+        deadline: timedelta,
+        limit: int = 50,
+        newest_first: bool = True,
+        after: Place | None = None,
+        with_event: bool = False,
+    ) -> Page[EventSummary, Place]:
+        """As `events`, for as long as `deadline`: what no index finds is looked for event by event."""
+        with self.database.read() as connection:
+            narrowed = selecting.narrowed(selection, connection, sqlite=self.database.is_sqlite)
+        if narrowed.events or not (
+            selection.asks_about_deliveries or selection.source or not selection.is_exact_in_sql
+        ):
+            rows = self.events(narrowed, limit=limit, newest_first=newest_first, after=after, with_event=with_event)
+            at = rows[-1].place if len(rows) == limit else None
+            return Page(rows, at, len(rows), rows[-1].received_at if rows else None, True)
+        until = self.database.monotonic() + deadline.total_seconds()
+        found: list[EventSummary] = []
+        looked_at = 0
+        while True:
+            rows, looked, end = self._judge_events(selection, newest_first, after, with_event)
+            found += rows
+            looked_at += looked
+            after = end or after
+            if len(found) >= limit or end is None or self.database.monotonic() >= until:
+                break
+        is_full = len(found) >= limit
+        place = found[limit - 1].place if is_full else end
+        last = place or (found[-1].place if found else None)
+        return Page(
+            self.with_deliveries(found[:limit]),
+            place,
+            looked_at,
+            None if last is None else last.received_at,
+            is_full or end is None,
+        )
+
+    def _judge_events(
+        self, selection: Selection, newest_first: bool, after: Place | None, with_event: bool
+    ) -> tuple[list[EventSummary], int, Place | None]:
+        """Of the next events, those that are selected; how many these were, and where the last is (None: the end)."""
+        judge = not selection.is_exact_in_sql
+        size = JUDGED_WINDOW if judge else WINDOW
+        events = schema.events.c
+        order: list[Any] = [events.received_at, events.id]
+        if newest_first:
+            order = [column.desc() for column in order]
+        times = Selection(since=selection.since, until=selection.until)
+        within = [*selecting.on_events(times, sqlite=self.database.is_sqlite), *_beyond(after, newest_first)]
+        window = select(events.received_at, events.id).where(*within).order_by(*order)
+        with self.database.read() as connection:
+            row = connection.execute(window.limit(1).offset(size - 1)).fetchone()
+            end = None if row is None else Place(row.received_at, row.id)
+            looked = size
+            if end is None:
+                rest = select(func.count()).select_from(window.limit(size).subquery())
+                looked = int(connection.execute(rest).scalar_one())
+            found = connection.execute(
+                self._page(selection, newest_first, after, size, with_event or judge, None, False, up_to=end)
+            ).fetchall()
+        rows = [self._summary(row, with_event or judge) for row in found]
+        if judge:
+            rows = [row for row in rows if row.event is not None and selection.matches(row.event)]
+        return rows, looked, end
 
     def walk(
         self,
@@ -239,6 +353,7 @@ class Listings:
         with_body: bool,
         up_to_id: int | None,
         only_delivered: bool,
+        up_to: Place | None = None,
     ) -> Select[Any]:
         events = schema.events.c
         # the ids first, which an index tells alone; then their rows: a sort would carry every body along
@@ -249,13 +364,7 @@ class Listings:
             ids = ids.where(events.id <= up_to_id)
         if only_delivered:
             ids = ids.where(events.receipt.not_in(selecting.UNDELIVERED))
-        if after is not None:
-            here = tuple_(events.received_at, events.id)
-            there = tuple_(after.received_at, after.id, types=[events.received_at.type, events.id.type])
-            ids = ids.where(
-                events.received_at <= after.received_at if newest_first else events.received_at >= after.received_at,
-                here < there if newest_first else here > there,
-            )
+        ids = ids.where(*_beyond(after, newest_first), *_beyond(up_to, not newest_first, included=True))
         order: list[Any] = [events.received_at, events.id]
         if newest_first:
             order = [column.desc() for column in order]
@@ -338,6 +447,62 @@ class Listings:
                 break
         return found[:limit]
 
+    def look_at_deliveries(
+        self,
+        selection: Selection,
+        *,
+        deadline: timedelta,
+        limit: int = 50,
+        before: int | None = None,
+        replay_id: int | None = None,
+    ) -> Page[DeliverySummary, int]:
+        """As `deliveries`, for as long as `deadline`: what no index finds is looked for delivery by delivery."""
+        with self.database.read() as connection:
+            by_event = selection.only(states=(), unrouted=False, handler=None, error=None)
+            narrowed = selecting.narrowed(by_event, connection, sqlite=self.database.is_sqlite)
+        if narrowed.events or (selection.error is None and by_event.is_empty):
+            rows = self.deliveries(selection, limit=limit, before=before, replay_id=replay_id)
+            at = rows[-1].id if len(rows) == limit else None
+            return Page(rows, at, len(rows), rows[-1].created_at if rows else None, True)
+        until = self.database.monotonic() + deadline.total_seconds()
+        found: list[DeliverySummary] = []
+        looked_at = 0
+        while True:
+            end, looked = self._window_of_deliveries(selection, before, replay_id)
+            after = 0 if end is None else end - 1
+            for step in self.walk_deliveries(selection, before=before, replay_id=replay_id, after=after):
+                found += step
+            looked_at += looked
+            before = end if end is not None else before
+            if len(found) >= limit or end is None or self.database.monotonic() >= until:
+                break
+        is_full = len(found) >= limit
+        last = found[limit - 1].id if is_full else end
+        known = last or (found[-1].id if found else None)
+        return Page(
+            found[:limit], last, looked_at, None if known is None else instant_of(known), is_full or end is None
+        )
+
+    def _window_of_deliveries(
+        self, selection: Selection, before: int | None, replay_id: int | None
+    ) -> tuple[int | None, int]:
+        """The last of the next deliveries to be judged (None: the end), and how many these are."""
+        size = WINDOW if selection.is_exact_in_sql else JUDGED_WINDOW
+        table = schema.deliveries.c
+        window = select(table.id).order_by(table.id.desc())
+        if selection.states == (DeliveryState.DEAD,):
+            window = window.where(selecting.of_state(DeliveryState.DEAD), selecting.NEWEST_DEAD)
+        if before is not None:
+            window = window.where(table.id < before)
+        if replay_id is not None:
+            window = window.where(table.id > replay_id)
+        with self.database.read() as connection:
+            end: int | None = connection.execute(window.limit(1).offset(size - 1)).scalar()
+            if end is not None:
+                return end, size
+            rest = select(func.count()).select_from(window.limit(size).subquery())
+            return None, int(connection.execute(rest).scalar_one())
+
     def walk_deliveries(
         self,
         selection: Selection,
@@ -346,10 +511,13 @@ class Listings:
         before: int | None = None,
         replay_id: int | None = None,
         holding: bool = False,
+        oldest_first: bool = False,
+        after: int | None = None,
     ) -> Iterator[list[DeliverySummary]]:
         """The selected deliveries, the latest first, a statement and a list a step; lists may be empty.
 
-        holding: of those that hold a lane, the eldest of each.
+        holding: of those that hold a lane, the eldest of each. oldest_first: the other way round; `before` is then None.
+        after: an id; only younger ones.
         """
         table, events = schema.deliveries.c, schema.events
         judge = not selection.is_exact_in_sql
@@ -365,12 +533,16 @@ class Listings:
             with self.database.read() as connection:
                 narrowed = selecting.narrowed(by_event, connection, sqlite=sqlite)
                 conditions = selecting.on_deliveries(selection, sqlite=sqlite)
+                if selection.states == (DeliveryState.DEAD,) and selection.handler is None:
+                    conditions.append(selecting.NEWEST_DEAD)
                 if narrowed.events:
                     # on the deliveries' own column too: their index finds them
                     conditions.append(table.event_id.in_(narrowed.events))
                 conditions += selecting.on_events(narrowed, sqlite=sqlite)
                 if before is not None:
-                    conditions.append(table.id < before)
+                    conditions.append(table.id > before if oldest_first else table.id < before)
+                if after is not None:
+                    conditions.append(table.id > after)
                 if replay_id is not None:
                     # ids grow, so what a replay made comes after the replay itself
                     conditions += [table.replay_id == replay_id, table.id > replay_id]
@@ -382,7 +554,7 @@ class Listings:
                         schema.deliveries.join(events, events.c.id == table.event_id, isouter=by_event.is_empty)
                     )
                     .where(*conditions)
-                    .order_by(table.id.desc())
+                    .order_by(table.id if oldest_first else table.id.desc())
                     .limit(step)
                 )
                 rows = connection.execute(query).fetchall() if not selection.unrouted or selection.states else []
@@ -506,11 +678,10 @@ class Listings:
             now = self.database.now(connection)
             sources = self._source_stats(connection, now, window)
             waits, ended, is_complete = self._waits(connection, now - window)
-            backlog = self._backlog(connection)
-        names = sorted({*ended, *backlog})
+        backlogs = Health(self.database).gauges().handlers
         handlers = []
-        for name in names:
-            pending, running, oldest = backlog.get(name, (0, 0, None))
+        for name in sorted({*ended, *backlogs}):
+            backlog = backlogs.get(name, Backlog(name))
             counts = ended.get(name, Counter())
             handlers.append(
                 HandlerStats(
@@ -518,22 +689,20 @@ class Listings:
                     succeeded=counts[DeliveryState.SUCCEEDED],
                     dead=counts[DeliveryState.DEAD],
                     cancelled=counts[DeliveryState.CANCELLED],
-                    pending=pending,
-                    running=running,
-                    oldest_unhandled_at=oldest,
+                    pending=backlog.pending,
+                    running=backlog.running,
+                    oldest_unhandled_at=backlog.eldest_at,
                     wait_ms=percentiles(waits.get(name, [])),
+                    retrying=backlog.retrying,
+                    failing_since=backlog.failing_since,
+                    is_more=backlog.is_more,
                 )
             )
         return Stats(window, now, sources, handlers, is_complete)
 
     def _source_stats(self, connection: Connection, now: datetime, window: timedelta) -> list[SourceStats]:
-        events = schema.events.c
-        rows = connection.execute(
-            select(events.source, func.count(), func.max(events.received_at, type_=schema.Instant()))
-            .where(events.received_at >= now - window)
-            .group_by(events.source)
-            .order_by(events.source)
-        ).fetchall()
+        statement = text(_PER_SOURCE).bindparams(bindparam("since", type_=schema.Instant()))
+        rows = connection.execute(statement.columns(last=schema.Instant()), {"since": now - window}).fetchall()
         minutes = window / timedelta(minutes=1)
         return [SourceStats(source, count, count / minutes, last) for source, count, last in rows]
 
@@ -544,6 +713,8 @@ class Listings:
         table = schema.deliveries.c
         latest = (
             select(table.handler, table.state, table.created_at, table.finished_at)
+            # ids tell the time, by the clock of who made them
+            .where(table.id >= id_at(since - timedelta(minutes=5)))
             .order_by(table.id.desc())
             .limit(STATS_LIMIT)
             .subquery()
@@ -560,33 +731,6 @@ class Listings:
                 if state == DeliveryState.SUCCEEDED and finished_at is not None:
                     waits.setdefault(handler, []).append((finished_at - created_at) / timedelta(milliseconds=1))
         return waits, ended, seen < STATS_LIMIT
-
-    def _backlog(self, connection: Connection) -> dict[str, tuple[int, int, datetime | None]]:
-        """{handler: (pending, running, when the eldest of them was made)}, each read by its partial index."""
-        table = schema.deliveries.c
-        true = "1" if self.database.is_sqlite else "true"
-        scans = (
-            f"webhooks_deliveries.state = 0 and webhooks_deliveries.ready = {true}"
-            if self.database.is_sqlite
-            else "webhooks_deliveries.state = 0 and webhooks_deliveries.ready",
-            "webhooks_deliveries.lane is not null and (webhooks_deliveries.state < 2 or webhooks_deliveries.blocks"
-            + (" = 1" if self.database.is_sqlite else "")
-            + ") and webhooks_deliveries.state = 0 and not webhooks_deliveries.ready",
-            "webhooks_deliveries.state = 1",
-        )
-        backlog: dict[str, tuple[int, int, datetime | None]] = {}
-        for number, condition in enumerate(scans):
-            rows = connection.execute(
-                select(table.handler, func.count(), func.min(table.created_at, type_=schema.Instant()))
-                .where(text(condition))
-                .group_by(table.handler)
-            )
-            for handler, count, oldest in rows:
-                pending, running, before = backlog.get(handler, (0, 0, None))
-                eldest = min(instant for instant in (oldest, before) if instant is not None)
-                is_running = number == 2
-                backlog[handler] = (pending + count * (not is_running), running + count * is_running, eldest)
-        return backlog
 
     def suggestions(self, what: str) -> list[str]:
         """Known values of `source`, `type` or `handler` for "did you mean", from the latest rows."""
@@ -617,11 +761,24 @@ def percentiles(values: Sequence[float], wanted: Sequence[int] = (50, 95, 99)) -
     return {percent: ordered[max(0, -(-len(ordered) * percent // 100) - 1)] for percent in wanted}
 
 
+def _beyond(place: Place | None, newest_first: bool, included: bool = False) -> list[ColumnElement[bool]]:
+    """Conditions on events: those that come after `place` in this order."""
+    if place is None:
+        return []
+    events = schema.events.c
+    here = tuple_(events.received_at, events.id)
+    there = tuple_(place.received_at, place.id, types=[events.received_at.type, events.id.type])
+    # the first is what an index is searched by
+    if newest_first:
+        return [events.received_at <= place.received_at, here <= there if included else here < there]
+    return [events.received_at >= place.received_at, here >= there if included else here > there]
+
+
 def _same(value: Any) -> Any:
     return value
 
 
 __all__ = [
-    "BlockedLane", "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Listings", "Place",
+    "BlockedLane", "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Listings", "Page", "Place",
     "SourceStats", "Stats", "alike", "percentiles",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from webhooks import schema
 from webhooks.database import Database
+from webhooks.store.processes import MARGIN
 
 #: Keys in one question; SQLite takes 32,766 parameters.
 STEP = 500
@@ -83,10 +84,12 @@ class Marks:
         asked_at: datetime,
         repaired: int,
         stripped_at: datetime | None,
+        latest: datetime | None = None,
     ) -> None:
         """Close the window; move the mark forward to `mark_at`, unless that is None or behind it.
 
-        asked_at: when the run began; a request made since then stays open.
+        asked_at: when the run began; a request made since then stays open. latest: a mark beyond it was set by a wrong
+        clock, and is moved back; None: there is none such.
         """
         table = schema.marks
         ended = {
@@ -101,14 +104,16 @@ class Marks:
             now = self.database.now(connection)
             self._upsert(connection, source, {**ended, "ran_at": now})
             if mark_at is not None:
-                connection.execute(
-                    update(table)
-                    .where(table.c.source == source, or_(table.c.mark_at.is_(None), table.c.mark_at < mark_at))
-                    .values(mark_at=mark_at)
-                )
+                moves = [table.c.mark_at.is_(None), table.c.mark_at < mark_at]
+                if latest is not None:
+                    moves.append(table.c.mark_at > latest)
+                connection.execute(update(table).where(table.c.source == source, or_(*moves)).values(mark_at=mark_at))
             connection.execute(
                 update(table)
-                .where(table.c.source == source, table.c.requested_at <= asked_at)
+                # asked for later than now: by a wrong clock
+                .where(
+                    table.c.source == source, or_(table.c.requested_at <= asked_at, table.c.requested_at > now + MARGIN)
+                )
                 .values(requested_at=None)
             )
 

@@ -31,7 +31,7 @@ from webhooks import schema
 from webhooks.database import Database
 from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
 from webhooks.migrate import ADVISORY_LOCK
-from webhooks.model import DeliveryState, id_at
+from webhooks.model import DeliveryState, id_at, instant_of
 from webhooks.store import pruning
 
 TABLE = "webhooks_events"
@@ -163,11 +163,6 @@ class Kept:
 
 
 # -- time ----------------------------------------------------------------------------------------------------
-
-
-def instant_of(id: int) -> datetime:
-    """When an id was made; the other way round of `model.id_at`."""
-    return _ID_EPOCH + timedelta(microseconds=id >> 12)
 
 
 def boundary_after(at: datetime, period: Period) -> datetime:

@@ -1,24 +1,35 @@
-"""The running processes with their handlers, and the duties that only one of them has at a time."""
+"""The running processes with their handlers, and the duties that only one of them has at a time.
+
+A process writes for how long it claims (`lease`), and a duty is kept with the time for which it was taken: what ends
+later than now and that time was written by a clock that was ahead, and is not believed (see `clocks`). A duty also
+remembers since when its rounds, whoever held it, followed each other without a gap and without a jump of the clock.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import ColumnElement, bindparam, delete, select, text
+from sqlalchemy.engine import Connection
 
 from webhooks import schema
 from webhooks.database import Database
 
 #: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
 SILENT = timedelta(minutes=2)
+#: Two instants that lie closer together are the same clock's.
+MARGIN = timedelta(seconds=1)
+#: A clock that moved by more than this against the monotonic one has jumped; a duty without a round for longer had a gap.
+JUMP = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A web or worker process as it last reported. kind: "web" or "worker"."""
+    """A web or worker process as it last reported. kind: "web" or "worker". lease: for how long it claims."""
 
     id: str
     kind: str
@@ -26,6 +37,7 @@ class Process:
     heartbeat_at: datetime
     version: str
     handlers: tuple[str, ...]
+    lease: timedelta | None = None
 
 
 class Processes:
@@ -34,25 +46,33 @@ class Processes:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def beat(self, id: str, kind: str, version: str, handlers: Sequence[str]) -> None:
-        """Report that process `id` is alive and knows `handlers`."""
+    def beat(
+        self, id: str, kind: str, version: str, handlers: Sequence[str], *, lease: timedelta | None = None
+    ) -> None:
+        """Report that process `id` is alive, knows `handlers` and claims for `lease`."""
         statement = text(
-            """insert into webhooks_processes (id, kind, started_at, heartbeat_at, version, handlers)
-               values (:id, :kind, :now, :now, :version, :handlers)
-               on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, handlers = excluded.handlers"""
+            """insert into webhooks_processes (id, kind, started_at, heartbeat_at, version, handlers, lease, monotonic)
+               values (:id, :kind, :now, :now, :version, :handlers, :lease, :monotonic)
+               on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, handlers = excluded.handlers,
+                   lease = excluded.lease, monotonic = excluded.monotonic"""
         ).bindparams(bindparam("now", type_=schema.Instant()))
-        names = msgspec.json.encode(sorted(handlers)).decode()
+        values: dict[str, Any] = {
+            "id": id,
+            "kind": kind,
+            "version": version,
+            "handlers": msgspec.json.encode(sorted(handlers)).decode(),
+            "lease": None if lease is None else lease // schema.MICROSECOND,
+        }
         with self.database.write() as connection:
-            connection.execute(
-                statement,
-                {"id": id, "kind": kind, "now": self.database.now(connection), "version": version, "handlers": names},
-            )
+            values["now"] = self.database.now(connection)
+            values["monotonic"] = int(self.database.monotonic() * 1e6) if self.database.is_sqlite else None
+            connection.execute(statement, values)
 
     def forget(self, id: str) -> None:
         """Take a process that stops off the list, and its duties from it."""
         with self.database.write() as connection:
             connection.execute(delete(schema.processes).where(schema.processes.c.id == id))
-            connection.execute(delete(schema.leases).where(schema.leases.c.holder == id))
+            self._give_back(connection, schema.leases.c.holder == id)
 
     def all(self) -> list[Process]:
         """Every process that reported and was not pruned, the latest first."""
@@ -67,21 +87,23 @@ class Processes:
                 row.heartbeat_at,
                 row.version,
                 tuple(msgspec.json.decode(row.handlers, type=list[str])),
+                None if row.lease is None else timedelta(microseconds=row.lease),
             )
             for row in rows
         ]
 
     def running(self) -> list[Process]:
-        """Those that reported within `SILENT`."""
+        """Those that reported within `SILENT`; a report from the future says nothing about now."""
         now = self.database.now()
-        return [process for process in self.all() if now - process.heartbeat_at < SILENT]
+        return [process for process in self.all() if -JUMP < now - process.heartbeat_at < SILENT]
 
     def last_worker_beat(self) -> datetime | None:
-        """When any worker last reported."""
+        """When any worker last reported, as far as that is not in the future."""
         table = schema.processes
         query = select(table.c.heartbeat_at).where(table.c.kind == "worker").order_by(table.c.heartbeat_at.desc())
         with self.database.read() as connection:
-            return connection.execute(query.limit(1)).scalar()
+            now = self.database.now(connection)
+            return connection.execute(query.where(table.c.heartbeat_at < now + JUMP).limit(1)).scalar()
 
     def prune(self, older_than: timedelta, limit: int = 100) -> int:
         """Forget processes that have been silent for `older_than`."""
@@ -95,31 +117,91 @@ class Processes:
 
     # -- duties --------------------------------------------------------------------------------------------
 
-    def acquire(self, duty: str, holder: str, lease: timedelta) -> bool:
+    def acquire(self, duty: str, holder: str, lease: timedelta, *, is_steady: bool | None = None) -> bool:
         """Take or keep a duty for `lease`; False while another process has it.
 
-        Asked often, so it looks first and writes only when something is to change: a fresh hold, or one half over.
+        Asked often, so it looks first and writes only when something is to change: a fresh hold, or one half over. A
+        hold that ends later than now and the time for which it was taken is another's wrong clock, and is over.
+
+        is_steady: whether the clock went as the monotonic one since this process's last round (`steady_since`); None:
+        it did not look.
         """
         table = schema.leases
         with self.database.read() as connection:
             row = connection.execute(select(table).where(table.c.name == duty)).fetchone()
             now = self.database.now(connection)
-        if row is not None and row.until > now + lease / 2 and row.until <= now + lease:
-            return bool(row.holder == holder)
-        if row is not None and row.until > now and row.holder != holder:
+        if row is not None and now + lease / 2 < row.until <= now + lease:
+            if row.holder != holder:
+                return False
+            if is_steady is not False:
+                return True
+        if row is not None and row.holder != holder and now < row.until <= now + _taken(row, lease) + MARGIN:
             return False
+        microseconds = "" if self.database.is_sqlite else " * interval '1 microsecond'"
         statement = text(
-            """insert into webhooks_leases as l (name, holder, until) values (:name, :holder, :until)
-               on conflict (name) do update set holder = excluded.holder, until = excluded.until
-                where l.holder = excluded.holder or l.until < :now"""
-        ).bindparams(bindparam("until", type_=schema.Instant()), bindparam("now", type_=schema.Instant()))
+            f"""insert into webhooks_leases as l (name, holder, until, lease, steady_since)
+               values (:name, :holder, :until, :lease, :steady_since)
+               on conflict (name) do update set holder = excluded.holder, until = excluded.until, lease = excluded.lease,
+                   steady_since = excluded.steady_since
+                where l.holder = excluded.holder or l.until <= :now
+                   or l.until > :now + (coalesce(l.lease, excluded.lease) + :margin){microseconds}"""
+        ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
         with self.database.write() as connection:
             now = self.database.now(connection)
-            result = connection.execute(statement, {"name": duty, "holder": holder, "until": now + lease, "now": now})
+            result = connection.execute(
+                statement,
+                {
+                    "name": duty,
+                    "holder": holder,
+                    "until": now + lease,
+                    "lease": lease // schema.MICROSECOND,
+                    "steady_since": _steady_since(row, holder, lease, now, is_steady),
+                    "now": now,
+                    "margin": MARGIN // schema.MICROSECOND,
+                },
+            )
             return bool(result.rowcount)
+
+    def steady_since(self, duty: str) -> datetime | None:
+        """When the rounds of `duty`, whoever held it, last had a gap or saw the clock jump; None when they never did."""
+        table = schema.leases
+        with self.database.read() as connection:
+            return connection.execute(select(table.c.steady_since).where(table.c.name == duty)).scalar()
+
+    def unsettle(self, duty: str) -> None:
+        """Begin anew to count how long the clock has been steady for `duty`."""
+        table = schema.leases
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            connection.execute(table.update().where(table.c.name == duty).values(steady_since=now))
 
     def resign(self, duty: str, holder: str) -> None:
         """Give a duty back."""
         table = schema.leases
         with self.database.write() as connection:
-            connection.execute(delete(table).where(table.c.name == duty, table.c.holder == holder))
+            self._give_back(connection, table.c.name == duty, table.c.holder == holder)
+
+    def _give_back(self, connection: Connection, *which: ColumnElement[bool]) -> None:
+        """End holds now; the rows stay, because they know the last round."""
+        now = self.database.now(connection)
+        connection.execute(schema.leases.update().where(*which).values(until=now, lease=0))
+
+
+def _taken(row: Any, lease: timedelta) -> timedelta:
+    """For how long a duty was taken; lease: for how long it would be now, where an older process wrote it."""
+    return lease if row.lease is None else timedelta(microseconds=row.lease)
+
+
+def _steady_since(row: Any, holder: str, lease: timedelta, now: datetime, is_steady: bool | None) -> datetime | None:
+    """What a new hold says of the clock. row: the hold before it, or None."""
+    if row is None:
+        return None
+    if is_steady and row.holder == holder:
+        return row.steady_since  # type: ignore[no-any-return]
+    last_round = row.until - _taken(row, lease)
+    if is_steady is not False and abs(now - last_round) <= JUMP:
+        return row.steady_since  # type: ignore[no-any-return]
+    return now
+
+
+__all__ = ["JUMP", "MARGIN", "SILENT", "Process", "Processes"]

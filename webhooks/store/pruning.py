@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks import failpoints, schema
 from webhooks.database import Database
-from webhooks.model import DeliveryState
+from webhooks.model import DeliveryState, instant_of
 from webhooks.selection import Selection
 from webhooks.store import selecting
 from webhooks.store.replays import ReplayState
@@ -74,6 +74,18 @@ class Pruning:
         failpoints.hit("prune.after_commit")
         last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
         return Batch(len(rows), len(going), len(deliveries), last)
+
+    def newest_at(self) -> datetime | None:
+        """When the newest event or delivery was made, by its id, or a key was last seen; None when there is nothing."""
+        log = schema.dedup_log.c
+        with self.database.read() as connection:
+            ids = [
+                connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar()
+                for table in (schema.events, schema.deliveries)
+            ]
+            seen = connection.execute(select(log.last_seen_at).order_by(log.last_seen_at.desc()).limit(1)).scalar()
+        known = [instant_of(id) for id in ids if id is not None] + ([] if seen is None else [seen])
+        return max(known, default=None)
 
     def _deletable(
         self, connection: Connection, ids: Sequence[int], states: Collection[DeliveryState]

@@ -84,12 +84,12 @@ class Planned:
 
 _INSERT = """
     insert into webhooks_deliveries (id, event_id, handler, replay_id, state, class, ready, lane, lane_at,
-        lane_revision, due_at, created_at, reason, finished_at)
+        lane_revision, due_at, scheduled_at, created_at, reason, finished_at)
 """
 _PG_INSERT = f"""{_INSERT}
     select n.id, n.event_id, n.handler, n.replay_id, case when n.error is null then 0 else 3 end,
            {int(DeliveryClass.REPLAY)}, n.lane is null, n.lane, n.lane_at, n.lane_revision, n.due_at,
-           statement_timestamp(), n.error, case when n.error is not null then statement_timestamp() end
+           statement_timestamp(), statement_timestamp(), n.error, case when n.error is not null then statement_timestamp() end
       from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[],
                   %s::timestamptz[], %s::text[])
            n(id, event_id, handler, replay_id, lane, lane_at, lane_revision, due_at, error)
@@ -97,7 +97,7 @@ _PG_INSERT = f"""{_INSERT}
     on conflict (event_id, handler, replay_id) do nothing
 """
 _LITE_INSERT = f"""{_INSERT}
-    values (?, ?, ?, ?, ?, {int(DeliveryClass.REPLAY)}, ?, ?, ?, ?, ?, ?, ?, ?)
+    values (?, ?, ?, ?, ?, {int(DeliveryClass.REPLAY)}, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     on conflict (event_id, handler, replay_id) do nothing
 """
 
@@ -362,7 +362,7 @@ class Replays:
                 _LITE_INSERT,
                 (
                     id, p.event_id, p.handler, replay_id, 3 if dead else 0, p.lane is None, p.lane, p.lane_at,
-                    p.lane_revision, to_microseconds(p.due_at), at, p.error, at if dead else None,
+                    p.lane_revision, to_microseconds(p.due_at), at, at, p.error, at if dead else None,
                 ),
             )  # fmt: skip
             made += cursor.rowcount

@@ -27,6 +27,9 @@ UNDELIVERED = (STALE, CONFLICT, STRIPPED)
 
 Condition = ColumnElement[bool]
 
+#: What a statement says, besides the state, to be given the index of the newest dead (see `schema`).
+NEWEST_DEAD: Condition = text("webhooks_deliveries.id > 0")  # type: ignore[assignment]
+
 
 def on_events(
     selection: Selection, *, sqlite: bool, deliveries_before: int | None = None, counting: bool = False
@@ -219,6 +222,11 @@ def narrowed(selection: Selection, connection: Connection, *, sqlite: bool) -> S
     return selection if ids is None else selection.only(events=tuple(ids) or (0,))
 
 
+def walks(selection: Selection) -> bool:
+    """Whether events have to be judged one after the other, because no index leads to those that are selected."""
+    return selection.asks_about_deliveries or selection.source is not None or not selection.is_exact_in_sql
+
+
 def _few(selection: Selection, connection: Connection, sqlite: bool) -> list[int] | None:
     """The events whose deliveries match, or None when they are many."""
     table = schema.deliveries.c
@@ -237,4 +245,14 @@ def _few(selection: Selection, connection: Connection, sqlite: bool) -> list[int
     return sorted(ids)
 
 
-__all__ = ["UNDELIVERED", "chosen_ids", "like_glob", "narrowed", "of_state", "of_type", "on_deliveries", "on_events"]
+__all__ = [
+    "UNDELIVERED",
+    "chosen_ids",
+    "like_glob",
+    "narrowed",
+    "of_state",
+    "of_type",
+    "on_deliveries",
+    "on_events",
+    "walks",
+]
