@@ -4,7 +4,7 @@ A lease or a duty that ends later than now and the time for which it was taken w
 so was a due time that was set in the future. All columns may be null: rows of older processes are believed as before.
 The index holds what waits for a retry or a paced replay, so neither a fresh delivery nor a finished one pays for it.
 
-Revision 0008 of this history; follows 0007.
+Revision 0009 of this history; follows 0008.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ it takes 10 ms. Only deliveries that die pay for either of the two.
 `id > 0` is true of each; a statement has to say it to be given that index. For counting one handler's dead the planner
 would otherwise take it rather than (handler, id), and pass over everybody else's.
 
-Revision 0009 of this history; follows 0008.
+Revision 0010 of this history; follows 0009.
 """
 
 from __future__ import annotations
