@@ -238,6 +238,28 @@ def test_the_store_refuses_to_mark_outside_an_open_transaction(database_url: str
         assert made.count_effects() == 0
 
 
+@pytest.mark.parametrize("lane", [None, "l"])
+def test_a_row_that_another_client_has_locked_is_no_failure_of_the_handler(postgresql_url: str, lane: str | None) -> None:
+    with rig(postgresql_url) as made, made.database.write() as other:
+
+        @made.on("h")
+        def h(session: Any) -> None:
+            session.execute(effects.insert().values(what="one"))
+
+        (id,) = made.put(1, "h", lane=lane)
+        attempt = made.attempt("h")
+        other.execute(text("select 1 from webhooks_deliveries where id = :id for update"), {"id": id})
+        finished = made.dispatcher.run(attempt)
+        assert finished is not None
+        assert (finished.verdict.outcome, finished.verdict.counts) == (AttemptOutcome.LOST, False)
+        other.rollback()
+        assert made.store.deliveries.finish([finished])
+        assert made.count_effects() == 0
+        with made.running():
+            made.wait_for(DeliveryState.SUCCEEDED)
+        assert (made.row(id).failures, made.count_effects()) == (0, 1)
+
+
 def test_a_commit_that_is_not_answered_does_not_hold_up_who_ends_the_attempt(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

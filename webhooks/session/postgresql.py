@@ -28,7 +28,7 @@ from psycopg.rows import tuple_row
 from sqlalchemy import exc
 
 from webhooks import failpoints
-from webhooks.database import Database, cut, describe, is_closed
+from webhooks.database import Database, cut, describe, is_closed, is_lock_wait, unavailable
 from webhooks.errors import StorageUnavailable
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
@@ -68,6 +68,8 @@ _RESET = (
     b"unlisten *;" + _FORGET
 )
 _RESET_COMMANDS = _RESET.count(b";") + 1
+#: The done-mark waits so long for a row that another client has locked; then the attempt is lost, and does not count.
+_BOUND = b";set local lock_timeout='1s'"
 #: After a rollback less is left: settings, temporary tables and cursors went with it.
 _ROLLBACK = b"rollback;" + _FORGET
 _BEGAN_AT = b"select pg_catalog.date_part('epoch', pg_catalog.now())::text"
@@ -353,19 +355,24 @@ class ServerTransaction(AttemptLife):
             self._kept.prepared.add(mark.name)
         done = f";execute {mark.name}({','.join(map(str, mark.values))});commit"
         failpoints.hit("run.before_commit")
-        results = self._kept.tell(_RESET % random.random() + done.encode())
-        if len(results) == _RESET_COMMANDS + 1 and results[-1].status == ExecStatus.FATAL_ERROR:
+        results = self._kept.tell(_RESET % random.random() + _BOUND + done.encode())
+        if len(results) == _RESET_COMMANDS + 2 and results[-1].status == ExecStatus.FATAL_ERROR:
             error = psycopg.errors.error_from_result(results[-1])
             if error.sqlstate == _TOUCHED_NOTHING:
                 return False
+            if is_lock_wait(error):
+                raise unavailable(error) from error
         return self._committed_by(results)
 
     def _finish_step_by_step(self, mark: DoneMark) -> bool:
         """The same where the mark takes more than one statement; the savepoint is gone if the transaction ends meanwhile."""
-        self._kept.must(_RESET % random.random() + b";savepoint webhooks_mark")
+        self._kept.must(_RESET % random.random() + _BOUND + b";savepoint webhooks_mark")
         cursor = psycopg.Cursor(self._driver, row_factory=tuple_row)
-        if not mark.write(OpenTransaction(cursor, self._is_open)):
-            return False
+        try:
+            if not mark.write(OpenTransaction(cursor, self._is_open)):
+                return False
+        except psycopg.errors.LockNotAvailable as error:
+            raise unavailable(error) from error
         failpoints.hit("run.before_commit")
         return self._committed_by(self._kept.tell(b"release savepoint webhooks_mark;commit"))
 
