@@ -36,9 +36,10 @@ from sqlalchemy import MetaData, exc, inspect, types
 from sqlalchemy.engine import Connection
 
 from webhooks import ownership, schema
-from webhooks.database import Database, describe, is_missing_schema, translate_errors
+from webhooks.database import Database, is_missing_schema, translate_errors
 from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
 from webhooks.forks import PerProcess
+from webhooks.retry import one_line
 
 #: How long an upgrade waits for another one to end, and on SQLite for any writer.
 WAIT_FOR_OTHERS = timedelta(seconds=60)
@@ -603,6 +604,12 @@ def _is_outage(error: Exception) -> bool:
     return state is None or state[:2] in ("08", "53", "57", "58") or state in (_LOCK_NOT_AVAILABLE, "40P01", "40001")
 
 
+def _words_of(error: Exception) -> str:
+    """What the database says of a migration, with its words: they are its author's."""
+    original = getattr(error, "orig", None) or error
+    return one_line(f"{type(original).__name__}: {original}")
+
+
 def _after(database: Database, history: History) -> str | None:
     with database.read() as connection:
         return _applied(connection, history)
@@ -634,7 +641,7 @@ def _run(
         except Exception as error:
             if _is_outage(error):
                 raise
-            raise _Failed(describe(error)) from error
+            raise _Failed(_words_of(error)) from error
 
 
 def _options(database: Database, history: History, connection: Connection, *, keeps: bool = False) -> Mapping[str, Any]:
@@ -706,6 +713,7 @@ def _transaction(database: Database) -> Iterator[Connection]:
     """One transaction for DDL, alone among upgrades. Raises `StorageUnavailable`."""
     with translate_errors(), database.write_lock(WAIT_FOR_OTHERS), database.engine.connect() as connection:
         prepare = _prepare_sqlite if database.is_sqlite else _prepare_postgresql
+        connection = connection.execution_options(webhooks_shows_values=True)
         with _name_the_lock(), prepare(connection):
             yield connection
 

@@ -239,7 +239,9 @@ def test_the_store_refuses_to_mark_outside_an_open_transaction(database_url: str
 
 
 @pytest.mark.parametrize("lane", [None, "l"])
-def test_a_row_that_another_client_has_locked_is_no_failure_of_the_handler(postgresql_url: str, lane: str | None) -> None:
+def test_a_row_that_another_client_has_locked_is_no_failure_of_the_handler(
+    postgresql_url: str, lane: str | None
+) -> None:
     with rig(postgresql_url) as made, made.database.write() as other:
 
         @made.on("h")

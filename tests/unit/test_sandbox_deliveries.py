@@ -511,7 +511,7 @@ def test_administrators_manage_all_others_their_own(world: World) -> None:
 
 
 def test_a_subscription_can_be_given_a_key(world: World) -> None:
-    key = "00112233445566778899aabbccddeeff" * 2
+    key = "6b8f0c1e7a2d4f5b9c3e8d7a6f5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a7b"
     assert subscribe_all(world, URL, ["lead.created"], key).signature_key == key
     for wrong in ("", "key", key[:-1], key + "00"):
         with pytest.raises(ConfigurationError, match="signature_key") as caught:
