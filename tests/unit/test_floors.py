@@ -94,6 +94,7 @@ ALLOWED = {
     ("selection", "patterns"): "--type takes a pattern; both are pure",
     ("selection", "retry"): "shows what it was given as one line, as attempts show errors",
     ("config", "retry"): "the default retry policy is a setting",
+    ("migrate", "retry"): "shows a database's words as one line, as attempts show errors",
     ("session", "database"): "a handler's session is a connection of ours",
     ("migrate", "ownership"): "what a history has made is compared with what the code wants",
     ("migrate", "database"): "upgrades run on a connection of ours, under its lock",
