@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from sqlalchemy.orm import registry
 from tests.integration.rig import NO_MARK, Rig, effects, rig
 from tests.support import wait_until
 from webhooks.database import LockFile
-from webhooks.errors import AttemptTimeout, StorageUnavailable
+from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
 from webhooks.model import DeliveryState
 
 ONE = effects.insert().values(what="one")
@@ -523,6 +524,101 @@ def test_a_handler_that_holds_the_write_lock_too_long_is_rolled_back_and_told(sq
         assert row.reason.endswith("do slow work before the first write, or use PostgreSQL")
         assert row.failures == 1
         assert made.count_effects() == 0
+
+
+#: Reads until it is interrupted.
+ENDLESS = "with recursive c(n) as (select 1 union all select n + 1 from c) select count(*) from c"
+
+
+def test_the_write_limit_lets_the_lock_go_from_under_an_open_result(sqlite_url: str) -> None:
+    """An interruption lasts as long as a result is open, and would end the rollback with everything else."""
+    with rig(sqlite_url, write_limit=timedelta(seconds=0.05)) as made:
+        free: list[bool] = []
+
+        def hold(session: Any) -> None:
+            session.execute(ONE)
+            session.execute(ONE)
+            raw = session.connection().connection.driver_connection
+            half = raw.execute("select * from effects")
+            half.fetchone()
+            with pytest.raises(WriteLockHeldTooLong):
+                raw.execute(ENDLESS).fetchall()
+            wait_until(lambda: is_free(made), what="the lock to be let go")
+            other = sqlite3.connect(str(made.database.path), isolation_level=None, timeout=0)
+            try:
+                other.execute("begin immediate")
+                free.append(True)
+            finally:
+                other.close()
+
+        assert run(made, hold).reason.startswith("WriteLockHeldTooLong")
+        assert free == [True]
+        assert made.count_effects() == 0
+
+
+def test_the_write_limit_gets_between_rows_that_are_slow_to_come(sqlite_url: str) -> None:
+    with rig(sqlite_url, write_limit=timedelta(seconds=0.05)) as made:
+
+        def rows() -> Iterator[tuple[str]]:
+            wait_until(lambda: is_free(made), what="the lock to be let go")
+            yield ("slow",)
+
+        def hold(session: Any) -> None:
+            session.execute(ONE)
+            raw = session.connection().connection.driver_connection
+            raw.executemany("insert into effects (what) values (?)", rows())
+
+        assert run(made, hold).reason.startswith("WriteLockHeldTooLong")
+        assert made.count_effects() == 0
+
+
+def test_a_write_that_takes_too_long_is_told_why_it_ended(sqlite_url: str) -> None:
+    """SQLite rolls the transaction back by itself when it interrupts a write."""
+    with rig(sqlite_url, write_limit=timedelta(seconds=0.05)) as made:
+        row = run(made, lambda session: session.execute(text(f"insert into effects (what) {ENDLESS}")))
+        assert row.reason.startswith("WriteLockHeldTooLong")
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_function_that_hangs_in_a_statement_does_not_hold_up_who_ends_the_attempt(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, writes: bool
+) -> None:
+    monkeypatch.setattr("webhooks.session.sqlite.COMMIT_PATIENCE_SECONDS", 0.05)
+    with rig(sqlite_url) as made:
+        hangs, goes_on = threading.Event(), threading.Event()
+
+        def hang() -> int:
+            hangs.set()
+            goes_on.wait()
+            return 1
+
+        @made.on("h")
+        def h(session: Any) -> None:
+            if writes:
+                session.execute(ONE)
+            raw = session.connection().connection.driver_connection
+            raw.create_function("hang", 0, hang)
+            with contextlib.suppress(Exception):
+                raw.execute("select hang()").fetchall()
+
+        (id,) = made.put(1, "h")
+        attempt = made.attempt("h")
+        thread = threading.Thread(target=lambda: made.dispatcher.run(attempt))
+        thread.start()
+        hangs.wait()
+        assert attempt.expire()
+        aborting = threading.Thread(target=lambda: attempt.abort(AttemptTimeout("time is up")), daemon=True)
+        aborting.start()
+        aborting.join(timeout=10)
+        held_up = aborting.is_alive()
+        goes_on.set()
+        thread.join(timeout=10)
+        aborting.join(timeout=10)
+        assert not held_up
+        assert not thread.is_alive()
+        assert made.row(id).state == DeliveryState.RUNNING  # whoever expired it records what came of it
+        assert made.count_effects() == 0
+        assert is_free(made)
 
 
 def test_a_lock_that_is_not_to_be_had_is_not_the_handlers_failure(sqlite_url: str) -> None:

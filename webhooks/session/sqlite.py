@@ -194,6 +194,10 @@ class _Cursor(sqlite3.Cursor):
         return self
 
     def executemany(self, statement: str, parameters: Any) -> _Cursor:
+        if not isinstance(parameters, list | tuple):
+            parameters = list(
+                parameters
+            )  # outside the guard: it may take its time, and the write limit must get between
         self.outer.run(self, super().executemany, statement, parameters)
         return self
 
@@ -289,6 +293,8 @@ class LazyTransaction(AttemptLife):
                 if told & _LEAVES_TRACES:
                     self.leave_traces("a temporary object, an attached database, or a pragma")
                 self._see_whether_it_is_open()
+                if self.failed is not None:
+                    self._undo()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -314,7 +320,7 @@ class LazyTransaction(AttemptLife):
     def _see_whether_it_is_open(self) -> None:
         """A statement can roll the whole transaction back: OR ROLLBACK, a full disk, a trigger."""
         if self._begun and self.failed is None and not self._is_open():
-            self.failed = ended_below()
+            self.failed = self._interrupted_by or ended_below()  # an interrupted write rolls all of it back
             self._unlock()
 
     def _is_open(self) -> bool:
@@ -333,6 +339,7 @@ class LazyTransaction(AttemptLife):
                 return
             self._descriptor = self._lock_file.acquire(SQLITE_BUSY)
             try:
+                self.check()
                 with translate_errors(), self._kept.trusting():
                     self._driver.execute(_BEGIN)
                     self._begun = True
@@ -419,19 +426,22 @@ class LazyTransaction(AttemptLife):
                     # a statement that has just begun does not hear the first call
                     with contextlib.suppress(sqlite3.Error):
                         self._driver.interrupt()
-                elif time.monotonic() > patience:
-                    return  # the disk does not answer: the delivery's row will say what came of it
+                if time.monotonic() > patience:
+                    # the disk does not answer: the delivery's row will say what came of it. Or a function of the handler's
+                    # hangs inside a statement: that cannot commit any more, and is undone when it comes back
+                    if not self._finishing:
+                        self.failed = self.failed or reason
+                    return
         try:
             if not self._committed and not self.is_over and self.failed is None:
                 self.failed = reason
-                self._roll_back()
+                self._undo()
         finally:
             self._guard.release()
 
     def end(self) -> None:
         with self._guard:
-            self._close_results()
-            self._roll_back()
+            self._undo()
             self.is_over = True
 
     @property
@@ -470,7 +480,9 @@ class LazyTransaction(AttemptLife):
                 cursor.close()
         self._cursors.clear()
 
-    def _roll_back(self) -> None:
+    def _undo(self) -> None:
+        # in this order: an interruption lasts until no result is open, and would end the rollback too
+        self._close_results()
         with contextlib.suppress(sqlite3.Error):
             if self._driver.in_transaction:
                 self._say(_ROLLBACK)
