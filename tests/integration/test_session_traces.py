@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select, text
 
-from tests.integration.rig import Rig, effects, rig
+from tests.integration.rig import NO_MARK, Rig, effects, rig
 from webhooks.errors import AttemptOver
 from webhooks.model import DeliveryState
 
@@ -202,6 +203,9 @@ POSTGRESQL: dict[str, Act] = {
     "driver autocommit": swallowing(sets("autocommit", True)),
     "driver adapters": lambda session: driver(session).adapters.register_loader("int4", _Doubling),
     "driver prepare_threshold": sets("prepare_threshold", 0),
+    "stream": lambda session: list(driver(session).cursor().stream("select 1")),
+    "stream, half read": lambda session: next(driver(session).cursor().stream("select generate_series(1, 9)")),
+    "prepare by stream": swallowing(lambda session: list(driver(session).cursor().stream("prepare mine as select 1"))),
     "driver notices": lambda session: driver(session).add_notice_handler(kept.append),
     "driver pgconn": swallowing(
         lambda session: driver(session).pgconn.exec_(b"select set_config('app.tenant', '7', false)")
@@ -248,6 +252,7 @@ SQLITE: dict[str, Act] = {
     "isolation_level": sets("isolation_level", "DEFERRED"),
     "set_authorizer": calls("set_authorizer", None),
     "progress handler": calls("set_progress_handler", lambda: 0, 1000),
+    "interrupt": calls("interrupt"),
     "trace": calls("set_trace_callback", kept.append),
     "executescript": swallowing(calls("executescript", "insert into effects (what) values ('a'); commit")),
     "or rollback, swallowed": swallowing(
@@ -356,6 +361,124 @@ def _error_of(act: Callable[[], object], session: Any) -> str:
         return type(getattr(error, "orig", error)).__name__
 
 
+def goes_on_after(break_it: Act) -> Act:
+    """A handler that does what SQLAlchemy recommends after a lost connection, and writes again."""
+
+    def act(session: Any) -> None:
+        break_it(session)
+        for rollback in (session.rollback, session.get_bind().rollback):
+            with contextlib.suppress(Exception):
+                rollback()
+        session.execute(ONE)
+        session.commit()
+
+    return act
+
+
+def by_hand(make: str) -> Act:
+    """A cursor that the driver's connection did not make."""
+
+    def act(session: Any) -> None:
+        import psycopg
+
+        cursor = getattr(psycopg, make)(driver(session))
+        cursor.execute("insert into effects (what) values ('a')")
+        cursor.execute("commit")
+
+    return act
+
+
+def overwrites_a_blob(session: Any) -> None:
+    with driver(session).blobopen("effects", "what", 1000) as blob:
+        blob.write(b"changed")
+
+
+#: (database, what a handler tries in order to write past its transaction)
+WAYS_PAST: dict[str, tuple[str, Act]] = {
+    "invalidated": ("both", goes_on_after(lambda session: session.connection().invalidate())),
+    "session invalidated": ("both", goes_on_after(lambda session: session.invalidate())),
+    "closed": ("both", goes_on_after(calls("close"))),
+    "detached": ("both", goes_on_after(lambda session: session.connection().detach())),
+    "terminated": (
+        "postgresql",
+        goes_on_after(swallowing(says("select pg_terminate_backend(pg_backend_pid())"))),
+    ),
+    "Cursor": ("postgresql", by_hand("Cursor")),
+    "ClientCursor": ("postgresql", by_hand("ClientCursor")),
+    "RawCursor": ("postgresql", by_hand("RawCursor")),
+    "pgconn": (
+        "postgresql",
+        lambda session: driver(session).pgconn.exec_(b"insert into effects (what) values ('a'); commit; begin"),
+    ),
+    "set_authorizer": ("sqlite", lambda session: (driver(session).set_authorizer(None), session.execute(ONE))),
+    "blobopen": ("sqlite", overwrites_a_blob),
+}
+
+
+@pytest.mark.parametrize("name", WAYS_PAST)
+def test_nothing_leads_past_the_transaction(made: Rig, name: str) -> None:
+    database, act = WAYS_PAST[name]
+    if database not in ("both", made.database.engine.dialect.name):
+        return  # of the other one
+    with made.database.write() as connection:
+        connection.execute(effects.insert().values(id=1000, what="as it was"))
+
+    @made.on("guilty")
+    def guilty(session: Any) -> None:
+        act(session)
+        raise LookupError
+
+    @made.on("innocent")
+    def innocent(session: Any) -> None:
+        session.execute(effects.insert().values(what="innocent"))
+
+    made.put(1, "guilty")
+    made.run_one("guilty")
+    with made.database.read() as connection:
+        assert connection.execute(select(effects.c.what)).scalars().all() == ["as it was"]
+    made.put(1, "innocent")
+    made.run_one("innocent")
+    assert made.count_effects() == 2
+
+
+def test_a_connection_of_its_own_has_savepoints(made: Rig) -> None:
+    with made.sessions.open() as holder, holder.session.get_bind().engine.connect() as own, own.begin_nested():
+        assert own.execute(select(func.count()).select_from(effects)).scalar_one() == 0
+
+
+def test_a_stream_that_is_kept_half_read_holds_up_nobody(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the driver's lock as long as it lives."""
+    monkeypatch.setattr("webhooks.session.postgresql.COMMIT_PATIENCE_SECONDS", 0.05)
+    with rig(postgresql_url) as made:
+
+        @made.on("h")
+        def h(session: Any) -> None:
+            session.execute(ONE)
+            kept.append(driver(session).cursor().stream("select generate_series(1, 100000)"))
+            next(kept[-1])
+
+        (id,) = made.put(1, "h")
+        thread = threading.Thread(target=lambda: made.run_one("h"), daemon=True)
+        thread.start()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        assert made.row(id).state == DeliveryState.PENDING
+        assert made.count_effects() == 0
+        kept.clear()
+
+
+def test_an_interruption_that_comes_late_hits_nobody(sqlite_url: str) -> None:
+    """A timer of a handler's that ends its slow query goes off after the handler returned."""
+    with rig(sqlite_url) as made:
+        with made.sessions.open() as holder:
+            late = driver(holder.session).interrupt
+        with made.sessions.open() as holder:
+            raw = driver(holder.session)
+            raw.create_function("late", 0, lambda: late() or 1)
+            with pytest.raises(sqlite3.OperationalError, match="exception"):
+                raw.execute("select late() from (values (1), (2), (3))").fetchall()  # its function raises: closed
+
+
 @pytest.mark.parametrize(("database", "name"), CASES)
 def test_nothing_of_it_reaches_the_next(made: Rig, database: str, name: str) -> None:
     if database not in ("both", made.database.engine.dialect.name):
@@ -430,6 +553,43 @@ LATE: dict[str, tuple[Act, Callable[[Any], object]]] = {
     "bound method": (lambda session: session.execute, lambda execute: execute(ONE)),
     "result": (lambda session: session.execute(select(effects)), lambda result: result.all()),
 }
+
+
+#: The same of PostgreSQL's.
+LATE_OF_PSYCOPG: dict[str, tuple[Act, Callable[[Any], object]]] = {
+    "cursor's connection": (lambda session: driver(session).cursor(), lambda cursor: cursor.connection.close()),
+    "cursor's connection, cancel": (
+        lambda session: driver(session).execute("select 1"),
+        lambda cursor: cursor.connection.cancel(),
+    ),
+    "named cursor, iterated": (
+        lambda session: iter(driver(session).cursor("mine").execute("select 1")),
+        lambda cursor: next(cursor),
+    ),
+    "stream": (lambda session: driver(session).cursor(), lambda cursor: list(cursor.stream("select 1"))),
+    "copy": (
+        lambda session: driver(session).cursor(),
+        lambda cursor: cursor.copy("copy effects to stdout").__enter__(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATE_OF_PSYCOPG)
+def test_what_is_kept_of_the_driver_harms_no_other_attempt(postgresql_url: str, name: str) -> None:
+    keep, use = LATE_OF_PSYCOPG[name]
+    with rig(postgresql_url) as made:
+        with made.sessions.open() as holder:
+            late = keep(holder.session)
+            holder.flush()
+            holder.finish(NO_MARK)
+        with made.sessions.open() as holder:
+            holder.session.execute(ONE)
+            with pytest.raises(AttemptOver):
+                use(late)
+            holder.flush()
+            assert holder.finish(NO_MARK)
+        assert made.count_effects() == 1
+        assert len(made.sessions._kept) == 1
 
 
 @pytest.mark.parametrize("name", LATE)

@@ -37,6 +37,14 @@ def ended_below() -> exc.InvalidRequestError:
     return exc.InvalidRequestError(ENDED_BELOW)
 
 
+def below_the_transaction(name: str) -> exc.InvalidRequestError:
+    """What a handler reads that would get past whatever keeps its writes and its delivery's done-mark together."""
+    return exc.InvalidRequestError(
+        f"{name} of the driver's connection would lead past the transaction of this delivery; "
+        "use execute() or cursor() of session.connection().connection.driver_connection"
+    )
+
+
 class EndedCursor:
     """The cursor of an attempt that is over. It says so where it is used: SQLAlchemy wraps what is raised before."""
 

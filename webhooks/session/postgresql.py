@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import weakref
 from collections.abc import Generator, Sequence
 from typing import Any, NoReturn
 
@@ -29,14 +30,16 @@ from sqlalchemy import exc
 
 from webhooks import failpoints
 from webhooks.database import Database, cut, describe, is_closed, is_lock_wait, unavailable
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import AttemptOver, StorageUnavailable
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
+    OVER,
     AttemptLife,
     DoneMark,
     EndedCursor,
     OpenTransaction,
     PreparedStatement,
+    below_the_transaction,
     ended_below,
     not_yours,
 )
@@ -99,8 +102,15 @@ class KeptConnection:
 
     def close(self) -> None:
         """End it. Raises nothing."""
+        # a thread of a handler's may wait for an answer, and would read memory that is freed
+        free = self.driver.lock.acquire(blocking=False)
+        if not free:
+            cut(self.driver)
+            free = self.driver.lock.acquire(timeout=COMMIT_PATIENCE_SECONDS)
         with contextlib.suppress(Exception):
             self.driver.close()
+        if free:
+            self.driver.lock.release()
 
     def begin(self) -> None:
         """Send BEGIN; `begun` has to follow before anything else."""
@@ -113,9 +123,17 @@ class KeptConnection:
 
     def tell(self, commands: bytes) -> list[Any]:
         """Send commands of ours in one message, below psycopg's cursors; one result each, up to the first error."""
-        with self.driver.lock:
+        # held by a `stream` that was not read to its end, as long as it is kept
+        if not self.driver.lock.acquire(timeout=COMMIT_PATIENCE_SECONDS):
+            raise exc.InvalidRequestError(
+                "a stream, or a thread of the handler's, still uses the connection of this delivery; "
+                "read a stream to its end or close() it, and wait for threads before the handler returns"
+            )
+        try:
             self.driver.pgconn.send_query(commands)
             results: list[Any] = self.driver.wait(generators.execute(self.driver.pgconn))
+        finally:
+            self.driver.lock.release()
         return results
 
     def must(self, commands: bytes) -> Any:
@@ -173,6 +191,10 @@ class _Guarded:
         with self.outer.watching(self):
             super().executemany(*arguments, **options)  # type: ignore[misc]
 
+    def stream(self, *arguments: Any, **options: Any) -> Any:
+        with self.outer.watching(self):
+            yield from super().stream(*arguments, **options)  # type: ignore[misc]
+
     def fetchone(self) -> Any:
         self.outer.check()
         return super().fetchone()  # type: ignore[misc]
@@ -189,9 +211,20 @@ class _Guarded:
         self.outer.check()
         return super().__iter__()  # type: ignore[misc]
 
+    def __next__(self) -> Any:
+        self.outer.check()
+        return super().__next__()  # type: ignore[misc]
+
     def scroll(self, *arguments: Any, **options: Any) -> None:
         self.outer.check()
         super().scroll(*arguments, **options)  # type: ignore[misc]
+
+
+class _EndedConnection:
+    """What a kept cursor takes for its connection."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttemptOver(OVER)
 
 
 class _Cursor(_Guarded, psycopg.Cursor[Any]):
@@ -199,6 +232,9 @@ class _Cursor(_Guarded, psycopg.Cursor[Any]):
 
 
 class _ServerCursor(_Guarded, psycopg.ServerCursor[Any]):
+    def __del__(self, *arguments: Any) -> None:
+        """What the handler leaves open is closed with its attempt; psycopg would warn."""
+
     def close(self) -> None:
         if not self.outer.is_over:
             super().close()
@@ -217,6 +253,7 @@ class ServerTransaction(AttemptLife):
         self._whole: set[str] = set()  # savepoints that are the transaction itself
         self._ran = False  # whether anything did, in this transaction
         self._began_at: bytes | None = None
+        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
         kept.begin()  # on its way while the session is made
 
     def ready(self) -> None:
@@ -246,10 +283,13 @@ class ServerTransaction(AttemptLife):
         if binary:
             cursor.format = psycopg.pq.Format.BINARY
         cursor.outer = self
+        self._cursors.add(cursor)
         return cursor
 
     def notice(self, name: str) -> None:
         self.check()
+        if name == "pgconn":  # every cursor takes it, one that is made by hand too
+            raise below_the_transaction(name)
         if self.traces is None and self._kept.status == TransactionStatus.INTRANS:
             self._began_at = self._ask_when_it_began()
         self.leave_traces(f"{name} of the driver's connection")
@@ -405,6 +445,8 @@ class ServerTransaction(AttemptLife):
     def end(self) -> None:
         with self._guard:
             self.is_over = True
+        for cursor in list(self._cursors):
+            cursor._conn = _EndedConnection()  # it leads past the proxy
         if self.failed is not None:
             return  # its connection is cut
         try:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from webhooks.session.outer import OuterTransaction, not_yours
+from webhooks.session.outer import OuterTransaction, ended_below, not_yours
 
 
 class DriverProxy:
@@ -136,7 +136,6 @@ class AttemptConnection(Connection):
     def close(self) -> None:
         """Survive a handler that closes what it did not open."""
 
-    @property
-    def is_intact(self) -> bool:
-        """Whether it still has the connection that it was made with."""
-        return not self.invalidated and self._dbapi_connection is not None and self._dbapi_connection.is_valid
+    def _revalidate_connection(self) -> NoReturn:
+        """SQLAlchemy would take another connection from its engine here, outside the delivery's transaction."""
+        raise ended_below()

@@ -90,9 +90,11 @@ class Sessions:
             ).engine
         dialect: Any = self._engine.dialect
         # what SQLAlchemy calls for savepoints; its own would compile a statement each time
-        dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name))
-        dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name))
-        dialect.do_rollback_to_savepoint = _on_outer(lambda outer, name: outer.rollback_to(name))
+        dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name), dialect.do_savepoint)
+        dialect.do_release_savepoint = _on_outer(lambda outer, name: outer.release(name), dialect.do_release_savepoint)
+        dialect.do_rollback_to_savepoint = _on_outer(
+            lambda outer, name: outer.rollback_to(name), dialect.do_rollback_to_savepoint
+        )
         self._each = PerProcess(lambda: Sessions(database, write_limit), first=self)
         if database.is_sqlite:
             call_before_fork(self)
@@ -212,9 +214,16 @@ class Sessions:
         self._engine.dispose()
 
 
-def _on_outer(act: Callable[[OuterTransaction, str], None]) -> Callable[[Connection, str], None]:
+def _on_outer(
+    act: Callable[[OuterTransaction, str], None], otherwise: Callable[[Connection, str], None]
+) -> Callable[[Connection, str], None]:
+    """For a handler's session `act`, for a connection of its own on the same engine `otherwise`."""
+
     def run(connection: Connection, name: str) -> None:
         pooled: Any = connection.connection
-        act(pooled.outer, name)
+        if isinstance(pooled, PooledConnection):
+            act(pooled.outer, name)
+        else:
+            otherwise(connection, name)
 
     return run

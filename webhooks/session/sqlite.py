@@ -47,14 +47,17 @@ from webhooks.session.outer import (
     DoneMark,
     EndedCursor,
     OpenTransaction,
+    below_the_transaction,
     ended_below,
     not_yours,
 )
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
-    ("in_transaction", "total_changes", "isolation_level", "row_factory", "text_factory", "interrupt", "autocommit")
+    ("in_transaction", "total_changes", "isolation_level", "row_factory", "text_factory", "autocommit")
 )  # fmt: skip
+#: … and those that would take the transaction, or the file, out of our hands.
+_NOT_FOR_HANDLERS = frozenset(("set_authorizer", "deserialize"))
 #: Texts of statements that one connection may know; after so many it is not kept.
 MOST_TEXTS = 2000
 #: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
@@ -259,6 +262,10 @@ class LazyTransaction(AttemptLife):
 
     def notice(self, name: str) -> None:
         self.check()
+        if name in _NOT_FOR_HANDLERS:
+            raise below_the_transaction(name)
+        if name == "blobopen":
+            self.begin()  # no statement tells of what it writes
         self.leave_traces(f"{name} of the driver's connection")
         if name == "close":
             self.failed = exc.InvalidRequestError("the handler closed the connection of its session")
@@ -301,7 +308,11 @@ class LazyTransaction(AttemptLife):
         """Around each fetch: a step of a statement that reads."""
         with self._guard:
             self.check()
-            yield
+            try:
+                yield
+            finally:
+                if self.failed is not None:
+                    self._undo()
 
     def _refuse(self, does: int) -> None:
         if does & _CONTROLS_TRANSACTION:
