@@ -376,7 +376,11 @@ class LazyTransaction(AttemptLife):
             if name in self._pending:
                 del self._pending[self._pending.index(name) :]
             elif self._may_still_say():
-                self._say(f"release savepoint {name}")
+                try:
+                    self._say(f"release savepoint {name}")
+                except sqlite3.OperationalError:  # of an INSERT … RETURNING not every row was read
+                    self._close_results()
+                    self._say(f"release savepoint {name}")
 
     def rollback_to(self, name: str) -> None:
         with self._guard:
