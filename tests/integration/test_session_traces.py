@@ -339,7 +339,7 @@ def look(session: Any) -> dict[str, Any]:
     one = """
         select current_user, session_user, pg_my_temp_schema() <> 0 and exists
                  (select from pg_class where relnamespace = pg_my_temp_schema()) as temp,
-               array(select format('%s=%s', name, setting) from pg_settings where source = 'session' and name !~ '^transaction_' order by 1) as set,
+               array(select format('%s=%s', name, setting) from pg_settings where source = 'session' and setting <> reset_val and name !~ '^transaction_' order by 1) as set,
                current_setting('app.tenant', true) as tenant, current_setting('transaction_isolation') as isolation,
                array(select pg_listening_channels()) as listens, array(select name from pg_cursors) as cursors,
                array(select name from pg_prepared_statements where from_sql and name <> 'webhooks_done_mark') as prepared,
