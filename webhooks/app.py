@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pkgutil
 import sys
 import threading
 import time
@@ -60,6 +61,9 @@ NOT_LOADED = 4
 
 #: The environment variable by which `flask webhooks …` tells its children what `--app` named; "" is Flask's own guess.
 APPLICATION = "WEBHOOKS_APPLICATION"
+
+#: The group of `flask webhooks …`; named rather than imported, as each of its commands is, since it is they that import us.
+COMMANDS = "webhooks.cli:group"
 
 
 def utc_now() -> datetime:
@@ -357,10 +361,8 @@ class Webhooks:
         app.wsgi_app = self.short_cut  # type: ignore[method-assign]
 
     def _attach_commands(self, app: Flask) -> None:
-        from webhooks.cli import group
-
         if self.name == "webhooks":
-            app.cli.add_command(group, "webhooks")
+            app.cli.add_command(pkgutil.resolve_name(COMMANDS), "webhooks")
 
     def check(self) -> tuple[Sequence[str], datetime | None]:
         """What keeps this process from taking events in, fit for strangers, and the last heartbeat of any worker.
