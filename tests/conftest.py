@@ -270,3 +270,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.write_line(f"NOT TESTED on PostgreSQL, because {postgresql.SKIP}=1", yellow=True, bold=True)
     elif not any(name.startswith("PostgreSQL ") and counts[name]["passed"] for name in counts):
         terminalreporter.write_line("nothing passed on PostgreSQL in this run", yellow=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let xdist carry what was logged: tests log half characters, which UTF-8 does not have."""
+    report = yield
+    report.sections = [  # type: ignore[attr-defined]
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name, text in report.sections  # type: ignore[attr-defined]
+    ]
+    return report

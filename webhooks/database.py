@@ -205,6 +205,9 @@ class Database:
         self._connect_anew()
 
     def _connect_anew(self) -> None:
+        pool: Any = self.engine.pool
+        if isinstance(pool, _Pool):
+            pool.is_retired = True  # a thread of ours may still use one: it comes back when nobody closes it any more
         self.dispose()
         self._own = forks.PerProcess(lambda: _Own(self._make_engine()), first=_Own(self._make_engine()))
 
@@ -403,6 +406,8 @@ class _Pool(QueuePool):
     __module__ = QueuePool.__module__  # its log lines are SQLAlchemy's
 
     _short_until = 0.0
+    #: Whether another pool has taken its place: what comes back is closed.
+    is_retired = False
 
     def make_room(self) -> None:
         self._short_until = time.monotonic() + SHORT_SECONDS
@@ -413,7 +418,7 @@ class _Pool(QueuePool):
                 self._dec_overflow()
 
     def _do_return_conn(self, record: Any) -> None:
-        if time.monotonic() < self._short_until and self._pool.qsize() >= 1:
+        if self.is_retired or (time.monotonic() < self._short_until and self._pool.qsize() >= 1):
             try:
                 record.close()
             finally:

@@ -1185,7 +1185,7 @@ def test_an_attempt_without_a_connection_is_none_and_is_made_when_there_is_one(
 
     monkeypatch.setattr(made.sessions, "open", refuse)
 
-    @made.on()
+    @made.on(timeout=timedelta(seconds=60))
     def h(session: Any) -> None:
         session.execute(ONE)
 
