@@ -122,6 +122,16 @@ def test_every_requirement_is_pinned_within_its_range(metadata: email.message.Me
         assert requirement.specifier.contains(pins[name]), f"constraints.txt pins {name}=={pins[name]}: {requirement}"
 
 
+def test_an_ordinary_install_brings_what_the_worker_class_needs(metadata: email.message.Message) -> None:
+    """gunicorn's gevent class imports more than gunicorn itself requires: its extra has it."""
+    (gunicorn,) = (
+        requirement
+        for requirement in map(Requirement, metadata.get_all("Requires-Dist") or [])
+        if requirement.name == "gunicorn"
+    )
+    assert gunicorn.extras == {"gevent"}
+
+
 def test_constraints_hold_no_address_and_no_path() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#") and ("/" in line or " " in line)] == []
