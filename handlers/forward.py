@@ -6,7 +6,7 @@ Targets come from settings only, never from an event. `FORWARD_TARGETS` is JSON,
 
 `types` are patterns as in `@on`. Each target is a handler of its own, `forward.warehouse`: it retries alone, can be paused
 alone, and `webhooks replay --handler forward.warehouse` sends the past again. Optional: `source` (default `close`) and
-`timeout_seconds` (default 10). Without the setting this plugin does nothing. It needs `webhooks[http]`.
+`timeout_seconds` (default 10). Without the setting this plugin does nothing. It needs `webhooks-consumer[http]`.
 
 The body is `{"type", "timestamp", "source", "data"}`; `data` holds the sender's own bytes, unchanged. Receivers verify it with
 any Standard Webhooks library; another instance of this service does so with `scheme = "standard"`.
@@ -174,7 +174,7 @@ def read_targets(environ: Mapping[str, str]) -> list[Target]:
     problems: list[str] = []
     targets = [_read_target(name, value, f"{where}, target {name!r}", problems) for name, value in given.items()]
     if targets and importlib.util.find_spec("httpx2") is None:
-        problems.append(f"{where} is set, and forwarding needs an HTTP client; install webhooks[http]")
+        problems.append(f"{where} is set, and forwarding needs an HTTP client: pip install 'webhooks-consumer[http]'")
     if problems:
         raise ConfigurationError(problems)
     return [target for target in targets if target is not None]

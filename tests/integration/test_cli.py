@@ -35,6 +35,7 @@ from webhooks.retry import SUCCEEDED, Verdict
 from webhooks.selection import Selection
 from webhooks.sources import make_source
 from webhooks.store.deliveries import Finished
+from webhooks.version import VERSION
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
@@ -133,6 +134,10 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     named = COMMANDS.get(path[0], ("", ""))[1] if len(path) == 1 else "."
     assert named.endswith(".")
     assert re.search(r"Example:\s", result.output), result.output
+
+
+def test_the_version_is_told_however_it_is_installed() -> None:
+    assert CliRunner().invoke(group, ["--version"]).output == f"webhooks, version {VERSION}\n"
 
 
 def test_the_list_of_commands_costs_no_imports() -> None:

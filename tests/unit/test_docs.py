@@ -26,7 +26,8 @@ from webhooks.config import FALLBACKS, SETTINGS
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 #: Every text that a reader comes upon; the names of tests' parameters are paths from the checkout.
-TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "tests" / "README.md", *PAGES]
+TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+TEXTS = [*TOP, ROOT / "tests" / "README.md", *PAGES]
 every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 REFRESH = "the code says something else; run: .venv/bin/python -m tests.unit.test_docs"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import email.message
 import email.parser
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support import ROOT
+from webhooks.version import DISTRIBUTION, install
 
 #: Top-level files that the build reads.
 BUILD_FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
@@ -114,10 +116,20 @@ def test_every_requirement_is_pinned_within_its_range(metadata: email.message.Me
     }
     for requirement in map(Requirement, metadata.get_all("Requires-Dist") or []):
         name = canonicalize_name(requirement.name)
-        if name == "webhooks":
+        if name == DISTRIBUTION:
             continue
         assert name in pins, f"constraints.txt does not pin {name}"
         assert requirement.specifier.contains(pins[name]), f"constraints.txt pins {name}=={pins[name]}: {requirement}"
+
+
+def test_an_ordinary_install_brings_what_the_worker_class_needs(metadata: email.message.Message) -> None:
+    """gunicorn's gevent class imports more than gunicorn itself requires: its extra has it."""
+    (gunicorn,) = (
+        requirement
+        for requirement in map(Requirement, metadata.get_all("Requires-Dist") or [])
+        if requirement.name == "gunicorn"
+    )
+    assert gunicorn.extras == {"gevent"}
 
 
 def test_constraints_hold_no_address_and_no_path() -> None:
@@ -127,14 +139,36 @@ def test_constraints_hold_no_address_and_no_path() -> None:
 
 @pytest.mark.parametrize("extra", ["postgres", "http", "crypto"])
 def test_the_extra_test_has_what_an_extra_needs(metadata: email.message.Message, extra: str) -> None:
-    """`pip install webhooks[test]` alone must be enough to run every test."""
+    """The extra `test` alone must be enough to run every test."""
     nested = {
         name
         for requirement in map(Requirement, metadata.get_all("Requires-Dist") or [])
-        if requirement.name == "webhooks" and requirement.marker and requirement.marker.evaluate({"extra": "test"})
+        if requirement.name == DISTRIBUTION and requirement.marker and requirement.marker.evaluate({"extra": "test"})
         for name in requirement.extras
     }
     assert extra in nested
+
+
+def test_the_distribution_has_one_name(metadata: email.message.Message) -> None:
+    """The package index has another project of the package's name, which would be put over ours."""
+    setup = read_setup()
+    extras = set(setup["options.extras_require"])
+    assert metadata["Name"] == setup["metadata"]["name"] == DISTRIBUTION
+    assert install("http") == "pip install 'webhooks-consumer[http]'"
+    written = ("*.py", "*.cfg", "*.md", "*.toml", "*.yaml", "*.yml", "Dockerfile")
+    tops = [ROOT / name for name in ("webhooks", "handlers", "benchmarks", "deploy", "docs", "tests", ".github")]
+    texts = [path for top in tops for pattern in written for path in top.rglob(pattern)]
+    texts += [path for pattern in written for path in ROOT.glob(pattern)]
+    asked = [
+        (str(path.relative_to(ROOT)), named[1], named[2])
+        for path in texts
+        for named in re.finditer(r"\b(webhooks(?:-consumer)?)\[([a-z,]+)\]", path.read_text("utf-8"))
+    ]
+    assert asked
+    assert [each for each in asked if each[1] != DISTRIBUTION or not set(each[2].split(",")) <= extras] == []
+    bare = re.compile(r"pip install ([^\n`]*\s)?webhooks(?![\w-])")
+    offers = [path for path in texts if path.name not in ("version.py",) and bare.search(path.read_text("utf-8"))]
+    assert offers == []
 
 
 def _dist_info(wheel: zipfile.ZipFile) -> str:

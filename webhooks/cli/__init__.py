@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from webhooks.errors import SelectionError, WebhooksError
+from webhooks.version import VERSION
 
 #: {name: (module:attribute, short help)}; the order is that of the help page.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -183,7 +184,7 @@ def describe(error: WebhooksError) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Example: webhooks dev --demo",
 )
-@click.version_option(package_name="webhooks", prog_name="webhooks")
+@click.version_option(VERSION, prog_name="webhooks")
 def group() -> None:
     """Consume webhooks: take events in, run handlers, replay what happened."""
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from webhooks.errors import ConfigurationError
 from webhooks.signing import ENCODERS, decode_signature, is_equal
+from webhooks.version import install
 
 
 class VerifyingKey(Protocol):
@@ -166,4 +167,4 @@ def _require_crypto() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError:
-        raise ConfigurationError("this scheme needs the extra 'crypto': pip install 'webhooks[crypto]'") from None
+        raise ConfigurationError(f"this scheme needs the extra 'crypto': {install('crypto')}") from None

@@ -40,6 +40,7 @@ from webhooks.sources.remote import (
     Subscription,
     Topic,
 )
+from webhooks.version import install
 
 if TYPE_CHECKING:
     import httpx2
@@ -104,7 +105,7 @@ class CloseClient:
             import httpx2
             import stamina  # noqa: F401
         except ImportError:
-            raise ConfigurationError("asking Close needs the extra 'http': pip install 'webhooks[http]'") from None
+            raise ConfigurationError(f"asking Close needs the extra 'http': {install('http')}") from None
         self.api = api
         #: How far our clock is ahead of Close's, by its last answer; None before, and when it does not say.
         self.clock_ahead: timedelta | None = None
