@@ -148,6 +148,7 @@ class Database:
     def _make_sqlite_engine(self) -> Engine:
         engine = sqlalchemy.create_engine(
             self.url,
+            poolclass=_Pool,
             pool_size=self._pool_size,
             max_overflow=self._max_overflow,
             pool_timeout=2,
@@ -206,10 +207,10 @@ class Database:
         self._connect_anew()
 
     def _connect_anew(self) -> None:
-        pool: Any = self.engine.pool
-        if isinstance(pool, _Pool):
-            pool.is_retired = True  # a thread of ours may still use one: it comes back when nobody closes it any more
-        self.dispose()
+        old: Any = self.engine
+        self.dispose()  # it has another pool now, for threads of ours that have the engine in hand
+        old.pool.is_retired = True
+        old.pool.dispose()
         self._own = forks.PerProcess(lambda: _Own(self._make_engine()), first=_Own(self._make_engine()))
 
     # -- connections ---------------------------------------------------------------------------------------
@@ -386,6 +387,8 @@ class Database:
         """Close every connection that is not in use."""
         own = self._own.made
         if own is not None:
+            pool: Any = own.engine.pool
+            pool.is_retired = True  # what another thread still uses is closed when it comes back
             own.engine.dispose()
 
 
