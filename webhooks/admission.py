@@ -14,9 +14,9 @@ from typing import Any
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.ingest import Ingest, require_storable, stored_headers
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
-from webhooks.retry import one_line
 from webhooks.store import Store
 from webhooks.store.quarantine import Quarantined
+from webhooks.text import one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,13 +35,14 @@ from webhooks.migrate import History, find_plugins, histories_of
 from webhooks.notes import Notes
 from webhooks.refusals import Refusals
 from webhooks.registry import Registry, default_registry
-from webhooks.retry import RetryPolicy, one_line, printable
+from webhooks.retry import RetryPolicy
 from webhooks.session import Sessions
 from webhooks.sources import Source, make_source
 from webhooks.sources.close.signature import decode_key
 from webhooks.sources.keyfile import KeyFile
 from webhooks.store import Store
 from webhooks.subscriptions import Subscriptions, ours
+from webhooks.text import one_line, printable
 from webhooks.version import VERSION
 from webhooks.worker import Worker, WorkerSettings, handler_rows
 

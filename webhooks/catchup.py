@@ -33,7 +33,6 @@ from webhooks.errors import Malformed, RowRefused, StorageUnavailable, WebhooksE
 from webhooks.ingest import Ingest, require_storable
 from webhooks.model import Origin, ParsedEvent, Receipt, ReceiptStatus
 from webhooks.registry import Registry
-from webhooks.retry import one_line
 from webhooks.sources.remote import (
     ApiError,
     ApiMalformed,
@@ -46,6 +45,7 @@ from webhooks.sources.remote import (
 )
 from webhooks.store import Store
 from webhooks.store.marks import Mark, Seen
+from webhooks.text import one_line
 
 logger = logging.getLogger(__name__)
 

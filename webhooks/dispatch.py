@@ -29,10 +29,11 @@ from webhooks.errors import AttemptTimeout, LeaseLost, NoConnection, StorageUnav
 from webhooks.forks import PerProcess
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.registry import Handler, Registry
-from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide, error_summary, one_line
+from webhooks.retry import SUCCEEDED, RetryPolicy, Verdict, decide
 from webhooks.session import HandlerSession, Sessions
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
+from webhooks.text import error_summary, one_line
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ from webhooks import migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
 from webhooks.migrate import History, Unmigrated
 from webhooks.registry import Registry
-from webhooks.retry import one_line
 from webhooks.sources.remote import ApiError, Subscription
 from webhooks.store import Store
 from webhooks.store.durability import Doubt
@@ -33,6 +32,7 @@ from webhooks.store.marks import Mark
 from webhooks.store.partitions import Problem, Trouble
 from webhooks.store.processes import Process
 from webhooks.subscriptions import Wanted, ours, wanted_types
+from webhooks.text import one_line
 
 #: What is looked back at: types seen, events without a delivery.
 LOOK_BACK = timedelta(days=30)

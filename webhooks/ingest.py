@@ -52,10 +52,10 @@ from webhooks.model import (
 )
 from webhooks.refusals import Refusals
 from webhooks.registry import Handler, Registry, require_lane
-from webhooks.retry import error_summary, one_line
 from webhooks.sources.base import Source
 from webhooks.store import Store
 from webhooks.store.intake import ORIGINS, Item, Routed, with_new_ids
+from webhooks.text import error_summary, one_line
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from webhooks.retry import error_summary, exception_text, printable
+from webhooks.text import error_summary, exception_text, printable
 
 #: What `logging` puts on every record; the rest is ours, handed over by `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -39,7 +39,7 @@ from webhooks import ownership, schema
 from webhooks.database import Database, is_missing_schema, translate_errors
 from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
 from webhooks.forks import PerProcess
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 #: How long an upgrade waits for another one to end, and on SQLite for any writer.
 WAIT_FOR_OTHERS = timedelta(seconds=60)

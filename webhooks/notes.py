@@ -20,10 +20,10 @@ from webhooks.errors import Refusal, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.model import InboundRequest
 from webhooks.refusals import Refused
-from webhooks.retry import one_line
 from webhooks.sources.base import Source
 from webhooks.store import Store
 from webhooks.store.rejections import QUARANTINED, Rejection
+from webhooks.text import one_line
 
 logger = logging.getLogger(__name__)
 

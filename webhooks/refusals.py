@@ -23,7 +23,7 @@ from webhooks import signals
 from webhooks.errors import Refusal, Rejected, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.model import Headers, InboundRequest
-from webhooks.retry import error_summary, error_text, one_line
+from webhooks.text import error_summary, error_text, one_line
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from webhooks.errors import AttemptTimeout
 from webhooks.model import Delivery, DeliveryClass, DeliveryState, Event
 from webhooks.replay import Plan, Replayer
-from webhooks.retry import error_summary
 from webhooks.session import Sessions
 from webhooks.store.rehearsal import Write, bound_waiting, recording, scratch
+from webhooks.text import error_summary
 
 #: How long a thread whose time was up gets to notice, before it is left behind.
 PATIENCE = timedelta(seconds=2)

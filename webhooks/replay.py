@@ -28,12 +28,12 @@ from webhooks import signals
 from webhooks.errors import NotFound, SelectionError, WebhooksError
 from webhooks.model import Event, new_id
 from webhooks.registry import require_lane
-from webhooks.retry import error_summary
 from webhooks.schema import from_microseconds, to_microseconds
 from webhooks.selection import Selection, did_you_mean
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary, Place
 from webhooks.store.replays import Planned, Replay, ReplayState
+from webhooks.text import error_summary
 
 #: Events of one transaction.
 CHUNK = 250

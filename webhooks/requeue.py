@@ -17,10 +17,10 @@ from typing import Protocol
 from webhooks.errors import SelectionError
 from webhooks.model import DeliveryClass, DeliveryState
 from webhooks.registry import Handler
-from webhooks.retry import error_summary
 from webhooks.selection import Selection
 from webhooks.store import Store
 from webhooks.store.listings import DeliverySummary
+from webhooks.text import error_summary
 
 #: States from which a delivery can be requeued.
 REQUEUEABLE = (DeliveryState.PENDING, DeliveryState.DEAD, DeliveryState.CANCELLED)

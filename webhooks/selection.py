@@ -24,7 +24,7 @@ from typing import Any
 from webhooks.errors import InvalidPattern, SelectionError
 from webhooks.model import DeliveryState, Event
 from webhooks.patterns import Pattern
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 #: Longest text of any one condition.
 LONGEST_TEXT = 2_000

@@ -36,7 +36,7 @@ from webhooks.forks import PerProcess
 from webhooks.http1 import STATUS_LINES, is_host
 from webhooks.ingest import Accepted, Ingest
 from webhooks.model import Challenge, Headers, InboundRequest, Receipt, ReceiptStatus, new_request_id
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

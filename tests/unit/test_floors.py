@@ -28,6 +28,7 @@ FLOORS = {
     # 1 rules
     "signing": 1,
     "sqlstates": 0,
+    "text": 1,
     "retry": 1,
     "config": 1,
     "signals": 1,
@@ -92,8 +93,8 @@ FLOORS = {
 ALLOWED = {
     ("model", "forks"): "ids are drawn by each process for itself",
     ("selection", "patterns"): "--type takes a pattern; both are pure",
-    ("selection", "retry"): "shows what it was given as one line, as attempts show errors",
-    ("config", "retry"): "the default retry policy is a setting",
+    ("retry", "text"): "what a verdict says of an error",
+    ("selection", "text"): "shows what it was given as one line, as attempts show errors",
     ("migrate", "retry"): "shows a database's words as one line, as attempts show errors",
     ("session", "database"): "a handler's session is a connection of ours",
     ("migrate", "ownership"): "what a history has made is compared with what the code wants",

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import exc
 
 from webhooks import sqlstates
-from webhooks.retry import error_summary, exception_text, text_of
+from webhooks.text import error_summary, exception_text, text_of
 
 SECRET = "hunter2-hunter2"
 

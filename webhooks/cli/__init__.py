@@ -61,7 +61,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        from webhooks.retry import printable
+        from webhooks.text import printable
 
         click.echo(f"webhooks: {printable(self.message)}", file=file or sys.stderr)
 
@@ -128,7 +128,7 @@ def reporting() -> Iterator[None]:
         click.echo("", err=True)
         raise SystemExit(INTERRUPTED) from None
     except click.ClickException as error:
-        from webhooks.retry import printable
+        from webhooks.text import printable
 
         error.message = printable(error.message)  # type: ignore[misc]  # click quotes what was typed
         raise
@@ -161,7 +161,7 @@ def _of_database(error: BaseException) -> str | None:
 def describe(error: WebhooksError) -> str:
     """An error as its line; a selection's with what was written, and a mark under the character."""
     from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
-    from webhooks.retry import printable
+    from webhooks.text import printable
 
     if isinstance(error, SelectionError) and error.position is not None and error.text.isprintable():
         start = max(0, error.position - 60)

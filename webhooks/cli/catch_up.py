@@ -12,8 +12,8 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import json_option, webhooks
 from webhooks.errors import SelectionError
-from webhooks.retry import printable
 from webhooks.selection import did_you_mean, parse_time
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

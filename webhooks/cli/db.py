@@ -12,8 +12,8 @@ import click
 from webhooks.cli import Failure, LazyGroup, output, typed
 from webhooks.cli.context import json_option, read_settings
 from webhooks.errors import NotFound
-from webhooks.retry import printable
 from webhooks.selection import did_you_mean
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

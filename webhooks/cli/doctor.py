@@ -10,7 +10,7 @@ import click
 from webhooks.cli import output, typed
 from webhooks.cli.context import json_option, read_settings, webhooks
 from webhooks.errors import ConfigurationError, RegistrationError
-from webhooks.retry import printable
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.doctor import Finding

@@ -19,8 +19,8 @@ from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import Attempt
-from webhooks.retry import printable
 from webhooks.selection import Selection
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.store import Store

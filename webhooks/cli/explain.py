@@ -12,8 +12,8 @@ from webhooks.cli import output
 from webhooks.cli.context import desk, json_option, webhooks
 from webhooks.errors import NotFound
 from webhooks.model import ReceiptStatus
-from webhooks.retry import printable
 from webhooks.store.rejections import QUARANTINED, ROWS_PER_KIND
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

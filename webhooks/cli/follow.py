@@ -21,7 +21,7 @@ from webhooks import jsonio
 from webhooks.cli import output
 from webhooks.cli.trigger import Answer
 from webhooks.model import DeliveryState
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from webhooks.sandbox import World

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from webhooks import jsonio
-from webhooks.retry import one_line, printable
+from webhooks.text import one_line, printable
 
 #: Colours of the words that say how something stands.
 _COLOURS = {

@@ -12,7 +12,7 @@ from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, webhooks, who
 from webhooks.errors import NotFound
 from webhooks.model import Origin
-from webhooks.retry import printable
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.store import Store

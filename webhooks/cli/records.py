@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from webhooks import jsonio
 from webhooks.cli.output import counted, iso, states, when
-from webhooks.retry import printable
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.model import Attempt, Event

@@ -16,8 +16,8 @@ from webhooks.errors import NotFound, StorageUnavailable
 from webhooks.model import DeliveryState
 from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
 from webhooks.requeue import REQUEUEABLE, Requeued, Requeuer, waits
-from webhooks.retry import printable
 from webhooks.selection import Selection, did_you_mean, parse_id
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

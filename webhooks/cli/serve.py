@@ -29,7 +29,7 @@ import click
 
 from webhooks.cli import Failure, demo, output
 from webhooks.errors import StorageUnavailable
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

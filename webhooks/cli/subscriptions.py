@@ -16,8 +16,8 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
-from webhooks.retry import printable
 from webhooks.selection import did_you_mean, parse_duration
+from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.config import Settings, SourceSettings

@@ -19,8 +19,8 @@ from webhooks import jsonio
 from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import json_option, webhooks
 from webhooks.errors import NotFound, SelectionError
-from webhooks.retry import one_line
 from webhooks.selection import did_you_mean, parse_duration
+from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database, connect, translate_errors
-from webhooks.retry import one_line
+from webhooks.text import one_line
 
 LOCK_LIMIT = timedelta(seconds=2)
 #: Rows of one statement whose values are kept.

@@ -28,7 +28,6 @@ import msgspec
 from webhooks import jsonio
 from webhooks.config import Secret
 from webhooks.errors import ConfigurationError
-from webhooks.retry import one_line
 from webhooks.sources.close.api import Api
 from webhooks.sources.remote import (
     ApiError,
@@ -40,6 +39,7 @@ from webhooks.sources.remote import (
     Subscription,
     Topic,
 )
+from webhooks.text import one_line
 from webhooks.version import install
 
 if TYPE_CHECKING:
