@@ -119,8 +119,8 @@ def query(url: str, statement: str) -> Any:
 
 def upgrade(url: str) -> None:
     """Apply our schema."""
-    from webhooks import migrate
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
+    from webhooks.database.migrations import run as migrate
 
     held = connect(url)
     try:

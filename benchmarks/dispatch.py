@@ -75,7 +75,7 @@ def python(module: str) -> Callable[[dict[str, str], int], None]:
 def application(url: str, handler: str) -> Iterator[Webhooks]:
     """Ours, with one handler of that name, as a process that takes events in."""
     from webhooks.app import Webhooks
-    from webhooks.registry import Registry
+    from webhooks.routing import Registry
 
     registry = Registry()
     registry.on("**", source="close", name=handler)(_nothing)

@@ -56,8 +56,8 @@ _FILL = {
 
 def fill(url: str, count: int, now: datetime) -> None:
     """Store `count` handled events of the last ten days; WAITING of them wait for a retry in an hour."""
+    from webhooks.database import to_microseconds
     from webhooks.model import id_at
-    from webhooks.schema import to_microseconds
 
     first = id_at(now - timedelta(days=10))
     step = (id_at(now - timedelta(hours=1)) - first) // count
@@ -159,7 +159,7 @@ class Table:
         return took
 
     def _finish(self) -> float:
-        from webhooks.retry import SUCCEEDED
+        from webhooks.routing import SUCCEEDED
         from webhooks.store.deliveries import Finished
 
         batches = [
@@ -176,7 +176,7 @@ class Table:
 
     def _plan(self) -> float:
         """Not constant: it counts. PERFORMANCE: at most 0.5 s over a million events."""
-        from webhooks.replay import Replayer
+        from webhooks.operations import Replayer
         from webhooks.selection import Selection
 
         replayer = Replayer(store=self.webhooks.store, registry=self.webhooks.registry)

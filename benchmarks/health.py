@@ -45,8 +45,8 @@ _DIE = """
 
 def fill(url: str, count: int) -> None:
     """Store `count` events of the last day, a delivery each; then let the newest done ones die."""
+    from webhooks.database import to_microseconds
     from webhooks.model import id_at
-    from webhooks.schema import to_microseconds
 
     now = datetime.now(UTC)
     first = id_at(now - timedelta(days=1))
@@ -78,7 +78,8 @@ def fill(url: str, count: int) -> None:
 def questions(store: Any) -> dict[str, Callable[[], Any]]:
     """{name: what is asked}."""
     from webhooks.model import DeliveryState
-    from webhooks.selection import Expression, Selection
+    from webhooks.selection import Selection
+    from webhooks.selection.selection import Expression
 
     listings = store.listings
     dead = Selection(states=(DeliveryState.DEAD,))
@@ -103,7 +104,7 @@ def questions(store: Any) -> dict[str, Callable[[], Any]]:
 
 def measure(kind: str, server: str | None, count: int) -> None:
     """Fill one database and print what each question took."""
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
     from webhooks.store import Store
 
     with databases.database(kind, server) as url:

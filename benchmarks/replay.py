@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import databases
-from webhooks.database import Database, connect
+from webhooks.database import Database, to_microseconds
+from webhooks.database.connect import connect
 from webhooks.model import DeliveryState, Event, id_at
-from webhooks.registry import Registry
-from webhooks.replay import Options, Order, Replayer
-from webhooks.schema import to_microseconds
+from webhooks.operations import Options, Order, Replayer
+from webhooks.routing import Registry
 from webhooks.selection import Selection
 from webhooks.store import Store
 
@@ -168,7 +168,7 @@ def resident_kilobytes() -> int:
 @contextlib.contextmanager
 def filled(kind: str, size: int) -> Iterator[Store]:
     """A store with `size` events."""
-    from webhooks.migrate import upgrade
+    from webhooks.database.migrations.run import upgrade
 
     with contextlib.ExitStack() as stack:
         if kind == "sqlite":

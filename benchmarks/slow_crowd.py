@@ -26,7 +26,7 @@ from dataclasses import replace
 from benchmarks import events, ingest, load, measure, processes, report
 from benchmarks.databases import Unavailable
 from benchmarks.processes import Process
-from webhooks.connections import HEAD_SECONDS
+from webhooks.http.gunicorn.connections import HEAD_SECONDS
 
 CROWD = 2000
 _DRIP_SECONDS = 2.0

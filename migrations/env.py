@@ -1,4 +1,4 @@
-"""Run by Alembic for every history: the core's and each plugin's. `webhooks.migrate` hands in all it needs.
+"""Run by Alembic for every history: the core's and each plugin's. `webhooks.database.migrations.run` hands in all it needs.
 
 There is no alembic.ini and no URL here: the connection is ours, with its transaction and its lock already taken, so
 that a migration is applied whole or not at all, on SQLite as on PostgreSQL.

@@ -78,8 +78,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def migrate(url: str) -> None:
     """Apply the core's migrations to the database of `url`."""
-    from webhooks.database import connect
-    from webhooks.migrate import upgrade
+    from webhooks.database.connect import connect
+    from webhooks.database.migrations.run import upgrade
 
     database = connect(url)
     try:
@@ -165,7 +165,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A `Database` connected to `database_url`, disposed afterwards."""
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
 
     database = connect(database_url)
     yield database

@@ -13,30 +13,28 @@ from webhooks.version import VERSION as __version__
 
 #: {public name: module that has it}
 _PUBLIC = {
-    "Attempt": "webhooks.model",
+    "Attempt": "webhooks.model.events",
     "ConfigurationError": "webhooks.errors",
-    "Delivery": "webhooks.model",
+    "Delivery": "webhooks.model.events",
     "Discard": "webhooks.errors",
-    "Event": "webhooks.model",
-    "Registry": "webhooks.registry",
+    "Event": "webhooks.model.events",
+    "Registry": "webhooks.routing.registry",
     "Retry": "webhooks.errors",
-    "RetryPolicy": "webhooks.retry",
-    "Webhooks": "webhooks.app",
+    "RetryPolicy": "webhooks.routing.retry",
+    "Webhooks": "webhooks.app.webhooks",
     "WebhooksError": "webhooks.errors",
-    "changed": "webhooks.predicates",
-    "create_app": "webhooks.app",
-    "event_signal": "webhooks.registry",
-    "field": "webhooks.predicates",
-    "on": "webhooks.registry",
+    "changed": "webhooks.routing.conditions",
+    "create_app": "webhooks.app.webhooks",
+    "event_signal": "webhooks.routing.registry",
+    "field": "webhooks.routing.conditions",
+    "on": "webhooks.routing.registry",
 }
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks, create_app
     from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
     from webhooks.model import Attempt, Delivery, Event
-    from webhooks.predicates import changed, field
-    from webhooks.registry import Registry, event_signal, on
-    from webhooks.retry import RetryPolicy
+    from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on
 
 
 def __getattr__(name: str) -> Any:

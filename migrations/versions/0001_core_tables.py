@@ -2,7 +2,7 @@
 
 Revision 0001 of this history; follows nothing.
 
-The types stand here again, and nothing is imported from `webhooks.schema`: a migration says what was done then,
+The types stand here again, and nothing is imported from `webhooks.database.tables`: a migration says what was done then,
 whatever the code says later.
 """
 

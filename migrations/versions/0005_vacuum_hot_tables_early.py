@@ -1,6 +1,6 @@
 """Vacuum the tables that change all the time early, and leave room on the pages of those updated in place.
 
-Revision 0005 of this history; follows 0004. Settings of PostgreSQL alone; `schema` says the reason beside each.
+Revision 0005 of this history; follows 0004. Settings of PostgreSQL alone; `database.tables` says the reason beside each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compress bodies with LZ4 on servers that have it, from the next event on.
 
-Revision 0006 of this history; follows 0005. A setting of PostgreSQL alone; `schema` says the reason.
+Revision 0006 of this history; follows 0005. A setting of PostgreSQL alone; `database.tables` says the reason.
 """
 
 from __future__ import annotations

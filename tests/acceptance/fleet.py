@@ -25,8 +25,8 @@ from sqlalchemy import Column, Float, Integer, MetaData, Table, Text, select, te
 
 from tests.acceptance.support import Process, Processes
 from tests.support import wait_until
-from webhooks import schema
-from webhooks.database import connect
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
 from webhooks.model import DeliveryState, new_id
 from webhooks.store import Store

@@ -387,7 +387,7 @@ def test_a_replay_that_is_interrupted_is_resumed(processes: Processes, sqlite_ur
     """kill -9 in the middle of a replay, and again: every delivery is made once."""
     from datetime import UTC, datetime
 
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
     from webhooks.model import new_id
     from webhooks.store import Store
     from webhooks.store.intake import Item

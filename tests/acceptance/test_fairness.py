@@ -16,7 +16,7 @@ from sqlalchemy import distinct, func, select
 from tests.acceptance.fleet import Fleet, Run, effects, fleet, percentile
 from tests.acceptance.support import Processes
 from tests.support import wait_until
-from webhooks import schema
+from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
 
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.acceptance.support import Processes, free_port, send
 from tests.support import wait_until
-from webhooks.config import Secret, SourceSettings
+from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"

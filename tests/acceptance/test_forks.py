@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Processes, free_port, send
-from webhooks.config import Secret, SourceSettings
-from webhooks.database import connect
+from webhooks.database.connect import connect
+from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"

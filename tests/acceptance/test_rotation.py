@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests.acceptance.support import Process, Processes, free_port, send
 from tests.support import ROOT, wait_until
-from webhooks.database import connect
+from webhooks.database.connect import connect
 from webhooks.sandbox import World, serve
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY
 from webhooks.sandbox.poster import post as really_post

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from tests.acceptance.support import Answer, Process, Processes, free_port, send
 from tests.support import ROOT, wait_until
-from webhooks.database import connect
+from webhooks.database.connect import connect
 from webhooks.sources import Secret, SourceSettings, make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
@@ -430,7 +430,7 @@ class FreezableProxy:
     def __init__(self, url: str) -> None:
         from sqlalchemy.engine import make_url
 
-        from webhooks.config import read_database_url
+        from webhooks.settings import read_database_url
 
         parsed = make_url(read_database_url(url))
         host = parsed.query.get("host") or parsed.host or "127.0.0.1"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port
 from tests.support import ROOT
-from webhooks.app import NOT_LOADED
+from webhooks.app.webhooks import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
 
@@ -55,7 +55,7 @@ def test_gunicorn_in_a_starter_project_has_the_settings_of_webhooks_run(processe
 def test_the_default_is_the_fast_server_and_its_start_says_how_much_it_may_open(processes: Processes) -> None:
     limited = ("sh", "-c", 'ulimit -Sn 256 && exec webhooks run --bind "$0"', f"127.0.0.1:{free_port()}")
     server = processes.start(*limited, env={**KEY, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"})
-    server.wait_for("Using worker: webhooks.gunicorn_gevent.GeventWorker")
+    server.wait_for("Using worker: webhooks.http.gunicorn.gevent_worker.GeventWorker")
     said = server.wait_for(r"Files that a process may open: (\S+); connections: 2000")[1]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert said == ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
@@ -96,7 +96,7 @@ def test_processes_that_run_handlers_are_never_patched(processes: Processes) -> 
     )
     dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})
     dev.wait_for("try: webhooks trigger")
-    dev.wait_for("Using worker: webhooks.gunicorn_gevent.GeventWorker")
+    dev.wait_for("Using worker: webhooks.http.gunicorn.gevent_worker.GeventWorker")
     assert processes.run("webhooks", "trigger", "lead.created").wait() == 0
     assert dev.wait_for(r"patched: (\w+)")[1] == "False"
     assert dev.wait_for(r"patched alone: (\w+)")[1] == "False"

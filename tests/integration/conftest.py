@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from webhooks.app import Webhooks
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 
 #: A signature key made for these tests.
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"

@@ -12,10 +12,10 @@ from sqlalchemy import text
 
 from tests.support import Clock
 from webhooks.app import Webhooks
-from webhooks.catchup import CatchUp, Report
 from webhooks.errors import Rejected
 from webhooks.model import Headers, InboundRequest
-from webhooks.registry import Registry
+from webhooks.operations import CatchUp, Report
+from webhooks.routing import Registry
 from webhooks.sandbox import World, serve
 from webhooks.sandbox.accounts import ADMIN_KEY
 from webhooks.sandbox.server import LocalClose, subscribe_all, write_secret

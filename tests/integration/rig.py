@@ -12,19 +12,17 @@ from typing import Any
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, select
 
 from tests.support import wait_until
-from webhooks import schema
-from webhooks.database import Database, connect
-from webhooks.dispatch import Attempt, Dispatcher
-from webhooks.isolation import IsolatedPool
-from webhooks.maintenance import Maintenance
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
+from webhooks.delivery import Dispatcher, IsolatedPool, Maintenance, Worker, WorkerSettings, handler_rows
+from webhooks.delivery.dispatcher import Attempt
 from webhooks.model import DeliveryClass, DeliveryState, new_id
-from webhooks.registry import Registry
-from webhooks.retry import RetryPolicy
+from webhooks.routing import Registry, RetryPolicy
 from webhooks.session import DoneMark, Sessions
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.worker import Worker, WorkerSettings, handler_rows
 
 #: Nothing to mark: for what needs a session and its commit alone.
 NO_MARK = DoneMark(lambda transaction: True)

@@ -13,11 +13,12 @@ from sqlalchemy import func, select
 
 from tests.integration.conftest import KEY, Consumer
 from tests.support import Clock
-from webhooks import admission, schema
 from webhooks.cli.explain import of_event
+from webhooks.database import tables as schema
 from webhooks.errors import NotFound
+from webhooks.intake import quarantine as admission
 from webhooks.model import Event, ReceiptStatus
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 from webhooks.store.rejections import ROWS_PER_KIND, Rejection
 
 
@@ -216,7 +217,7 @@ def test_no_more_than_twenty_refused_requests_a_second_are_kept_whatever_their_k
 
 
 def test_a_note_that_cannot_be_written_fails_no_request(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhooks.notes import Notes
+    from webhooks.intake import Notes
 
     webhooks = consumer.webhooks
     webhooks.refusals._notes = notes = Notes(webhooks.store, webhooks.sources)

@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 from tests.integration.local_close import Pair
 from tests.integration.test_cli import Cli
 from tests.support import Clock, wait_until
-from webhooks import catchup, signals
-from webhooks.catchup import Busy, CatchUpDuty, Report, Window, is_due, likely_cause, moved_mark, plan
-from webhooks.config import Secret
+from webhooks import signals
 from webhooks.errors import Malformed, StorageUnavailable
-from webhooks.registry import Registry
+from webhooks.operations import CatchUpDuty, Report
+from webhooks.operations import catch_up as catchup
+from webhooks.operations.catch_up import Busy, Window, is_due, likely_cause, moved_mark, plan
+from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY, MEMBER_KEY
 from webhooks.sandbox.histories import play_seed
-from webhooks.sources.remote import ApiMalformed, ApiRefused, ApiUnavailable, LogPage, Subscription, Topic
-from webhooks.store.marks import Mark
+from webhooks.settings import Secret
+from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogPage, Subscription, Topic
+from webhooks.store.positions import Mark
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -22,17 +22,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support import Clock
-from webhooks import schema
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.events import as_curl, export_lines, follow
 from webhooks.cli.trigger import Answer
-from webhooks.config import Secret
+from webhooks.database import tables as schema
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
-from webhooks.registry import Registry
-from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.routing import SUCCEEDED, Registry, Verdict
 from webhooks.selection import Selection
+from webhooks.settings import Secret
 from webhooks.sources import make_source
 from webhooks.store.deliveries import Finished
 from webhooks.version import VERSION

@@ -17,15 +17,15 @@ from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig
 from tests.support import wait_until
-from webhooks import schema
-from webhooks.database import connect
-from webhooks.maintenance import DUTY, ClockWatch, Maintenance, Retention
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
+from webhooks.delivery import Maintenance, Retention, handler_rows
+from webhooks.delivery.rescue import DUTY, ClockWatch
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
-from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow, _admitted
 from webhooks.store.processes import JUMP, Processes
-from webhooks.worker import handler_rows
 
 LEASE = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
@@ -195,7 +195,7 @@ def test_a_wait_that_was_asked_for_is_left_alone_however_long(machine: Callable[
 
 
 def test_a_replay_that_was_paced_by_a_wrong_clock_keeps_its_pace(machine: Callable[..., Machine]) -> None:
-    from webhooks.replay import Options, Replayer
+    from webhooks.operations import Options, Replayer
     from webhooks.selection import Selection
 
     here = machine()

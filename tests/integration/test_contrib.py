@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from webhooks import migrate
 from webhooks.contrib.alembic import not_ours, ours
-from webhooks.database import connect
+from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
 
 APP = """
 from flask import Flask

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from webhooks import schema
-from webhooks.database import connect, set_up_sqlite
+from webhooks.database import set_up_sqlite
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
 
 
@@ -93,7 +94,7 @@ def test_of_two_that_open_a_new_file_the_second_tries_again(tmp_path: Path, monk
     set_up_sqlite(connection)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     connection.times = 10**9
-    monkeypatch.setattr("webhooks.database.SQLITE_BUSY", timedelta(seconds=0))
+    monkeypatch.setattr("webhooks.database.connect.SQLITE_BUSY", timedelta(seconds=0))
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         set_up_sqlite(connection)
     connection.close()

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from webhooks import schema
-from webhooks.database import Database, connect
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, new_id
-from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
 from webhooks.store.handlers import BreakerState, HandlerRow

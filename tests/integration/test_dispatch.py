@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.integration.rig import Rig, rig
-from webhooks.dispatch import TIME_WAS_UP, WAS_STOPPED, own_change
+from webhooks.delivery.dispatcher import TIME_WAS_UP, WAS_STOPPED, own_change
 from webhooks.errors import Discard, Retry, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryState
-from webhooks.predicates import field
-from webhooks.retry import RetryPolicy
+from webhooks.routing import RetryPolicy, field
 
 OURS = "api_ours"
 

@@ -18,13 +18,14 @@ from click.testing import CliRunner
 from tests.integration.local_close import Pair
 from tests.integration.test_cli import DEAD, Cli
 from tests.support import Clock
-from webhooks import doctor, migrate
 from webhooks.app import Webhooks
 from webhooks.cli import group
-from webhooks.config import Secret
+from webhooks.database.migrations import run as migrate
 from webhooks.model import DeliveryClass
-from webhooks.registry import Registry
+from webhooks.operations import doctor
+from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN
+from webhooks.settings import Secret
 from webhooks.store.deliveries import Finished
 from webhooks.store.durability import Doubt
 

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.conftest import Consumer
-from webhooks.database import Database, connect, set_up_sqlite
+from webhooks.database import Database, set_up_sqlite
+from webhooks.database.connect import connect
 from webhooks.errors import ConfigurationError
 from webhooks.store.durability import (
     Doubt,

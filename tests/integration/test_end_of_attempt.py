@@ -21,7 +21,7 @@ from sqlalchemy import select, text
 from tests.integration.rig import Rig, effects, rig
 from tests.support import wait_until
 from webhooks import failpoints
-from webhooks.dispatch import Attempt, released
+from webhooks.delivery.dispatcher import Attempt, released
 from webhooks.errors import AttemptTimeout, LeaseLost, WriteLockHeldTooLong
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.store.deliveries import Finished

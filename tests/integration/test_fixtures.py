@@ -35,7 +35,7 @@ def test_the_schema_is_there(database: Database) -> None:
 
 
 def test_an_empty_database_has_no_tables(empty_database_url: str) -> None:
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
 
     database = connect(empty_database_url)
     if database.path is not None:
@@ -88,7 +88,7 @@ def run_inner(
 def test_an_open_connection_fails_the_test_that_left_it(run_inner: Callable[..., pytest.RunResult]) -> None:
     result = run_inner(
         """
-        from webhooks.database import connect
+        from webhooks.database.connect import connect
 
         kept = []
 

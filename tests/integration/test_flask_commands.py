@@ -16,7 +16,7 @@ from flask.cli import ScriptInfo
 from webhooks.app import APPLICATION, Webhooks
 from webhooks.cli import serve
 from webhooks.cli.context import read_settings
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 

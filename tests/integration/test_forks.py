@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.conftest import Consumer
-from webhooks.database import LockFile, connect
+from webhooks.database import LockFile
+from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
 from webhooks.session import Sessions
 
@@ -254,7 +255,7 @@ def is_at(link: str, path: str) -> bool:
 def test_a_child_that_was_forked_while_the_file_was_in_use_is_refused(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.database.FORK_PATIENCE", timedelta(seconds=0.05))
+    monkeypatch.setattr("webhooks.database.connect.FORK_PATIENCE", timedelta(seconds=0.05))
     database = connect(sqlite_url)
     with database.read() as connection:
         connection.exec_driver_sql("select 1")

@@ -18,12 +18,13 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from webhooks.app import create_app
-from webhooks.connections import ANSWER_SECONDS, BODY_GRACE_SECONDS, HEAD_SECONDS, close_where_asked
-from webhooks.gunicorn_gevent import GeventWorker, Sources, find_short_cut, leaves_nothing_else
-from webhooks.http1 import end_of_head
+from webhooks.http import ShortCut
+from webhooks.http.gunicorn.connections import ANSWER_SECONDS, BODY_GRACE_SECONDS, HEAD_SECONDS, close_where_asked
+from webhooks.http.gunicorn.gevent_worker import GeventWorker, Sources, find_short_cut, leaves_nothing_else
+from webhooks.http.gunicorn.plain_posts import end_of_head
+from webhooks.http.routes import Answer
 from webhooks.model import Headers
-from webhooks.registry import Registry
-from webhooks.views import Answer, ShortCut
+from webhooks.routing import Registry
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
@@ -389,7 +390,7 @@ def test_over_the_budget_the_slowest_incomplete_body_gives_way(
 ) -> None:
     slow, fast, newest = serving.client, serving.connect(), serving.connect()
     now = time.monotonic()
-    monkeypatch.setattr("webhooks.gunicorn_gevent.time.monotonic", lambda: now)
+    monkeypatch.setattr("webhooks.http.gunicorn.gevent_worker.time.monotonic", lambda: now)
     serving.worker.connections.budget = 2000
     slow.sendall(post(b"s" * 999)[:500])
     fast.sendall(post(b"f" * 999)[:900])
@@ -465,7 +466,9 @@ def test_nothing_more_is_read_after_a_refusal(serving: Serving, path: str) -> No
 def test_a_head_that_gunicorn_ends_elsewhere_is_refused(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in (-1, 1):
         client = serving.connect()
-        monkeypatch.setattr("webhooks.gunicorn_gevent.end_of_head", lambda data, by=wrong: end_of_head(data) + by)
+        monkeypatch.setattr(
+            "webhooks.http.gunicorn.gevent_worker.end_of_head", lambda data, by=wrong: end_of_head(data) + by
+        )
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET")
         assert serving.answer(client)[0] == 400
         assert client.recv(1) == b""
@@ -580,8 +583,8 @@ def test_a_mount_point_in_the_environment_is_gunicorns(monkeypatch: pytest.Monke
 def make_service(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Flask]]:
     """`create_app`, with a registry of its own and this process's logging left alone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("webhooks.app.default_registry", Registry())
-    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    monkeypatch.setattr("webhooks.app.webhooks.default_registry", Registry())
+    monkeypatch.setattr("webhooks.settings.logs.set_up_logging", lambda *_: None)
     apps: list[Flask] = []
 
     def make(**overrides: Any) -> Flask:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.rig import Rig, rig
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
-from webhooks.retry import SUCCEEDED, Verdict
+from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.health import Backlog
 

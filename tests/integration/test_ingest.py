@@ -13,12 +13,13 @@ from sqlalchemy import event, func, select
 
 from tests.integration.conftest import Consumer
 from tests.support import Clock
-from webhooks import admission, schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.errors import DatabaseRefused, StorageUnavailable
-from webhooks.ingest import Trouble
+from webhooks.intake import quarantine as admission
+from webhooks.intake.ingest import Trouble
 from webhooks.model import ParsedEvent
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 
 GOOD = "whatsapp_message_created_incoming"
 

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support import ROOT
-from webhooks import schema
-from webhooks.database import Database, connect
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.errors import RowRefused, StorageUnavailable
 from webhooks.model import Receipt, ReceiptStatus, new_id
 from webhooks.store.intake import OLDER_LIMIT, Intake, Item, Routed
@@ -262,7 +263,7 @@ def test_a_database_that_is_away_is_storage_unavailable(tmp_path: Any) -> None:
 _FIRST_BATCH = """
 import sys
 from tests.integration.test_intake import item
-from webhooks.database import connect
+from webhooks.database.connect import connect
 from webhooks.store.intake import Intake
 
 database = connect(sys.argv[1])

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.support import Clock
-from webhooks.database import Database, connect
+from webhooks.database import Database
+from webhooks.database.connect import connect
 from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, new_id
-from webhooks.retry import SUCCEEDED, Verdict
-from webhooks.selection import Expression, Selection
+from webhooks.routing import SUCCEEDED, Verdict
+from webhooks.selection import Selection
+from webhooks.selection.selection import Expression
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
@@ -21,7 +23,7 @@ NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 
 
 def read(raw: bytes, type: str) -> Content:
-    from webhooks import jsonio
+    from webhooks.formats import json as jsonio
 
     return Content(data=jsonio.load(raw))
 
@@ -129,7 +131,7 @@ def test_a_look_with_time_finds_what_a_listing_finds(
     fill(store)
     monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
     monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
-    monkeypatch.setattr("webhooks.store.selecting.MOST_NAMED", 1)
+    monkeypatch.setattr("webhooks.store.conditions.MOST_NAMED", 1)
     selection = SELECTIONS[name]
     listings = store.listings
     page = listings.look(selection, deadline=LONG, newest_first=newest_first)
@@ -151,7 +153,7 @@ def test_looks_that_are_ended_at_once_go_on_to_the_end_and_miss_nothing(
     fill(store)
     monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
     monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
-    monkeypatch.setattr("webhooks.store.selecting.MOST_NAMED", 1)
+    monkeypatch.setattr("webhooks.store.conditions.MOST_NAMED", 1)
     selection, listings = SELECTIONS[name], store.listings
     found: list[Any] = []
     place: Any = None

@@ -10,15 +10,16 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig, rig
-from webhooks import schema
-from webhooks.dispatch import SPARED_DEATHS
-from webhooks.maintenance import DUTY, Maintenance, Pruned, Retention, prune
+from webhooks.database import tables as schema
+from webhooks.delivery import Maintenance, Retention, prune
+from webhooks.delivery.dispatcher import SPARED_DEATHS
+from webhooks.delivery.rescue import DUTY, Pruned
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
-from webhooks.retry import SUCCEEDED as DONE
-from webhooks.retry import Verdict
+from webhooks.routing import SUCCEEDED as DONE
+from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.pruning import may_go
+from webhooks.store.retention.pruning import may_go
 
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 OLD = timedelta(days=31)

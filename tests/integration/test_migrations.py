@@ -17,10 +17,12 @@ import pytest
 from sqlalchemy import text
 
 from tests.support import ROOT
-from webhooks import migrate, schema
-from webhooks.database import Database, connect
+from webhooks.database import Change, Database, History
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
+from webhooks.database.migrations.run import MigrationError
 from webhooks.errors import ConfigurationError, StorageUnavailable
-from webhooks.migrate import Change, History, MigrationError
 
 SHIPPED = sorted(path.name for path in (ROOT / "handlers" / "migrations").iterdir() if path.is_dir())
 
@@ -181,7 +183,7 @@ def restore_the_core(database: Database) -> None:
 def test_looking_needs_no_alembic(sqlite_url: str) -> None:
     """Alembic takes 0.6 s to import, and `/readyz` is asked every few seconds."""
     program = (
-        "import sys; from webhooks import migrate; from webhooks.database import connect;"
+        "import sys; from webhooks import migrate; from webhooks.database.connect import connect;"
         f"database = connect({sqlite_url!r});"
         "assert migrate.is_current(database); assert migrate.upgrade(database) == [];"
         "migrate.current(database), migrate.history();"

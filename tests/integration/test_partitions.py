@@ -20,18 +20,18 @@ from sqlalchemy import event, text
 
 from tests import postgresql
 from tests.integration.test_cli import Cli
-from webhooks import migrate
 from webhooks.app import Webhooks
 from webhooks.cli import group
-from webhooks.database import Database, connect
-from webhooks.dispatch import Dispatcher
+from webhooks.database import Database
+from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
+from webhooks.delivery import Dispatcher, Maintenance, Retention
 from webhooks.errors import ConfigurationError, StorageUnavailable
-from webhooks.maintenance import Maintenance, Retention
 from webhooks.model import DeliveryState, id_at, new_id
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 from webhooks.store import Store
 from webhooks.store.intake import Intake, Item, Routed
-from webhooks.store.partitions import (
+from webhooks.store.retention.partitions import (
     AHEAD,
     DEFAULT,
     FIRST,
@@ -250,7 +250,7 @@ def has_proof(database: Database) -> bool:
 def test_a_table_in_use_is_left_alone_and_the_message_says_try_again(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.store.partitions.WAIT_FOR_TABLE", timedelta(milliseconds=50))
+    monkeypatch.setattr("webhooks.store.retention.partitions.WAIT_FOR_TABLE", timedelta(milliseconds=50))
     with database.engine.begin() as other:
         other.exec_driver_sql("select * from webhooks_events")
         with pytest.raises(
@@ -284,7 +284,7 @@ def test_a_run_that_cannot_take_its_proof_back_says_what_will(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WAIT_FOR_TABLE", "WAIT_TO_DROP"):
-        monkeypatch.setattr(f"webhooks.store.partitions.{name}", timedelta(milliseconds=50))
+        monkeypatch.setattr(f"webhooks.store.retention.partitions.{name}", timedelta(milliseconds=50))
     prove = store.partitions._prove
     other = database.engine.connect()
 
@@ -593,7 +593,7 @@ def test_events_wait_for_their_partition_rather_than_go_row_by_row(store: Store)
 def test_a_partition_in_use_is_dropped_another_time_and_not_row_by_row(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.store.partitions.WAIT_TO_DROP", timedelta(milliseconds=50))
+    monkeypatch.setattr("webhooks.store.retention.partitions.WAIT_TO_DROP", timedelta(milliseconds=50))
     item = put(store)
     first, later = the_first(store)
     with database.engine.begin() as other:
@@ -643,7 +643,7 @@ def test_the_elected_worker_drops_what_is_old_and_says_once_what_is_held(
     bound = id_at(datetime.now(UTC) - timedelta(days=31))
     change(database, f"alter table webhooks_events attach partition {FIRST} for values from (minvalue) to ({bound})")
     maintenance = Maintenance(store, RunsNothing(), Retention(), prune_every=timedelta(0), monotonic=lambda: 0.0)
-    caplog.set_level(logging.INFO, "webhooks.maintenance")
+    caplog.set_level(logging.INFO, "webhooks.delivery.rescue")
 
     maintenance.tick("me")
     maintenance.tick("me")

@@ -17,10 +17,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from tests import postgresql
-from webhooks import schema
-from webhooks.database import Database, connect
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.model import DeliveryClass, DeliveryState, id_at, new_id
-from webhooks.retry import SUCCEEDED
+from webhooks.routing import SUCCEEDED
 from webhooks.selection import Selection
 from webhooks.store import Store, lanes
 from webhooks.store.deliveries import Finished

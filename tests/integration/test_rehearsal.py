@@ -20,10 +20,8 @@ from tests.support import Clock, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.model import Event, Headers, InboundRequest
-from webhooks.predicates import field
-from webhooks.registry import Registry
-from webhooks.rehearsal import Rehearsal, Rehearser
-from webhooks.replay import Options, Replayer
+from webhooks.operations import Options, Rehearsal, Rehearser, Replayer
+from webhooks.routing import Registry, field
 from webhooks.selection import Selection
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"

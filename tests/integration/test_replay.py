@@ -10,14 +10,17 @@ import pytest
 from sqlalchemy import select
 
 from tests.support import Clock
-from webhooks import schema, signals
-from webhooks.database import Database, connect
+from webhooks import signals
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
 from webhooks.errors import NotFound, SelectionError, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, Event, new_id
-from webhooks.registry import Registry
-from webhooks.replay import HandlerPlan, Options, Order, Replayer, ReplayError, parse_rate
-from webhooks.retry import SUCCEEDED, Verdict
-from webhooks.selection import Expression, Selection
+from webhooks.operations import Options, Order, Replayer, ReplayError, parse_rate
+from webhooks.operations.replay import HandlerPlan
+from webhooks.routing import SUCCEEDED, Registry, Verdict
+from webhooks.selection import Selection
+from webhooks.selection.selection import Expression
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
@@ -28,7 +31,7 @@ EVERYTHING = Selection()
 
 
 def read(raw: bytes, type: str) -> Content:
-    from webhooks import jsonio
+    from webhooks.formats import json as jsonio
 
     return Content(data=jsonio.load(raw))
 

@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.integration.rig import Rig, rig
+from webhooks.delivery import handler_rows
 from webhooks.errors import SelectionError
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
-from webhooks.replay import Options, Replayer
-from webhooks.requeue import Requeuer
-from webhooks.retry import Verdict
+from webhooks.operations import Options, Replayer, Requeuer
+from webhooks.routing import Verdict
 from webhooks.selection import Selection
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState
-from webhooks.worker import handler_rows
 
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 WAITING = Selection(states=(PENDING,))

@@ -30,7 +30,7 @@ from webhooks.sandbox.accounts import ADMIN_KEY, MEMBER_KEY, OAUTH_TOKEN
 from webhooks.sandbox.histories import play_seed
 from webhooks.sandbox.server import subscribe_all, write_secret
 from webhooks.sources.close import signature
-from webhooks.sources.keyring import Key
+from webhooks.sources.keys.keyring import Key
 
 LEAD_CREATED = [{"object_type": "lead", "action": "created"}]
 

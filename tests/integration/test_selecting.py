@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
-from webhooks.patterns import Pattern
-from webhooks.selection import Selection, glob_parts, is_exact_in_sql
-from webhooks.store import Store, selecting
+from webhooks.routing import Pattern
+from webhooks.selection import Selection, glob_parts
+from webhooks.selection.selection import is_exact_in_sql
+from webhooks.store import Store
+from webhooks.store import conditions as selecting
 from webhooks.store.intake import Item, Routed
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)

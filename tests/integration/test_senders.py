@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from tests.integration.conftest import Consumer
 from tests.support import Clock
 from tests.unit.sources.cases import CASES, NOW, Case, secret_for
-from webhooks import schema
+from webhooks.database import tables as schema
 from webhooks.model import Event
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 from webhooks.sources.samples import samples
 
 by_scheme = {case.scheme: case for case in CASES}

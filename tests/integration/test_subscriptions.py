@@ -17,18 +17,17 @@ from click.testing import CliRunner
 from tests.integration.local_close import URL, Pair
 from tests.integration.test_cli import Cli
 from tests.support import Clock
-from webhooks.catchup import is_due
 from webhooks.cli import group
 from webhooks.errors import ConfigurationError, NotFound
-from webhooks.registry import Registry
+from webhooks.operations import Subscriptions, wanted_types
+from webhooks.operations.catch_up import is_due
+from webhooks.operations.subscriptions import Rotation, SubscriptionError
+from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY
 from webhooks.sandbox.subscriptions import Subscription
 from webhooks.selection import Selection
+from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, KeyFile, Topic, read_secret_file
 from webhooks.sources.close.signature import decode_key
-from webhooks.sources.keyfile import KeyFile
-from webhooks.sources.keyring import read_secret_file
-from webhooks.sources.remote import ApiMalformed, ApiRefused, ApiUnavailable, Topic
-from webhooks.subscriptions import Rotation, SubscriptionError, Subscriptions, wanted_types
 
 HOUR = timedelta(hours=1)
 

@@ -24,14 +24,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.integration.test_cli import Cli
-from webhooks import schema
 from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.database import Database
-from webhooks.dispatch import Attempt
-from webhooks.logs import set_up_logging
+from webhooks.database import tables as schema
+from webhooks.delivery.dispatcher import Attempt
 from webhooks.model import DeliveryClass, Event
-from webhooks.registry import Registry
+from webhooks.routing import Registry
+from webhooks.settings import set_up_logging
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 OTHER_KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f00112358d1321345589144233377610aa"

@@ -22,17 +22,18 @@ from sqlalchemy import select
 from tests import postgresql
 from tests.integration.rig import Rig, effects, rig
 from tests.integration.test_migrations import catalogue
-from webhooks import jsonio, migrate, schema
 from webhooks.app import Webhooks
-from webhooks.database import connect
-from webhooks.migrate import Change
+from webhooks.database import Change
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
+from webhooks.formats import json as jsonio
 from webhooks.model import Content, DeliveryState, Event, Headers, InboundRequest, ReceiptStatus
-from webhooks.replay import Replayer
-from webhooks.requeue import Requeuer
+from webhooks.operations import Replayer, Requeuer
 from webhooks.selection import Selection
 from webhooks.store import Store
-from webhooks.store.partitions import Period
 from webhooks.store.replays import ReplayState
+from webhooks.store.retention.partitions import Period
 
 DUMPS = Path(__file__).parent / "dumps"
 COMMIT = "051ad9b"

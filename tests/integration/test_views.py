@@ -20,15 +20,16 @@ from sqlalchemy import func, select, text
 
 from tests.integration.conftest import Consumer
 from tests.support import Clock
-from webhooks import schema
 from webhooks.app import create_app
-from webhooks.connections import TooSlow
+from webhooks.database import tables as schema
+from webhooks.delivery import Worker
 from webhooks.errors import ConfigurationError, Refusal, StorageUnavailable
+from webhooks.http import Readiness, ShortCut
+from webhooks.http.gunicorn.connections import TooSlow
+from webhooks.http.routes import has_host
 from webhooks.model import Event
-from webhooks.registry import Registry
+from webhooks.routing import Registry
 from webhooks.store.rejections import Rejection
-from webhooks.views import Readiness, ShortCut, has_host
-from webhooks.worker import Worker
 
 GOOD = "whatsapp_message_created_incoming"
 #: A source that answers a handshake by GET.
@@ -448,8 +449,8 @@ def test_every_405_says_what_is_allowed(database_url: str, monkeypatch: pytest.M
     """Of the service too, whose pages for other errors are ours."""
     from tests.integration.conftest import KEY
 
-    monkeypatch.setattr("webhooks.app.default_registry", Registry())
-    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    monkeypatch.setattr("webhooks.app.webhooks.default_registry", Registry())
+    monkeypatch.setattr("webhooks.settings.logs.set_up_logging", lambda *_: None)
     app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}, "meta": META}})
     try:
         client = app.test_client()
@@ -561,7 +562,7 @@ class Traces:
         assert self.consumer.webhooks.refusals.counts()[found.source, Refusal(found.kind)] == 1
         lines = [record for record in self._caplog.records if getattr(record, "request_id", None) == id]
         assert len(lines) == 1
-        assert lines[0].name == "webhooks.refusals"
+        assert lines[0].name == "webhooks.intake.refusals"
         return found
 
 
@@ -629,8 +630,8 @@ def test_the_service_records_what_its_other_pages_refuse(
 ) -> None:
     from tests.integration.conftest import KEY
 
-    monkeypatch.setattr("webhooks.app.default_registry", Registry())
-    monkeypatch.setattr("webhooks.logs.set_up_logging", lambda *_: None)
+    monkeypatch.setattr("webhooks.app.webhooks.default_registry", Registry())
+    monkeypatch.setattr("webhooks.settings.logs.set_up_logging", lambda *_: None)
     app = create_app({"database_url": database_url, "sources": {"close": {"secret": KEY}}})
     webhooks = app.extensions["webhooks"]
     try:
@@ -766,7 +767,7 @@ def test_strangers_are_not_told_what_the_database_said(
     def away(*_: Any) -> Any:
         raise StorageUnavailable(said)
 
-    monkeypatch.setattr("webhooks.migrate.is_current", away)
+    monkeypatch.setattr("webhooks.database.migrations.run.is_current", away)
     for _ in range(3):
         response = consumer.client.get("/readyz")
         assert consumer.webhooks.readiness is not None
@@ -786,7 +787,7 @@ def test_a_database_that_refuses_is_not_ready_and_no_fault_of_ours(
     def refuse(*_: Any) -> Any:
         raise PermissionError("permission denied for table webhooks_version of role hooks_rw")
 
-    monkeypatch.setattr("webhooks.migrate.is_current", refuse)
+    monkeypatch.setattr("webhooks.database.migrations.run.is_current", refuse)
     response = consumer.client.get("/readyz")
     assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
 

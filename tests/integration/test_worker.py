@@ -18,14 +18,15 @@ from sqlalchemy import text
 from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
-from webhooks.database import LOCK_PATIENCE, connect
+from webhooks.database.connect import LOCK_PATIENCE, connect
+from webhooks.delivery import REPLACE
+from webhooks.delivery.worker import ALONE_AT_ONCE, STOPPED, Buffer
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
-from webhooks.retry import RetryPolicy, Verdict
+from webhooks.routing import RetryPolicy, Verdict
 from webhooks.session import Sessions
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
-from webhooks.worker import ALONE_AT_ONCE, REPLACE, STOPPED, Buffer
 
 ONE = effects.insert().values(what="one")
 NEVER = RetryPolicy(max_attempts=9, base=timedelta(hours=1), cap=timedelta(hours=1))

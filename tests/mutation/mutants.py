@@ -43,16 +43,16 @@ class Mutant:
     after: str
 
 
-SIGNING = "webhooks/signing.py"
+SIGNING = "webhooks/sources/signing.py"
 CLOSE = "webhooks/sources/close/signature.py"
 ENVELOPE = "webhooks/sources/close/envelope.py"
-DECLARED = "webhooks/sources/declared.py"
-KEYS = "webhooks/sources/keys.py"
-HANDSHAKES = "webhooks/sources/handshakes.py"
-SCHEMES = "webhooks/sources/schemes.py"
-KEYRING = "webhooks/sources/keyring.py"
-FIELDS = "webhooks/sources/fields.py"
-JSON = "webhooks/jsonio.py"
+DECLARED = "webhooks/sources/declared/source.py"
+KEYS = "webhooks/sources/keys/keys.py"
+HANDSHAKES = "webhooks/sources/declared/handshakes.py"
+SCHEMES = "webhooks/sources/declared/schemes.py"
+KEYRING = "webhooks/sources/keys/keyring.py"
+FIELDS = "webhooks/sources/declared/fields.py"
+JSON = "webhooks/formats/json.py"
 
 _JUDGE = (
     "        if sent_at is not None:\n"

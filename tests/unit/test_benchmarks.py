@@ -15,7 +15,7 @@ from benchmarks import events, load, measure, processes, report, synced
 from benchmarks.measure import Goal, Reference, Summary
 from webhooks.model import Headers
 from webhooks.sources.close import envelope, signature
-from webhooks.sources.keyring import Key
+from webhooks.sources.keys.keyring import Key
 
 QUIET = [Reference(0.1, 1.0), Reference(0.101, 0.99), Reference(0.102, 1.0)]
 

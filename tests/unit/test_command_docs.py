@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT
 from webhooks.cli import COMMANDS, catch_up, doctor, explain, group, quarantine, records, replay, sources, subscriptions
-from webhooks.selection import CONDITIONS, ROOTS
+from webhooks.selection.selection import CONDITIONS, ROOTS
 
 TEXT = (ROOT / "docs" / "operations.md").read_text("utf-8")
 

@@ -11,20 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.config import (
-    SETTINGS,
+from webhooks.errors import ConfigurationError
+from webhooks.settings import (
     Secret,
     Settings,
     SourceSettings,
     hide_password,
     load_settings,
     read_duration,
-    read_size,
     require_dedup_covers,
     require_sources,
-    show_duration,
 )
-from webhooks.errors import ConfigurationError
+from webhooks.settings.settings import SETTINGS, read_size, show_duration
 
 KEY = "WEBHOOKS_SOURCES__close__SECRET"
 SECRET = "do-not-show-me-4242"

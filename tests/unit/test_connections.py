@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from webhooks.connections import (
+from webhooks.http.gunicorn.connections import (
     BODY_GRACE_SECONDS,
     BODY_SECONDS,
     HEAD_SECONDS,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import ROOT
 from webhooks.model import AttemptOutcome, DeliveryState, ReceiptStatus
-from webhooks.registry import HandlerOptions
+from webhooks.routing.registry import HandlerOptions
 
 
 def read(name: str) -> str:

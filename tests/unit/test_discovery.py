@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from webhooks import registry as registry_module
-from webhooks.discovery import find_modules, load_modules
 from webhooks.errors import ConfigurationError, HandlerImportError, InvalidHandler, InvalidPattern, RegistrationError
-from webhooks.registry import Registry
+from webhooks.routing import Registry, find_modules, load_modules
+from webhooks.routing import registry as registry_module
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,10 @@ import click
 import pytest
 
 from tests.support import ROOT
-from tests.unit.test_floors import FLOORS, modules, room_of_path
 from webhooks import signals
 from webhooks.cli import group
 from webhooks.cli.replay import start as replay_start
-from webhooks.config import FALLBACKS, SETTINGS
+from webhooks.settings.settings import FALLBACKS, SETTINGS
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -165,16 +164,6 @@ def test_every_option_says_what_it_does() -> None:
         if isinstance(param, click.Option) and not param.hidden and not (param.help or "").strip()
     ]
     assert silent == []
-
-
-# -- floors ----------------------------------------------------------------------------------------------------
-
-
-def test_every_module_stands_on_its_floor_in_the_architecture() -> None:
-    rows = re.findall(r"^\| (\d) [a-z]+ \| (.+?) \|", read("docs/architecture.md"), re.MULTILINE)
-    documented = {name.rstrip("/"): int(floor) for floor, names in rows for name in re.findall(r"`([\w/]+)`", names)}
-    documented.pop("handlers")  # the deployer's; not a module of ours
-    assert documented == {room: FLOORS[room] for room in {room_of_path(path) for path in modules(ROOT)}}
 
 
 # -- links and examples ----------------------------------------------------------------------------------------

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import ROOT
-from webhooks.doctor import Facts, Finding, Fix, HandlerFacts, Level, SourceFacts, diagnose, expected_silence
-from webhooks.migrate import History, Unmigrated
-from webhooks.sources.remote import Subscription, Topic
+from webhooks.database import History, Unmigrated
+from webhooks.operations import Finding, Level, Wanted, diagnose
+from webhooks.operations.doctor import Facts, Fix, HandlerFacts, SourceFacts, expected_silence
+from webhooks.sources import Subscription, Topic
 from webhooks.store.handlers import BreakerState, HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
-from webhooks.store.marks import Mark
-from webhooks.store.partitions import Problem, Trouble
+from webhooks.store.positions import Mark
 from webhooks.store.processes import Process
-from webhooks.subscriptions import Wanted
+from webhooks.store.retention.partitions import Problem, Trouble
 
 NOW = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -469,7 +469,9 @@ def test_no_gap_that_was_there_before_is_ever_taken_for_silence(gaps: list[int])
 
 
 def test_every_finding_is_documented_and_nothing_else_is() -> None:
-    source = (ROOT / "webhooks" / "doctor.py").read_text() + (ROOT / "webhooks" / "cli" / "doctor.py").read_text()
+    source = (ROOT / "webhooks" / "operations" / "doctor.py").read_text() + (
+        ROOT / "webhooks" / "cli" / "doctor.py"
+    ).read_text()
     codes = set(re.findall(r'Level\.[A-Z]+(?: if [a-z._]+ else Level\.[A-Z]+)?,\s+"([a-z-]+)"', source))
     codes |= {"api-refused", "not-checked"}
     durability = (ROOT / "webhooks" / "store" / "durability.py").read_text()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from webhooks import ingest
 from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
-from webhooks.ingest import Gather, GroupCommit
+from webhooks.intake import GroupCommit, ingest
+from webhooks.intake.ingest import Gather
 from webhooks.model import Receipt, ReceiptStatus, new_id
 from webhooks.store.intake import Item
 

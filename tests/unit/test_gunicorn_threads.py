@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from webhooks import gunicorn_threads
-from webhooks.connections import TooSlow
-from webhooks.gunicorn_threads import TimedSocket
+from webhooks.http.gunicorn import thread_worker as gunicorn_threads
+from webhooks.http.gunicorn.connections import TooSlow
+from webhooks.http.gunicorn.thread_worker import TimedSocket
 
 
 class Clock:

@@ -14,8 +14,8 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from webhooks import http1
-from webhooks.http1 import (
+from webhooks.http.gunicorn import plain_posts as http1
+from webhooks.http.gunicorn.plain_posts import (
     HEAD_LIMIT,
     LONGEST_HEAD,
     MOST_FIELDS,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from webhooks.logs import print_safely, set_up_logging
+from webhooks.settings import set_up_logging
+from webhooks.settings.logs import print_safely
 
 HOSTILE = "a\n2026-01-01T00:00:00Z [error] forged\x1b[31m\x7f\x85\x9b2J\u202e\u2066\u2028"
 ACTS = set("\x1b\x7f\x85\x9b\u202e\u2066\u2028")

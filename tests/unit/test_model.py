@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 
-from webhooks.model import _Ids, new_id
+from webhooks.model import new_id
+from webhooks.model.events import _Ids
 
 
 def test_ids_grow_strictly() -> None:

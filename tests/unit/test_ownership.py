@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from webhooks.ownership import made
+from webhooks.database.migrations.ownership import made
 
 HEAD = "import sqlalchemy as sa\nfrom alembic import op\n\n\ndef upgrade():\n"
 

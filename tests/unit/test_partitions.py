@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks.model import DeliveryState, id_at
-from webhooks.store.partitions import (
+from webhooks.store.retention.partitions import (
     AHEAD,
     HOLDING,
     Partition,

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from webhooks.errors import InvalidPattern
-from webhooks.patterns import Pattern, expand, suggest
+from webhooks.routing import Pattern, expand, suggest
 
 KNOWN = frozenset(
     (

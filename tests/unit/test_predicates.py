@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks.model import Content, Event
-from webhooks.predicates import Predicate, as_predicate, changed, field, look_up
+from webhooks.routing import changed, field
+from webhooks.routing.conditions import Predicate, as_predicate, look_up
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 

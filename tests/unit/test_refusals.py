@@ -20,8 +20,9 @@ from webhooks.errors import (
     StorageUnavailable,
     UnknownSource,
 )
+from webhooks.intake import Refusals
+from webhooks.intake.refusals import LINES_A_MINUTE, Refused
 from webhooks.model import Headers, InboundRequest
-from webhooks.refusals import LINES_A_MINUTE, Refusals, Refused
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 
@@ -67,7 +68,7 @@ def refusals(moment: Moment, kept: Kept) -> Refusals:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Any:
-    caplog.set_level(logging.INFO, "webhooks.refusals")
+    caplog.set_level(logging.INFO, "webhooks.intake.refusals")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
@@ -140,7 +141,7 @@ def test_whatever_a_client_sends_is_one_line_without_controls(text: str, odd: by
     refusals = Refusals({"close"}, clock=lambda: NOW, notes=kept, sample=timedelta(0))
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("webhooks.refusals")
+    logger = logging.getLogger("webhooks.intake.refusals")
     logger.addHandler(handler)
     try:
         request = InboundRequest(Headers({"x": odd}), odd, id="1")

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import registry as registry_module
 from webhooks.errors import (
     HandlerAlreadyRegistered,
     InvalidHandler,
@@ -24,10 +23,9 @@ from webhooks.errors import (
     WebhooksError,
 )
 from webhooks.model import Content, Event
-from webhooks.patterns import Pattern
-from webhooks.predicates import changed, field
-from webhooks.registry import ARGUMENTS, ROUTES_REMEMBERED, EventSignal, Handler, Registry, event_signal, on
-from webhooks.retry import RetryPolicy
+from webhooks.routing import Handler, Pattern, Registry, RetryPolicy, changed, event_signal, field, on
+from webhooks.routing import registry as registry_module
+from webhooks.routing.registry import ARGUMENTS, ROUTES_REMEMBERED, EventSignal
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 

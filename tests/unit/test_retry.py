@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks.errors import AttemptTimeout, Discard, LeaseLost, Retry
+from webhooks.formats import error_summary, error_text, one_line, printable
+from webhooks.formats.text import ERROR_TEXT_LIMIT
 from webhooks.model import AttemptOutcome, DeliveryState
-from webhooks.retry import LONGEST_RETRY, LONGEST_RETRY_AFTER, RetryPolicy, decide, retry_after
-from webhooks.text import ERROR_TEXT_LIMIT, error_summary, error_text, one_line, printable
+from webhooks.routing import RetryPolicy, decide
+from webhooks.routing.retry import LONGEST_RETRY, LONGEST_RETRY_AFTER, retry_after
 
 NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, base=timedelta(seconds=10), cap=timedelta(minutes=1))

@@ -20,7 +20,7 @@ from webhooks.sandbox.histories import play_seed
 from webhooks.sandbox.refusals import Forbidden, Invalid, Missing
 from webhooks.sandbox.server import subscribe_all
 from webhooks.sandbox.subscriptions import Subscription
-from webhooks.sources.base import Secret, SourceSettings
+from webhooks.sources import Secret, SourceSettings
 from webhooks.sources.close import CloseSource, signature
 from webhooks.sources.close.views import (
     Call,
@@ -35,7 +35,7 @@ from webhooks.sources.close.views import (
     View,
     WhatsAppMessage,
 )
-from webhooks.sources.keyring import Key
+from webhooks.sources.keys.keyring import Key
 
 URL = "http://127.0.0.1:9/webhooks/close"
 CREATED = {"object_type": "lead", "action": "created"}

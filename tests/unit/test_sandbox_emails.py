@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.sandbox.emails import sender
-from webhooks.sandbox.resource import Wrong
+from webhooks.sandbox.resources.emails import sender
+from webhooks.sandbox.resources.resource import Wrong
 
 LEGAL = (
     "ada@example.com",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import Clock
-from webhooks.jsonio import dump
+from webhooks.formats.json import dump
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.accounts import ADMIN, MEMBER
 from webhooks.sandbox.eventlog import COMBINATIONS

@@ -18,9 +18,9 @@ from webhooks.sandbox.accounts import ADMIN, APPLICATION, INES, MEMBER, NOBODY, 
 from webhooks.sandbox.eventlog import Entry
 from webhooks.sandbox.histories import by_seed, play, play_seed
 from webhooks.sandbox.refusals import Invalid, Missing
+from webhooks.sandbox.resources.whatsapp import FILES, MAX_ATTACHMENT_BYTES, to_html, to_text
 from webhooks.sandbox.story import STORY
 from webhooks.sandbox.subscriptions import OUTCOME_TYPES
-from webhooks.sandbox.whatsapp import FILES, MAX_ATTACHMENT_BYTES, to_html, to_text
 from webhooks.sources.close.catalogue import known_types
 
 Object = dict[str, Any]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webhooks.delivery.scheduling import allocate, level, reserved, slots_for, slots_for_slow
 from webhooks.model import DeliveryClass
-from webhooks.scheduling import allocate, level, reserved, slots_for, slots_for_slow
 
 F, R, P = DeliveryClass.FRESH, DeliveryClass.RETRY, DeliveryClass.REPLAY
 

@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 
 from webhooks.errors import SelectionError
 from webhooks.model import Content, DeliveryState, Event
-from webhooks.selection import (
-    CONDITIONS,
-    MISSING,
-    Expression,
-    Selection,
-    glob_parts,
-    is_exact_in_sql,
-    parse_duration,
-    parse_time,
-    step_into,
-)
+from webhooks.selection import Selection, glob_parts, parse_duration, parse_time
+from webhooks.selection.selection import CONDITIONS, MISSING, Expression, is_exact_in_sql, step_into
 
 NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import signing
 from webhooks.errors import SignatureError
+from webhooks.sources import signing
 
 NOW = datetime.fromtimestamp(1773151512, UTC)
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import exc
 
-from webhooks import sqlstates
-from webhooks.text import error_summary, exception_text, text_of
+from webhooks.formats import error_summary, exception_text, sqlstates, text_of
 
 SECRET = "hunter2-hunter2"
 

@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from webhooks.config import Secret
 from webhooks.errors import ConfigurationError
-from webhooks.patterns import Pattern
-from webhooks.registry import Registry
-from webhooks.sources import keyfile
+from webhooks.operations import Change, Wanted, ours, wanted_types
+from webhooks.operations.subscriptions import difference
+from webhooks.routing import Pattern, Registry
+from webhooks.settings import Secret
+from webhooks.sources import KeyFile, Subscription, Topic, read_secret_file
 from webhooks.sources.close.catalogue import known_types, published_types
-from webhooks.sources.keyfile import KeyFile
-from webhooks.sources.keyring import read_secret_file
-from webhooks.sources.remote import Subscription, Topic
-from webhooks.subscriptions import Change, Wanted, difference, ours, wanted_types
+from webhooks.sources.keys import keyfile
 
 URL = "https://x.example/webhooks/close"
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from webhooks.cli import group
 from webhooks.cli.trigger import Answer, choose, complete_url, explain_missing, explain_refused
-from webhooks.config import Secret, Settings, SourceSettings
 from webhooks.errors import NotFound
-from webhooks.registry import Registry
+from webhooks.routing import Registry
+from webhooks.settings import Secret, Settings, SourceSettings
 from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
@@ -119,7 +119,7 @@ def test_a_404_is_explained_once_however_often_it_was_to_be_sent(
     not_there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a start fixes the routes of the registry that every module of handlers registers with
-    monkeypatch.setattr("webhooks.app.default_registry", Registry())
+    monkeypatch.setattr("webhooks.app.webhooks.default_registry", Registry())
     arguments = ["trigger", "lead.created", "--duplicate", "5", "--to", not_there]
     result = CliRunner().invoke(group, arguments, env={"WEBHOOKS_SOURCES__close__SECRET": KEY})
     assert result.exit_code == 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from webhooks.app import Webhooks
-from webhooks.config import Settings, load_settings, shown, shown_path
 from webhooks.errors import ConfigurationError, WebhooksError, hide_keys, looks_like_key
-from webhooks.registry import Registry
+from webhooks.routing import Registry
+from webhooks.settings import Settings, load_settings, shown, shown_path
 
 #: What people paste: signature keys, tokens, addresses with passwords.
 VALUES = (

@@ -61,7 +61,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        from webhooks.text import printable
+        from webhooks.formats import printable
 
         click.echo(f"webhooks: {printable(self.message)}", file=file or sys.stderr)
 
@@ -128,7 +128,7 @@ def reporting() -> Iterator[None]:
         click.echo("", err=True)
         raise SystemExit(INTERRUPTED) from None
     except click.ClickException as error:
-        from webhooks.text import printable
+        from webhooks.formats import printable
 
         error.message = printable(error.message)  # type: ignore[misc]  # click quotes what was typed
         raise
@@ -147,13 +147,13 @@ NO_SCHEMA = "the database has no tables of ours, or older ones than this version
 
 def lacks_schema(error: BaseException) -> bool:
     """Whether a table or column is missing; asked only once the database was in use."""
-    module = sys.modules.get("webhooks.database")
+    module = sys.modules.get("webhooks.database.connect")
     return module is not None and bool(module.is_missing_schema(error))
 
 
 def _of_database(error: BaseException) -> str | None:
     """A database's error as its line, without values; None for another kind."""
-    from webhooks import sqlstates
+    from webhooks.formats import sqlstates
 
     return f"the database refused it: {sqlstates.describe(error)}" if sqlstates.is_of_database(error) else None
 
@@ -161,7 +161,7 @@ def _of_database(error: BaseException) -> str | None:
 def describe(error: WebhooksError) -> str:
     """An error as its line; a selection's with what was written, and a mark under the character."""
     from webhooks.errors import ConfigurationError, DatabaseRefused, StorageUnavailable
-    from webhooks.text import printable
+    from webhooks.formats import printable
 
     if isinstance(error, SelectionError) and error.position is not None and error.text.isprintable():
         start = max(0, error.position - 60)
@@ -191,7 +191,7 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script. A console script does not have the working directory on sys.path; handlers live there."""
-    from webhooks.logs import guard_tracebacks
+    from webhooks.settings import guard_tracebacks
 
     guard_tracebacks()
     if (here := os.getcwd()) not in sys.path:

@@ -12,12 +12,12 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import json_option, webhooks
 from webhooks.errors import SelectionError
+from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_time
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.catchup import HasLog, Report
+    from webhooks.operations import HasLog, Report
 
 
 @click.command("catch-up", epilog="Example: webhooks catch-up close --since 6h")
@@ -63,7 +63,7 @@ def holder() -> str:
 
 def source_with_log(instance: Webhooks, name: str) -> HasLog:
     """The source of that name. Raises SelectionError when there is none, or its sender keeps no log."""
-    from webhooks.catchup import HasLog
+    from webhooks.operations import HasLog
 
     logs = sorted(each.name for each in instance.sources.values() if isinstance(each, HasLog))
     found = instance.sources.get(name)

@@ -27,9 +27,9 @@ from webhooks.selection import Selection, parse_duration
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.config import Settings
     from webhooks.database import Database
-    from webhooks.sources.base import Source
+    from webhooks.settings import Settings
+    from webhooks.sources import Source
     from webhooks.store import Store
 
 Answer = TypeVar("Answer")
@@ -67,7 +67,7 @@ def read_settings(*, with_demo: bool = False) -> Settings:
     with_demo: elsewhere, with what a demo that has run here adds. Raises `ConfigurationError`.
     """
     from webhooks.cli import demo
-    from webhooks.config import load_settings
+    from webhooks.settings import load_settings
 
     instance = instance_of_flask()
     if instance is not None:
@@ -76,7 +76,7 @@ def read_settings(*, with_demo: bool = False) -> Settings:
 
 
 def _of_directory(role: str) -> Any:
-    from webhooks import app
+    from webhooks.app import webhooks as app
     from webhooks.cli import demo
 
     return app.load(role=role, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
@@ -112,8 +112,8 @@ def desk() -> Desk:
 def make_desk(directory: Path, environ: Mapping[str, str]) -> Desk:
     """The desk of a directory."""
     from webhooks.cli import demo
-    from webhooks.config import load_settings, require_sources
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
+    from webhooks.settings import load_settings, require_sources
     from webhooks.sources import make_source
     from webhooks.store import Store
 
@@ -230,7 +230,7 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
 
 def _hint_at_type(selection: Selection) -> None:
     """Say what may be meant by a type of which nothing is known; senders add types, so it is no mistake for sure."""
-    from webhooks.patterns import Pattern, suggest
+    from webhooks.routing import Pattern, suggest
 
     at = desk()
     if selection.type is None:

@@ -12,15 +12,14 @@ import click
 from webhooks.cli import Failure, LazyGroup, output, typed
 from webhooks.cli.context import json_option, read_settings
 from webhooks.errors import NotFound
+from webhooks.formats import printable
 from webhooks.selection import did_you_mean
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.config import Settings
-    from webhooks.database import Database
-    from webhooks.migrate import Change, History
-    from webhooks.store.partitions import Changes, Partition, Partitions
+    from webhooks.database import Change, Database, History
+    from webhooks.settings import Settings
+    from webhooks.store.retention.partitions import Changes, Partition, Partitions
 
 CORE = "core"
 
@@ -28,7 +27,7 @@ CORE = "core"
 @contextmanager
 def opened() -> Iterator[tuple[Database, Sequence[History]]]:
     """The database of the settings and the plugins' histories; a deploy's migration job has no secrets of sources."""
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
 
     settings = read_settings()
     database = connect(settings.database_url, application="webhooks db")
@@ -40,15 +39,15 @@ def opened() -> Iterator[tuple[Database, Sequence[History]]]:
 
 def plugins_of(settings: Settings) -> Sequence[History]:
     """The histories of the handler modules that have one."""
-    from webhooks import migrate
-    from webhooks.discovery import find_modules
+    from webhooks.database.migrations import run as migrate
+    from webhooks.routing import find_modules
 
     return migrate.find_plugins(find_modules(settings.handlers_dir, settings.handlers))
 
 
 def upgrade_all(instance: Webhooks) -> list[str]:
     """Bring everything to head; a line for each history that moved."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     changes = migrate.upgrade(instance.database, plugins=plugins_of(instance.settings))
     return [describe(change) for change in changes]
@@ -85,7 +84,7 @@ def db() -> None:
 @json_option
 def upgrade(revision: str, plugin: str | None, as_json: bool) -> None:
     """Bring the core's and all plugins' tables to head, or one history to REVISION."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     with opened() as (database, plugins):
         one = find_plugin(plugins, plugin)
@@ -103,7 +102,7 @@ def upgrade(revision: str, plugin: str | None, as_json: bool) -> None:
 @json_option
 def downgrade(revision: str, plugin: str | None, yes: bool, as_json: bool) -> None:
     """Take a history back to REVISION (base: everything)."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     if not yes:
         raise Failure(
@@ -118,7 +117,7 @@ def downgrade(revision: str, plugin: str | None, yes: bool, as_json: bool) -> No
 @json_option
 def current(as_json: bool) -> None:
     """Show how far the database is. Exit code 1 when it is not at head."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     with opened() as (database, plugins):
         states = migrate.current(database, plugins)
@@ -146,7 +145,7 @@ def current(as_json: bool) -> None:
 @json_option
 def history(as_json: bool) -> None:
     """List every migration, first to last."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     with opened() as (_, plugins):
         steps = migrate.history(plugins)
@@ -163,8 +162,8 @@ def history(as_json: bool) -> None:
 @json_option
 def check(as_json: bool) -> None:
     """Compare the database with what the code wants. Exit code 1 when they differ."""
-    from webhooks import migrate
-    from webhooks.discovery import find_modules, load_modules
+    from webhooks.database.migrations import run as migrate
+    from webhooks.routing import find_modules, load_modules
 
     settings = read_settings()
     modules = find_modules(settings.handlers_dir, settings.handlers)
@@ -189,7 +188,7 @@ def check(as_json: bool) -> None:
 @json_option
 def stamp(revision: str, plugin: str | None, as_json: bool) -> None:
     """Write down that the database is at REVISION without running anything."""
-    from webhooks import migrate
+    from webhooks.database.migrations import run as migrate
 
     with opened() as (database, plugins):
         change = migrate.stamp(database, revision, plugin=find_plugin(plugins, plugin))
@@ -201,8 +200,8 @@ def stamp(revision: str, plugin: str | None, as_json: bool) -> None:
 @click.option("-m", "--message", required=True, help="What the migration does.")
 def revision(plugin: str, message: str) -> None:
     """Write the next migration of a handler module, PLUGIN, filled with how its tables differ from the database."""
-    from webhooks import migrate
-    from webhooks.discovery import find_modules, load_modules
+    from webhooks.database.migrations import run as migrate
+    from webhooks.routing import find_modules, load_modules
 
     settings = read_settings()
     modules = find_modules(settings.handlers_dir, settings.handlers)
@@ -233,7 +232,7 @@ def partition(by: str | None, dry_run: bool, status: bool, as_json: bool) -> Non
 
     The table that is there becomes the first partition; nothing is copied, and ingest goes on. Repeat it as you like.
     """
-    from webhooks.store.partitions import PartitionError, Partitions, Period
+    from webhooks.store.retention.partitions import PartitionError, Partitions, Period
 
     retention = read_settings().payload_retention
     with opened() as (database, _):

@@ -11,9 +11,9 @@ import click
 from webhooks.cli import Failure, LazyGroup, output
 from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options, who
 from webhooks.errors import NotFound
+from webhooks.formats import printable
 from webhooks.model import DeliveryState
 from webhooks.selection import Selection, parse_id
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.store import Store

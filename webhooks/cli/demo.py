@@ -54,8 +54,8 @@ def make_secret(directory: Path) -> Path:
 
 def label_key(secret: Path, subscription_id: str, key: str) -> None:
     """Label the demo's key with the subscription of a local Close that signs with it, as for a real Close."""
-    from webhooks.config import Secret
-    from webhooks.sources.keyfile import KeyFile
+    from webhooks.settings import Secret
+    from webhooks.sources import KeyFile
 
     with contextlib.suppress(OSError, ConfigurationError):  # it is verified under any label
         KeyFile(SOURCE, secret).put(subscription_id, Secret(key))
@@ -63,8 +63,7 @@ def label_key(secret: Path, subscription_id: str, key: str) -> None:
 
 def _forget_subscriptions(secret: Path) -> None:
     """Keep one key, without the label of a subscription that went with its local Close."""
-    from webhooks.sources.keyfile import KeyFile
-    from webhooks.sources.keyring import read_secret_file
+    from webhooks.sources import KeyFile, read_secret_file
 
     with contextlib.suppress(OSError, ValueError, ConfigurationError):  # the start says what is wrong with the file
         first, *others = read_secret_file(secret)
@@ -80,7 +79,7 @@ def overrides_if_needed(directory: Path, environ: Mapping[str, str]) -> dict[str
 
     The demo source, where no source is configured and the demo has run; the demo's handlers, while it runs with them.
     """
-    from webhooks.config import load_settings
+    from webhooks.settings import load_settings
 
     path = secret_path(directory)
     has_handlers = _has_demo_handlers(directory)

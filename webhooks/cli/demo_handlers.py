@@ -9,7 +9,7 @@ from logging import LoggerAdapter
 from typing import Any
 
 from webhooks.model import Event
-from webhooks.registry import on
+from webhooks.routing import on
 
 
 @on("activity.whatsapp_message.created", name="demo.hello")

@@ -10,10 +10,10 @@ import click
 from webhooks.cli import output, typed
 from webhooks.cli.context import json_option, read_settings, webhooks
 from webhooks.errors import ConfigurationError, RegistrationError
-from webhooks.text import printable
+from webhooks.formats import printable
 
 if TYPE_CHECKING:
-    from webhooks.doctor import Finding
+    from webhooks.operations import Finding
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 
@@ -29,7 +29,7 @@ def doctor(fix: bool, as_json: bool) -> None:
     Without an API key the sender is not asked; what could not be checked is said.
     """
     from webhooks.cli.catch_up import holder
-    from webhooks.doctor import Finding, Level, diagnose
+    from webhooks.operations import Finding, Level, diagnose
 
     done: list[str] = []
     try:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks import jsonio
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options
 from webhooks.errors import NotFound, SelectionError
+from webhooks.formats import json as jsonio
+from webhooks.formats import printable
 from webhooks.model import Attempt
 from webhooks.selection import Selection
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.store import Store

@@ -11,9 +11,9 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import desk, json_option, webhooks
 from webhooks.errors import NotFound
+from webhooks.formats import printable
 from webhooks.model import ReceiptStatus
 from webhooks.store.rejections import QUARANTINED, ROWS_PER_KIND
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

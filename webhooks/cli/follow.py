@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks import jsonio
 from webhooks.cli import output
 from webhooks.cli.trigger import Answer
+from webhooks.formats import json as jsonio
+from webhooks.formats import one_line
 from webhooks.model import DeliveryState
-from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from webhooks.sandbox import World

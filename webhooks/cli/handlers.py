@@ -170,7 +170,7 @@ def _known(name: str) -> Webhooks:
         return instance
     registered = [handler.name for handler in instance.registry.handlers()]
     if name in registered:
-        from webhooks.worker import handler_rows
+        from webhooks.delivery import handler_rows
 
         instance.store.handlers.register([row for row in handler_rows(instance.registry) if row.name == name])
         return instance

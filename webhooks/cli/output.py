@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from webhooks import jsonio
-from webhooks.text import one_line, printable
+from webhooks.formats import json as jsonio
+from webhooks.formats import one_line, printable
 
 #: Colours of the words that say how something stands.
 _COLOURS = {

@@ -11,7 +11,7 @@ STATES = ("succeeded", "cancelled", "dead")
 
 
 def _age(context: click.Context, parameter: click.Parameter, value: str | None) -> object:
-    from webhooks.config import read_duration
+    from webhooks.settings import read_duration
 
     if value is None:
         return None
@@ -36,7 +36,7 @@ def prune(older_than: object, states: tuple[str, ...], dry_run: bool, yes: bool,
     from datetime import timedelta
 
     from webhooks.cli.context import webhooks
-    from webhooks.maintenance import prune as run
+    from webhooks.delivery import prune as run
     from webhooks.model import DeliveryState
 
     instance = webhooks()

@@ -11,8 +11,8 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import desk, json_option, webhooks, who
 from webhooks.errors import NotFound
+from webhooks.formats import printable
 from webhooks.model import Origin
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.store import Store
@@ -97,7 +97,7 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
 
     What catch-up found in the sender's log was never signed, and is only read again. Exit code 1 when some could not be admitted.
     """
-    from webhooks.admission import retry as admit
+    from webhooks.intake import retry as admit
 
     if bool(ids) == everything:
         raise click.UsageError("name the ids to admit, or --all; `webhooks quarantine list` shows them")

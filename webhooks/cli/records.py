@@ -10,17 +10,16 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from webhooks import jsonio
 from webhooks.cli.output import counted, iso, states, when
-from webhooks.text import printable
+from webhooks.formats import json as jsonio
+from webhooks.formats import printable
 
 if TYPE_CHECKING:
     from webhooks.model import Attempt, Event
-    from webhooks.rehearsal import Rehearsal
-    from webhooks.replay import Plan
+    from webhooks.operations import Plan, Rehearsal
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
-    from webhooks.store.rehearsal import Write
     from webhooks.store.replays import Replay
+    from webhooks.store.scratch import Write
 
 EVENT_COLUMNS = ("ID", "RECEIVED", "SOURCE", "TYPE", "KEY", "RECEIPT", "DELIVERIES")
 DELIVERY_COLUMNS = ("ID", "EVENT", "HANDLER", "STATE", "TRIES", "DUE", "REASON")

@@ -13,11 +13,22 @@ from webhooks.cli import Failure, LazyGroup, output
 from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
 from webhooks.cli.deliveries import UNASKED, require_something, require_yes
 from webhooks.errors import NotFound, StorageUnavailable
+from webhooks.formats import printable
 from webhooks.model import DeliveryState
-from webhooks.replay import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
-from webhooks.requeue import REQUEUEABLE, Requeued, Requeuer, waits
+from webhooks.operations import (
+    REQUEUEABLE,
+    Options,
+    Order,
+    Plan,
+    Progress,
+    Replayer,
+    ReplayError,
+    Requeued,
+    Requeuer,
+    parse_rate,
+    waits,
+)
 from webhooks.selection import Selection, did_you_mean, parse_id
-from webhooks.text import printable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

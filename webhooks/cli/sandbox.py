@@ -25,14 +25,14 @@ from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import read_settings
 from webhooks.cli.trigger import complete_url
 from webhooks.errors import SelectionError
-from webhooks.patterns import Pattern, expand
+from webhooks.routing import Pattern, expand
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.config import Settings
     from webhooks.sandbox.rules import Rules
     from webhooks.sandbox.subscriptions import Post, Subscription
-    from webhooks.sources.base import Source
+    from webhooks.settings import Settings
+    from webhooks.sources import Source
 
 PORT = 8765
 

@@ -29,7 +29,7 @@ import click
 
 from webhooks.cli import Failure, demo, output
 from webhooks.errors import StorageUnavailable
-from webhooks.text import one_line
+from webhooks.formats import one_line
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -297,9 +297,9 @@ class Development:
 
 def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> Development:
     """Settings, schema, port and the environment of the children. Raises errors of ours."""
-    from webhooks import app
+    from webhooks.app import webhooks as app
     from webhooks.cli.context import instance_of_flask
-    from webhooks.config import load_settings
+    from webhooks.settings import load_settings
 
     of_flask = instance_of_flask()
     settings = of_flask.settings if of_flask is not None else load_settings(environ)
@@ -562,8 +562,8 @@ def run(ctx: click.Context, with_worker: bool, gunicorn_options: tuple[str, ...]
 def worker(concurrency: int | None) -> None:
     """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
     from webhooks.cli.context import webhooks
-    from webhooks.logs import set_up_logging
-    from webhooks.worker import REPLACE
+    from webhooks.delivery import REPLACE
+    from webhooks.settings import set_up_logging
 
     os.environ.update(flask_environment())  # for the processes of single attempts
     instance = webhooks(role="worker")
@@ -587,8 +587,8 @@ def worker(concurrency: int | None) -> None:
 
 def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
     """The worker, once the database can be reached: one that starts before its database, or its tables, waits for them."""
-    from webhooks import migrate
     from webhooks.cli import NO_SCHEMA
+    from webhooks.database.migrations import run as migrate
 
     if instance.settings.has_default_database:
         instance.prepare_database()

@@ -16,15 +16,15 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
+from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_duration
-from webhooks.text import printable
 
 if TYPE_CHECKING:
-    from webhooks.config import Settings, SourceSettings
-    from webhooks.registry import Registry
-    from webhooks.sources.remote import Subscription, Topic
+    from webhooks.operations import Change, Subscriptions, Wanted
+    from webhooks.routing import Registry
+    from webhooks.settings import Settings, SourceSettings
+    from webhooks.sources import Subscription, Topic
     from webhooks.store import Store
-    from webhooks.subscriptions import Change, Subscriptions, Wanted
 
 COLUMNS = ("ID", "STATUS", "EVENTS", "URL", "KEY", "KEY LAST USED", "HEALTH", "NOTE")
 SCHEME = "close"
@@ -40,8 +40,8 @@ class Bench:
 
     def wanted(self) -> Wanted:
         """What the registered handlers want of this source."""
+        from webhooks.operations import wanted_types
         from webhooks.sources.close.catalogue import known_types, published_types
-        from webhooks.subscriptions import wanted_types
 
         return wanted_types(self.handlers(), self.name, published_types(), known_types())
 
@@ -49,7 +49,7 @@ class Bench:
 @contextmanager
 def opened(source: str | None) -> Iterator[Bench]:
     """The bench of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
-    from webhooks.database import connect
+    from webhooks.database.connect import connect
     from webhooks.store import Store
 
     instance = instance_of_flask()
@@ -65,19 +65,18 @@ def opened(source: str | None) -> Iterator[Bench]:
 
 
 def _load_handlers(settings: Settings) -> Registry:
-    from webhooks.discovery import find_modules, load_modules
-    from webhooks.registry import default_registry
+    from webhooks.routing import default_registry, find_modules, load_modules
 
     load_modules(find_modules(settings.handlers_dir, settings.handlers))
     return default_registry
 
 
 def _make(settings: Settings, source: str | None, store: Store, registry: Callable[[], Registry]) -> Bench:
+    from webhooks.operations import Subscriptions
+    from webhooks.sources import KeyFile
     from webhooks.sources.close.api import read_api
     from webhooks.sources.close.client import CloseClient, log_retries
     from webhooks.sources.close.signature import decode_key
-    from webhooks.sources.keyfile import KeyFile
-    from webhooks.subscriptions import Subscriptions
 
     section = _section(settings, source)
     api, problems = read_api(section.name, section.options)
@@ -172,7 +171,7 @@ def list_(source: str | None, as_json: bool) -> None:
 @json_option
 def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, source: str | None, as_json: bool) -> None:
     """Make a subscription, and write its key into the source's secret_file."""
-    from webhooks.sources.remote import Topic
+    from webhooks.sources import Topic
 
     with opened(source) as bench:
         topics = _topics(patterns) if patterns else [Topic(type) for type in sorted(_said(bench.wanted()).types)]
@@ -299,9 +298,9 @@ def _emit(bench: Bench, subscription: Subscription) -> None:
 
 def _topics(patterns: Sequence[str]) -> list[Topic]:
     """The types that are named, wildcards expanded by the catalogue; a type that is not in it is Close's to refuse."""
-    from webhooks.patterns import Pattern, expand, suggest
+    from webhooks.routing import Pattern, expand, suggest
+    from webhooks.sources import Topic
     from webhooks.sources.close.catalogue import known_types, published_types
-    from webhooks.sources.remote import Topic
 
     types: list[str] = []
     for text in patterns:

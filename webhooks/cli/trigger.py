@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks import jsonio
 from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import json_option, webhooks
 from webhooks.errors import NotFound, SelectionError
+from webhooks.formats import json as jsonio
+from webhooks.formats import one_line
 from webhooks.selection import did_you_mean, parse_duration
-from webhooks.text import one_line
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.config import Settings
-    from webhooks.sources.base import Source
+    from webhooks.settings import Settings
+    from webhooks.sources import Source
 
 #: Longest wait for an answer.
 TIMEOUT_SECONDS = 10.0

@@ -19,7 +19,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from webhooks import migrate
+from webhooks.database.migrations import run as migrate
 
 
 def ours(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
@@ -44,8 +44,8 @@ def _plugins() -> tuple[migrate.History, ...]:
     """The plugins of the applications of this process; without one, those of the working directory."""
     if migrate.known_plugins:
         return tuple(migrate.known_plugins)
-    from webhooks.config import load_settings
-    from webhooks.discovery import find_modules
+    from webhooks.routing import find_modules
+    from webhooks.settings import load_settings
 
     settings = load_settings(os.environ)
     return migrate.find_plugins(find_modules(settings.handlers_dir, settings.handlers))

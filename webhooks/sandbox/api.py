@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
-from webhooks.sandbox import leads, opportunities
 from webhooks.sandbox.accounts import USERS, Actor, User, authenticate
 from webhooks.sandbox.refusals import Fault, Invalid, Missing, Refused, WrongMethod
-from webhooks.sandbox.resource import Resource, stamp
+from webhooks.sandbox.resources import leads, opportunities
+from webhooks.sandbox.resources.resource import Resource, stamp
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.story import STORY
 from webhooks.sandbox.subscriptions import Post

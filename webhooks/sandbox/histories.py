@@ -14,8 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from webhooks.sandbox.accounts import ADMIN, APPLICATION, MEMBER, NOBODY, Actor
-from webhooks.sandbox.emails import send_due
-from webhooks.sandbox.resource import Object
+from webhooks.sandbox.resources.emails import send_due
+from webhooks.sandbox.resources.resource import Object
 from webhooks.sandbox.world import World
 
 #: Picks a number from 0 to below n.

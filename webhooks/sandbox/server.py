@@ -22,8 +22,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from webhooks import jsonio
 from webhooks.errors import ConfigurationError
+from webhooks.formats import json as jsonio
 from webhooks.sandbox import api, poster
 from webhooks.sandbox.accounts import ADMIN_KEY, MEMBER_KEY, OAUTH_TOKEN
 from webhooks.sandbox.refusals import Invalid

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from webhooks import jsonio
+from webhooks.formats import json as jsonio
 from webhooks.sandbox import filters
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.eventlog import Entry

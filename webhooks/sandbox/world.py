@@ -19,24 +19,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from webhooks.sandbox import emails, leads
 from webhooks.sandbox.accounts import ADMIN, NOBODY, ORGANIZATION, Actor, RateLimits
-from webhooks.sandbox.calls import Calls
-from webhooks.sandbox.contacts import Contacts
-from webhooks.sandbox.emails import Emails
 from webhooks.sandbox.eventlog import Entry, EventLog
 from webhooks.sandbox.ids import Ids
-from webhooks.sandbox.leads import Leads, LeadStatusChanges
-from webhooks.sandbox.meetings import Meetings
-from webhooks.sandbox.notes import Notes
-from webhooks.sandbox.opportunities import Opportunities, OpportunityStatusChanges
-from webhooks.sandbox.outcomes import Outcomes
 from webhooks.sandbox.refusals import Invalid, Missing
-from webhooks.sandbox.resource import Object, Resource, name_of_user, stamp
+from webhooks.sandbox.resources import emails, leads
+from webhooks.sandbox.resources.calls import Calls
+from webhooks.sandbox.resources.contacts import Contacts
+from webhooks.sandbox.resources.emails import Emails
+from webhooks.sandbox.resources.leads import Leads, LeadStatusChanges
+from webhooks.sandbox.resources.meetings import Meetings
+from webhooks.sandbox.resources.notes import Notes
+from webhooks.sandbox.resources.opportunities import Opportunities, OpportunityStatusChanges
+from webhooks.sandbox.resources.outcomes import Outcomes
+from webhooks.sandbox.resources.resource import Object, Resource, name_of_user, stamp
+from webhooks.sandbox.resources.tasks import Tasks, TasksCompleted
+from webhooks.sandbox.resources.whatsapp import WhatsAppMessages
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.subscriptions import Attempt, Deliveries, Post, Subscription, Subscriptions
-from webhooks.sandbox.tasks import Tasks, TasksCompleted
-from webhooks.sandbox.whatsapp import WhatsAppMessages
 
 #: Every kind of object, those below a lead in the order in which they go with it.
 RESOURCES: tuple[Resource, ...] = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, connect, describe, means_not_now, translate_errors
+from webhooks.database import Database, describe, means_not_now, translate_errors
+from webhooks.database.connect import connect
 from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
 from webhooks.session import sqlite

@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from webhooks.config import Secret, SourceSettings
 from webhooks.errors import Rejected
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
+from webhooks.settings import Secret, SourceSettings
 
 
 class Source(ABC):

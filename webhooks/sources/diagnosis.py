@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from webhooks import jsonio
 from webhooks.errors import Rejected
+from webhooks.formats import json as jsonio
 from webhooks.model import InboundRequest
-from webhooks.signing import decode_key, is_equal
 from webhooks.sources.base import Secret, Source
+from webhooks.sources.signing import decode_key, is_equal
 
 #: Bytes of a body up to which bodies are written anew and tried.
 MAX_BODY_BYTES = 1024 * 1024

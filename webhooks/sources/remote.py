@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from webhooks.config import Secret
 from webhooks.errors import WebhooksError
+from webhooks.settings import Secret
 
 
 class ApiError(WebhooksError):

@@ -1,7 +1,12 @@
 """The only SQL: what is kept, a module per noun.
 
-`Store` holds the parts; it is made once, in `app`. A method is one transaction unless its docstring says otherwise,
-is safe to run twice, and raises `StorageUnavailable` when the database cannot be reached.
+`Store` holds the parts; it is made once, in `app`. A method is one transaction unless its docstring says otherwise, is
+safe to run twice, and raises `StorageUnavailable` when the database cannot be reached.
+
+An event meets `intake` (with `lanes`), then its deliveries meet `deliveries`, and its age `retention`. Beside the
+road: `events` reads back, `listings` shows, `conditions` makes SQL of a selection, `replays`, `quarantine`,
+`rejections`, `handlers`, `processes`, `positions` keep what their names say, `health` asks for figures, `scratch` is
+where nothing lasts.
 """
 
 from __future__ import annotations
@@ -18,13 +23,13 @@ from webhooks.store.handlers import Handlers
 from webhooks.store.health import Health
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
-from webhooks.store.marks import KeyUses, Marks
-from webhooks.store.partitions import Partitions
+from webhooks.store.positions import KeyUses, Marks
 from webhooks.store.processes import Processes
-from webhooks.store.pruning import Pruning
 from webhooks.store.quarantine import Quarantine
 from webhooks.store.rejections import Rejections
 from webhooks.store.replays import Replays
+from webhooks.store.retention.partitions import Partitions
+from webhooks.store.retention.pruning import Pruning
 
 
 class Store:

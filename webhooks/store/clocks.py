@@ -19,9 +19,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from webhooks import schema
-from webhooks.database import Database
-from webhooks.schema import to_microseconds
+from webhooks.database import Database, to_microseconds
+from webhooks.database import tables as schema
 from webhooks.store.handlers import BREAKER_LONGEST
 from webhooks.store.processes import JUMP, MARGIN
 

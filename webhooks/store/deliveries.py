@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, bindparam, func, select, text
 
-from webhooks import arrays, failpoints, schema
-from webhooks.database import Database, is_lock_wait
+from webhooks import failpoints
+from webhooks.database import Database, from_microseconds, is_lock_wait, to_microseconds
+from webhooks.database import postgresql as arrays
+from webhooks.database import tables as schema
 from webhooks.errors import Locked, StorageUnavailable
 from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
-from webhooks.retry import Verdict
-from webhooks.schema import from_microseconds, to_microseconds
+from webhooks.routing import Verdict
 from webhooks.session import DoneMark, OpenTransaction, PreparedStatement
 from webhooks.store import lanes as lane_rows
 from webhooks.store.events import EVENT_COLUMNS, EventReader

@@ -15,9 +15,8 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database
+from webhooks.database import Database, from_microseconds
 from webhooks.model import ContentReader, Event, ReceiptStatus
-from webhooks.schema import from_microseconds
 from webhooks.store.intake import ORIGINS
 
 EVENT_COLUMNS = (

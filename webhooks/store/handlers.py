@@ -19,10 +19,9 @@ import msgspec
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from webhooks import schema
-from webhooks.database import Database, is_lock_wait
+from webhooks.database import Database, is_lock_wait, to_microseconds
+from webhooks.database import tables as schema
 from webhooks.errors import Locked
-from webhooks.schema import to_microseconds
 
 #: How long a claim waits for another that counts the same handler; one that waited in vain waits no more for `STUCK`.
 COUNTED_ELSEWHERE = timedelta(milliseconds=100)

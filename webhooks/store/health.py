@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row, func, or_, select
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass
 from webhooks.store.intake import REVISION, STORED
 

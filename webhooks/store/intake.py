@@ -31,11 +31,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from webhooks import arrays, sqlstates
-from webhooks.database import SQLITE_BUSY, Database, describe
+from webhooks.database import SQLITE_BUSY, Database, describe, to_microseconds
+from webhooks.database import postgresql as arrays
 from webhooks.errors import DatabaseRefused, RowRefused
+from webhooks.formats import sqlstates
 from webhooks.model import Origin, Receipt, ReceiptStatus, new_id
-from webhooks.schema import to_microseconds
 from webhooks.store import lanes as lane_rows
 
 OLDER_LIMIT = 32

@@ -20,11 +20,11 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Select, bindparam, func, select, text, tuple_
 from sqlalchemy.engine import Connection, Row
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass, DeliveryState, Event, id_at, instant_of
 from webhooks.selection import Selection
-from webhooks.store import selecting
+from webhooks.store import conditions as selecting
 from webhooks.store.events import EVENT_COLUMNS, EventReader
 from webhooks.store.health import Backlog, Health
 from webhooks.store.intake import ORIGINS

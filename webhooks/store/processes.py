@@ -16,8 +16,8 @@ import msgspec
 from sqlalchemy import ColumnElement, bindparam, delete, select, text
 from sqlalchemy.engine import Connection
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 
 #: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
 SILENT = timedelta(minutes=2)

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, or_, select, text, update
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.model import new_id
 
 HELD, ADMITTED, DROPPED, ADMITTING = range(4)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import delete, insert, select
 
-from webhooks import schema
 from webhooks.database import Database
+from webhooks.database import tables as schema
 from webhooks.model import new_id
 
 #: Rows kept of one source and kind; the oldest go. Both are closed sets, so a flood of one kind displaces no other.

@@ -21,13 +21,13 @@ import msgspec
 from sqlalchemy import distinct, exists, func, literal_column, select
 from sqlalchemy.engine import Connection, Row
 
-from webhooks import failpoints, schema
-from webhooks.database import Database
+from webhooks import failpoints
+from webhooks.database import Database, to_microseconds
+from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass, DeliveryState, new_id
-from webhooks.schema import to_microseconds
 from webhooks.selection import Selection
+from webhooks.store import conditions as selecting
 from webhooks.store import lanes as lane_rows
-from webhooks.store import selecting
 
 #: Rows of one IN (…).
 _BATCH = 500

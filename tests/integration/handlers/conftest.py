@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from tests.integration.handlers.histories import Bench
-from webhooks import migrate
 from webhooks.database import Database
+from webhooks.database.migrations import run as migrate
 from webhooks.session import Sessions
 
 

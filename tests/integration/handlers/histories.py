@@ -23,7 +23,7 @@ from tests.support import PAYLOADS
 from webhooks.database import Database
 from webhooks.errors import Discard
 from webhooks.model import Event
-from webhooks.registry import Handler, Registry, default_registry
+from webhooks.routing import Handler, Registry, default_registry
 from webhooks.sandbox import World, histories
 from webhooks.session import Sessions
 from webhooks.sources.close import envelope

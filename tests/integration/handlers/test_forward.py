@@ -17,7 +17,8 @@ from handlers import forward
 from tests.integration.handlers.histories import sample
 from webhooks import Delivery, Discard
 from webhooks.model import DeliveryState
-from webhooks.retry import RetryPolicy, decide, retry_after
+from webhooks.routing import RetryPolicy, decide
+from webhooks.routing.retry import retry_after
 
 SECRET = "whsec_Zm9yd2FyZCB0ZXN0czogbm90IGEgc2VjcmV0IDAxMjM="
 NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
@@ -189,8 +190,8 @@ def test_settings_of_the_environment_do_not_divert_it(
 
 
 def test_another_instance_of_this_service_understands_it(target: forward.Target, receiver: Receiver) -> None:
-    from webhooks.config import Secret, SourceSettings
     from webhooks.model import Headers, InboundRequest
+    from webhooks.settings import Secret, SourceSettings
     from webhooks.sources import make_source
 
     target.forward(sample("lead_merged"), delivery())

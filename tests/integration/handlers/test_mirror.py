@@ -16,7 +16,8 @@ from handlers._mirror import Words, add, bury, mirrored, note, put
 from tests.integration.handlers.histories import Bench
 from tests.integration.rig import NO_MARK
 from tests.support import wait_until
-from webhooks.database import Database, connect
+from webhooks.database import Database
+from webhooks.database.connect import connect
 from webhooks.session import Sessions
 
 metadata = MetaData()

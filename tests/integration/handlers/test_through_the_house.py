@@ -15,8 +15,9 @@ from handlers import emails, leads, outcomes, whatsapp
 from tests.integration.handlers.histories import Bench, differences, registry_of
 from tests.integration.local_close import Pair, nothing_posted
 from tests.support import Clock, wait_until
-from webhooks import migrate, schema
-from webhooks.database import connect
+from webhooks.database import tables as schema
+from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
 from webhooks.model import DeliveryState
 from webhooks.sandbox.histories import by_seed, play
 from webhooks.session import Sessions

@@ -11,7 +11,7 @@ import pytest
 
 from handlers import forward
 from tests.support import ROOT
-from webhooks.registry import Registry, default_registry
+from webhooks.routing import Registry, default_registry
 
 TEXT = (ROOT / "docs" / "plugins.md").read_text("utf-8")
 SHIPPED = sorted(path.stem for path in (ROOT / "handlers").glob("[!_]*.py"))

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, Source, SourceSettings, make_source
+from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.samples import Sample, samples
-from webhooks.sources.schemes import SCHEMES
 
 NOW = datetime.fromtimestamp(1773151512, UTC)
 URL = "https://hooks.example.com/webhooks/it"

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from webhooks import jsonio
 from webhooks.errors import ConfigurationError, Malformed, SignatureError
+from webhooks.formats import json as jsonio
 from webhooks.model import Headers, InboundRequest, ParsedEvent
 from webhooks.sources import Secret, SourceSettings, make_source
 from webhooks.sources.close import CloseSource, envelope, parse_log_entry, signature
-from webhooks.sources.keyring import KeyRing
+from webhooks.sources.keys.keyring import KeyRing
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "close.json").read_text("utf-8"))["vectors"]
 PAYLOADS = sorted((Path(envelope.__file__).parent / "payloads").glob("*.json"))

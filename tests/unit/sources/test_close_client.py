@@ -17,20 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_retry_hooks
 
-from webhooks.config import Secret, SourceSettings
 from webhooks.errors import ConfigurationError
-from webhooks.sources import make_source
+from webhooks.settings import Secret, SourceSettings
+from webhooks.sources import ApiError, ApiMalformed, ApiRefused, ApiUnavailable, StaleCursor, Topic, make_source
 from webhooks.sources.close import envelope
 from webhooks.sources.close.api import Api, read_api
 from webhooks.sources.close.client import CloseClient, asked_wait, log_retries
-from webhooks.sources.remote import (
-    ApiError,
-    ApiMalformed,
-    ApiRefused,
-    ApiUnavailable,
-    StaleCursor,
-    Topic,
-)
 
 KEY = "api_4pMT9x.SecretOfTheseTests"
 SINCE = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)

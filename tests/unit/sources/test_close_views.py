@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import START
-from webhooks import jsonio
 from webhooks.errors import Malformed
+from webhooks.formats import json as jsonio
 from webhooks.model import Event
 from webhooks.sources.close import envelope, views
 from webhooks.sources.close.views import (

@@ -17,8 +17,8 @@ from tests.unit.sources.cases import NOW
 from webhooks.errors import ConfigurationError, SignatureError, StorageUnavailable
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, Source, SourceSettings, make_source
-from webhooks.sources.scheme import Scheme
-from webhooks.sources.schemes import SCHEMES
+from webhooks.sources.declared.scheme import Scheme
+from webhooks.sources.declared.schemes import SCHEMES
 
 SECRET = "acme-4f9d0c7be2a1483f"
 ACME = """
@@ -206,7 +206,7 @@ def test_a_secret_that_cannot_be_decoded_does_not_start(scheme: str, secret: str
 
 
 def test_a_row_of_another_distribution_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhooks.sources import schemes
+    from webhooks.sources.declared import schemes
 
     class EntryPoint:
         name = "theirs"

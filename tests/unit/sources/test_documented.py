@@ -11,9 +11,9 @@ from typing import Any
 
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, SourceSettings, make_source
-from webhooks.sources.declared import COMMON_OPTIONS
-from webhooks.sources.scheme import READING_OPTIONS, ROW_OPTIONS
-from webhooks.sources.schemes import SCHEMES
+from webhooks.sources.declared.scheme import READING_OPTIONS, ROW_OPTIONS
+from webhooks.sources.declared.schemes import SCHEMES
+from webhooks.sources.declared.source import COMMON_OPTIONS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sources.md").read_text("utf-8")
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.config import Secret, SourceSettings
 from webhooks.errors import ConfigurationError
+from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
-from webhooks.sources.keyring import KeyRing
-from webhooks.sources.published import why_weak
+from webhooks.sources.keys.keyring import KeyRing
+from webhooks.sources.keys.published import why_weak
 
 #: The key of the example in Close's documents. Source: https://developer.close.com/resources/webhook-subscriptions/
 CLOSE_DOCUMENTED = "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"

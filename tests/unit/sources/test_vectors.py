@@ -12,9 +12,9 @@ import pytest
 from webhooks.errors import ConfigurationError, SignatureError
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, SourceSettings, make_source
-from webhooks.sources.declared import DeclaredSource
-from webhooks.sources.published import PUBLISHED, why_weak
-from webhooks.sources.schemes import SCHEMES
+from webhooks.sources.declared.schemes import SCHEMES
+from webhooks.sources.declared.source import DeclaredSource
+from webhooks.sources.keys.published import PUBLISHED, why_weak
 
 FILES = sorted(path for path in (Path(__file__).parent / "vectors").glob("*.json") if path.stem != "close")
 SETS = [json.loads(path.read_text("utf-8")) for path in FILES]

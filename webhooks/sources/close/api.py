@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from webhooks.config import Secret, shown_path
 from webhooks.errors import ConfigurationError
+from webhooks.settings import Secret, shown_path
 
 URL = "https://api.close.com/api/v1"
 API_OPTIONS = frozenset(("api_key", "api_key_file", "api_url"))

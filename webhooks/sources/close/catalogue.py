@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from webhooks import jsonio
+from webhooks.formats import json as jsonio
 
 _FILE = Path(__file__).with_name("event_types.json")
 

@@ -25,9 +25,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from webhooks import jsonio
-from webhooks.config import Secret
 from webhooks.errors import ConfigurationError
+from webhooks.formats import json as jsonio
+from webhooks.formats import one_line
+from webhooks.settings import Secret
 from webhooks.sources.close.api import Api
 from webhooks.sources.remote import (
     ApiError,
@@ -39,7 +40,6 @@ from webhooks.sources.remote import (
     Subscription,
     Topic,
 )
-from webhooks.text import one_line
 from webhooks.version import install
 
 if TYPE_CHECKING:

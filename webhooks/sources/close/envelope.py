@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from webhooks import jsonio
 from webhooks.errors import Malformed
+from webhooks.formats import json as jsonio
 from webhooks.model import Content, ParsedEvent
-from webhooks.sources.fields import key_text, ordering_key
+from webhooks.sources.declared.fields import key_text, ordering_key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -18,9 +18,9 @@ from hashlib import sha256
 
 from webhooks.errors import SignatureError
 from webhooks.model import Headers
-from webhooks.signing import decode_hex_key, read_timestamp, require_fresh
-from webhooks.sources.keyring import Key
-from webhooks.sources.published import why_weak
+from webhooks.sources.keys.keyring import Key
+from webhooks.sources.keys.published import why_weak
+from webhooks.sources.signing import decode_hex_key, read_timestamp, require_fresh
 
 HASH_HEADER = "close-sig-hash"
 TIMESTAMP_HEADER = "close-sig-timestamp"

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from webhooks import jsonio
 from webhooks.errors import ConfigurationError, SignatureError
+from webhooks.formats import json as jsonio
 from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
 from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import envelope, filters, signature
 from webhooks.sources.close.api import API_OPTIONS, Api, read_api
 from webhooks.sources.close.catalogue import AWAITED, known_types, published_types
-from webhooks.sources.keyring import KeyRing, load_provider
+from webhooks.sources.keys.keyring import KeyRing, load_provider
 from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from webhooks import jsonio
+from webhooks.formats import json as jsonio
 
 _HERE = Path(__file__).parent
 _CLOSE = _HERE.parent / "close"

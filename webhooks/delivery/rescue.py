@@ -1,0 +1,364 @@
+"""Keep the store in order: rescue deliveries whose worker is gone, prune what is old.
+
+Runs inside every worker; a lease in the database elects the one that acts, and each step is a bounded batch. Rescue
+never asks why a lease ran out: a worker that died and one that slept look the same, and the fencing token sorts them.
+Pruning goes on between two rescues, a moment at a time, so that neither waits for the other.
+
+A clock may be wrong for a while: this machine's, or the database's. Every process moves back what lies further ahead than
+its reason (`store.clocks`), elected or not. A clock that jumps by more than a minute between two rounds is one warning;
+one that jumps ahead makes rescue wait for a lease, in which living workers extend theirs; and nothing is pruned
+until rounds have followed each other for an hour without a jump or a gap, whoever held the duty.
+
+`prune` is also what `webhooks prune` calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from webhooks import signals
+from webhooks.delivery.dispatcher import Dispatcher
+from webhooks.model import Delivery, DeliveryState
+from webhooks.store import Store
+from webhooks.store.deliveries import SLOW
+from webhooks.store.processes import JUMP
+
+logger = logging.getLogger(__name__)
+
+DUTY = "maintenance"
+#: The elected process keeps the duty this long after its last tick: when it dies, another takes over in time to rescue
+#: within lease + 2 s.
+DUTY_LEASE = timedelta(seconds=2)
+RESCUE_BATCH = 200
+#: Of every tick, pruning may take this long.
+PRUNE_SECONDS = 0.2
+#: For so long the clock must have been steady before anything is pruned by it.
+STEADY = timedelta(hours=1)
+#: Processes that have been silent this long are forgotten.
+SILENT_PROCESSES = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long rows are kept; dedup keys by their last sight, and longer than payloads (`settings` checks it)."""
+
+    payloads: timedelta = timedelta(days=30)
+    dedup: timedelta = timedelta(days=35)
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What pruning did so far. looked_at: events that were old enough; kept ones are needed still."""
+
+    looked_at: int = 0
+    events: int = 0
+    deliveries: int = 0
+    dedup_keys: int = 0
+    lanes: int = 0
+    quarantined: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.looked_at - self.events
+
+
+class ClockWatch:
+    """Tells when a clock moved otherwise than the monotonic one. Judges only; asks no clock."""
+
+    def __init__(self) -> None:
+        self._last: tuple[datetime, float] | None = None
+
+    def look(self, wall: datetime, monotonic: float) -> timedelta | None:
+        """How far the clock jumped since the last look, if that is more than `JUMP`; monotonic: in seconds."""
+        last, self._last = self._last, (wall, monotonic)
+        if last is None:
+            return None
+        moved = (wall - last[0]) - timedelta(seconds=monotonic - last[1])
+        return moved if abs(moved) > JUMP else None
+
+
+class Duty(Protocol):
+    """A recurring duty of its own election, looked at with every tick; it must not take long (catch-up)."""
+
+    def tick(self, holder: str) -> None: ...
+
+    def wait(self, timeout: timedelta) -> None:
+        """Wait for what it has under way, which goes on in the next process if it takes longer."""
+
+
+class Maintenance:
+    """The recurring duties of whichever worker is elected. duties: others that elect by themselves.
+
+    lease: for how long workers claim, where they did not write it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        retention: Retention | None = None,
+        prune_every: timedelta = timedelta(minutes=10),
+        monotonic: Callable[[], float] = time.monotonic,
+        duties: Sequence[Duty] = (),
+        lease: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self.store = store
+        self.dispatcher = dispatcher
+        self.duties = duties
+        self.retention = retention or Retention()
+        self._prune_every = prune_every.total_seconds()
+        self._monotonic = monotonic
+        self._pruned_at = monotonic()
+        self._pruning: Iterator[Pruned] | None = None
+        self._said: set[str] = set()
+        self._lease = lease
+        self._database_watch, self._our_watch = ClockWatch(), ClockWatch()
+        self._pull_back_said = float("-inf")
+        self._is_steady: bool | None = None
+        #: (wall, monotonic): from then on, by either, leases that seem over are over
+        self._rescue_from: tuple[datetime, float] | None = None
+
+    def tick(self, holder: str) -> bool:
+        """Do what is due, if `holder` has the duty or can get it; whether anything may be claimed now that could not."""
+        now = self._look_at_clocks()
+        for duty in self.duties:
+            duty.tick(holder)
+        freed = self._pull_back()
+        asked = time.monotonic()
+        if not self.store.processes.acquire(DUTY, holder, DUTY_LEASE, is_steady=self._is_steady):
+            self._is_steady = None
+            self._pruning = None  # whoever has the duty now begins anew
+            return freed
+        if time.monotonic() - asked > SLOW:
+            self.store.deliveries.was_blind()
+        self._is_steady = True  # until the next look says otherwise
+        if self._may_rescue(now):
+            while (found := self.rescue(holder)) > 0:
+                freed = True
+                if found < RESCUE_BATCH:
+                    break
+        self._go_on_pruning()
+        return freed
+
+    # -- clocks --------------------------------------------------------------------------------------------
+
+    def _look_at_clocks(self) -> datetime:
+        """Notice a jump, say it once and be careful after it; the database's time."""
+        database = self.store.database
+        now, monotonic = database.now(), self._monotonic()
+        jump = self._database_watch.look(now, monotonic)
+        ours = None if database.is_sqlite else self._our_watch.look(database.clock(), monotonic)
+        if jump is None and ours is None:
+            return now
+        moved = jump or ours or timedelta(0)
+        logger.warning(
+            "%s clock jumped %s by %s between two rounds; nothing is pruned until it has been steady for %g h; set it by NTP",
+            "this machine's" if jump is None or database.is_sqlite else "the database's",
+            "ahead" if moved > timedelta(0) else "back",
+            timedelta(seconds=round(abs(moved).total_seconds())),
+            STEADY / timedelta(hours=1),
+            extra={"action": "clock"},
+        )
+        self._is_steady = False
+        self._pruning = None
+        if jump is not None:
+            # the leases of living workers seem over until they extend them; after a jump back none does
+            later = (now + self._lease, monotonic + self._lease.total_seconds())
+            self._rescue_from = later if jump > timedelta(0) else None
+        return now
+
+    def _pull_back(self) -> bool:
+        """Move back what a wrong clock put ahead of its reason, which is said once a minute; whether anything is due."""
+        repaired = self.store.clocks.pull_back(self._lease)
+        if repaired and self._monotonic() - self._pull_back_said >= 60:
+            self._pull_back_said = self._monotonic()
+            logger.warning(
+                "%d leases, %d due times and %d circuit breakers lay further ahead than their reason, by a clock that was "
+                "wrong, and were moved back; set all clocks by NTP",
+                repaired.leases,
+                repaired.due,
+                repaired.breakers,
+                extra={"action": "clock"},
+            )
+        return bool(repaired.due or repaired.breakers)
+
+    def _may_rescue(self, now: datetime) -> bool:
+        if self._rescue_from is not None and (now >= self._rescue_from[0] or self._monotonic() >= self._rescue_from[1]):
+            self._rescue_from = None
+        return self._rescue_from is None
+
+    def wait(self, timeout: timedelta) -> None:
+        """Wait for what the duties have under way."""
+        for duty in self.duties:
+            duty.wait(timeout)
+
+    # -- rescue --------------------------------------------------------------------------------------------
+
+    def rescue(self, holder: str = "") -> int:
+        """Return deliveries whose lease ran out to pending, alone from now on; how many were found.
+
+        Not those whose lease seems over only because their worker, which is alive, has another idea of the time.
+        """
+        found = self.store.deliveries.expired(RESCUE_BATCH)
+        if found and (differing := self.store.clocks.differing()):
+            now = self.store.database.now()
+            found = [delivery for delivery in found if not _is_held(delivery, differing, holder, now)]
+        batch = [self.dispatcher.lost(delivery) for delivery in found]
+        recorded = self.store.deliveries.finish_expired(batch)
+        for finished in batch:
+            delivery = finished.delivery
+            if delivery.id not in recorded:
+                continue
+            logger.warning(
+                "delivery %d for handler %r was rescued from worker %s: its lease ran out",
+                delivery.id,
+                delivery.handler,
+                delivery.worker,
+                extra={"delivery_id": delivery.id, "handler": delivery.handler, "action": "rescue"},
+            )
+            signals.emit(signals.delivery_lost, delivery.handler, delivery=delivery)
+            if finished.verdict.state is DeliveryState.DEAD:
+                self.dispatcher.announce(finished)
+        return len(found)
+
+    # -- prune ---------------------------------------------------------------------------------------------
+
+    def _go_on_pruning(self) -> None:
+        now = self._monotonic()
+        if self._pruning is None:
+            if now - self._pruned_at < self._prune_every or not self._may_prune():
+                return
+            self._pruned_at = now
+            self._pruning = self._prune_by_retention()
+        done = Pruned()
+        while (step := next(self._pruning, None)) is not None:
+            done = step
+            if self._monotonic() - now > PRUNE_SECONDS:
+                return
+        self._pruning = None
+        if done.events or done.dedup_keys:
+            logger.info("pruned %d events and %d dedup keys", done.events, done.dedup_keys, extra={"action": "prune"})
+
+    def _may_prune(self) -> bool:
+        """Whether the clock has been steady for long enough to delete by it.
+
+        Where nothing is known of earlier rounds, the newest rows tell whether it can be now.
+        """
+        processes, now = self.store.processes, self.store.database.now()
+        since = processes.steady_since(DUTY)
+        if since is not None:
+            return now - since >= STEADY
+        newest = self.store.pruning.newest_at()
+        if newest is None or now - newest < STEADY:
+            return True
+        processes.unsettle(DUTY)
+        return False
+
+    def _prune_by_retention(self) -> Iterator[Pruned]:
+        now = self.store.database.now()
+        before = now - self.retention.payloads
+        yield from prune_steps(
+            self.store,
+            payloads_before=before,
+            events_before=self._keep_partitions(before),
+            dedup_before=now - self.retention.dedup,
+        )
+        self.store.processes.prune(SILENT_PROCESSES)
+
+    def _keep_partitions(self, before: datetime) -> datetime:
+        """Make partitions ahead and drop old ones, where there are any; until when events are pruned row by row."""
+        kept = self.store.partitions.keep(before)
+        for name in kept.made:
+            logger.info("made partition %s of the events", name, extra={"action": "partition"})
+        for partition in kept.dropped:
+            logger.info(
+                "dropped partition %s with about %d events, all received before %s",
+                partition.name,
+                partition.rows,
+                partition.until,
+                extra={"action": "partition"},
+            )
+        now_said = {f"partition {name} is old enough to be dropped, and held by {by}" for name, by in kept.held.items()}
+        if kept.problem is not None:
+            now_said.add(f"no partitions could be made ahead: {kept.problem}")
+        for text in sorted(now_said - self._said):
+            logger.warning("%s", text, extra={"action": "partition"})
+        self._said = now_said  # said once, and again when it changes
+        return kept.rows_before
+
+
+def _is_held(delivery: Delivery, differing: Mapping[str, timedelta], holder: str, now: datetime) -> bool:
+    """Whether a lease that is over by our clock is not by its worker's. differing: see `Clocks.differing`."""
+    if delivery.worker == holder:
+        return True  # ours, and moved back by a process whose clock is behind ours
+    ahead = differing.get(delivery.worker or "")
+    return ahead is not None and (ahead > timedelta(0) or (delivery.lease_until or now) - ahead >= now)
+
+
+def prune_steps(
+    store: Store,
+    *,
+    payloads_before: datetime,
+    events_before: datetime | None = None,
+    dedup_before: datetime | None = None,
+    states: Collection[DeliveryState] = (),
+    dry_run: bool = False,
+) -> Iterator[Pruned]:
+    """Delete what is old, a batch at a step; each step tells what was done so far.
+
+    payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`). events_before: the
+    same for events alone, where younger ones go with their partition. dedup_before: keys last seen earlier go; None
+    leaves them to the workers. states: only events with a delivery in one of these.
+    """
+    done = Pruned()
+    after = None
+    while True:
+        batch = store.pruning.events(events_before or payloads_before, states=states, after=after, dry_run=dry_run)
+        done.looked_at += batch.looked_at
+        done.events += batch.events
+        done.deliveries += batch.deliveries
+        yield done
+        after = batch.last
+        if after is None:
+            break
+    if dedup_before is None or dry_run:
+        return
+    while gone := store.partitions.forget_deliveries(payloads_before):
+        done.deliveries += gone
+        yield done
+    while gone := store.pruning.dedup_keys(dedup_before):
+        done.dedup_keys += gone
+        yield done
+    while gone := store.pruning.lanes(dedup_before):
+        done.lanes += gone
+        yield done
+    while gone := store.pruning.quarantine(payloads_before):
+        done.quarantined += gone
+        yield done
+
+
+def prune(
+    store: Store,
+    *,
+    payloads_before: datetime,
+    dedup_before: datetime | None = None,
+    states: Collection[DeliveryState] = (),
+    dry_run: bool = False,
+    progress: Callable[[Pruned], None] | None = None,
+) -> Pruned:
+    """All steps of `prune_steps`; progress: called after each."""
+    done = Pruned()
+    for done in prune_steps(
+        store, payloads_before=payloads_before, dedup_before=dedup_before, states=states, dry_run=dry_run
+    ):
+        if progress is not None:
+            progress(done)
+    return done
+
+
+__all__ = ["Maintenance", "Pruned", "Retention", "prune", "prune_steps"]

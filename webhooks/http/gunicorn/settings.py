@@ -1,0 +1,138 @@
+"""Settings of gunicorn for this service, with their reasons; they travel in the wheel.
+
+`gunicorn.conf.py` in a project imports them, `webhooks run` names them as `python:webhooks.gunicorn_conf`. The command
+line and `GUNICORN_CMD_ARGS` win over them, and `WEB_CONCURRENCY` and `PORT` keep the meaning that gunicorn gives them.
+
+What surprises: this module runs in gunicorn's master, before any worker is forked. So it opens nothing, starts no
+thread, and does not make the application.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import resource
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from webhooks.http.gunicorn.reload import keep_answering
+
+# PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
+# said here because it decides who can reach the service.
+bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
+
+# Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+
+# Of gthread. A request waits for a commit most of its time, and those that wait together share one commit.
+threads = 16
+
+# The default of gunicorn is "sync", where one slow sender holds a whole worker; here a waiting one costs a greenlet.
+worker_class = "gevent"
+
+#: {what the setting WORKER_CLASS says: what gunicorn is told}; gunicorn's own, with deadlines of ours
+WORKER_CLASSES = {
+    "gevent": "webhooks.http.gunicorn.gevent_worker.GeventWorker",
+    "gthread": "webhooks.http.gunicorn.thread_worker.ThreadWorker",
+    "sync": "webhooks.http.gunicorn.thread_worker.SyncWorker",
+}
+
+# Of one process, slow ones included; where more come, the one longest without a complete request gives way.
+worker_connections = 2000
+
+# A worker that has not been heard of for so long is killed. Above the longest wait of the sync class for its client.
+timeout = 40
+
+# After SIGTERM: posts that are being answered are answered. Below the 30 s that most supervisors wait before kill -9.
+graceful_timeout = 25
+
+# Senders reuse connections in bursts; a proxy in front wants more (its own idle time-out and a little).
+keepalive = 5
+
+# No restarts after so many requests: memory does not grow with them, and metrics of a dead worker stay on disk.
+max_requests = 0
+
+# The heartbeat file must not wait for a disk.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+# On by default since 25.1; nothing of ours uses it, and it fails where the home directory is read-only.
+control_socket_disable = True
+
+# gunicorn's defaults, fixed because the promises need them: `close_sig_hash` never passes for `close-sig-hash`, and
+# a proxy may not pass a path or a mount point in a header.
+header_map = "drop"
+forwarder_headers = ""
+
+# Errors to standard error, where the supervisor collects them; requests are logged by the application, with their ids.
+errorlog = "-"
+accesslog = None
+
+
+def on_starting(server: Any) -> None:
+    """Let the first worker that cannot load the application end the master, with its exit code.
+
+    gunicorn asks the same of the second one while it is ending, and then ends with a traceback instead
+    (https://github.com/benoitc/gunicorn/issues/2186, seen in 27.0.1).
+    """
+    halt = server.halt
+
+    def halt_once(reason: str | None = None, exit_status: int = 0) -> None:
+        server.APP_LOAD_ERROR = server.WORKER_BOOT_ERROR = -1  # no exit code: what the others end with says nothing new
+        halt(reason, exit_status)
+
+    server.halt = halt_once
+    keep_answering(server)
+    limit = raise_file_limit()
+    server.log.info("Files that a process may open: %s; connections: %s", limit, server.cfg.worker_connections)
+    if server.cfg.settings["worker_class"].get() != WORKER_CLASSES["gevent"]:
+        server.log.warning(
+            "Worker class %s: slow senders hold its threads until their deadline; put a proxy that buffers requests in "
+            "front, or leave WORKER_CLASS at gevent (docs/security.md)",
+            server.cfg.worker_class_str,
+        )
+
+
+def raise_file_limit() -> str:
+    """Let this process, and those forked from it, open as many files as its hard limit allows; what that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Write down what waits for it, and leave no thread for which the process would wait."""
+    ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
+    if ours is not None:
+        ours.close()
+
+
+def _read_worker_class() -> str:
+    """What the setting WORKER_CLASS says: the environment, else webhooks.toml."""
+    for name, value in os.environ.items():
+        if name.upper() == "WEBHOOKS_WORKER_CLASS":
+            return value
+    settings = Path("webhooks.toml")
+    if settings.exists():
+        try:
+            parsed = tomllib.loads(settings.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            return worker_class  # the application says what is wrong with it, in the worker
+        for name, value in parsed.items():
+            if name.upper() == "WORKER_CLASS":
+                return str(value)
+    return worker_class
+
+
+worker_class = _read_worker_class()
+if worker_class == "gevent" and importlib.util.find_spec("gevent") is None:
+    sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install gevent, or set WORKER_CLASS=gthread")
+if worker_class not in WORKER_CLASSES:
+    sys.exit(f"WORKER_CLASS is {worker_class!r}; it can be 'gevent' (default), 'gthread' or 'sync'")
+if worker_class == "sync":
+    threads = 1  # with more, gunicorn takes gthread instead
+worker_class = WORKER_CLASSES[worker_class]

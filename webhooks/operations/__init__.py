@@ -1,0 +1,54 @@
+"""What an operator asks for, as functions: the command line prints what they answer, a page or Python can call them.
+
+Promises: whatever changes rows is planned first, counted, and safe to run twice. Not here: words and tables for a
+terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
+
+`replay` makes new deliveries, `rehearsal` tries a replay without trace, `requeue` runs the same ones again, `catch_up`
+reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.lazy import lazily
+
+if TYPE_CHECKING:
+    from webhooks.operations.catch_up import CatchUp as CatchUp
+    from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
+    from webhooks.operations.catch_up import HasLog as HasLog
+    from webhooks.operations.catch_up import Report as Report
+    from webhooks.operations.doctor import Doctor as Doctor
+    from webhooks.operations.doctor import Finding as Finding
+    from webhooks.operations.doctor import Level as Level
+    from webhooks.operations.doctor import diagnose as diagnose
+    from webhooks.operations.rehearsal import Rehearsal as Rehearsal
+    from webhooks.operations.rehearsal import Rehearser as Rehearser
+    from webhooks.operations.replay import Options as Options
+    from webhooks.operations.replay import Order as Order
+    from webhooks.operations.replay import Plan as Plan
+    from webhooks.operations.replay import Progress as Progress
+    from webhooks.operations.replay import Replayer as Replayer
+    from webhooks.operations.replay import ReplayError as ReplayError
+    from webhooks.operations.replay import parse_rate as parse_rate
+    from webhooks.operations.requeue import REQUEUEABLE as REQUEUEABLE
+    from webhooks.operations.requeue import Requeued as Requeued
+    from webhooks.operations.requeue import Requeuer as Requeuer
+    from webhooks.operations.requeue import waits as waits
+    from webhooks.operations.subscriptions import Change as Change
+    from webhooks.operations.subscriptions import Subscriptions as Subscriptions
+    from webhooks.operations.subscriptions import Wanted as Wanted
+    from webhooks.operations.subscriptions import ours as ours
+    from webhooks.operations.subscriptions import wanted_types as wanted_types
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "catch_up": ["CatchUp", "CatchUpDuty", "HasLog", "Report"],
+            "doctor": ["Doctor", "Finding", "Level", "diagnose"],
+            "rehearsal": ["Rehearsal", "Rehearser"],
+            "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
+            "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],
+            "subscriptions": ["Change", "Subscriptions", "Wanted", "ours", "wanted_types"],
+        },
+    )

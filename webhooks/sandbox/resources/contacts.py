@@ -1,0 +1,98 @@
+"""Contacts: people on a lead. One posted without `lead_id` gets a lead of its own, named after it.
+
+That lead has its own `lead.created` with the same request_id, written just before the contact's. Shapes as in
+`payloads/contact_*.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.refusals import Invalid
+from webhooks.sandbox.resources.resource import (
+    NO_SUCH_OBJECT,
+    Check,
+    Field,
+    Object,
+    Resource,
+    Wrong,
+    country_of,
+    flag,
+    formatted,
+    list_of,
+    name,
+    optional,
+    record,
+    text,
+    url,
+)
+
+if TYPE_CHECKING:
+    from webhooks.sandbox.world import World
+
+
+def email_address(value: Any) -> str:
+    local, at, domain = text(value).partition("@")
+    if not (local and at and domain) or "@" in domain or any(each.isspace() for each in value):
+        raise Wrong("Not an email address.")
+    return str(value)
+
+
+def phone_number(value: Any) -> str:
+    digits = text(value).removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and 3 <= len(digits) <= 20):
+        raise Wrong("Invalid phone number; write it like +33639980177.")
+    return str(value)
+
+
+_email: Check = record({"email": email_address}, {"type": text, "is_unsubscribed": flag})
+_phone: Check = record({"phone": phone_number}, {"type": text})
+_url: Check = record({"url": url}, {"type": text})
+
+
+class Contacts(Resource):
+    object_type: ClassVar[str] = "contact"
+    path: ClassVar[str] = "contact"
+    id_prefix: ClassVar[str] = "cont"
+    has_names: ClassVar[bool] = False
+    has_custom_fields: ClassVar[bool] = True
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lead_id": Field(optional(name), is_fixed=True),
+        "name": Field(optional(text)),
+        "title": Field(optional(text)),
+        "emails": Field(list_of(_email), list),
+        "phones": Field(list_of(_phone), list),
+        "urls": Field(list_of(_url), list),
+    }
+
+    def derive(self, world: World, made: Object) -> None:
+        first = [each["email"] for each in made["emails"]] + [each["phone"] for each in made["phones"]]
+        made["display_name"] = made["name"] or next(iter(first), "")
+        for each in made["emails"]:
+            each["type"] = each.get("type") or "office"
+            each["is_unsubscribed"] = bool(each.get("is_unsubscribed"))
+        for each in made["phones"]:
+            each["type"] = each.get("type") or "office"
+            each |= {"phone_formatted": formatted(each["phone"]), "country": country_of(each["phone"])}
+        for each in made["urls"]:
+            each["type"] = each.get("type") or "url"
+
+    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        if made["lead_id"] is None:
+            self.derive(world, made)
+            lead = world.insert("lead", {"name": made["display_name"].strip() or None}, actor, contact_ids=[made["id"]])
+            made["lead_id"] = lead["id"]
+        elif world.find("lead", made["lead_id"]) is None:
+            raise Invalid.field("lead_id", NO_SUCH_OBJECT)
+
+    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        lead = world.stored("lead", made["lead_id"])
+        if made["id"] not in lead["contact_ids"]:
+            world.change("lead", lead["id"], {"contact_ids": [*lead["contact_ids"], made["id"]]}, actor)
+
+    def after_delete(self, world: World, gone: Object, actor: Actor) -> None:
+        lead = world.stored("lead", gone["lead_id"])
+        rest = [id for id in lead["contact_ids"] if id != gone["id"]]
+        world.change("lead", lead["id"], {"contact_ids": rest}, actor)

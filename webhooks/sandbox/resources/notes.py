@@ -1,0 +1,29 @@
+"""Notes on a lead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from webhooks.sandbox.resources.resource import Activity, Field, Object, instant, name, optional, paragraph, text, user
+
+if TYPE_CHECKING:
+    from webhooks.sandbox.world import World
+
+
+class Notes(Activity):
+    object_type: ClassVar[str] = "activity.note"
+    path: ClassVar[str] = "activity/note"
+    type_name: ClassVar[str | None] = "Note"
+    constants: ClassVar[Mapping[str, Any]] = {**Activity.constants, "attachments": list}
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lead_id": Field(optional(name), is_fixed=True),
+        "contact_id": Field(optional(name), is_fixed=True),
+        "user_id": Field(optional(user)),
+        "activity_at": Field(optional(instant)),
+        "title": Field(optional(text)),
+        "note": Field(text, ""),
+    }
+
+    def derive(self, world: World, made: Object) -> None:
+        made["note_html"] = paragraph(made["note"])

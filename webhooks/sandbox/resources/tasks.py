@@ -1,0 +1,79 @@
+"""Tasks on a lead, of the kind people make by hand (`task.lead`).
+
+Finishing one raises `completed`, `updated`, `activity.task_completed.created` and `lead.updated`. Shape as in
+`payloads/task_lead_completed.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.resources.resource import (
+    Activity,
+    Field,
+    Object,
+    Resource,
+    day_or_instant,
+    flag,
+    name,
+    name_of_user,
+    optional,
+    place_on_lead,
+    text,
+    user,
+)
+
+if TYPE_CHECKING:
+    from webhooks.sandbox.world import World
+
+
+class Tasks(Resource):
+    object_type: ClassVar[str] = "task.lead"
+    path: ClassVar[str] = "task"
+    id_prefix: ClassVar[str] = "task"
+    type_name: ClassVar[str | None] = "lead"
+    filters: ClassVar[tuple[str, ...]] = ("lead_id", "assigned_to", "is_complete")
+    constants: ClassVar[Mapping[str, Any]] = {"object_id": None, "object_type": None}
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lead_id": Field(optional(name), is_fixed=True),
+        "contact_id": Field(optional(name), is_fixed=True),
+        "assigned_to": Field(optional(user)),
+        "text": Field(text, ""),
+        "date": Field(optional(day_or_instant)),
+        "is_complete": Field(flag, False),
+    }
+
+    def derive(self, world: World, made: Object) -> None:
+        made["assigned_to_name"] = name_of_user(made["assigned_to"])
+        made["due_date"] = made["date"]
+        made["is_dateless"] = made["date"] is None
+        made["view"] = "archive" if made["is_complete"] else "inbox"
+
+    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        place_on_lead(world, made)
+        contact = world.find("contact", made["contact_id"]) if made["contact_id"] else None
+        made["lead_name"] = world.stored("lead", made["lead_id"])["display_name"]
+        made["contact_name"] = contact["display_name"] if contact else None
+        made["assigned_to"] = made["assigned_to"] or (actor.user.id if actor.user else None)
+
+    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+        if after["is_complete"] and not before["is_complete"]:
+            world.announce("task.lead", after["id"], "completed", actor)
+            done = {"lead_id": after["lead_id"], "task_id": after["id"], "task_text": after["text"]}
+            world.create("activity.task_completed", done, by=actor)
+            world.change("lead", after["lead_id"], {}, actor, is_touch=True)
+
+
+class TasksCompleted(Activity):
+    object_type: ClassVar[str] = "activity.task_completed"
+    path: ClassVar[str] = "activity/task_completed"
+    type_name: ClassVar[str | None] = "TaskCompleted"
+    may_post: ClassVar[bool] = False
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lead_id": Field(name, is_required=True, is_fixed=True),
+        "contact_id": Field(optional(name), is_fixed=True),
+        "task_id": Field(name, is_required=True, is_fixed=True),
+        "task_text": Field(text, "", is_fixed=True),
+    }

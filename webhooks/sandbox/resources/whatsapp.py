@@ -1,0 +1,133 @@
+"""WhatsApp messages, as an integration syncs them; nothing is sent.
+
+`direction` is incoming or outgoing. `response_to_id` is the Close id of the message answered. Attachments lie at
+https://app.close.com/go/file/ and have 25 MB in all. `message_markdown` goes in, `message_html` and `text` come out.
+Source: developer.close.com/api/resources/activities/whatsapp (read 2026-11-23); shapes as in
+`payloads/whatsapp_message_*.json`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.refusals import Invalid
+from webhooks.sandbox.resources.resource import (
+    NO_SUCH_OBJECT,
+    Activity,
+    Check,
+    Field,
+    Object,
+    Wrong,
+    amount,
+    choice,
+    formatted,
+    instant,
+    list_of,
+    name,
+    optional,
+    record,
+    text,
+    url,
+    user,
+)
+
+if TYPE_CHECKING:
+    from webhooks.sandbox.world import World
+
+FILES = "https://app.close.com/go/file/"
+MAX_ATTACHMENT_BYTES = 25 * 1024 * 1024
+
+
+def file_url(value: Any) -> str:
+    if not text(value).startswith(FILES):
+        raise Wrong(f"The url of an attachment starts with {FILES}.")
+    return str(value)
+
+
+_attachment: Check = record(
+    {"url": file_url, "filename": name, "content_type": name}, {"size": amount, "thumbnail_url": file_url}
+)
+
+
+def attachments(value: Any) -> list[Object]:
+    """Checked, with the size that Close would have found; what is not said is one byte."""
+    files: list[Object] = list_of(_attachment)(value)
+    for each in files:
+        each["size"] = 1 if each["size"] is None else each["size"]
+    if sum(each["size"] for each in files) > MAX_ATTACHMENT_BYTES:
+        raise Wrong("The attachments of a message have 25 MB in all at most.")
+    return files
+
+
+#: WhatsApp's marks and the HTML that Close makes of them.
+_MARKS = (("*", "strong"), ("_", "em"), ("~", "s"), ("```", "code"))
+_MARKED = {
+    mark: re.compile(rf"(?<![^\W_]){re.escape(mark)}(?=\S)([^\n]{{1,1000}}?)(?<=\S){re.escape(mark)}(?![^\W_])")
+    for mark, _ in _MARKS
+}
+
+
+def to_html(markdown: str) -> str:
+    made = html.escape(markdown, quote=False)
+    for mark, tag in _MARKS:
+        made = _MARKED[mark].sub(rf"<{tag}>\1</{tag}>", made)
+    return "".join(f"<p>{line}</p>" for line in made.split("\n")) if made else ""
+
+
+def to_text(markdown: str) -> str:
+    for mark, _ in _MARKS:
+        markdown = _MARKED[mark].sub(r"\1", markdown)
+    return markdown
+
+
+class WhatsAppMessages(Activity):
+    object_type: ClassVar[str] = "activity.whatsapp_message"
+    path: ClassVar[str] = "activity/whatsapp_message"
+    type_name: ClassVar[str | None] = "WhatsAppMessage"
+    filters: ClassVar[tuple[str, ...]] = ("lead_id", "contact_id", "user_id", "external_whatsapp_message_id")
+    constants: ClassVar[Mapping[str, Any]] = {**Activity.constants, "source": "api"}
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lead_id": Field(optional(name), is_fixed=True),
+        "contact_id": Field(optional(name), is_fixed=True),
+        "user_id": Field(optional(user)),
+        "activity_at": Field(optional(instant)),
+        "direction": Field(choice("incoming", "outgoing"), is_required=True),
+        "external_whatsapp_message_id": Field(name, is_required=True),
+        "message_markdown": Field(text, ""),
+        "attachments": Field(attachments, list),
+        "integration_link": Field(optional(url)),
+        "response_to_id": Field(optional(name)),
+        "local_phone": Field(optional(text)),
+        "remote_phone": Field(optional(text)),
+    }
+
+    def derive(self, world: World, made: Object) -> None:
+        made["message_html"] = to_html(made["message_markdown"])
+        made["text"] = to_text(made["message_markdown"])
+        for side in ("local", "remote"):
+            made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
+
+    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        self._judge_answer(world, made["response_to_id"], made["id"])
+        super().before_create(world, made, actor, params)
+        made["integration_name"] = actor.integration
+
+    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        if params.get("send_to_inbox") in (True, "true", "1"):
+            world.inbox.append(made["id"])
+
+    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+        if "response_to_id" in values and values["response_to_id"] != before["response_to_id"]:
+            self._judge_answer(world, values["response_to_id"], before["id"])
+
+    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
+        if gone["id"] in world.inbox:
+            world.inbox.remove(gone["id"])
+
+    def _judge_answer(self, world: World, id: str | None, own_id: str) -> None:
+        if id is not None and (id == own_id or world.find("activity.whatsapp_message", id) is None):
+            raise Invalid.field("response_to_id", f"{NO_SUCH_OBJECT} It is the id in Close of a WhatsApp message.")

@@ -1,0 +1,41 @@
+"""Which events or deliveries are meant: one grammar for the command line, pages and Python.
+
+Promises: what was written wrongly is told with its place; the same text means the same everywhere. Not here: SQL
+(`store.conditions`).
+
+`selection` reads texts into a `Selection`, `where` expressions included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.lazy import lazily
+
+if TYPE_CHECKING:
+    from webhooks.selection.selection import ANY_CHARACTER as ANY_CHARACTER
+    from webhooks.selection.selection import ANY_TEXT as ANY_TEXT
+    from webhooks.selection.selection import MOST_DOUBLE_WILDCARDS as MOST_DOUBLE_WILDCARDS
+    from webhooks.selection.selection import Selection as Selection
+    from webhooks.selection.selection import did_you_mean as did_you_mean
+    from webhooks.selection.selection import glob_parts as glob_parts
+    from webhooks.selection.selection import parse_duration as parse_duration
+    from webhooks.selection.selection import parse_id as parse_id
+    from webhooks.selection.selection import parse_time as parse_time
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "selection": [
+                "ANY_CHARACTER",
+                "ANY_TEXT",
+                "MOST_DOUBLE_WILDCARDS",
+                "Selection",
+                "did_you_mean",
+                "glob_parts",
+                "parse_duration",
+                "parse_id",
+                "parse_time",
+            ],
+        },
+    )

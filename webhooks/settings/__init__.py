@@ -1,0 +1,51 @@
+"""What the operator says: `webhooks.toml`, then the environment, then what the application hands in.
+
+Promises: all mistakes are told at once, before anything starts, each with what to do. Nobody else reads the
+environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
+(`http.gunicorn.settings`).
+
+`settings` reads and checks, `logs` sets up how the service writes its log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.lazy import lazily
+
+if TYPE_CHECKING:
+    from webhooks.settings.logs import guard_tracebacks as guard_tracebacks
+    from webhooks.settings.logs import set_up_logging as set_up_logging
+    from webhooks.settings.settings import Secret as Secret
+    from webhooks.settings.settings import Settings as Settings
+    from webhooks.settings.settings import SourceSettings as SourceSettings
+    from webhooks.settings.settings import hide_password as hide_password
+    from webhooks.settings.settings import load_settings as load_settings
+    from webhooks.settings.settings import read_database_url as read_database_url
+    from webhooks.settings.settings import read_duration as read_duration
+    from webhooks.settings.settings import require_dedup_covers as require_dedup_covers
+    from webhooks.settings.settings import require_labels as require_labels
+    from webhooks.settings.settings import require_sources as require_sources
+    from webhooks.settings.settings import shown as shown
+    from webhooks.settings.settings import shown_path as shown_path
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "logs": ["guard_tracebacks", "set_up_logging"],
+            "settings": [
+                "Secret",
+                "Settings",
+                "SourceSettings",
+                "hide_password",
+                "load_settings",
+                "read_database_url",
+                "read_duration",
+                "require_dedup_covers",
+                "require_labels",
+                "require_sources",
+                "shown",
+                "shown_path",
+            ],
+        },
+    )

@@ -1,0 +1,5 @@
+"""Senders described as data: a row says how a request is signed, what its events look like and how its handshake goes.
+
+`scheme` is the language, `schemes` the table with the page that each fact comes from, `source` does what a row says;
+`fields` takes values out of bodies, `handshakes` answers senders that ask whether an address is ours.
+"""

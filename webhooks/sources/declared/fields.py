@@ -1,0 +1,118 @@
+"""Values taken out of what senders send, made fit for keys and columns.
+
+Paths are dotted (`data.object.id`; numbers step into lists). Text that becomes a key holds at most 255 bytes, no NUL
+and no lone surrogate, on both databases alike; an ordering key of another shape is replaced by its digest, because a
+lane only has to be the same for the same object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from webhooks.errors import Malformed
+from webhooks.formats import json as jsonio
+
+#: Bytes that an id, a type or an ordering key may have in the database.
+MAX_TEXT_BYTES = 255
+#: Fields that a form may have; more is refused before anything is decoded.
+MAX_FORM_FIELDS = 1000
+#: Numbers from here on are milliseconds: as seconds they would be after the year 5000.
+_MILLISECONDS_FROM = 100_000_000_000
+
+
+def at(value: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none. Raises Malformed where a key on the way stands twice."""
+    for step in path.split("."):
+        if isinstance(value, Mapping):
+            if step in getattr(value, "doubled", ()):
+                raise Malformed(f"the key {step!r} stands twice, so the event is ambiguous")
+            value = value.get(step)
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 6 and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def text_of(value: Any) -> str | None:
+    """`value` as text if it can be part of a name: text that is not empty, or an integer."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def key_text(text: str, what: str) -> str:
+    """`text` if it can be a key, else Malformed. what: for the message."""
+    try:
+        size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Malformed(f"{what} holds a lone surrogate") from None
+    if size > MAX_TEXT_BYTES:
+        raise Malformed(f"{what} has {size} bytes; at most {MAX_TEXT_BYTES} can be kept")
+    if "\0" in text:
+        raise Malformed(f"{what} holds a NUL")
+    return text
+
+
+def ordering_key(text: str) -> str:
+    """`text` where a column can hold it, else a digest: equal ids stay equal, different ones different."""
+    try:
+        return key_text(text, "")
+    except Malformed:
+        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def instant(value: Any) -> datetime | None:
+    """The instant that a sender wrote as ISO 8601 text (UTC unless it says), or as seconds or milliseconds since 1970.
+
+    None for anything else: when something happened is good to know, but no reason to refuse it.
+    """
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= 13):
+            try:
+                parsed = datetime.fromisoformat(value)
+                return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+            except (ValueError, OverflowError):
+                return None
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def form_pairs(body: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a form, decoded to bytes, in order. Raises ValueError for what no form encoder writes."""
+    if not body:
+        return []
+    parts = body.split(b"&")
+    if len(parts) > MAX_FORM_FIELDS:
+        raise ValueError(f"the form has more than {MAX_FORM_FIELDS} fields")
+    pairs = []
+    for part in parts:
+        name, equals, value = part.partition(b"=")
+        if not name or not equals or not part.isascii():
+            raise ValueError("the body is not a form")
+        pairs.append((unquote_to_bytes(name.replace(b"+", b" ")), unquote_to_bytes(value.replace(b"+", b" "))))
+    return pairs
+
+
+def form(body: bytes) -> jsonio.Watched:
+    """A form as a mapping of text that knows its doubled names. Raises ValueError."""
+    return jsonio.Watched([(name.decode("utf-8"), value.decode("utf-8")) for name, value in form_pairs(body)])
+
+
+def sorted_form(body: bytes) -> bytes:
+    """Every field of a form, names and values joined, sorted, repeated ones once: what Twilio signs. Raises ValueError.
+
+    Source: twilio-python, twilio/request_validator.py (compute_signature)
+    """
+    return b"".join(name + value for name, value in sorted(set(form_pairs(body))))

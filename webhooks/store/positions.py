@@ -1,0 +1,222 @@
+"""How far each sender's event log was read, and which of its entries are stored already.
+
+The row of a source has two halves. `mark_at` says up to where the log was read without a gap; it never goes back. The
+window is a catch-up that was begun: `window_at` is how far it came, so that one that was interrupted goes on there. A
+window is closed in the statement that moves the mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.store.processes import MARGIN
+
+#: Keys in one question; SQLite takes 32,766 parameters.
+STEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is remembered of one source's log; None where nothing is."""
+
+    source: str
+    mark_at: datetime | None = None
+    window_since: datetime | None = None
+    window_until: datetime | None = None
+    window_at: datetime | None = None
+    requested_at: datetime | None = None
+    ran_at: datetime | None = None
+    error: str | None = None
+    repaired: int | None = None
+    stripped_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event as the dedup log knows it. older: revisions that are kept but not the newest."""
+
+    revision: int
+    older: frozenset[int] = frozenset()
+
+    def has(self, revision: int) -> bool:
+        return revision == self.revision or revision in self.older
+
+
+class Marks:
+    """The rows of `webhooks_marks`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def get(self, source: str) -> Mark:
+        """What is known of `source`; an empty mark when it was never caught up."""
+        table = schema.marks
+        with self.database.read() as connection:
+            row = connection.execute(select(table).where(table.c.source == source)).fetchone()
+        return Mark(source) if row is None else Mark(**row._mapping)
+
+    def begin(self, source: str, since: datetime, until: datetime, at: datetime) -> None:
+        """Open a window, or reopen one that was interrupted. at: how far it is read already."""
+        self._put(source, {"window_since": since, "window_until": until, "window_at": at})
+
+    def reach(self, source: str, at: datetime) -> None:
+        """Remember that the open window is read up to `at`."""
+        table = schema.marks
+        with self.database.write() as connection:
+            connection.execute(
+                update(table).where(table.c.source == source, table.c.window_at < at).values(window_at=at)
+            )
+
+    def complete(
+        self,
+        source: str,
+        mark_at: datetime | None,
+        *,
+        asked_at: datetime,
+        repaired: int,
+        stripped_at: datetime | None,
+        latest: datetime | None = None,
+    ) -> None:
+        """Close the window; move the mark forward to `mark_at`, unless that is None or behind it.
+
+        asked_at: when the run began; a request made since then stays open. latest: a mark beyond it was set by a wrong
+        clock, and is moved back; None: there is none such.
+        """
+        table = schema.marks
+        ended = {
+            "window_since": None,
+            "window_until": None,
+            "window_at": None,
+            "error": None,
+            "repaired": repaired,
+            "stripped_at": stripped_at,
+        }
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            self._upsert(connection, source, {**ended, "ran_at": now})
+            if mark_at is not None:
+                moves = [table.c.mark_at.is_(None), table.c.mark_at < mark_at]
+                if latest is not None:
+                    moves.append(table.c.mark_at > latest)
+                connection.execute(update(table).where(table.c.source == source, or_(*moves)).values(mark_at=mark_at))
+            connection.execute(
+                update(table)
+                # asked for later than now: by a wrong clock
+                .where(
+                    table.c.source == source, or_(table.c.requested_at <= asked_at, table.c.requested_at > now + MARGIN)
+                )
+                .values(requested_at=None)
+            )
+
+    def fail(self, source: str, error: str) -> None:
+        """Remember why a run ended before its window was complete; mark and window stay."""
+        self._put(source, {"error": error, "ran_at": ...})
+
+    def request(self, source: str) -> None:
+        """Ask for a catch-up soon; whichever worker is elected sees it."""
+        self._put(source, {"requested_at": ...})
+
+    def _put(self, source: str, values: Mapping[str, Any]) -> None:
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            self._upsert(connection, source, {k: now if v is ... else v for k, v in values.items()})
+
+    def _upsert(self, connection: Any, source: str, values: Mapping[str, Any]) -> None:
+        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+        statement = insert(schema.marks).values(source=source, **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=dict(values)))
+
+    # -- what is stored already -----------------------------------------------------------------------------
+
+    def seen(self, source: str, keys: Iterable[str]) -> dict[str, Seen]:
+        """{dedup key: what is stored of it} for those of `keys` that are known."""
+        table = schema.dedup_log.c
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Seen] = {}
+        for start in range(0, len(wanted), STEP):
+            query = select(table.dedup_key, table.revision, table.older).where(
+                table.source == source, table.dedup_key.in_(wanted[start : start + STEP])
+            )
+            with self.database.read() as connection:
+                for key, revision, older in connection.execute(query):
+                    found[key] = Seen(revision, _revisions(older))
+        return found
+
+    def first_webhook_at(self, source: str) -> datetime | None:
+        """When the first stored event of `source` arrived; None when there is none."""
+        events = schema.events.c
+        with self.database.read() as connection:
+            found: datetime | None = connection.execute(
+                select(func.min(events.received_at, type_=schema.Instant())).where(events.source == source)
+            ).scalar()
+        return found
+
+    def quiet_between(self, source: str, since: datetime, until: datetime) -> bool:
+        """Whether no webhook of `source` was stored from `since` to `until`."""
+        events = schema.events.c
+        query = (
+            select(events.id)
+            .where(events.source == source, events.origin == 0)
+            .where(events.received_at >= since, events.received_at <= until)
+            .limit(1)
+        )
+        with self.database.read() as connection:
+            return connection.execute(query).first() is None
+
+
+class KeyUses:
+    """The rows of `webhooks_key_uses`: which keys have verified anything, and when last."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def note(self, source: str, label: str, at: datetime) -> None:
+        """Remember that `label` verified a request at `at`."""
+        table = schema.key_uses
+        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+        statement = insert(table).values(source=source, label=label, last_used_at=at)
+        with self.database.write() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["source", "label"],
+                    set_={"last_used_at": statement.excluded.last_used_at},
+                    where=table.c.last_used_at < statement.excluded.last_used_at,
+                )
+            )
+
+    def of(self, source: str) -> dict[str, datetime]:
+        """{label: when it last verified a request}."""
+        table = schema.key_uses.c
+        with self.database.read() as connection:
+            return {
+                row.label: row.last_used_at
+                for row in connection.execute(select(table.label, table.last_used_at).where(table.source == source))
+            }
+
+    def forget(self, source: str, labels: Sequence[str]) -> None:
+        """Drop what is known of keys that are gone."""
+        table = schema.key_uses
+        with self.database.write() as connection:
+            connection.execute(
+                table.delete().where(tuple_(table.c.source, table.c.label).in_([(source, label) for label in labels]))
+            )
+
+
+def _revisions(older: Any) -> frozenset[int]:
+    """The revisions in `older`; digests of sources without revisions begin with a `d`."""
+    if older is None:
+        return frozenset()
+    found = msgspec.json.decode(older, type=dict[str, Any]) if isinstance(older, str | bytes) else older
+    return frozenset(int(token) for token in found if token.lstrip("-").isdigit())
+
+
+__all__ = ["KeyUses", "Mark", "Marks", "Seen"]

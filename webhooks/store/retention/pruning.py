@@ -1,0 +1,207 @@
+"""Delete what is old, in bounded batches: events with their deliveries and attempts, dedup keys, marks of lanes.
+
+An event goes when it was received before the given instant and nothing still needs it. Never pruned: one with a pending
+or running delivery, one with a dead delivery that blocks a lane, one with a dead delivery unless dead ones were asked
+for, and one that an open replay names. Its dedup key stays for longer, by last sight, and never goes before its event:
+a redelivery of something pruned is a duplicate.
+
+Each batch is one transaction that looks again under lock, so a delivery that is requeued meanwhile keeps its event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, tuple_
+from sqlalchemy.engine import Connection
+
+from webhooks import failpoints
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.model import DeliveryState, instant_of
+from webhooks.selection import Selection
+from webhooks.store import conditions as selecting
+from webhooks.store.replays import ReplayState
+
+#: Events looked at in one transaction.
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one batch did. looked_at: events that were old enough. last: where the next batch goes on; None: the end."""
+
+    looked_at: int
+    events: int
+    deliveries: int
+    last: tuple[datetime, int] | None
+
+
+class Pruning:
+    """The deleting half of retention."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def events(
+        self,
+        before: datetime,
+        *,
+        states: Collection[DeliveryState] = (),
+        after: tuple[datetime, int] | None = None,
+        limit: int = BATCH,
+        dry_run: bool = False,
+    ) -> Batch:
+        """Delete events received before `before`, eldest first, of at most `limit` that are old enough.
+
+        states: only events with a delivery in one of these; DEAD among them lets dead ones go. after: `Batch.last` of
+        the batch before. dry_run: only count.
+        """
+        table = schema.events.c
+        with self.database.write() as connection:
+            old = select(table.id, table.received_at).where(table.received_at < before)
+            if after is not None:
+                old = old.where(tuple_(table.received_at, table.id) > after)
+            rows = connection.execute(old.order_by(table.received_at, table.id).limit(limit)).fetchall()
+            ids = [row.id for row in rows]
+            going, deliveries = self._deletable(connection, ids, states)
+            if not dry_run:
+                self._delete(connection, going, deliveries)
+                failpoints.hit("prune.before_commit")
+        failpoints.hit("prune.after_commit")
+        last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
+        return Batch(len(rows), len(going), len(deliveries), last)
+
+    def newest_at(self) -> datetime | None:
+        """When the newest event or delivery was made, by its id, or a key was last seen; None when there is nothing."""
+        log = schema.dedup_log.c
+        with self.database.read() as connection:
+            ids = [
+                connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).scalar()
+                for table in (schema.events, schema.deliveries)
+            ]
+            seen = connection.execute(select(log.last_seen_at).order_by(log.last_seen_at.desc()).limit(1)).scalar()
+        known = [instant_of(id) for id in ids if id is not None] + ([] if seen is None else [seen])
+        return max(known, default=None)
+
+    def _deletable(
+        self, connection: Connection, ids: Sequence[int], states: Collection[DeliveryState]
+    ) -> tuple[list[int], list[int]]:
+        """Of these events, those that may go, and the deliveries that go with them; both locked."""
+        if not ids:
+            return [], []
+        table = schema.deliveries.c
+        query = select(table.id, table.event_id, table.state, table.blocks).where(table.event_id.in_(ids))
+        by_event: dict[int, list[tuple[int, DeliveryState, bool]]] = {id: [] for id in ids}
+        for row in connection.execute(query.order_by(table.id).with_for_update()):
+            by_event[row.event_id].append((row.id, DeliveryState(row.state), row.blocks))
+        named = self._named_by_open_replays(connection, ids)
+        going = [
+            id
+            for id, deliveries in by_event.items()
+            if id not in named and may_go([(state, blocks) for _, state, blocks in deliveries], states)
+        ]
+        return going, [delivery for id in going for delivery, _, _ in by_event[id]]
+
+    def _named_by_open_replays(self, connection: Connection, ids: Sequence[int]) -> set[int]:
+        events = schema.events.c
+        named: set[int] = set()
+        for _, conditions in named_by_open_replays(connection, sqlite=self.database.is_sqlite):
+            named.update(connection.execute(select(events.id).where(events.id.in_(ids), *conditions)).scalars())
+        return named
+
+    def _delete(self, connection: Connection, events: Sequence[int], deliveries: Sequence[int]) -> None:
+        for start in range(0, len(deliveries), 500):
+            piece = deliveries[start : start + 500]
+            connection.execute(delete(schema.attempts).where(schema.attempts.c.delivery_id.in_(piece)))
+            connection.execute(delete(schema.deliveries).where(schema.deliveries.c.id.in_(piece)))
+        if events:
+            connection.execute(delete(schema.events).where(schema.events.c.id.in_(events)))
+
+    def dedup_keys(self, before: datetime, limit: int = 5 * BATCH) -> int:
+        """Forget dedup keys last seen before `before` whose event is gone; at most `limit` are looked at."""
+        log, events = schema.dedup_log.c, schema.events.c
+        with self.database.write() as connection:
+            old = (
+                select(log.source, log.dedup_key)
+                .where(log.last_seen_at < before, ~exists().where(events.id == log.event_id))
+                .order_by(log.last_seen_at)
+                .limit(limit)
+            )
+            keys = [tuple(row) for row in connection.execute(old)]
+            return self._delete_pairs(
+                connection, schema.dedup_log, log.source, log.dedup_key, keys, log.last_seen_at < before
+            )
+
+    def lanes(self, before: datetime, limit: int = 5 * BATCH) -> int:
+        """Forget the marks of lanes that nothing has touched since `before` and in which nothing waits."""
+        lanes, table = schema.lanes.c, schema.deliveries.c
+        waiting = exists().where(
+            table.handler == lanes.handler,
+            table.lane == lanes.lane,
+            or_(table.state < 2, and_(table.state == 3, table.blocks)),
+        )
+        with self.database.write() as connection:
+            old = select(lanes.handler, lanes.lane).where(lanes.touched_at < before, ~waiting).limit(limit)
+            keys = [tuple(row) for row in connection.execute(old)]
+            return self._delete_pairs(
+                connection, schema.lanes, lanes.handler, lanes.lane, keys, lanes.touched_at < before
+            )
+
+    def quarantine(self, before: datetime, limit: int = BATCH) -> int:
+        """Delete quarantined requests that were admitted or dropped before `before`; held ones stay."""
+        table = schema.quarantine.c
+        with self.database.write() as connection:
+            old = select(table.id).where(table.state != 0, table.decided_at < before).limit(limit)
+            ids = list(connection.execute(old).scalars())
+            return connection.execute(delete(schema.quarantine).where(table.id.in_(ids))).rowcount if ids else 0
+
+    @staticmethod
+    def _delete_pairs(
+        connection: Connection,
+        table: Table,
+        first: ColumnElement[str],
+        second: ColumnElement[str],
+        keys: Sequence[tuple[str, ...]],
+        still: ColumnElement[bool],
+    ) -> int:
+        # looked at again: somebody may have seen the key, or touched the lane, since
+        count = 0
+        for start in range(0, len(keys), 500):
+            piece = keys[start : start + 500]
+            count += connection.execute(delete(table).where(tuple_(first, second).in_(piece), still)).rowcount
+        return count
+
+
+def named_by_open_replays(connection: Connection, *, sqlite: bool) -> list[tuple[int, list[ColumnElement[bool]]]]:
+    """(id, conditions on the events that it names) of every open replay."""
+    replays = schema.replays.c
+    open_ones = select(replays.id, replays.selection, replays.created_at, replays.upper_id).where(
+        replays.state == int(ReplayState.OPEN)
+    )
+    found = []
+    for row in connection.execute(open_ones).fetchall():
+        selection = Selection.parse(msgspec.json.decode(row.selection, type=dict[str, Any]), row.created_at)
+        conditions = selecting.on_events(selection, sqlite=sqlite)
+        found.append((row.id, [schema.events.c.id <= row.upper_id, *conditions]))
+    return found
+
+
+def may_go(deliveries: Sequence[tuple[DeliveryState, bool]], states: Collection[DeliveryState] = ()) -> bool:
+    """Whether an event that is old enough may be deleted, by its deliveries: (state, does it block a lane).
+
+    states: asked for; without any, whatever is finished goes, but dead ones only when they are named.
+    """
+    found = {state for state, _ in deliveries}
+    if found & {DeliveryState.PENDING, DeliveryState.RUNNING} or any(blocks for _, blocks in deliveries):
+        return False
+    if DeliveryState.DEAD in found and DeliveryState.DEAD not in states:
+        return False
+    return not states or bool(found & set(states))
+
+
+__all__ = ["BATCH", "Batch", "Pruning", "may_go", "named_by_open_replays"]
