@@ -16,6 +16,7 @@ from sqlalchemy import text
 from tests.integration.conftest import Consumer
 from webhooks.database import Database, set_up_sqlite
 from webhooks.database.connect import connect
+from webhooks.database.migrations import run as migrate
 from webhooks.errors import ConfigurationError
 from webhooks.store.durability import (
     Doubt,
@@ -206,6 +207,7 @@ def test_a_file_in_memory_is_seen(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = Path(directory) / "webhooks.db"
         database = connect(f"sqlite:///{path}")
+        migrate.upgrade(database)
         assert "files-in-memory" in codes(Durability(database).doubts())
         database.dispose()
 

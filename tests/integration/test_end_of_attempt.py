@@ -163,14 +163,15 @@ class Effect:
 
 @pytest.fixture
 def stage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    from sqlalchemy.orm import clear_mappers, registry
+    from sqlalchemy.orm import registry
 
-    registry().map_imperatively(Effect, effects)
+    mappings = registry()
+    mappings.map_imperatively(Effect, effects)
     with rig(database_url) as made:
         stage = Stage(made)
         monkeypatch.setattr(failpoints, "hit", stage.pass_by)
         yield stage
-    clear_mappers()
+    mappings.dispose()
 
 
 def holds(stage: Stage, plan: Plan) -> None:

@@ -183,7 +183,7 @@ def restore_the_core(database: Database) -> None:
 def test_looking_needs_no_alembic(sqlite_url: str) -> None:
     """Alembic takes 0.6 s to import, and `/readyz` is asked every few seconds."""
     program = (
-        "import sys; from webhooks import migrate; from webhooks.database.connect import connect;"
+        "import sys; from webhooks.database.migrations import run as migrate; from webhooks.database.connect import connect;"
         f"database = connect({sqlite_url!r});"
         "assert migrate.is_current(database); assert migrate.upgrade(database) == [];"
         "migrate.current(database), migrate.history();"

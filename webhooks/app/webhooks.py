@@ -381,6 +381,8 @@ class Webhooks:
 
         if not migrate.is_current(self.database):
             return f"the database schema is not at head; run `{self.command('db upgrade')}`", None
+        with self.database.write() as connection:  # each time: the trial below is only now and then
+            connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
         self.ingest.require_writable()
         return "", self.store.processes.last_worker_beat()
 

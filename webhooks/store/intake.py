@@ -278,10 +278,11 @@ class Intake:
         """
         item = _trial(like, self.database.clock())
         patience = patience or TRIAL_PATIENCE
+        until = time.monotonic() + patience.total_seconds()
         try:
             with self.database.write_lock(patience), _refusals():
                 if self.database.is_sqlite:
-                    self._record_sqlite([[item]], time.monotonic() + patience.total_seconds(), end="rollback")
+                    self._record_sqlite([[item]], until, end="rollback")
                 else:
                     self._try_postgresql(item, patience)
         except RowRefused as error:
