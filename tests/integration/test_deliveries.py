@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from tests.support import wait_until
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
@@ -486,3 +487,26 @@ def test_a_duty_belongs_to_one_process_until_its_lease_ends(store: Store) -> Non
     assert duty.acquire("maintenance", "w2", LEASE)
     duty.forget("w2")
     assert duty.acquire("maintenance", "w1", LEASE)
+
+
+def test_a_delivery_that_is_locked_for_a_moment_is_released_all_the_same(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker that settles its lane has it for so long; to pass it over would cost a lease."""
+    monkeypatch.setattr("webhooks.store.deliveries.LOCK_PATIENCE", timedelta(seconds=30))
+    database = connect(postgresql_url)
+    store = Store(database, {})
+    (id,) = put(store, 1, lane="l")
+    (one,) = claim(store, 1)
+    released: list[set[int]] = []
+    thread = threading.Thread(target=lambda: released.append(store.deliveries.release([one.delivery])))
+    with database.write() as other, database.read() as watcher:
+        other.exec_driver_sql("select 1 from webhooks_deliveries where id = %s for update", (id,))
+        thread.start()
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        wait_until(lambda: watcher.exec_driver_sql(waiting).scalar_one() == 1)
+    thread.join()
+    assert released == [{id}]
+    database.dispose()

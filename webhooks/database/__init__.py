@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.database.connect import LOCK_PATIENCE as LOCK_PATIENCE
     from webhooks.database.connect import SHORT_SECONDS as SHORT_SECONDS
     from webhooks.database.connect import SQLITE_ARGUMENTS as SQLITE_ARGUMENTS
     from webhooks.database.connect import SQLITE_BUSY as SQLITE_BUSY
@@ -46,6 +47,7 @@ else:
             "connect": [
                 "Database",
                 "LockFile",
+                "LOCK_PATIENCE",
                 "SHORT_SECONDS",
                 "SQLITE_ARGUMENTS",
                 "SQLITE_BUSY",

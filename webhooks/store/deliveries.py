@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, bindparam, func, select, text
 
 from webhooks import failpoints
-from webhooks.database import Database, from_microseconds, is_lock_wait, to_microseconds
+from webhooks.database import LOCK_PATIENCE, Database, from_microseconds, is_lock_wait, to_microseconds
 from webhooks.database import postgresql as arrays
 from webhooks.database import tables as schema
 from webhooks.errors import Locked, StorageUnavailable
@@ -566,6 +566,13 @@ class Deliveries:
             with self._transaction(laned=True) as cursor:
                 return self._release(cursor, claimed)
         done, locked = self._piecewise(claimed, lambda delivery: delivery, self._release)
+        rest = [delivery for delivery in claimed if delivery.id in locked]
+        if rest:
+            # whoever settles its lane has a delivery for a moment: only what stays locked is passed over
+            with contextlib.suppress(Locked), self._transaction(laned=True) as cursor:
+                cursor.execute(f"set local lock_timeout = '{LOCK_PATIENCE // timedelta(milliseconds=1)}ms'")
+                done |= self._release(cursor, rest)
+                locked = set()
         if passed_over is not None:
             passed_over |= locked
         return done
