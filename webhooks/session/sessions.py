@@ -209,9 +209,7 @@ class Sessions:
                 here.dispose()
             return
         self._watchdog.stop()
-        with contextlib.suppress(IndexError):
-            while True:
-                self._kept.pop().close()
+        self.make_room()
         self._engine.dispose()
 
 
