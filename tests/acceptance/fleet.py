@@ -259,7 +259,9 @@ class Fleet:
 
         runs: list[Run] = []
         for path in (self.processes.directory / "journal").iterdir():
-            for line in path.read_bytes().splitlines():
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):  # a worker writes it at this moment, or died while it did
+                    continue
                 entry = json.loads(line)
                 if what in ("", entry["what"]) and handler in ("", entry["handler"]):
                     runs.append(
