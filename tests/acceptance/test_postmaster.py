@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -89,12 +90,12 @@ class Postmaster:
 
 
 @pytest.fixture
-def postmaster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postmaster]:
+def postmaster() -> Iterator[Postmaster]:
     if os.environ.get(postgresql.SKIP) == "1":
         pytest.skip(f"{postgresql.SKIP}=1")
-    directory = tmp_path_factory.mktemp("postmaster")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)  # as root, the server runs as a user of its own
+    # not below pytest's directory: as root, the server runs as a user of its own, and another pytest locks that one
+    directory = Path(tempfile.mkdtemp(prefix="webhooks-postmaster-"))
+    directory.chmod(0o755)
     guard = postgresql.start_guard(directory)
     try:
         made = Postmaster(directory / "data")
