@@ -65,11 +65,16 @@ _UNDONE_BY_RESET = frozenset(
 _READING = _UNDONE_BY_RESET - {b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"TRUNCATE TABLE"}
 
 # None of these drops what is prepared. RESET ALL spares the seed of random(), so it gets one that nobody chose.
-_FORGET = b"select pg_catalog.pg_advisory_unlock_all(),pg_catalog.setseed(%.15f);discard sequences"
-_RESET = (
+_UNLOCK = b"select pg_catalog.pg_advisory_unlock_all(),pg_catalog.setseed(%s)"
+_FORGET = _UNLOCK % b"%.15f" + b";discard sequences"
+_RESET_BUT_FORGET = (
     b"set constraints all immediate;close all;set session authorization default;reset role;reset all;discard temp;"
-    b"unlisten *;" + _FORGET
+    b"unlisten *;"
 )
+_RESET = _RESET_BUT_FORGET + _FORGET
+#: The same on a connection whose prepared statements are as we left them: planning that one query is half of the reset.
+_PREPARE_UNLOCK = b"prepare webhooks_unlock as " + _UNLOCK % b"$1"
+_PREPARED_RESET = _RESET_BUT_FORGET + b"execute webhooks_unlock(%.15f);discard sequences"
 _RESET_COMMANDS = _RESET.count(b";") + 1
 #: The done-mark waits so long for a row that another client has locked; then the attempt is lost, and does not count.
 _BOUND = b";set local lock_timeout='1s'"
@@ -118,8 +123,14 @@ class KeptConnection:
         self.driver.pgconn.flush()
 
     def begun(self) -> None:
-        """Wait until the transaction has begun."""
-        _raise_first(self.driver.wait(generators.execute(self.driver.pgconn)))
+        """Wait until the transaction has begun; mostly the answer is there already."""
+        pgconn = self.driver.pgconn
+        pgconn.consume_input()
+        if pgconn.is_busy():
+            _raise_first(self.driver.wait(generators.execute(pgconn)))
+            return
+        while (result := pgconn.get_result()) is not None:
+            _raise_first((result,))
 
     def tell(self, commands: bytes) -> list[Any]:
         """Send commands of ours in one message, below psycopg's cursors; one result each, up to the first error."""
@@ -391,11 +402,13 @@ class ServerTransaction(AttemptLife):
     def _finish_at_once(self, mark: PreparedStatement) -> bool:
         """Reset, mark and commit in one message; the server stops at the first that fails."""
         if mark.name not in self._kept.prepared:
+            if not self._kept.prepared:
+                self._kept.must(_PREPARE_UNLOCK)
             self._kept.must(f"prepare {mark.name} as {mark.text}".encode())
             self._kept.prepared.add(mark.name)
         done = f";execute {mark.name}({','.join(map(str, mark.values))});commit"
         failpoints.hit("run.before_commit")
-        results = self._kept.tell(_RESET % random.random() + _BOUND + done.encode())
+        results = self._kept.tell(_PREPARED_RESET % random.random() + _BOUND + done.encode())
         if len(results) == _RESET_COMMANDS + 2 and results[-1].status == ExecStatus.FATAL_ERROR:
             error = psycopg.errors.error_from_result(results[-1])
             if error.sqlstate == _TOUCHED_NOTHING:

@@ -130,7 +130,9 @@ class AttemptConnection(Connection):
     """SQLAlchemy's connection for one attempt, with a transaction that has begun and that it cannot end."""
 
     def __init__(self, engine: Engine, pooled: PooledConnection) -> None:
-        super().__init__(engine, pooled)
+        # joining the engine's events costs as much as all else here, and mostly nothing listens
+        listens = engine._has_events or self._has_events
+        super().__init__(engine, pooled, _has_events=None if listens else False)
         self.begin()
 
     def close(self) -> None:
