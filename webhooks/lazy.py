@@ -10,7 +10,7 @@ from typing import Any
 def lazily(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` for a package. modules: {module of the package: names that others import from it}.
 
-    Nothing is remembered: who asks while a test has put something else in the module gets that.
+    Nothing is remembered, so a name that a test has replaced in the module is seen.
     """
     homes = {name: f"{package}.{module}" for module, names in modules.items() for name in names}
 

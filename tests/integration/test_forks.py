@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,7 +103,11 @@ LOCKS: dict[str, Callable[[Any], Any]] = {
     "breaker": lambda made: made.database.breaker._condition,
     "keys": lambda made: made.sources["close"].keys._lock.get(),
     "assembly": lambda made: made._lock.get(),
-    "write limit": lambda made: made.dispatcher.sessions._watchdog._condition,
+    "write limit": lambda made: (
+        getattr(  # PostgreSQL has no such limit, and nothing to hold
+            made.dispatcher.sessions._transactions, "_watchdog", SimpleNamespace(_condition=threading.Lock())
+        )._condition
+    ),
     "loop": lambda made: made.dispatcher.loop._lock,
 }
 

@@ -342,7 +342,7 @@ def look(session: Any) -> dict[str, Any]:
                array(select format('%s=%s', name, setting) from pg_settings where source = 'session' and setting <> reset_val and name !~ '^transaction_' order by 1) as set,
                current_setting('app.tenant', true) as tenant, current_setting('transaction_isolation') as isolation,
                array(select pg_listening_channels()) as listens, array(select name from pg_cursors) as cursors,
-               array(select name from pg_prepared_statements where from_sql and name <> 'webhooks_done_mark') as prepared,
+               array(select name from pg_prepared_statements where from_sql and not starts_with(name, 'webhooks_')) as prepared,
                (select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory') as locks
     """
     found = dict(session.execute(text(one)).mappings().one())

@@ -52,6 +52,8 @@ from webhooks.formats import sqlstates
 from webhooks.settings import hide_password, read_database_url
 from webhooks.version import install
 
+#: What PostgreSQL knows the connections by on which handlers run.
+HANDLERS = "webhooks handler"
 #: How long any statement of ours waits for SQLite's write lock.
 SQLITE_BUSY = timedelta(seconds=2)
 #: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
@@ -196,7 +198,10 @@ class Database:
                 f"DATABASE_URL names PostgreSQL, whose driver is missing: {install('postgres')}"
             ) from error
         event.listen(engine, "handle_error", hide_values)
-        event.listen(engine, "begin", _begin_on_postgresql)
+        if (
+            self._application != HANDLERS
+        ):  # their connections are never `raw`, and a listener costs each of their statements
+            event.listen(engine, "begin", _begin_on_postgresql)
         event.listen(engine, "checkout", _refuse_closed)
         return engine
 

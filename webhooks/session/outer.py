@@ -1,7 +1,8 @@
-"""The transaction around a handler's session, as both databases have it: who may end it, and what proves that it is open."""
+"""The transaction around a handler's session, as both databases have it: what may end it, and what proves that it is open."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -10,7 +11,7 @@ from sqlalchemy import exc
 
 from webhooks.errors import AttemptOver
 
-#: Whoever aborts waits so long for the end of a commit that is on its way.
+#: An abort waits so long for the end of a commit that is on its way.
 COMMIT_PATIENCE_SECONDS = 2.0
 
 NOT_YOURS = (
@@ -53,6 +54,29 @@ class EndedCursor:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttemptOver(OVER)
+
+
+class Cursors:
+    """The cursors of one attempt that are still there; the handler may drop them. A WeakSet would cost ten times as much."""
+
+    def __init__(self) -> None:
+        self._references: list[weakref.ref[Any]] = []
+        self._look_at = 64
+
+    def add(self, cursor: Any) -> None:
+        """Know of one more."""
+        self._references.append(weakref.ref(cursor))
+        if len(self._references) >= self._look_at:
+            self._references = [reference for reference in self._references if reference() is not None]
+            self._look_at = max(64, 2 * len(self._references))
+
+    def all(self) -> list[Any]:
+        """Those that are still there."""
+        return [cursor for reference in self._references if (cursor := reference()) is not None]
+
+    def clear(self) -> None:
+        """Know of none."""
+        self._references.clear()
 
 
 class OpenTransaction:
@@ -99,6 +123,8 @@ class OuterTransaction(Protocol):
 
     #: Why it can no longer commit, if it cannot.
     failed: BaseException | None
+    #: The handler's own way to the driver's connection (`proxy.DriverProxy`).
+    proxy: Any
 
     @property
     def is_reusable(self) -> bool:
@@ -150,6 +176,7 @@ class AttemptLife:
         #: What the handler did that a reset does not undo; None as long as there is nothing.
         self.traces: str | None = None
         self.saw_error = False
+        self.cursors = Cursors()
         #: The handler's own way to the driver's connection (`proxy.DriverProxy`).
         self.proxy: Any = None
 

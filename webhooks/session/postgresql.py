@@ -18,8 +18,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import psycopg
@@ -30,10 +29,10 @@ from sqlalchemy import exc
 
 from webhooks import failpoints
 from webhooks.database import Database, cut, describe, is_closed, is_lock_wait, unavailable
-from webhooks.errors import AttemptOver, StorageUnavailable
+from webhooks.database.connect import HANDLERS, connect
+from webhooks.errors import StorageUnavailable
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
-    OVER,
     AttemptLife,
     DoneMark,
     EndedCursor,
@@ -43,7 +42,7 @@ from webhooks.session.outer import (
     ended_below,
     not_yours,
 )
-from webhooks.session.statements import controls_transaction
+from webhooks.session.postgresql_cursors import EndedConnection, GuardedCursor, GuardedServerCursor
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
@@ -64,7 +63,7 @@ _UNDONE_BY_RESET = frozenset(
 #: Tags of commands that change nothing in a table.
 _READING = _UNDONE_BY_RESET - {b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"TRUNCATE TABLE"}
 
-# None of these drops what is prepared. RESET ALL spares the seed of random(), so it gets one that nobody chose.
+# None of these drops what is prepared. RESET ALL spares the seed of random(), so it gets a random one.
 _UNLOCK = b"select pg_catalog.pg_advisory_unlock_all(),pg_catalog.setseed(%s)"
 _FORGET = _UNLOCK % b"%.15f" + b";discard sequences"
 _RESET_BUT_FORGET = (
@@ -169,88 +168,6 @@ def _raise_first(results: Sequence[Any]) -> None:
             raise psycopg.errors.error_from_result(result)
 
 
-class _Guarded:
-    """What our cursors have in common. changed: whether its last statement changed anything in a table."""
-
-    outer: ServerTransaction
-    changed = False
-
-    # these run inside psycopg's lock of the connection, right before something is sent
-
-    def _start_query(self, query: Any = None) -> Generator[Any, Any, None]:
-        self.outer.before()
-        yield from super()._start_query(query)  # type: ignore[misc]
-
-    def _execute_send(self, query: Any, *, force_extended: bool = False, binary: bool | None = None) -> None:
-        if controls_transaction(query.query):
-            raise not_yours()
-        super()._execute_send(query, force_extended=True, binary=binary)  # type: ignore[misc]
-
-    def _send_prepare(self, name: bytes, query: Any) -> None:
-        if controls_transaction(query.query):
-            raise not_yours()
-        super()._send_prepare(name, query)  # type: ignore[misc]
-
-    # these see what came of it
-
-    def execute(self, *arguments: Any, **options: Any) -> Any:
-        with self.outer.watching(self):
-            super().execute(*arguments, **options)  # type: ignore[misc]
-        return self
-
-    def executemany(self, *arguments: Any, **options: Any) -> None:
-        with self.outer.watching(self):
-            super().executemany(*arguments, **options)  # type: ignore[misc]
-
-    def stream(self, *arguments: Any, **options: Any) -> Any:
-        with self.outer.watching(self):
-            yield from super().stream(*arguments, **options)  # type: ignore[misc]
-
-    def fetchone(self) -> Any:
-        self.outer.check()
-        return super().fetchone()  # type: ignore[misc]
-
-    def fetchmany(self, *arguments: Any, **options: Any) -> Any:
-        self.outer.check()
-        return super().fetchmany(*arguments, **options)  # type: ignore[misc]
-
-    def fetchall(self) -> Any:
-        self.outer.check()
-        return super().fetchall()  # type: ignore[misc]
-
-    def __iter__(self) -> Any:
-        self.outer.check()
-        return super().__iter__()  # type: ignore[misc]
-
-    def __next__(self) -> Any:
-        self.outer.check()
-        return super().__next__()  # type: ignore[misc]
-
-    def scroll(self, *arguments: Any, **options: Any) -> None:
-        self.outer.check()
-        super().scroll(*arguments, **options)  # type: ignore[misc]
-
-
-class _EndedConnection:
-    """What a kept cursor takes for its connection."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttemptOver(OVER)
-
-
-class _Cursor(_Guarded, psycopg.Cursor[Any]):
-    pass
-
-
-class _ServerCursor(_Guarded, psycopg.ServerCursor[Any]):
-    def __del__(self, *arguments: Any) -> None:
-        """What the handler leaves open is closed with its attempt; psycopg would warn."""
-
-    def close(self) -> None:
-        if not self.outer.is_over:
-            super().close()
-
-
 class ServerTransaction(AttemptLife):
     """The transaction of one attempt on PostgreSQL."""
 
@@ -264,7 +181,6 @@ class ServerTransaction(AttemptLife):
         self._whole: set[str] = set()  # savepoints that are the transaction itself
         self._ran = False  # whether anything did, in this transaction
         self._began_at: bytes | None = None
-        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
         kept.begin()  # on its way while the session is made
 
     def ready(self) -> None:
@@ -286,15 +202,15 @@ class ServerTransaction(AttemptLife):
         row_factory = row_factory or self._driver.row_factory
         cursor: Any
         if name:
-            cursor = _ServerCursor(
+            cursor = GuardedServerCursor(
                 self._driver, name, row_factory=row_factory, scrollable=scrollable, withhold=withhold
             )
         else:
-            cursor = _Cursor(self._driver, row_factory=row_factory)
+            cursor = GuardedCursor(self._driver, row_factory=row_factory)
         if binary:
             cursor.format = psycopg.pq.Format.BINARY
         cursor.outer = self
-        self._cursors.add(cursor)
+        self.cursors.add(cursor)
         return cursor
 
     def notice(self, name: str) -> None:
@@ -314,14 +230,12 @@ class ServerTransaction(AttemptLife):
             raise ended_below()
         self._ran = True
 
-    @contextlib.contextmanager
-    def watching(self, cursor: Any) -> Generator[None]:
-        """Around each statement of the handler's: note what it was, and whether it failed."""
-        try:
-            yield
-        except psycopg.Error as error:
-            self.saw_error = self.saw_error or not isinstance(error, psycopg.IntegrityError)
-            raise
+    def failed_with(self, error: psycopg.Error) -> None:
+        """A statement of the handler's failed."""
+        self.saw_error = self.saw_error or not isinstance(error, psycopg.IntegrityError)
+
+    def after(self, cursor: Any) -> None:
+        """A statement of the handler's was executed: note what it was."""
         tag = (cursor.pgresult.command_status or b"") if cursor.pgresult is not None else b""
         tag = tag.rstrip(b"0123456789 ")
         cursor.changed = tag not in _READING
@@ -448,7 +362,7 @@ class ServerTransaction(AttemptLife):
             with contextlib.suppress(Exception), self._database.read() as other:
                 other.exec_driver_sql(
                     "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and application_name = %s",
-                    (self._kept.backend, "webhooks handler"),
+                    (self._kept.backend, HANDLERS),
                 )
             cut(self._driver)
         finally:
@@ -458,15 +372,15 @@ class ServerTransaction(AttemptLife):
     def end(self) -> None:
         with self._guard:
             self.is_over = True
-        for cursor in list(self._cursors):
-            cursor._conn = _EndedConnection()  # it leads past the proxy
+        for cursor in self.cursors.all():
+            cursor._conn = EndedConnection()  # it leads past the proxy
         if self.failed is not None:
             return  # its connection is cut
         try:
             if self._kept.status != TransactionStatus.IDLE:
                 self._kept.must(_ROLLBACK % random.random())
         except Exception:
-            self.saw_error = True  # nobody knows what state it is in
+            self.saw_error = True  # its state is unknown
 
     @property
     def is_reusable(self) -> bool:
@@ -476,3 +390,26 @@ class ServerTransaction(AttemptLife):
     def is_outage(self, error: BaseException) -> bool:
         # broken, not closed: the latter would be the handler's doing
         return bool(self._driver.broken)
+
+
+class ServerTransactions:
+    """Makes the transactions of attempts on PostgreSQL, and the connections on which they run."""
+
+    harmless = HARMLESS
+    autoflush = True
+    must_close_before_fork = False
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.engine = connect(database.url.render_as_string(hide_password=False), application=HANDLERS).engine
+
+    def keep(self, driver: Any) -> KeptConnection:
+        """The driver's connection, for one attempt after the other."""
+        return KeptConnection(driver)
+
+    def begin(self, kept: KeptConnection) -> ServerTransaction:
+        """The transaction of one attempt."""
+        return ServerTransaction(self._database, kept)
+
+    def dispose(self) -> None:
+        self.engine.dispose()

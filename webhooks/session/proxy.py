@@ -77,7 +77,7 @@ class PooledConnection(PoolProxiedConnection):
         self._is_valid = True
 
     @property
-    def dbapi_connection(self) -> Any:  # type: ignore[override]  # nobody sets it
+    def dbapi_connection(self) -> Any:  # type: ignore[override]  # it is never set
         return self._proxy
 
     @property

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, describe, means_not_now, translate_errors
-from webhooks.database.connect import connect
+from webhooks.database import Database, describe, means_not_now, unavailable
 from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
-from webhooks.session import sqlite
 from webhooks.session.outer import DoneMark, OuterTransaction
 from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnection
+from webhooks.session.sqlite import LazyTransactions
 
 if TYPE_CHECKING:
     from webhooks.session.orm import AttemptSession
-    from webhooks.session.postgresql import KeptConnection as KeptServerConnection
-
-    Kept = sqlite.KeptConnection | KeptServerConnection
 
 #: A connection serves so many attempts before it is closed.
 RUNS_OF_A_CONNECTION = 1000
@@ -79,16 +76,9 @@ class Sessions:
     """
 
     def __init__(self, database: Database, write_limit: timedelta = timedelta(seconds=1)) -> None:
-        self.database = database
-        self.write_limit = write_limit
-        self._watchdog = sqlite.Watchdog()
-        self._kept: list[Kept] = []
-        if database.is_sqlite:
-            self._engine = sqlite.make_engine(database)
-        else:
-            self._engine = connect(
-                database.url.render_as_string(hide_password=False), application="webhooks handler"
-            ).engine
+        self._transactions = _transactions_of(database, write_limit)
+        self._engine = self._transactions.engine
+        self._kept: list[Any] = []
         dialect: Any = self._engine.dialect
         # what SQLAlchemy calls for savepoints; its own would compile a statement each time
         dialect.do_savepoint = _on_outer(lambda outer, name: outer.savepoint(name), dialect.do_savepoint)
@@ -97,7 +87,7 @@ class Sessions:
             lambda outer, name: outer.rollback_to(name), dialect.do_rollback_to_savepoint
         )
         self._each = PerProcess(lambda: Sessions(database, write_limit), first=self)
-        if database.is_sqlite:
+        if self._transactions.must_close_before_fork:
             call_before_fork(self)
 
     @contextlib.contextmanager
@@ -106,8 +96,6 @@ class Sessions:
 
         Raises `NoConnection` when there is none.
         """
-        from webhooks.session.orm import AttemptSession  # for workers only
-
         here = self._each.get()
         if here is not self:  # this process was forked from the one that made us
             with here.open() as holder:
@@ -120,52 +108,52 @@ class Sessions:
                 raise NoConnection(describe(error)) from error
             raise
         outer: Any = None
-        connection: AttemptConnection | None = None
+        made: HandlerSession | None = None
         try:
-            with translate_errors():
-                outer = self._outer_on(kept)
-            proxy = DriverProxy(kept.driver, outer, self._harmless)
-            outer.proxy = proxy
-            connection = AttemptConnection(self._engine, PooledConnection(proxy, outer))
-            session = AttemptSession(
-                bind=connection,
-                join_transaction_mode="create_savepoint",
-                autoflush=not self.database.is_sqlite,
-                expire_on_commit=False,
-                close_resets_only=False,
-            )
             try:
-                with translate_errors():
-                    outer.ready()
-                yield HandlerSession(connection, session, outer)
-            finally:
-                # a handler may have broken its session in any way; none of it may outlive the attempt
-                with contextlib.suppress(Exception):
-                    session.end()
-                outer.end()
+                kept.runs += 1
+                outer = self._transactions.begin(kept)
+                made = self._session_on(kept.driver, outer)
+                outer.ready()
+            except Exception as error:
+                if means_not_now(error):
+                    raise unavailable(error) from error
+                raise
+            yield made
         finally:
-            self._give_back(kept, reusable=outer is not None and connection is not None and outer.is_reusable)
+            try:
+                if made is not None:
+                    # a handler may have broken its session in any way; none of it may outlive the attempt
+                    with contextlib.suppress(Exception):
+                        made.session.end()
+                if outer is not None:
+                    outer.end()
+            finally:
+                self._give_back(kept, reusable=made is not None and outer.is_reusable)
 
-    def _outer_on(self, kept: Any) -> OuterTransaction:
-        """The transaction of one attempt."""
-        kept.runs += 1
-        if self.database.is_sqlite:
-            return sqlite.LazyTransaction(self.database, kept, self.write_limit, self._watchdog)
-        from webhooks.session.postgresql import ServerTransaction  # its driver is an extra
+    def _session_on(self, driver: Any, outer: OuterTransaction) -> HandlerSession:
+        """What the handler gets: objects that are made for this attempt and end with it."""
+        proxy = DriverProxy(driver, outer, self._transactions.harmless)
+        outer.proxy = proxy
+        connection = AttemptConnection(self._engine, PooledConnection(proxy, outer))
+        session = self._make_session(
+            bind=connection,
+            join_transaction_mode="create_savepoint",
+            autoflush=self._transactions.autoflush,
+            expire_on_commit=False,
+            close_resets_only=False,
+        )
+        return HandlerSession(connection, session, outer)
 
-        return ServerTransaction(self.database, kept)
+    @functools.cached_property
+    def _make_session(self) -> type[AttemptSession]:
+        from webhooks.session.orm import AttemptSession  # for processes that run handlers only
 
-    @property
-    def _harmless(self) -> frozenset[str]:
-        if self.database.is_sqlite:
-            return sqlite.HARMLESS
-        from webhooks.session.postgresql import HARMLESS
-
-        return HARMLESS
+        return AttemptSession
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    def _take(self) -> Kept:
+    def _take(self) -> Any:
         with contextlib.suppress(IndexError):
             while True:
                 kept = self._kept.pop()
@@ -174,17 +162,13 @@ class Sessions:
                 kept.close()
         return self._connect()
 
-    def _connect(self) -> Kept:
+    def _connect(self) -> Any:
         fairy = self._engine.raw_connection()
         driver: Any = fairy.driver_connection
         fairy.detach()  # ours from here on: the pool would reset it between attempts, and count it
-        if self.database.is_sqlite:
-            return sqlite.KeptConnection(driver)
-        from webhooks.session.postgresql import KeptConnection
+        return self._transactions.keep(driver)
 
-        return KeptConnection(driver)
-
-    def _give_back(self, kept: Kept, *, reusable: bool) -> None:
+    def _give_back(self, kept: Any, *, reusable: bool) -> None:
         if reusable and kept.runs < RUNS_OF_A_CONNECTION:
             self._kept.append(kept)
         else:
@@ -208,9 +192,17 @@ class Sessions:
             if here is not None:
                 here.dispose()
             return
-        self._watchdog.stop()
         self.make_room()
-        self._engine.dispose()
+        self._transactions.dispose()
+
+
+def _transactions_of(database: Database, write_limit: timedelta) -> Any:
+    """What differs between the databases; the only place that asks."""
+    if database.is_sqlite:
+        return LazyTransactions(database, write_limit)
+    from webhooks.session.postgresql import ServerTransactions  # its driver is an extra
+
+    return ServerTransactions(database)
 
 
 def _on_outer(

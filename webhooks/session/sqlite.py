@@ -4,15 +4,12 @@ Reads run in autocommit, and the write lock is taken at the handler's *first wri
 savepoints asked for before are made up then). From there to the commit a handler has `write_limit`; a watchdog then rolls
 back, because while a handler holds that lock no other process can write.
 
-What a statement does is told by SQLite's authorizer when it is prepared. The authorizer may run no SQL, so the first
-write is denied, the transaction begun, and the statement executed again. Statements are prepared once a connection
-(Python keeps them), so what was told is kept by text, as long as the connection lives.
+What a statement does is told by SQLite's authorizer (`sqlite_authorizer`). It may run no SQL, so the first write is denied,
+the transaction begun, and the statement executed again.
 
 `abort` comes from another thread. No statement may be on its way then: one that passed its check before the rollback would
 run after it, in autocommit. So each statement holds the guard, and `abort` interrupts until it has it; the critical section
 at the end it does not interrupt.
-
-Sources: https://www.sqlite.org/c3ref/set_authorizer.html, https://www.sqlite.org/c3ref/c_alter_table.html
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ import secrets
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -51,6 +47,13 @@ from webhooks.session.outer import (
     ended_below,
     not_yours,
 )
+from webhooks.session.sqlite_authorizer import (
+    CHANGES_FILE,
+    CONTROLS_TRANSACTION,
+    LEAVES_TRACES,
+    WRITES,
+    KeptConnection,
+)
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
@@ -63,37 +66,6 @@ MOST_TEXTS = 2000
 #: SQLite's words for "not now": busy, locked, I/O error, full, cannot open.
 _OUTAGES = frozenset({5, 6, 10, 13, 14})
 
-# What a statement does, as the authorizer tells it; together in one number.
-_WRITES = 1
-_LEAVES_TRACES = 2
-_CONTROLS_TRANSACTION = 4
-_CHANGES_FILE = 8
-_REFUSED = _CONTROLS_TRANSACTION | _CHANGES_FILE
-
-_READING = frozenset(
-    (sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
-)  # fmt: skip
-_TEMPORARY = frozenset(
-    (
-        sqlite3.SQLITE_CREATE_TEMP_INDEX, sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
-        sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_INDEX, sqlite3.SQLITE_DROP_TEMP_TABLE,
-        sqlite3.SQLITE_DROP_TEMP_TRIGGER, sqlite3.SQLITE_DROP_TEMP_VIEW, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH,
-    )
-)  # fmt: skip
-#: Pragmas that ask, though they take an argument. Source: https://www.sqlite.org/pragma.html
-_ASKING_PRAGMAS = frozenset(
-    (
-        "table_info", "table_xinfo", "table_list", "index_info", "index_list", "index_xinfo", "foreign_key_list",
-        "foreign_key_check", "integrity_check", "quick_check", "wal_checkpoint",
-    )
-)  # fmt: skip
-#: Pragmas that write into the file's header, and belong into the transaction.
-_HEADER_PRAGMAS = frozenset(
-    ("user_version", "application_id", "schema_version", "encoding", "auto_vacuum", "page_size")
-)
-#: Pragmas that would change the file for every other process.
-_FILE_PRAGMAS = frozenset(("journal_mode", "locking_mode"))
-
 # Python keeps prepared statements by their text: a handler that says `rollback` must not get ours, which was authorized.
 _MARK = f"/* {secrets.token_hex(8)} */"
 _BEGIN = f"begin immediate {_MARK}"
@@ -101,85 +73,6 @@ _COMMIT = f"commit {_MARK}"
 _ROLLBACK = f"rollback {_MARK}"
 
 _SHADOWS = "select name from temp.sqlite_master where tbl_name like 'webhooks\\_%' escape '\\' limit 1"
-
-
-class KeptConnection:
-    """A driver's connection that serves one attempt after the other. runs: how many it has served."""
-
-    def __init__(self, driver: sqlite3.Connection) -> None:
-        self.driver = driver
-        self.runs = 0
-        #: {text of a statement: what it does}
-        self.told: dict[str, int] = {}
-        #: What the authorizer told since `listen`.
-        self.heard = 0
-        self.needs_transaction = True
-        self.trusts = False
-        self.marks = False
-        driver.set_authorizer(self._authorize)
-
-    @property
-    def is_closed(self) -> bool:
-        return False  # a file is there
-
-    def close(self) -> None:
-        """End it. Raises nothing."""
-        with contextlib.suppress(sqlite3.Error):
-            self.driver.set_authorizer(None)
-            self.driver.close()
-
-    @contextlib.contextmanager
-    def marking(self) -> Iterator[None]:
-        """Let the store's statements pass, but none that ends the transaction."""
-        self.marks = True
-        try:
-            yield
-        finally:
-            self.marks = False
-
-    @contextlib.contextmanager
-    def trusting(self) -> Iterator[None]:
-        """Let our own statements pass, for the time of the body."""
-        self.trusts = True
-        try:
-            yield
-        finally:
-            self.trusts = False
-
-    def _authorize(
-        self, action: int, first: str | None, second: str | None, database: str | None, inner: str | None
-    ) -> int:
-        if action in _READING or self.trusts:
-            return sqlite3.SQLITE_OK
-        does = _does(action, first, second, database)
-        if self.marks:
-            return sqlite3.SQLITE_DENY if does & _CONTROLS_TRANSACTION else sqlite3.SQLITE_OK
-        self.heard |= does
-        if does & _REFUSED or (does & _WRITES and self.needs_transaction):
-            return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK
-
-
-def _does(action: int, first: str | None, second: str | None, database: str | None) -> int:
-    """What one action of a statement amounts to."""
-    if action == sqlite3.SQLITE_TRANSACTION:
-        return _CONTROLS_TRANSACTION
-    if action in _TEMPORARY:
-        return _LEAVES_TRACES
-    if action == sqlite3.SQLITE_PRAGMA:
-        return _pragma_does((first or "").lower(), second)
-    # ALTER TABLE names the database first; a savepoint would begin a transaction where there is none
-    if (first if action == sqlite3.SQLITE_ALTER_TABLE else database) == "temp":
-        return _LEAVES_TRACES
-    return _WRITES
-
-
-def _pragma_does(name: str, argument: str | None) -> int:
-    if argument is None or name in _ASKING_PRAGMAS:
-        return 0
-    if name in _FILE_PRAGMAS:
-        return _CHANGES_FILE
-    return _LEAVES_TRACES | (_WRITES if name in _HEADER_PRAGMAS else 0)
 
 
 class _Cursor(sqlite3.Cursor):
@@ -236,9 +129,8 @@ class LazyTransaction(AttemptLife):
         self._lock_file = LockFile(database.lock_path)
         self._descriptor: int | None = None
         self._pending: list[str] = []
-        self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
         self._guard = threading.RLock()  # held by each statement, and by whatever ends the transaction
-        self._interrupting = threading.Lock()  # held while somebody interrupts, and while the end begins
+        self._interrupting = threading.Lock()  # held during an interruption, and while the end begins
         self._begun = False
         self._finishing = False
         self._committed = False
@@ -257,7 +149,7 @@ class LazyTransaction(AttemptLife):
             self.leave_traces("a cursor class of the handler's")
         cursor = self._driver.cursor(_Cursor)
         cursor.outer = self
-        self._cursors.add(cursor)
+        self.cursors.add(cursor)
         return cursor
 
     def notice(self, name: str) -> None:
@@ -276,14 +168,14 @@ class LazyTransaction(AttemptLife):
             self._require_alive()
             told = self._kept.told.get(statement, 0)
             self._refuse(told)
-            if told & _WRITES:
+            if told & WRITES:
                 self.begin()
             self._kept.heard = 0
             try:
                 try:
                     execute(statement, parameters)
                 except sqlite3.Error:
-                    if self._begun or not self._kept.heard & _WRITES:
+                    if self._begun or not self._kept.heard & WRITES:
                         raise
                     self.begin()
                     execute(statement, parameters)
@@ -296,8 +188,8 @@ class LazyTransaction(AttemptLife):
             finally:
                 told |= self._kept.heard
                 self._kept.told[statement] = told
-                cursor.changed = bool(told & _WRITES)
-                if told & _LEAVES_TRACES:
+                cursor.changed = bool(told & WRITES)
+                if told & LEAVES_TRACES:
                     self.leave_traces("a temporary object, an attached database, or a pragma")
                 self._see_whether_it_is_open()
                 if self.failed is not None:
@@ -315,9 +207,9 @@ class LazyTransaction(AttemptLife):
                     self._undo()
 
     def _refuse(self, does: int) -> None:
-        if does & _CONTROLS_TRANSACTION:
+        if does & CONTROLS_TRANSACTION:
             raise not_yours()
-        if does & _CHANGES_FILE:
+        if does & CHANGES_FILE:
             raise exc.InvalidRequestError(
                 "this pragma would change the database file for every other process; "
                 "change it once, with the service stopped"
@@ -490,10 +382,10 @@ class LazyTransaction(AttemptLife):
 
     def _close_results(self) -> None:
         """A result that was not read to its end would keep a snapshot, and the transaction with it."""
-        for cursor in list(self._cursors):
+        for cursor in self.cursors.all():
             with contextlib.suppress(sqlite3.Error):
                 cursor.close()
-        self._cursors.clear()
+        self.cursors.clear()
 
     def _undo(self) -> None:
         # in this order: an interruption lasts until no result is open, and would end the rollback too
@@ -530,7 +422,7 @@ class Watchdog:
                 self._condition.notify()
 
     def forget(self, writes: LazyTransaction) -> None:
-        # without the lock: popping is atomic, and whoever ends its transaction must not wait for the watchdog
+        # without the lock: popping is atomic, and the end of a transaction must not wait for the watchdog
         self._watched.pop(writes, None)
 
     def stop(self) -> None:
@@ -556,7 +448,34 @@ class Watchdog:
                 writes.hold_too_long()
 
 
-def make_engine(database: Database) -> Engine:
+class LazyTransactions:
+    """Makes the transactions of attempts on SQLite, and the connections on which they run."""
+
+    harmless = HARMLESS
+    autoflush = False
+    must_close_before_fork = True
+
+    def __init__(self, database: Database, write_limit: timedelta) -> None:
+        self._database = database
+        self._write_limit = write_limit
+        self._watchdog = Watchdog()
+        self.engine = _make_engine(database)
+
+    def keep(self, driver: sqlite3.Connection) -> KeptConnection:
+        """The driver's connection, for one attempt after the other."""
+        return KeptConnection(driver)
+
+    def begin(self, kept: KeptConnection) -> LazyTransaction:
+        """The transaction of one attempt; it begins at the first write."""
+        return LazyTransaction(self._database, kept, self._write_limit, self._watchdog)
+
+    def dispose(self) -> None:
+        """Stop the watchdog, and close what the pool has."""
+        self._watchdog.stop()
+        self.engine.dispose()
+
+
+def _make_engine(database: Database) -> Engine:
     """An engine of its own, whose connections begin no transaction by themselves."""
     engine = create_engine(
         database.url,
