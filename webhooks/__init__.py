@@ -13,9 +13,9 @@ from webhooks.version import VERSION as __version__
 
 #: {public name: module that has it}
 _PUBLIC = {
-    "Attempt": "webhooks.model.events",
+    "Attempt": "webhooks.model.deliveries",
     "ConfigurationError": "webhooks.errors",
-    "Delivery": "webhooks.model.events",
+    "Delivery": "webhooks.model.deliveries",
     "Discard": "webhooks.errors",
     "Event": "webhooks.model.events",
     "Registry": "webhooks.routing.registry",

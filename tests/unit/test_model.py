@@ -1,12 +1,15 @@
-"""Ids: they grow, take nobody's random numbers, and differ between a process and its fork."""
+"""Ids grow, leave others' random numbers alone, and differ between a process and its fork; values are the same as JSON says."""
 
 from __future__ import annotations
 
 import os
 import random
+from datetime import UTC, datetime, timedelta
 
-from webhooks.model import new_id
-from webhooks.model.events import _Ids
+import pytest
+
+from webhooks.model import id_at, ids_in, instant_of, new_id, same_json
+from webhooks.model.ids import Ids
 
 
 def test_ids_grow_strictly() -> None:
@@ -22,7 +25,7 @@ def test_making_an_id_leaves_the_random_numbers_of_others_alone() -> None:
 
 
 def test_a_forked_child_draws_other_numbers_than_its_parent() -> None:
-    ids = _Ids()
+    ids = Ids()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -33,3 +36,32 @@ def test_a_forked_child_draws_other_numbers_than_its_parent() -> None:
     theirs = os.read(reader, 16)
     os.close(reader)
     assert theirs != bytes(ids._random.getrandbits(8) for _ in range(16))
+
+
+def test_ids_grow_by_as_much_as_a_time_says() -> None:
+    at = datetime(2026, 3, 10, tzinfo=UTC)
+
+    assert id_at(at) + ids_in(timedelta(minutes=1)) == id_at(at + timedelta(minutes=1))
+    assert instant_of(id_at(at) + ids_in(timedelta(seconds=1)) - 1) == at + timedelta(microseconds=999_999)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        (1, 1.0, True),
+        (True, 1, False),
+        (True, True, True),
+        (0, False, False),
+        (None, False, False),
+        ("1", 1, False),
+        ([True], [1], False),
+        ([1, "a"], (1.0, "a"), True),
+        ([1], [1, 2], False),
+        ({"a": [{"b": True}]}, {"a": [{"b": 1}]}, False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": None}, {}, False),
+    ],
+)
+def test_values_are_the_same_as_json_says(left: object, right: object, same: bool) -> None:
+    assert same_json(left, right) is same
+    assert same_json(right, left) is same

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database, from_microseconds
-from webhooks.model import ContentReader, Event, ReceiptStatus
+from webhooks.model import ContentReader, Event, ReceiptStatus, ids_in
 from webhooks.store.intake import ORIGINS
 
 EVENT_COLUMNS = (
@@ -30,8 +30,8 @@ RECEIPTS = (
     ReceiptStatus.DUPLICATE, ReceiptStatus.STORED,
 )  # fmt: skip
 CONFLICT = 4
-#: No event is made later than this after its request's id: a minute, in the unit of ids.
-_REQUEST_SPAN = 60_000_000 << 12
+#: No event is made later than this after its request's id.
+_REQUEST_SPAN = ids_in(timedelta(minutes=1))
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
