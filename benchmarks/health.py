@@ -78,8 +78,7 @@ def fill(url: str, count: int) -> None:
 def questions(store: Any) -> dict[str, Callable[[], Any]]:
     """{name: what is asked}."""
     from webhooks.model import DeliveryState
-    from webhooks.selection import Selection
-    from webhooks.selection.selection import Expression
+    from webhooks.selection import Expression, Selection
 
     listings = store.listings
     dead = Selection(states=(DeliveryState.DEAD,))

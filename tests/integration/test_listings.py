@@ -12,8 +12,7 @@ from webhooks.database import Database
 from webhooks.database.connect import connect
 from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED, Verdict
-from webhooks.selection import Selection
-from webhooks.selection.selection import Expression
+from webhooks.selection import Expression, Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed

@@ -19,8 +19,7 @@ from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState
 from webhooks.operations import Options, Order, Replayer, ReplayError, parse_rate
 from webhooks.operations.replay import HandlerPlan
 from webhooks.routing import SUCCEEDED, Registry, Verdict
-from webhooks.selection import Selection
-from webhooks.selection.selection import Expression
+from webhooks.selection import Expression, Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed

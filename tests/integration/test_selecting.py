@@ -14,8 +14,7 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
 from webhooks.routing import Pattern
-from webhooks.selection import Selection, glob_parts
-from webhooks.selection.selection import is_exact_in_sql
+from webhooks.selection import Selection, glob_parts, is_exact_in_sql
 from webhooks.store import Store
 from webhooks.store import conditions as selecting
 from webhooks.store.intake import Item, Routed

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support import ROOT
 from webhooks.cli import COMMANDS, catch_up, doctor, explain, group, quarantine, records, replay, sources, subscriptions
-from webhooks.selection.selection import CONDITIONS, ROOTS
+from webhooks.formats import ROOTS
+from webhooks.selection import CONDITIONS
 
 TEXT = (ROOT / "docs" / "operations.md").read_text("utf-8")
 

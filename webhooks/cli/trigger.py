@@ -18,9 +18,9 @@ import click
 from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import json_option, webhooks
 from webhooks.errors import NotFound, SelectionError
+from webhooks.formats import MISSING, JsonPath, did_you_mean, one_line, path_of
 from webhooks.formats import json as jsonio
-from webhooks.formats import one_line
-from webhooks.selection import did_you_mean, parse_duration
+from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -104,40 +104,30 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
 
 
 def _set(value: Any, path: str, new: Any, text: str) -> None:
+    """Replace what is at a path, or add a key to an object that is there. Raises `SelectionError` at the wrong step."""
     steps = path.split(".")
     if isinstance(value, dict) and steps[0] not in value and isinstance(value.get("event"), dict):
         value = value["event"]
-    place = value
-    position = 0
-    for number, step in enumerate(steps):
-        # custom fields have dotted keys: the rest of the path may be one
-        rest = ".".join(steps[number:])
-        if isinstance(place, dict) and rest in place:
-            place[rest] = new
-            return
-        is_last = number == len(steps) - 1
-        if isinstance(place, list):
-            if not step.isdigit() or int(step) >= len(place):
-                raise SelectionError(f"--set: {step!r} is no place in a list of {len(place)}", text, position)
-            if is_last:
-                place[int(step)] = new
-                return
-            place = place[int(step)]
-        elif isinstance(place, dict):
-            if is_last:
-                place[step] = new
-                return
-            if step not in place:
-                known = [str(key) for key in place]
-                raise SelectionError(
-                    f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
-                    text,
-                    position,
-                )
-            place = place[step]
-        else:
-            raise SelectionError(f"--set: nothing is inside {steps[number - 1]!r}", text, position)
-        position += len(step) + 1
+    found = path_of(path).place(value)
+    if found is not None:
+        found[0][found[1]] = new
+        return
+    number, holder = 0, value
+    while number < len(steps) - 1 and (inner := JsonPath(steps[: number + 1]).look_up(value)) is not MISSING:
+        number, holder = number + 1, inner
+    step, position = steps[number], sum(len(step) + 1 for step in steps[:number])
+    if isinstance(holder, list):
+        raise SelectionError(f"--set: {step!r} is no place in a list of {len(holder)}", text, position)
+    if not isinstance(holder, dict):
+        raise SelectionError(f"--set: nothing is inside {steps[number - 1]!r}", text, position)
+    if number < len(steps) - 1:
+        known = [str(key) for key in holder]
+        raise SelectionError(
+            f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
+            text,
+            position,
+        )
+    holder[step] = new
 
 
 def break_signature(headers: Mapping[str, str], source: Source) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Read and write JSON: every call of a JSON library is in here.
 
 What counts as JSON: UTF-8 text without a byte order mark, nothing after the value, no NaN or Infinity, at most 100
-levels deep, integers of at most 4,300 digits. Lone surrogates, NUL, numbers beyond 64 bits and huge exponents are the
-sender's good right: they are read, if slowly. `load` turns bytes into Python, `load_watching` does so and tells which
+levels deep, integers of at most 4,300 digits. Lone surrogates, NUL, numbers beyond 64 bits and huge exponents are JSON:
+they are read, if slowly. `load` turns bytes into Python, `load_watching` does so and tells which
 keys were written twice, `require_limits` completes the judgement of a decoder that skipped parts.
 
 The surprise: msgspec is several times faster than the standard library but skims over what it skips (it checks
@@ -18,6 +18,8 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+
+from webhooks.formats.paths import JsonPath, path_of, place_in
 
 #: How deep arrays and objects may be nested.
 MAX_DEPTH = 100
@@ -163,19 +165,11 @@ def items(raw: bytes, path: str = "") -> list[bytes]:
     start = _find(text, path)
     if text[start : start + 1] != "[":
         raise LookupError("there is no list")
-    found = []
-    start = _skip(text, start + 1)
-    while text[start] != "]":
-        _, end = _SCANNER.raw_decode(text, start)
-        found.append(text[start:end].encode("utf-8"))
-        start = _skip(text, end)
-        if text[start] == ",":
-            start = _skip(text, start + 1)
-    return found
+    return [text[begin:end].encode("utf-8") for begin, end in _elements(text, start)]
 
 
 def member(raw: bytes, path: str) -> bytes:
-    """The value at a dotted path through objects, exactly as written. Raises LookupError when there is none."""
+    """The value at a dotted path, exactly as written. Raises LookupError when there is none."""
     text = raw.decode("utf-8")
     start = _find(text, path)
     _, end = _SCANNER.raw_decode(text, start)
@@ -183,30 +177,58 @@ def member(raw: bytes, path: str) -> bytes:
 
 
 def _find(text: str, path: str) -> int:
+    """Where the value at a path begins; a path is read as `paths` reads it."""
     start = _skip(text, 0)
-    for name in path.split(".") if path else ():
-        start = _find_member(text, start, name)
-    return start
+    found = _follow(text, start, path_of(path), 0) if path else start
+    if found is None:
+        raise LookupError(f"there is no {path!r}")
+    return found
 
 
-def _find_member(text: str, start: int, name: str) -> int:
-    """Where the value of `name` begins in the object that begins at `start`; of a doubled name, the last."""
-    if text[start : start + 1] != "{":
-        raise LookupError(f"there is no object that could hold {name!r}")
-    found = -1
+def _follow(text: str, start: int, path: JsonPath, at: int) -> int | None:
+    if at == len(path.steps):
+        return start
+    if text[start] == "{":
+        members = _members(text, start)
+        for key, after in path.tries[at]:
+            if key in members and (found := _follow(text, members[key], path, after)) is not None:
+                return found
+    elif text[start] == "[":
+        elements = _elements(text, start)
+        place = place_in(len(elements), path.steps[at])
+        if place is not None:
+            return _follow(text, elements[place][0], path, at + 1)
+    return None
+
+
+def _members(text: str, start: int) -> dict[str, int]:
+    """{key: where its value begins} of the object that begins at `start`; of a doubled key, the last."""
+    found: dict[str, int] = {}
     start = _skip(text, start + 1)
     while text[start] != "}":
         key, end = _SCANNER.raw_decode(text, start)
         start = _skip(text, _skip(text, end) + 1)
-        if key == name:
-            found = start
-        _, end = _SCANNER.raw_decode(text, start)
-        start = _skip(text, end)
-        if text[start] == ",":
-            start = _skip(text, start + 1)
-    if found < 0:
-        raise LookupError(f"there is no {name!r}")
+        found[key] = start
+        start = _after_value(text, start)[1]
     return found
+
+
+def _elements(text: str, start: int) -> list[tuple[int, int]]:
+    """(begin, end) of each element of the list that begins at `start`."""
+    found: list[tuple[int, int]] = []
+    start = _skip(text, start + 1)
+    while text[start] != "]":
+        begin = start
+        end, start = _after_value(text, start)
+        found.append((begin, end))
+    return found
+
+
+def _after_value(text: str, start: int) -> tuple[int, int]:
+    """(where the value that begins at `start` ends, where what follows its comma begins)."""
+    _, end = _SCANNER.raw_decode(text, start)
+    start = _skip(text, end)
+    return end, _skip(text, start + 1) if text[start] == "," else start
 
 
 def _skip(text: str, start: int) -> int:

@@ -1,17 +1,30 @@
 """Text that can always be stored and shown: without controls, cut where it is long, and made of any error.
 
+Counts, durations and instants in words, and the nearest known word, are said here too, so that one screen says them in
+one way. How people write quantities is read by `quantities`.
+
 Nothing here can fail, whatever an error's `__str__` does.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from webhooks.errors import AttemptTimeout, LeaseLost, Retry
 from webhooks.formats import sqlstates
 
-#: Stored error text is cut at this many characters (checklist section 6).
+#: Stored error text is cut at this many characters.
 ERROR_TEXT_LIMIT = 10_000
+
+#: How like a known word must be to be offered (`difflib`'s ratio).
+LIKE_ENOUGH = 0.6
+#: How like a known word must be where the likeness alone is a reason to refuse: a slip of one or two letters.
+ALMOST_THE_SAME = 0.8
+
+#: From how many seconds on a duration is said in which two units: (from, unit, seconds of the smaller unit, its name).
+_SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def printable(text: str, limit: int = ERROR_TEXT_LIMIT) -> str:
@@ -93,3 +106,50 @@ def _frames(error: BaseException) -> str:
         return ""
     frames = traceback.extract_tb(error.__traceback__, limit=-30).format()
     return printable("Traceback (most recent call last):\n" + "".join(frames), 4 * ERROR_TEXT_LIMIT)
+
+
+# -- words for people -----------------------------------------------------------------------------------------
+
+
+def nearest(word: str, known: Iterable[str], at_least: float = LIKE_ENOUGH) -> str | None:
+    """The one of `known` that is most like `word`; None when none is like it. at_least: `difflib`'s ratio."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=at_least)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest of `known`, or nothing; to be put behind the wrong word."""
+    near = nearest(word, known)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def counted(number: int, noun: str, *, is_more: bool = False) -> str:
+    """`1 event`, `2,000 deliveries`. is_more: counting stopped there, so `at least` comes before it."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{'at least ' if is_more else ''}{number:,} {noun if number == 1 else plural}"
+
+
+def span(duration: timedelta) -> str:
+    """A duration for people: 850 ms, 12 s, 3 min 5 s, 2 h 5 min, 3 d 4 h."""
+    seconds = duration.total_seconds()
+    if seconds < 0:
+        return f"-{span(-duration)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    size, unit, small_size, small_unit = next(row for row in _SPANS if seconds >= row[0])
+    rest = int(seconds % size // small_size)
+    return f"{int(seconds // size)} {unit}" + (f" {rest} {small_unit}" if rest else "")
+
+
+def shown_instant(instant: datetime) -> str:
+    """An instant in a sentence: UTC, to the second, `2026-03-10T14:05:12Z`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_text(instant: datetime) -> str:
+    """An instant in JSON and wherever it is read back: UTC, as exact as it is, `2026-03-10T14:05:12.417000Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from webhooks.model.deliveries import Delivery as Delivery
     from webhooks.model.deliveries import DeliveryClass as DeliveryClass
     from webhooks.model.deliveries import DeliveryState as DeliveryState
+    from webhooks.model.events import EMPTY as EMPTY
     from webhooks.model.events import Content as Content
     from webhooks.model.events import ContentReader as ContentReader
-    from webhooks.model.events import EMPTY as EMPTY
     from webhooks.model.events import Event as Event
     from webhooks.model.events import Origin as Origin
     from webhooks.model.events import ParsedEvent as ParsedEvent
@@ -41,7 +41,17 @@ else:
         __name__,
         {
             "deliveries": ["Attempt", "AttemptOutcome", "Delivery", "DeliveryClass", "DeliveryState"],
-            "events": ["Content", "ContentReader", "EMPTY", "Event", "Origin", "ParsedEvent", "Receipt", "ReceiptStatus", "same_json"],
+            "events": [
+                "Content",
+                "ContentReader",
+                "EMPTY",
+                "Event",
+                "Origin",
+                "ParsedEvent",
+                "Receipt",
+                "ReceiptStatus",
+                "same_json",
+            ],
             "ids": ["id_at", "ids_in", "instant_of", "new_id", "new_request_id"],
             "requests": ["Challenge", "Headers", "InboundRequest", "Verified"],
         },

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+
 class DeliveryState(enum.IntEnum):
     """The states of a delivery. A scheduled retry is PENDING with a later `due_at`."""
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+
 class ReceiptStatus(enum.StrEnum):
     """What ingest promises for one event of a request."""
 
@@ -176,6 +177,8 @@ def same_json(left: Any, right: Any) -> bool:
     """Whether two decoded values are the same JSON: `true` is not 1, 5 is 5.0, a tuple is a list; at any depth."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
+    if isinstance(left, (str, int, float)):
+        return bool(left == right)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(map(same_json, left, right))
     if isinstance(left, Mapping) and isinstance(right, Mapping):

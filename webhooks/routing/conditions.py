@@ -2,40 +2,22 @@
 
 They combine with `&`, `|` and `~`; a function of the event is a condition too. The worker asks `explain` before it
 runs the handler: when a condition does not hold, the delivery is cancelled, and its reason is the clause that decided
-with the value that it met. A condition that raises lets it raise: the delivery fails loudly and is retried.
+with the value that it met. A function that raises lets it raise: the delivery fails loudly and is retried; `field` and
+`changed` raise nothing.
 
-What surprises: Close writes custom fields as flat keys with a dot in them (`custom.cf_…`), so a path tries what is left
-of it as one key before it goes a step down.
+How a path is read and values compare is said in `formats.paths`, for `--where` of the command line too: what a filter lets
+through is what a selection finds.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
+from webhooks.formats import MISSING, OPERATORS, ROOTS, EventPath, equal, exists, look_up, nearest_root
 from webhooks.model import Event
-
-#: What a path may begin with: attributes of the event.
-ROOTS = (
-    "data",
-    "previous",
-    "changed_fields",
-    "meta",
-    "type",
-    "source",
-    "action",
-    "object_type",
-    "object_id",
-    "dedup_key",
-    "revision",
-    "occurred_at",
-    "received_at",
-    "headers",
-    "origin",
-)
 
 #: A value in a reason is cut here.
 LONGEST_VALUE = 200
@@ -185,8 +167,8 @@ def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous"
 class field:
     """A part of the event, to be compared: `field("data.direction") == "incoming"`.
 
-    path: dotted, beginning with one of `ROOTS`. What is not there is None: it equals None only, is never less or
-    more than anything, and is in no list that does not hold None.
+    path: dotted, beginning with one of `ROOTS`. What is not there is null: it equals None only, is never less or more
+    than anything, and is in no list that does not hold None. Values of unlike kinds are unequal, and neither is less.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -195,81 +177,62 @@ class field:
         if not path or path.startswith(".") or path.endswith("."):
             raise ValueError(f"{path!r} is no path; write one like 'data.direction'")
         self.path = path
-        self._root, _, self._rest = path.partition(".")
-        if self._root not in ROOTS:
-            near = difflib.get_close_matches(self._root, ROOTS, n=1)
-            meant = f"{near[0]}.{self._rest}" if near and self._rest else f"data.{path}"
+        root, _, rest = path.partition(".")
+        if root not in ROOTS:
+            near = nearest_root(root)
+            meant = f"{near}.{rest}" if near and rest else f"data.{path}"
             raise ValueError(f"field({path!r}) begins with none of {', '.join(ROOTS)}; did you mean field({meant!r})?")
+        self._look_up = EventPath(root, rest).look_up
 
     def value(self, event: Event) -> Any:
         """What the event has there; None when it has nothing."""
-        base = getattr(event, self._root)
-        return look_up(base, self._rest) if self._rest else base
+        found = self._look_up(event)
+        return None if found is MISSING else found
 
-    def _test(self, symbol: str, other: Any, test: Callable[[Any], Any]) -> Predicate:
-        return _Test(f"{self!r} {symbol} {_written(other)}", self.value, test)
+    def _compare(self, operator: str, other: Any) -> Predicate:
+        holds = OPERATORS[operator]
+        return _Test(f"{self!r} {operator} {_written(other)}", self.value, lambda value: holds(value, other))
 
     def __eq__(self, other: object) -> Predicate:  # type: ignore[override]
-        return self._test("==", other, lambda value: value == other)
+        return self._compare("==", other)
 
     def __ne__(self, other: object) -> Predicate:  # type: ignore[override]
-        return self._test("!=", other, lambda value: value != other)
+        return self._compare("!=", other)
 
     def __lt__(self, other: Any) -> Predicate:
-        return self._test("<", other, lambda value: value is not None and value < other)
+        return self._compare("<", other)
 
     def __le__(self, other: Any) -> Predicate:
-        return self._test("<=", other, lambda value: value is not None and value <= other)
+        return self._compare("<=", other)
 
     def __gt__(self, other: Any) -> Predicate:
-        return self._test(">", other, lambda value: value is not None and value > other)
+        return self._compare(">", other)
 
     def __ge__(self, other: Any) -> Predicate:
-        return self._test(">=", other, lambda value: value is not None and value >= other)
+        return self._compare(">=", other)
 
     def in_(self, values: Collection[Any]) -> Predicate:
         """Whether the value is one of `values`."""
         if isinstance(values, str | bytes):
             raise TypeError(f"in_({values!r}) would look for a part of the text; give a list of whole values")
-        choices = list(values)  # a list compares: the value may be one that cannot be hashed
-        return _Test(f"{self!r}.in_([{', '.join(map(_written, choices))}])", self.value, lambda value: value in choices)
+        choices = list(values)
+        clause = f"{self!r}.in_([{', '.join(map(_written, choices))}])"
+        return _Test(clause, self.value, lambda value: any(equal(value, choice) for choice in choices))
 
     def contains(self, part: Any) -> Predicate:
         """Whether a list, a text or an object has `part` in it."""
-        return _Test(
-            f"{self!r}.contains({_written(part)})", self.value, lambda value: value is not None and part in value
-        )
+        holds = OPERATORS["contains"]
+        return _Test(f"{self!r}.contains({_written(part)})", self.value, lambda value: holds(value, part))
 
     def exists(self) -> Predicate:
         """Whether it is there and not null."""
-        return _Test(f"{self!r}.exists()", self.value, lambda value: value is not None)
+        return _Test(f"{self!r}.exists()", self.value, exists)
 
     def __bool__(self) -> NoReturn:
         raise TypeError(f"{self!r} is neither true nor false; compare it, or write {self!r}.exists()")
 
     def __repr__(self) -> str:
         return f"field({_written(self.path)})"
-
-
-def look_up(value: Any, path: str) -> Any:
-    """The value at a dotted path in decoded JSON; None when it is absent. Numbers step into lists.
-
-    At each level the longest key wins: `custom.cf_x` is looked for as one key first, then below `custom`.
-    """
-    if isinstance(value, Mapping):
-        end = len(path)
-        while end > 0:
-            if path[:end] in value:
-                below = value[path[:end]]
-                found = below if end == len(path) else look_up(below, path[end + 1 :])
-                if found is not None or end == len(path):
-                    return found
-            end = path.rfind(".", 0, end)
-    elif isinstance(value, list | tuple):
-        step, dot, rest = path.partition(".")
-        if step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(value):
-            return look_up(value[int(step)], rest) if dot else value[int(step)]
-    return None
 
 
 def _written(value: Any) -> str:
@@ -281,5 +244,5 @@ def _written(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(None if value is MISSING else value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

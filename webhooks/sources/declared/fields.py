@@ -1,6 +1,6 @@
 """Values taken out of what senders send, made fit for keys and columns.
 
-Paths are dotted (`data.object.id`; numbers step into lists). Text that becomes a key holds at most 255 bytes, no NUL
+Paths are those of `formats.paths` (`data.object.id`; numbers step into lists). Text that becomes a key holds at most 255 bytes, no NUL
 and no lone surrogate, on both databases alike; an ordering key of another shape is replaced by its digest, because a
 lane only has to be the same for the same object.
 """
@@ -8,12 +8,12 @@ lane only has to be the same for the same object.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from webhooks.errors import Malformed
+from webhooks.formats import MISSING, path_of, read_iso
 from webhooks.formats import json as jsonio
 
 #: Bytes that an id, a type or an ordering key may have in the database.
@@ -26,16 +26,13 @@ _MILLISECONDS_FROM = 100_000_000_000
 
 def at(value: Any, path: str) -> Any:
     """The value at a dotted path, None where there is none. Raises Malformed where a key on the way stands twice."""
-    for step in path.split("."):
-        if isinstance(value, Mapping):
-            if step in getattr(value, "doubled", ()):
-                raise Malformed(f"the key {step!r} stands twice, so the event is ambiguous")
-            value = value.get(step)
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 6 and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
+    found = path_of(path).look_up(value, _require_single)
+    return None if found is MISSING else found
+
+
+def _require_single(holder: Any, key: str | int) -> None:
+    if isinstance(holder, jsonio.Watched) and key in holder.doubled:
+        raise Malformed(f"the key {key!r} stands twice, so the event is ambiguous")
 
 
 def text_of(value: Any) -> str | None:
@@ -75,11 +72,7 @@ def instant(value: Any) -> datetime | None:
     """
     if isinstance(value, str):
         if not (value.isascii() and value.isdigit() and len(value) <= 13):
-            try:
-                parsed = datetime.fromisoformat(value)
-                return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-            except (ValueError, OverflowError):
-                return None
+            return read_iso(value)
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
