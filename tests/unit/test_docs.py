@@ -20,7 +20,7 @@ from tests.support import ROOT
 from webhooks import signals
 from webhooks.cli import group
 from webhooks.cli.replay import start as replay_start
-from webhooks.settings.settings import FALLBACKS, SETTINGS
+from webhooks.settings import FALLBACKS, SETTINGS
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

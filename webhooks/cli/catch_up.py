@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import json_option, webhooks
+from webhooks.cli.context import json_option, tell_instant, webhooks
 from webhooks.errors import SelectionError
 from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_time
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--since",
     metavar="TIME",
-    help="Changed at or after: 6h, 2d, or ISO 8601. Default: where the last complete run ended.",
+    help="Changed at or after: 6h, yesterday, or ISO 8601. Default: where the last complete run ended.",
 )
 @click.option("--until", metavar="TIME", help="Changed up to here. Default: now.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be added.")
@@ -50,6 +50,8 @@ def run(instance: Webhooks, name: str, since: str | None, until: str | None, *, 
     now = instance.clock()
     begin = None if since is None else parse_time(since, now, "since")
     end = None if until is None else parse_time(until, now, "until")
+    tell_instant("since", since, begin)
+    tell_instant("until", until, end)
     if begin is not None and begin >= (end or now):
         raise SelectionError(f"since {output.when(begin)} is not before until {output.when(end or now)}")
     with source.connect() as client, Progress(begin, end or now) as progress:

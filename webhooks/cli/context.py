@@ -23,6 +23,7 @@ import click
 
 from webhooks.cli import NO_SCHEMA, lacks_schema, output, typed
 from webhooks.errors import SelectionError, StorageUnavailable
+from webhooks.formats import is_by_the_wall, shown_instant
 from webhooks.selection import Selection, parse_duration
 
 if TYPE_CHECKING:
@@ -182,7 +183,11 @@ _SELECTION = (
     ),
     click.option("--handler", metavar="NAME", help="With a delivery for this handler."),
     click.option("--key", metavar="KEY", help="The sender's own id of the event."),
-    click.option("--since", metavar="TIME", help="Arrived at or after: 6h, 2d, or ISO 8601 (UTC unless it says)."),
+    click.option(
+        "--since",
+        metavar="TIME",
+        help="Arrived at or after: 6h, yesterday, monday 9:00, or ISO 8601 (UTC unless it says).",
+    ),
     click.option("--until", metavar="TIME", help="Arrived before."),
     click.option("--error", metavar="GLOB", help="With a delivery whose error matches, e.g. '*Timeout*'."),
     click.option("--where", metavar="EXPR", help="On the content, e.g. 'data.lead_id == \"lead_x\"'."),
@@ -214,6 +219,8 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
             raise SelectionError(f"{name}: nothing given; leave --{name} out, or give it a value", value, 0)
     at = desk()
     selection = Selection.parse(conditions, at.clock())
+    for name in ("since", "until"):
+        tell_instant(name, conditions.get(name), getattr(selection, name))
     ids: list[int] = []
     for event in events:
         if event.isascii() and event.isdigit():
@@ -226,6 +233,12 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
     _check_names(selection)
     _hint_at_type(selection)
     return selection.only(events=tuple(dict.fromkeys(ids))) if ids else selection
+
+
+def tell_instant(name: str, text: str | None, instant: datetime | None) -> None:
+    """Say in UTC how a time of a day was understood, which is of the terminal's zone: `yesterday`, `monday 9:00`."""
+    if text is not None and instant is not None and is_by_the_wall(text):
+        output.say(f"{name}: {shown_instant(instant)}")
 
 
 def _hint_at_type(selection: Selection) -> None:

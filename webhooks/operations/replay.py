@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from typing import Any, Protocol
 from webhooks import signals
 from webhooks.database import from_microseconds, to_microseconds
 from webhooks.errors import NotFound, SelectionError, WebhooksError
-from webhooks.formats import error_summary
+from webhooks.formats import Unreadable, error_summary, per_second, read_rate
 from webhooks.model import Event, new_id
 from webhooks.routing import require_lane
 from webhooks.selection import Selection, did_you_mean
@@ -43,7 +42,6 @@ COMPARED = 100_000
 _NEVER_DELIVERED = ("stale", "conflict", "stripped")
 #: Ordering keys that have a column, so that bodies need not be read for them.
 _KEPT_KEYS = ("object_id", "lead_id")
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class ReplayError(WebhooksError):
@@ -146,11 +144,10 @@ class Progress:
 
 def parse_rate(text: str) -> float:
     """`20/s`, `100/min` or a bare number (per second), as deliveries per second. Raises `SelectionError`."""
-    found = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(?:\s*/\s*(s|sec|m|min|h))?", text.strip().lower())
-    unit = {"sec": "s"}.get(found[2], found[2]) if found is not None and found[2] else "s"
-    if found is None or float(found[1]) <= 0:
-        raise SelectionError(f"rate: {text[:40]!r} is not a rate; write 20/s, 100/min or 500/h", text, 0)
-    return float(found[1]) / _UNITS[unit]
+    try:
+        return per_second(read_rate(text))
+    except Unreadable:
+        raise SelectionError(f"rate: {text[:40]!r} is not a rate; write 20/s, 100/min or 500/h", text, 0) from None
 
 
 class Replayer:

@@ -13,6 +13,7 @@ Not here: running handlers (`delivery`), finding their modules (`discovery`).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -25,6 +26,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypedDict, TypeVar, Unpack
 from blinker import ANY, Signal
 
 from webhooks.errors import HandlerAlreadyRegistered, InvalidHandler, InvalidPattern, RegistrationError, WebhooksError
+from webhooks.formats import Unreadable, read_rate
 from webhooks.model import Event
 from webhooks.routing.conditions import Predicate, as_predicate, require_function_of_event
 from webhooks.routing.patterns import Pattern, expand, suggest
@@ -42,8 +44,6 @@ ORDERING_KEYS = ("object_id", "lead_id")
 ROUTES_REMEMBERED = 4096
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
-_RATE = re.compile(r"\s*([0-9]{1,9})\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)\s*", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -452,10 +452,9 @@ def _read_option(option: str, value: Any, require: Callable[[bool, str], None]) 
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         require(is_whole and value >= 1, f"concurrency is {value!r}; give a whole number from 1 on")
     elif option == "rate":
-        match = _RATE.fullmatch(value) if isinstance(value, str) else None
-        require(match is not None and int(match[1]) > 0, f"rate is {value!r}; write '10/s', '100/min' or '1/h'")
-        assert match is not None
-        return int(match[1]), timedelta(seconds=_SECONDS[match[2][0]])
+        with contextlib.suppress(Unreadable):
+            return read_rate(value if isinstance(value, str) else "")
+        require(False, f"rate is {value!r}; write '10/s', '100/min' or '1/h'")
     return value
 
 

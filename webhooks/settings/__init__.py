@@ -14,38 +14,30 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.settings.load import load_settings as load_settings
+    from webhooks.settings.load import require_dedup_covers as require_dedup_covers
+    from webhooks.settings.load import require_labels as require_labels
+    from webhooks.settings.load import require_sources as require_sources
     from webhooks.settings.logs import guard_tracebacks as guard_tracebacks
     from webhooks.settings.logs import set_up_logging as set_up_logging
+    from webhooks.settings.settings import FALLBACKS as FALLBACKS
+    from webhooks.settings.settings import SETTINGS as SETTINGS
     from webhooks.settings.settings import Secret as Secret
     from webhooks.settings.settings import Settings as Settings
     from webhooks.settings.settings import SourceSettings as SourceSettings
-    from webhooks.settings.settings import hide_password as hide_password
-    from webhooks.settings.settings import load_settings as load_settings
-    from webhooks.settings.settings import read_database_url as read_database_url
-    from webhooks.settings.settings import read_duration as read_duration
-    from webhooks.settings.settings import require_dedup_covers as require_dedup_covers
-    from webhooks.settings.settings import require_labels as require_labels
-    from webhooks.settings.settings import require_sources as require_sources
-    from webhooks.settings.settings import shown as shown
-    from webhooks.settings.settings import shown_path as shown_path
+    from webhooks.settings.values import hide_password as hide_password
+    from webhooks.settings.values import read_database_url as read_database_url
+    from webhooks.settings.values import read_duration as read_duration
+    from webhooks.settings.values import read_size as read_size
+    from webhooks.settings.values import shown as shown
+    from webhooks.settings.values import shown_path as shown_path
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "load": ["load_settings", "require_dedup_covers", "require_labels", "require_sources"],
             "logs": ["guard_tracebacks", "set_up_logging"],
-            "settings": [
-                "Secret",
-                "Settings",
-                "SourceSettings",
-                "hide_password",
-                "load_settings",
-                "read_database_url",
-                "read_duration",
-                "require_dedup_covers",
-                "require_labels",
-                "require_sources",
-                "shown",
-                "shown_path",
-            ],
+            "settings": ["FALLBACKS", "SETTINGS", "Secret", "Settings", "SourceSettings"],
+            "values": ["hide_password", "read_database_url", "read_duration", "read_size", "shown", "shown_path"],
         },
     )

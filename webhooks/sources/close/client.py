@@ -27,7 +27,7 @@ import msgspec
 
 from webhooks.errors import ConfigurationError
 from webhooks.formats import json as jsonio
-from webhooks.formats import one_line
+from webhooks.formats import one_line, read_iso
 from webhooks.settings import Secret
 from webhooks.sources.close.api import Api
 from webhooks.sources.remote import (
@@ -451,11 +451,7 @@ def _words(value: Any) -> str | None:
 
 
 def _instant(raw: Mapping[str, Any], name: str) -> datetime | None:
-    try:
-        instant = datetime.fromisoformat(_text(raw, name) or "")
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return read_iso(_text(raw, name) or "")
 
 
 def _iso(instant: datetime) -> str:

@@ -21,6 +21,7 @@ import msgspec
 
 from webhooks.errors import Malformed
 from webhooks.formats import json as jsonio
+from webhooks.formats import read_iso
 from webhooks.model import Content, ParsedEvent
 from webhooks.sources.declared.fields import key_text, ordering_key
 
@@ -193,11 +194,10 @@ def _instant(text: str | None, what: str) -> datetime | None:
     """An aware UTC instant; text without an offset is UTC. Absent, null and empty are None."""
     if not text:
         return None
-    try:
-        instant = datetime.fromisoformat(text)
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Malformed(f"'event.{what}' is not a date") from None
+    instant = read_iso(text)
+    if instant is None:
+        raise Malformed(f"'event.{what}' is not a date")
+    return instant
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

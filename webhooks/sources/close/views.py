@@ -21,6 +21,7 @@ from email.utils import parseaddr
 from functools import cache
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
+from webhooks.formats import read_iso
 from webhooks.model import EMPTY, Event
 
 #: Reads one value of a payload: never raises, None for what it cannot read.
@@ -62,13 +63,8 @@ def _moment(value: Any) -> datetime | date | None:
     """A bare day as `date`, anything longer as an aware UTC instant."""
     if not isinstance(value, str):
         return None
-    try:
-        if len(value) == len("2026-03-16"):
-            return date.fromisoformat(value)
-        at = datetime.fromisoformat(value)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter for years 1 and 9999 with an offset
-        return None
+    at = read_iso(value)
+    return at.date() if at is not None and len(value) == len("2026-03-16") else at
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -1,0 +1,412 @@
+"""Load the settings: `webhooks.toml`, then the environment, then what the application hands in; checked all at once.
+
+`load_settings` reads the three layers as plain values, later ones winning setting by setting, converts each by its
+type, and collects every mistake into one `ConfigurationError`. Each names the setting as its author wrote it, says
+what was wrong and what is expected; the value of a secret is never in it.
+
+The surprising facts: names are case-insensitive (names of sources become lower case), `__` nests
+(`WEBHOOKS_SOURCES__close__SECRET`), an empty environment variable is one that is not set (but an empty secret is a
+mistake), secrets may come from files (`…_FILE`), and `WEBHOOKS_TEST_*` is left to tests.
+
+Not here: what only one scheme understands (`SourceSettings.options`, checked by the source), the content of a
+`secret_file` (`sources.keys`, which reads it again when it changed).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from webhooks.errors import ConfigurationError, looks_like_key
+from webhooks.formats import did_you_mean, show_duration
+from webhooks.formats import json as jsonio
+from webhooks.settings.settings import FALLBACKS, FIELDS, FILE, PREFIX, Secret, Settings, SourceSettings
+from webhooks.settings.values import (
+    Reader,
+    one_of,
+    read_bool,
+    read_duration,
+    read_names,
+    read_path,
+    read_public_url,
+    read_text,
+    shown,
+    shown_path,
+)
+
+#: Dedup keys outlive payloads by at least this long, so that a late copy is still known as a duplicate.
+DEDUP_MARGIN = timedelta(days=5)
+#: Environment variables that are no settings: set by our own processes for their children.
+RESERVED = frozenset(("embedded", "application"))
+
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_SOURCE_NAME_RULE = "a source's name has a-z, 0-9, _ and -, at most 64 of them, and begins with a letter or digit"
+
+
+_Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was given, and where, in the words of whoever wrote it. is_file: it names a file that has it."""
+
+    raw: Any
+    where: str
+    is_file: bool = False
+
+
+class _Problems(list[str]):
+    """Every mistake found so far. failed: the settings that could not be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: set[str] = set()
+
+
+def load_settings(
+    environ: Mapping[str, str], *, file: Path | str | None = FILE, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the layers (file, environment, overrides; later ones win) and check everything.
+
+    file: may be missing. overrides: names as in `Settings`, or `WEBHOOKS_…` and `WEBHOOKS` as in `app.config`, whose
+    other names (in capitals) are left alone. Raises `ConfigurationError` with every mistake, and nothing else.
+    """
+    problems = _Problems()
+    given: dict[_Path, _Given] = {}
+    if file is not None:
+        given.update(_one_each(_from_file(Path(file), problems), problems))
+    given.update(_from_fallbacks(environ))
+    given.update(_one_each(_from_environment(environ, problems), problems))
+    given.update(_one_each(_from_overrides(overrides or {}, problems), problems))
+    fields = _read_fields(given, problems)
+    settings = Settings(**fields)
+    problems.extend(_contradictions(settings, problems.failed))
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def require_sources(settings: Settings) -> None:
+    """Raise `ConfigurationError` with the line to add when no source is configured."""
+    if not settings.sources:
+        raise ConfigurationError(
+            "no source is configured, so nothing could be taken in; set WEBHOOKS_SOURCES__close__SECRET to the "
+            f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…". '
+            "To look around without one: webhooks dev --demo"
+        )
+
+
+def require_dedup_covers(settings: Settings, tolerances: Mapping[str, timedelta]) -> None:
+    """Raise `ConfigurationError` when an accepted signature may be older than what dedup remembers.
+
+    tolerances: {source: how old its signatures may be}, the scheme's own where the settings name none.
+    """
+    problems = [
+        f"source {name!r}: signatures are taken for {show_duration(tolerance)}, not shorter than dedup_retention "
+        f"{show_duration(settings.dedup_retention)}; an old request sent again would be taken for a new event: "
+        f"raise dedup_retention, or set a shorter tolerance in [sources.{name}]"
+        for name, tolerance in tolerances.items()
+        if tolerance >= settings.dedup_retention
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+# -- the layers: (path, value) pairs -------------------------------------------------------------------------
+
+_Layer = Iterable[tuple[_Path, _Given]]
+
+
+def _from_file(path: Path, problems: list[str]) -> _Layer:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        problems.append(f"{path} cannot be read: {reason}; correct it, or take it away")
+        return
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it cannot be read"
+        problems.append(f"{path} is not TOML: {reason}")
+        return
+    yield from _from_table(table, lambda name: f"{name} in {path}", problems)
+
+
+def _from_table(table: Mapping[Any, Any], where: Callable[[str], str], problems: list[str]) -> _Layer:
+    """Settings from nested mappings; below a source's key, tables are the scheme's and stay whole."""
+    for name, value in table.items():
+        if str(name).lower() != "sources":
+            yield (str(name).lower(),), _Given(value, where(str(name)))
+            continue
+        if not isinstance(value, Mapping):
+            problems.append(f"{where('sources')}: expected a section for each source, such as [sources.close]")
+            continue
+        for source, section in value.items():
+            here = f"sources.{source}"
+            if not isinstance(section, Mapping):
+                problems.append(f'{where(here)}: expected a section, such as [{here}] with secret = "…" below it')
+                continue
+            if not section:
+                yield ("sources", str(source).lower(), ""), _Given(None, where(here))
+            for key, part in section.items():
+                yield ("sources", str(source).lower(), str(key).lower()), _Given(part, where(f"{here}.{key}"))
+
+
+def _from_fallbacks(environ: Mapping[str, str]) -> Iterator[tuple[_Path, _Given]]:
+    for name, variable in FALLBACKS.items():
+        if environ.get(variable):
+            yield (name,), _Given(environ[variable], variable)
+        elif FIELDS[name].metadata.get("secret") and environ.get(f"{variable}_FILE"):
+            yield (name,), _Given(environ[f"{variable}_FILE"], f"{variable}_FILE", is_file=True)
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> _Layer:
+    nested: dict[_Path, tuple[dict[str, Any], str]] = {}
+    for variable in sorted(environ):
+        if not variable.upper().startswith(PREFIX) or variable.upper().startswith(f"{PREFIX}TEST_"):
+            continue
+        path, labels = _path_of(variable)
+        if path[0] in RESERVED:
+            continue
+        value = environ[variable]
+        if path[0] == "sources" and len(path) < 3:
+            wanted = path[1] if len(path) == 2 and path[1] else "close"
+            problems.append(
+                f"{variable} names no setting of a source; write {PREFIX}SOURCES__{wanted}__SECRET, or use {FILE}"
+            )
+        elif labels:
+            # below a source's key: labels of secrets, or a table of its scheme; their case is the author's
+            nested.setdefault(path, ({}, variable))[0]["__".join(labels)] = value
+        elif value or path[-1] in ("secret", "secrets"):
+            yield path, _Given(value, variable)
+    for path, (table, variable) in nested.items():
+        yield path, _Given(table, variable)
+
+
+def _path_of(variable: str) -> tuple[_Path, tuple[str, ...]]:
+    """The path of a variable, and what stands below the key of a source."""
+    parts = variable[len(PREFIX) :].split("__")
+    if parts[0].lower() != "sources":
+        return ("__".join(parts).lower(),), ()
+    return tuple(part.lower() for part in parts[:3]), tuple(parts[3:])
+
+
+def _from_overrides(overrides: Mapping[str, Any], problems: list[str]) -> _Layer:
+    found: dict[_Path, _Given] = {}
+    whole = overrides.get("WEBHOOKS", {})
+    if isinstance(whole, Mapping):
+        found.update(
+            _one_each(_from_table(whole, lambda name: f"{name} in app.config['WEBHOOKS']", problems), problems)
+        )
+    else:
+        problems.append("app.config['WEBHOOKS']: expected a mapping of settings")
+    for name, value in overrides.items():
+        if name.startswith(PREFIX):
+            path, labels = _path_of(name)
+            if path == ("sources",):
+                found.update(_from_table({"sources": value}, lambda name: f"{name} in app.config", problems))
+            elif path[0] == "sources" and (len(path) < 3 or labels):
+                problems.append(
+                    f"app.config[{name!r}]: write it as app.config['WEBHOOKS_SOURCES'] = {{'close': {{…}}}}"
+                )
+            elif path[0] not in RESERVED and not path[0].startswith("test_"):
+                found[path] = _Given(value, f"app.config[{name!r}]")
+        elif name.lower() == name:  # Flask's own settings, and those of extensions, are in capitals
+            found.update(_from_table({name: value}, lambda name: f"setting {name}", problems))
+    yield from found.items()
+
+
+def _one_each(layer: _Layer, problems: list[str]) -> dict[_Path, _Given]:
+    """A layer as a mapping; what it says twice in different spellings is a mistake."""
+    found: dict[_Path, _Given] = {}
+    for path, given in layer:
+        secret = path[0].removesuffix("_file")
+        if path[2:] == ("secrets",):
+            path = (*path[:2], "secret")
+        elif secret != path[0] and secret in FIELDS and FIELDS[secret].metadata.get("secret"):
+            path, given = (secret,), dataclasses.replace(given, is_file=True)
+        if path in found:
+            problems.append(f"{given.where} and {found[path].where} are the same setting; keep one of them")
+        found[path] = given
+    return found
+
+
+# -- from values to settings ---------------------------------------------------------------------------------
+
+
+def _read_fields(given: Mapping[_Path, _Given], problems: _Problems) -> dict[str, Any]:
+    fields: dict[str, Any] = {"has_default_database": ("database_url",) not in given}
+    sections: dict[str, dict[str, _Given]] = {}
+    for path, value in given.items():
+        name = path[0]
+        if name == "sources":
+            sections.setdefault(path[1], {})[path[2]] = value
+        elif name not in FIELDS:
+            problems.append(f"{value.where}: there is no such setting{_nested(name) or _meant(name)}")
+        else:
+            _read_field(name, value, fields, problems)
+    fields["sources"] = {name: _read_source(name, section, problems) for name, section in sections.items()}
+    return fields
+
+
+def _read_field(name: str, value: _Given, fields: dict[str, Any], problems: _Problems) -> None:
+    metadata = FIELDS[name].metadata
+    try:
+        raw = _content(value) if value.is_file else value.raw
+        fields[name] = metadata["read"](raw)
+    except ValueError as error:
+        problems.failed.add(name)
+        problems.append(f"{value.where}{'' if metadata['secret'] else f' is {shown(value.raw)}'}: {error}")
+
+
+def _content(value: _Given) -> str:
+    path = read_text(value.raw)
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {shown_path(path)} is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"the file {shown_path(path)} cannot be read: {error.strerror}") from None
+
+
+_SOURCE_READERS: Mapping[str, Reader] = {
+    "scheme": read_text,
+    "secret_file": lambda value: read_path(str(value) if isinstance(value, Path) else value),
+    "tolerance": read_duration,
+    "tolerance_ahead": read_duration,
+    "on_unparseable": one_of("quarantine", "reject"),
+    "accept_unsigned_body": read_bool,
+    "public_url": read_public_url,
+    "own": read_names,
+}
+
+
+def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) -> SourceSettings:
+    fields: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    if not _SOURCE_NAME.fullmatch(name):
+        problems.append(f"{next(iter(section.values())).where}: {_SOURCE_NAME_RULE}")
+    for key, value in section.items():
+        if not key:
+            continue  # an empty section
+        reader = _SOURCE_READERS.get(key)
+        try:
+            if key == "secret":
+                fields["secrets"] = _read_secrets(value.raw)
+            elif reader is None:
+                options[key] = value.raw
+            else:
+                fields[key] = reader(value.raw)
+        except ValueError as error:
+            problems.append(f"{value.where}{'' if key == 'secret' else f' is {shown(value.raw)}'}: {error}")
+    if not section.keys() & {"secret", "secret_file", "secrets_from"}:
+        problems.append(
+            f"source {name!r} has no secret{_slip(section)}; set {PREFIX}SOURCES__{name}__SECRET, or secret (or "
+            f"secret_file) in [sources.{name}]"
+        )
+    return SourceSettings(**{"name": name, "scheme": name, "options": options, **fields})
+
+
+def _read_secrets(raw: Any) -> tuple[Secret, ...]:
+    """Secrets from text, a list, or labels with keys; text may be JSON of either. Never says a value."""
+    if callable(raw):
+        try:
+            raw = raw()
+        except Exception as error:
+            raise ValueError(f"the function given for it raised {type(error).__name__}") from error
+    if isinstance(raw, str) and raw.lstrip()[:1] in ("[", "{"):
+        try:
+            raw = jsonio.load(raw.encode())
+        except jsonio.ERRORS:
+            raise ValueError(
+                "it begins like JSON and is none; expected one secret, or a JSON list or object of them"
+            ) from None
+    if isinstance(raw, str):
+        raw = {"1": raw}
+    elif isinstance(raw, list | tuple):
+        raw = {str(number): value for number, value in enumerate(raw, 1)}
+    if not isinstance(raw, Mapping) or not all(isinstance(value, str) for value in raw.values()):
+        raise ValueError("expected one secret, a list of them, or a table of labels and secrets")
+    if not raw:
+        raise ValueError("it is empty; expected at least one secret")
+    require_labels(raw)
+    for label, value in raw.items():
+        if not value.strip():
+            which = "it" if len(raw) == 1 else f"secret {label!r}"
+            raise ValueError(f"{which} is blank; give its value, or take it away")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"secret {label!r} is not UTF-8 text") from None
+    return tuple(Secret(value.strip(), str(label)) for label, value in raw.items())
+
+
+def require_labels(table: Mapping[Any, str]) -> None:
+    """Raise ValueError when labels and secrets changed places, so that a key would be shown as a label."""
+    if any(looks_like_key(str(label)) and not looks_like_key(value.strip()) for label, value in table.items()):
+        raise ValueError("a label looks like a key, and what it labels does not; write label = key")
+
+
+# -- settings that contradict each other ---------------------------------------------------------------------
+
+
+def _contradictions(settings: Settings, failed: Iterable[str]) -> Iterator[str]:
+    """Mistakes that only several settings together make; those that could not be read are left out."""
+
+    def known(*names: str) -> bool:
+        return not set(names) & set(failed)
+
+    least = settings.payload_retention + DEDUP_MARGIN
+    if known("dedup_retention", "payload_retention") and settings.dedup_retention < least:
+        yield (
+            f"dedup_retention is {show_duration(settings.dedup_retention)} and payload_retention "
+            f"{show_duration(settings.payload_retention)}; dedup keys must outlive payloads by {DEDUP_MARGIN.days} "
+            f"days, or late copies would be new events: set dedup_retention to at least {show_duration(least)}"
+        )
+    if known("heartbeat", "lease") and settings.heartbeat * 2 > settings.lease:
+        yield (
+            f"heartbeat is {show_duration(settings.heartbeat)} and lease {show_duration(settings.lease)}; one late "
+            f"heartbeat would lose the lease: set heartbeat to at most {show_duration(settings.lease / 2)}"
+        )
+    if known("retry_base", "retry_cap") and settings.retry_base > settings.retry_cap:
+        yield (
+            f"retry_base is {show_duration(settings.retry_base)}, above retry_cap {show_duration(settings.retry_cap)}; "
+            "raise retry_cap or lower retry_base"
+        )
+    tolerances = {s.name: s.tolerance for s in settings.sources.values() if s.tolerance is not None}
+    if known("dedup_retention"):
+        try:
+            require_dedup_covers(settings, tolerances)
+        except ConfigurationError as error:
+            yield from error.problems
+
+
+# -- hints ---------------------------------------------------------------------------------------------------
+
+
+def _nested(name: str) -> str:
+    """The hint for a source's setting with too few underscores: `WEBHOOKS_SOURCES_close_SECRET`."""
+    match = re.fullmatch(r"sources?_+(.+?)_+(secrets?(?:_file)?|scheme|tolerance|own|public_url)", name)
+    if match is None:
+        return ""
+    return f"; did you mean {PREFIX}SOURCES__{match[1]}__{match[2].upper()}, with two underscores?"
+
+
+def _slip(section: Iterable[str]) -> str:
+    """The hint for a source without a secret that has a key of nearly that name."""
+    for key in section:
+        meant = "" if key in _SOURCE_READERS else did_you_mean(key, ("secret", "secret_file"))
+        if meant:
+            return f" but {key!r}{meant}"
+    return ""
+
+
+def _meant(name: str) -> str:
+    return did_you_mean(name, FIELDS) or " (the list is in docs/settings.md)"
