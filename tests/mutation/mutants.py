@@ -53,6 +53,7 @@ SCHEMES = "webhooks/sources/declared/schemes.py"
 KEYRING = "webhooks/sources/keys/keyring.py"
 FIELDS = "webhooks/sources/declared/fields.py"
 JSON = "webhooks/formats/json.py"
+TEXT = "webhooks/formats/text.py"
 
 _JUDGE = (
     "        if sent_at is not None:\n"
@@ -287,9 +288,9 @@ MUTANTS = [
     ),
     Mutant("forty-one secrets start", KEYRING, "if len(secrets) > MAX_SECRETS:", "if len(secrets) > MAX_SECRETS + 1:"),
     Mutant("a blank secret starts", KEYRING, "if not secret.reveal().strip():", "if False:"),
-    Mutant("an id may be longer than its column", FIELDS, "if size > MAX_TEXT_BYTES:", "if size > MAX_TEXT_BYTES + 1:"),
-    Mutant("a NUL may be in a key", FIELDS, 'if "\\0" in text:', "if False:"),
-    Mutant("a doubled id is no ambiguity", FIELDS, 'if step in getattr(value, "doubled", ()):', "if False:"),
+    Mutant("an id may be longer than its column", TEXT, "if size > MAX_KEY_BYTES:", "if size > MAX_KEY_BYTES + 1:"),
+    Mutant("a NUL may be in a key", TEXT, 'if "\\0" in text else None', "if False else None"),
+    Mutant("a doubled id is no ambiguity", FIELDS, "key in holder.doubled:", "False:"),
     Mutant(
         "a form may hold what no form holds", FIELDS, "if not name or not equals or not part.isascii():", "if False:"
     ),

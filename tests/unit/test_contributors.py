@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import ROOT
 from webhooks.model import AttemptOutcome, DeliveryState, ReceiptStatus
-from webhooks.routing.registry import HandlerOptions
+from webhooks.routing import HandlerOptions
 
 
 def read(name: str) -> str:

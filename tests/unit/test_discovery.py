@@ -172,7 +172,7 @@ def test_a_handler_that_cannot_be_registered_is_told_by_file_and_line(
     [
         (
             "@on('x')\ndef mine(sesion): ...\n",
-            "handler 'handlers.broken.mine' asks for 'sesion', which does not exist; did ",
+            "handler 'handlers.broken.mine' asks for 'sesion', which does not exist (did ",
         ),
         ("@on('x')\ndef mine(event): yield\n", "mine has a yield in it"),
         ("on('x')(lambda event: 1)\n", "<lambda> has no name that could be its id"),

@@ -23,9 +23,20 @@ from webhooks.errors import (
     WebhooksError,
 )
 from webhooks.model import Content, Event
-from webhooks.routing import Handler, Pattern, Registry, RetryPolicy, changed, event_signal, field, on
+from webhooks.routing import (
+    ARGUMENTS,
+    EventSignal,
+    Handler,
+    Pattern,
+    Registry,
+    RetryPolicy,
+    changed,
+    event_signal,
+    field,
+    on,
+)
 from webhooks.routing import registry as registry_module
-from webhooks.routing.registry import ARGUMENTS, ROUTES_REMEMBERED, EventSignal
+from webhooks.routing.registry import ROUTES_REMEMBERED
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
@@ -294,8 +305,8 @@ def takes_misspelled_default(event: Event, sesion: Any = None) -> None: ...
     ("function", "complaint"),
     [
         (takes_unknown, "asks for 'lead', which does not exist; it can ask for event, session, delivery"),
-        (takes_misspelled, "asks for 'evnt', which does not exist; did you mean 'event'?"),
-        (takes_misspelled_default, "asks for 'sesion'; did you mean 'session'?"),
+        (takes_misspelled, "asks for 'evnt', which does not exist (did you mean 'event'?)"),
+        (takes_misspelled_default, "asks for 'sesion' (did you mean 'session'?)"),
         (takes_positional, "takes 'event' by position only, and is called by name; take the / out"),
         (everything, "takes *arguments, which does not say what it needs"),
         (lambda event, **named: None, "takes **named, which does not say what it needs"),
@@ -424,7 +435,7 @@ def event_and_more(event: Event, more: int) -> str | None: ...
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"retries": 3}, "there is no option 'retries'; did you mean 'retry'?"),
+        ({"retries": 3}, "there is no option 'retries' (did you mean 'retry'?)"),
         ({"source": ""}, "give the name of a source"),
         ({"source": "Close"}, "write source='close'"),
         ({"where": "data.x"}, "where: 'data.x' is no condition; use changed"),
@@ -777,5 +788,5 @@ def test_a_source_that_is_not_configured_is_a_warning(registry: Registry) -> Non
     registry.add(nothing, "lead.created", source="clsoe", name="h")
 
     assert registry.check_known({"close": CLOSE}) == [
-        "handler 'h' wants events of source 'clsoe', which is not configured; did you mean 'close'? (configured: close)"
+        "handler 'h' wants events of source 'clsoe', which is not configured (did you mean 'close'?); configured: close"
     ]

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from webhooks.formats.text import shown_instant as shown_instant
     from webhooks.formats.text import span as span
     from webhooks.formats.text import text_of as text_of
+    from webhooks.formats.text import why_no_key as why_no_key
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -92,6 +93,7 @@ else:
                 "shown_instant",
                 "span",
                 "text_of",
+                "why_no_key",
             ],
         },
     )

@@ -28,7 +28,7 @@ _NOT_ABOUT_OURS = frozenset(("22012",))
 
 #: SQLite's primary result codes that can be about a row.
 _SQLITE_CONSTRAINT, _SQLITE_TOOBIG, _SQLITE_MISMATCH, _SQLITE_RANGE = 19, 18, 20, 25
-#: Kinds of SQLITE_CONSTRAINT that somebody's code decided: commit hook, function, trigger, virtual table.
+#: Kinds of SQLITE_CONSTRAINT that an application's code decided: commit hook, function, trigger, virtual table.
 _SQLITE_RAISED = frozenset((19 | 2 << 8, 19 | 4 << 8, 19 | 7 << 8, 19 | 9 << 8))
 _SQLITE_TRIGGER = 19 | 7 << 8
 
@@ -68,7 +68,7 @@ def may_be_the_rows(error: BaseException) -> bool:
     """Whether an error of a statement of ours can be about the row that it wrote, and not about the database.
 
     SQLSTATE classes 22 and 23 and SQLite's counterparts. Not what a trigger or function raised, whatever code it chose:
-    that is somebody's code, and no fault of the row's.
+    that is code of the application's, and no fault of the row's.
     """
     original = driver_error(error)
     state = sqlstate(original)
@@ -99,7 +99,7 @@ def text_without_values(error: BaseException) -> str | None:
 def describe(error: BaseException, *, whole: bool = False) -> str:
     """`UniqueViolation: … (SQLSTATE 23505, table t, constraint c)`.
 
-    whole: what somebody's code raised is shown, too; for statements that were given no value worth hiding.
+    whole: what an application's code raised is shown, too; for statements that were given no value worth hiding.
     """
     original = driver_error(error)
     return f"{type(original).__name__}: {_text(original, whole)}"

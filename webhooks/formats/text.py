@@ -18,6 +18,9 @@ from webhooks.formats import sqlstates
 #: Stored error text is cut at this many characters.
 ERROR_TEXT_LIMIT = 10_000
 
+#: Bytes that an id, a type or an ordering key may have, on both databases.
+MAX_KEY_BYTES = 255
+
 #: How like a known word must be to be offered (`difflib`'s ratio).
 LIKE_ENOUGH = 0.6
 #: How like a known word must be where the likeness alone is a reason to refuse: a slip of one or two letters.
@@ -106,6 +109,17 @@ def _frames(error: BaseException) -> str:
         return ""
     frames = traceback.extract_tb(error.__traceback__, limit=-30).format()
     return printable("Traceback (most recent call last):\n" + "".join(frames), 4 * ERROR_TEXT_LIMIT)
+
+
+def why_no_key(text: str) -> str | None:
+    """What keeps a text from being an id, a type or an ordering key that both databases hold; None when nothing does."""
+    try:
+        size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    if size > MAX_KEY_BYTES:
+        return f"has {size} bytes; at most {MAX_KEY_BYTES} can be kept"
+    return "holds a NUL" if "\0" in text else None
 
 
 # -- words for people -----------------------------------------------------------------------------------------

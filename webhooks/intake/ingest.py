@@ -38,7 +38,7 @@ from webhooks.errors import (
     UnknownSource,
 )
 from webhooks.forks import PerProcess, process
-from webhooks.formats import error_summary, one_line
+from webhooks.formats import one_line
 from webhooks.intake.refusals import Refusals
 from webhooks.model import (
     Challenge,
@@ -52,7 +52,7 @@ from webhooks.model import (
     Verified,
     new_id,
 )
-from webhooks.routing import Handler, Registry, require_lane
+from webhooks.routing import Handler, Registry, ordering_failed, ordering_key
 from webhooks.sources import Source
 from webhooks.store import Store
 from webhooks.store.intake import ORIGINS, Item, Routed, with_new_ids
@@ -563,14 +563,16 @@ class Ingest:
         if handler.ordered_by is None:
             return Routed(new_id(), handler.name)
         try:
-            if isinstance(handler.ordered_by, str):
-                lane = require_lane(parsed.ordering.get(handler.ordered_by))
-            else:
-                lane = handler.lane_key(event_of(source, parsed, event_id, received_at))
+            lane = ordering_key(
+                handler.ordered_by,
+                parsed.ordering.get,
+                lambda: event_of(source, parsed, event_id, received_at),
+                handler.name,
+            )
         except Exception as error:
             # it never fails ingest: the delivery is dead from the start, and requeue computes the key again
-            return Routed(new_id(), handler.name, error=f"ordered_by failed: {error_summary(error)}")
-        return Routed(new_id(), handler.name, lane or None)
+            return Routed(new_id(), handler.name, error=ordering_failed(error))
+        return Routed(new_id(), handler.name, lane)
 
     def _unreadable(
         self,

@@ -26,9 +26,9 @@ from typing import Any, Protocol
 from webhooks import signals
 from webhooks.database import from_microseconds, to_microseconds
 from webhooks.errors import NotFound, SelectionError, WebhooksError
-from webhooks.formats import Unreadable, error_summary, per_second, read_rate
+from webhooks.formats import Unreadable, per_second, read_rate
 from webhooks.model import Event, new_id
-from webhooks.routing import require_lane
+from webhooks.routing import ordering_failed, ordering_key
 from webhooks.selection import Selection, did_you_mean
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary, Place
@@ -518,9 +518,9 @@ def _plan_one(summary: EventSummary, handler: Any, due_at: datetime, order: Orde
     if handler.ordered_by is None:
         return Planned(summary.id, handler.name, due_at)
     try:
-        lane = require_lane(_lane(summary, handler))
+        lane = _lane(summary, handler)
     except Exception as error:  # the author's function; as in ingest, the delivery is dead from the start
-        return Planned(summary.id, handler.name, due_at, error=f"ordered_by failed: {error_summary(error)}")
+        return Planned(summary.id, handler.name, due_at, error=ordering_failed(error))
     if not lane:
         return Planned(summary.id, handler.name, due_at)
     at = summary.occurred_at if order is Order.OCCURRED else summary.received_at
@@ -528,11 +528,13 @@ def _plan_one(summary: EventSummary, handler: Any, due_at: datetime, order: Orde
 
 
 def _lane(summary: EventSummary, handler: Any) -> str | None:
-    if handler.ordered_by in _KEPT_KEYS:
-        return summary.object_id if handler.ordered_by == "object_id" else summary.lead_id
+    kept = {"object_id": summary.object_id, "lead_id": summary.lead_id}
+    return ordering_key(handler.ordered_by, kept.get, lambda: _event(summary), handler.name)
+
+
+def _event(summary: EventSummary) -> Event:
     assert summary.event is not None  # `_needs_bodies`
-    lane: str | None = handler.lane_key(summary.event)
-    return lane
+    return summary.event
 
 
 def _same(other: Replay, selection: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

@@ -3,8 +3,9 @@
 Promises: what can be refused is refused when a handler is registered; the decisions are pure and take the clock from
 outside. Not here: running handlers (`delivery`), storing deliveries (`store`).
 
-An event meets `registry` (which handlers), `patterns` (by its type), `conditions` (by what it says); after an attempt
-`retry` decides. `discovery` loads the modules of handlers before any of it.
+An event meets `registry` (which handlers), `patterns` (by its type), `ordering` (after which others), `conditions` (by what it
+says); after an attempt `retry` decides. A `handler` and its `arguments` are checked when it is registered; `discovery`
+loads the modules that do so before any of it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.routing.arguments import ARGUMENTS as ARGUMENTS
     from webhooks.routing.conditions import changed as changed
     from webhooks.routing.conditions import field as field
     from webhooks.routing.discovery import find_modules as find_modules
     from webhooks.routing.discovery import load_modules as load_modules
+    from webhooks.routing.handler import Handler as Handler
+    from webhooks.routing.handler import HandlerOptions as HandlerOptions
+    from webhooks.routing.ordering import ORDERING_KEYS as ORDERING_KEYS
+    from webhooks.routing.ordering import ordering_failed as ordering_failed
+    from webhooks.routing.ordering import ordering_key as ordering_key
     from webhooks.routing.patterns import Pattern as Pattern
     from webhooks.routing.patterns import expand as expand
     from webhooks.routing.patterns import suggest as suggest
-    from webhooks.routing.registry import Handler as Handler
+    from webhooks.routing.registry import EventSignal as EventSignal
     from webhooks.routing.registry import Registry as Registry
     from webhooks.routing.registry import default_registry as default_registry
     from webhooks.routing.registry import event_signal as event_signal
     from webhooks.routing.registry import on as on
-    from webhooks.routing.registry import require_lane as require_lane
     from webhooks.routing.retry import SUCCEEDED as SUCCEEDED
     from webhooks.routing.retry import RetryPolicy as RetryPolicy
     from webhooks.routing.retry import Verdict as Verdict
@@ -35,10 +41,13 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "arguments": ["ARGUMENTS"],
             "conditions": ["changed", "field"],
             "discovery": ["find_modules", "load_modules"],
+            "handler": ["Handler", "HandlerOptions"],
+            "ordering": ["ORDERING_KEYS", "ordering_failed", "ordering_key"],
             "patterns": ["Pattern", "expand", "suggest"],
-            "registry": ["Handler", "Registry", "default_registry", "event_signal", "on", "require_lane"],
+            "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on"],
             "retry": ["RetryPolicy", "SUCCEEDED", "Verdict", "decide"],
         },
     )

@@ -1,7 +1,7 @@
 """Load handlers: the directory `handlers/`, the modules that HANDLERS names, and the entry points of installed packages.
 
 Loading is importing: a module's `@on(…)` registers while it is imported. A module that does not import stops the start,
-naming file and line: a service that ran without some of its handlers would take events in and make no delivery of them.
+naming file and line: a service that ran without some of its handlers would store events and make no delivery of them.
 
 In the directory every `name.py` and every package counts, but what begins with `_` or `.`: helpers go there. They are
 imported as `handlers.name`, so the directory that holds `handlers/` is put on `sys.path` (a console script is
@@ -21,7 +21,7 @@ from webhooks.errors import ConfigurationError, HandlerImportError, Registration
 from webhooks.settings import shown_path
 
 ENTRY_POINTS = "webhooks.handlers"
-#: The directory that may be missing: nobody asked for it by name.
+#: The directory that may be missing: it is looked for without being named.
 DEFAULT_DIRECTORY = "handlers"
 
 
@@ -105,7 +105,7 @@ def _text(error: BaseException) -> str:
 
 
 def _place(error: BaseException, name: str) -> str:
-    """File and line of what went wrong: the innermost line of the deployer's, or else of whoever's."""
+    """File and line of what went wrong: the innermost line of the deployer's, or else of any other."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     ours = str(Path(__file__).parents[1])

@@ -1,4 +1,4 @@
-"""Which event types somebody asks for: dotted patterns with `*` and `**`.
+"""Which event types are asked for: dotted patterns with `*` and `**`.
 
 A type is dotted segments (`activity.whatsapp_message.created`). In a pattern `*` stands for exactly one segment and
 `**` for any number of them, none included: `activity.whatsapp_message.**` matches `activity.whatsapp_message` too.

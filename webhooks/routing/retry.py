@@ -3,7 +3,7 @@
 `decide` is the only place that turns what a handler did into the next state of its delivery. It knows no
 clock and no database: waits are relative, the random number is handed in, and the caller stores the verdict.
 
-The surprising fact: `Retry` counts as an attempt, so a handler that asks for ever ends dead like any other.
+The surprising fact: `Retry` counts as an attempt, so a handler that asks without end ends dead like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from webhooks.errors import AttemptTimeout, Discard, Retry
 from webhooks.formats import error_summary, error_text, one_line, text_of
 from webhooks.model import AttemptOutcome, DeliveryState
 
-#: A `Retry-After` longer than this is somebody's mistake; we look again sooner.
+#: A `Retry-After` longer than this is a mistake; we look again sooner.
 LONGEST_RETRY_AFTER = timedelta(days=1)
 #: The longest wait that a handler can ask for by `Retry(after=)`.
 LONGEST_RETRY = timedelta(days=365)
@@ -112,7 +112,7 @@ def retry_after(error: BaseException, now: datetime) -> timedelta | None:
     """The wait that an HTTP error asks for by `Retry-After`, from requests, httpx, httpx2 or urllib.
 
     Looks at `error.response.headers` and `error.headers`; understands seconds and HTTP dates. None when there
-    is none or it cannot be read. Raises nothing: the error is a stranger's object.
+    is none or it cannot be read. Raises nothing, whatever object the error is.
     """
     with contextlib.suppress(Exception):
         response = getattr(error, "response", None)

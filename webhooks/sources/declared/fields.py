@@ -1,8 +1,8 @@
 """Values taken out of what senders send, made fit for keys and columns.
 
-Paths are those of `formats.paths` (`data.object.id`; numbers step into lists). Text that becomes a key holds at most 255 bytes, no NUL
-and no lone surrogate, on both databases alike; an ordering key of another shape is replaced by its digest, because a
-lane only has to be the same for the same object.
+Paths are those of `formats.paths` (`data.object.id`; numbers step into lists). What a key can be is said in
+`formats.why_no_key`; an ordering key of another shape is replaced by its digest, because a lane only has to be the same
+for the same object.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from webhooks.errors import Malformed
-from webhooks.formats import MISSING, path_of, read_iso
+from webhooks.formats import MISSING, path_of, read_iso, why_no_key
 from webhooks.formats import json as jsonio
 
-#: Bytes that an id, a type or an ordering key may have in the database.
-MAX_TEXT_BYTES = 255
 #: Fields that a form may have; more is refused before anything is decoded.
 MAX_FORM_FIELDS = 1000
 #: Numbers from here on are milliseconds: as seconds they would be after the year 5000.
@@ -46,23 +44,17 @@ def text_of(value: Any) -> str | None:
 
 def key_text(text: str, what: str) -> str:
     """`text` if it can be a key, else Malformed. what: for the message."""
-    try:
-        size = len(text) if text.isascii() else len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise Malformed(f"{what} holds a lone surrogate") from None
-    if size > MAX_TEXT_BYTES:
-        raise Malformed(f"{what} has {size} bytes; at most {MAX_TEXT_BYTES} can be kept")
-    if "\0" in text:
-        raise Malformed(f"{what} holds a NUL")
+    problem = why_no_key(text)
+    if problem is not None:
+        raise Malformed(f"{what} {problem}")
     return text
 
 
 def ordering_key(text: str) -> str:
     """`text` where a column can hold it, else a digest: equal ids stay equal, different ones different."""
-    try:
-        return key_text(text, "")
-    except Malformed:
-        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    if why_no_key(text) is None:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def instant(value: Any) -> datetime | None:

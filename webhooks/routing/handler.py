@@ -1,0 +1,300 @@
+"""One handler: a function, what it subscribes to and how it is to be run, checked when it is registered.
+
+Names are stable ids in the database: renaming a function without `name=` makes another handler of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypedDict
+
+from webhooks.errors import InvalidHandler, InvalidPattern
+from webhooks.formats import Unreadable, did_you_mean, read_rate
+from webhooks.model import Event
+from webhooks.routing.arguments import arguments_of, as_blinker_calls
+from webhooks.routing.conditions import Predicate, as_predicate, require_function_of_event
+from webhooks.routing.ordering import ORDERING_KEYS, ordering_key
+from webhooks.routing.patterns import Pattern
+from webhooks.routing.retry import RetryPolicy
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The options of `on`, which describes them."""
+
+    name: str | None
+    source: str | None
+    where: Predicate | Callable[[Event], Any] | None
+    ordered_by: str | Callable[[Event], str | int | None] | None
+    on_failure: Literal["block", "skip"]
+    stale: Literal["run", "skip"]
+    retry: RetryPolicy | None
+    timeout: timedelta | None
+    concurrency: int | None
+    rate: str | None
+    ignore_own: bool
+    isolation: Literal["thread", "process"]
+    rehearsable: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Handler:
+    """One registered function and how it is to be run; the options are described at `on`.
+
+    function: to be called with `arguments` by name. rate: starts per period. Two are the same only when they are the
+    same object; across processes the name is what counts.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    patterns: tuple[Pattern, ...]
+    arguments: tuple[str, ...] = ()
+    source: str | None = None
+    where: Predicate | None = None
+    ordered_by: str | Callable[[Event], str | int | None] | None = None
+    on_failure: str = "block"
+    stale: str = "run"
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+    concurrency: int | None = None
+    rate: tuple[int, timedelta] | None = None
+    ignore_own: bool = False
+    isolation: str = "thread"
+    rehearsable: bool = False
+    is_async: bool = False
+
+    @property
+    def wants_session(self) -> bool:
+        """Whether it asks for a session of its own transaction."""
+        return "session" in self.arguments
+
+    def lane_key(self, event: Event) -> str | None:
+        """The ordering key of a stored event; None when it has none, so that the event waits for no other.
+
+        Raises as `ordering_key` does.
+        """
+        return ordering_key(
+            self.ordered_by,
+            lambda name: event.object_id if name == "object_id" else event.meta.get(name),
+            lambda: event,
+            self.name,
+        )
+
+
+# -- making a handler --------------------------------------------------------------------------------------
+
+
+def make_handler(
+    function: Callable[..., Any], patterns: tuple[str, ...], options: HandlerOptions, *, is_plain: bool = False
+) -> Handler:
+    """Check everything about a handler and make its record. is_plain: connected to a signal, not decorated.
+
+    Raises `InvalidPattern` or `InvalidHandler`.
+    """
+    require_patterns(patterns)
+    _require_function(function)
+    name: Any = options.get("name")
+    if name is None:
+        name = default_name(function)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidHandler(
+            f"{name!r} cannot be a handler's name, because people write it in commands; pass name= with letters, digits, "
+            "_ . : and -, at most 200, the first a letter, digit or _"
+        )
+    checked = _check_options(name, options)
+    arguments = arguments_of(function, name, is_plain)
+    if checked.get("rehearsable") and "session" not in arguments:
+        raise InvalidHandler(
+            f"handler {name!r}: rehearsable=True says that it has no effect but through session; so ask for session"
+        )
+    return Handler(
+        name=name,
+        function=as_blinker_calls(function) if is_plain else function,
+        patterns=tuple(Pattern(pattern) for pattern in dict.fromkeys(patterns)),
+        arguments=arguments,
+        is_async=_is_async(function),
+        **checked,
+    )
+
+
+def _check_options(name: str, options: HandlerOptions) -> dict[str, Any]:
+    """The options as fields of a `Handler`; those that were not given are missing. Raises `InvalidHandler`."""
+    known = HandlerOptions.__annotations__
+    checked: dict[str, Any] = {}
+    try:
+        for option, value in options.items():
+            if option not in known:
+                raise ValueError(f"there is no option {option!r}{did_you_mean(option, known)}")
+            if option != "name":
+                always = option in _CHOICES or option in _SWITCHES
+                checked[option] = value if value is None and not always else _read_option(option, value)
+        for option in ("stale", "on_failure"):
+            if checked.get(option) == "skip" and checked.get("ordered_by") is None:
+                raise ValueError(
+                    f"{option}='skip' needs ordered_by=; without an order nothing is before or after anything"
+                )
+    except (ValueError, TypeError) as error:
+        raise InvalidHandler(f"handler {name!r}: {error}") from None
+    return checked
+
+
+_SWITCHES = ("ignore_own", "rehearsable")
+_CHOICES: Mapping[str, tuple[str, str]] = {
+    "isolation": ("thread", "process"),
+    "on_failure": ("block", "skip"),
+    "stale": ("run", "skip"),
+}
+
+
+def _read_option(option: str, value: Any) -> Any:
+    """The value of an option as a `Handler` has it. Raises ValueError or TypeError, with what can be given."""
+    if option in _SWITCHES:
+        _require(isinstance(value, bool), f"{option} is {value!r}; give True or False")
+    elif option in _CHOICES:
+        choices = _CHOICES[option]
+        _require(value in choices, f"{option} is {value!r}; it can be {' or '.join(map(repr, choices))}")
+    else:
+        return _READERS[option](value)
+    return value
+
+
+def _read_source(value: Any) -> str:
+    _require(isinstance(value, str) and bool(value), f"source is {value!r}; give the name of a source")
+    _require(value == value.lower(), f"names of sources are lower case; write source={value.lower()!r}")
+    return str(value)
+
+
+def _read_where(value: Any) -> Predicate:
+    try:
+        return as_predicate(value)
+    except TypeError as error:
+        raise TypeError(f"where: {error}") from None
+
+
+def _read_ordered_by(value: Any) -> Any:
+    what = f"ordered_by is {value!r}; give {' or '.join(map(repr, ORDERING_KEYS))}, or a function of the event"
+    _require(value in ORDERING_KEYS if isinstance(value, str) else callable(value), what)
+    if callable(value):
+        try:
+            require_function_of_event(value)
+        except TypeError as error:
+            raise TypeError(f"ordered_by: {error}") from None
+    return value
+
+
+def _read_retry(value: Any) -> RetryPolicy:
+    _require(isinstance(value, RetryPolicy), f"retry is {value!r}; give RetryPolicy(max_attempts=…)")
+    return value  # type: ignore[no-any-return]
+
+
+def _read_timeout(value: Any) -> timedelta:
+    seconds = f"timedelta(seconds={value})" if isinstance(value, int | float) else "timedelta(seconds=30)"
+    _require(isinstance(value, timedelta), f"timeout is {value!r}; give a duration, such as {seconds}")
+    _require(value > timedelta(0), f"timeout is {value}; it must be longer than nothing")
+    return value  # type: ignore[no-any-return]
+
+
+def _read_concurrency(value: Any) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    _require(is_whole and value >= 1, f"concurrency is {value!r}; give a whole number from 1 on")
+    return int(value)
+
+
+def _read_rate(value: Any) -> tuple[int, timedelta]:
+    try:
+        return read_rate(value if isinstance(value, str) else "")
+    except Unreadable:
+        raise ValueError(f"rate is {value!r}; write '10/s', '100/min' or '1/h'") from None
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "source": _read_source,
+    "where": _read_where,
+    "ordered_by": _read_ordered_by,
+    "retry": _read_retry,
+    "timeout": _read_timeout,
+    "concurrency": _read_concurrency,
+    "rate": _read_rate,
+}
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)
+
+
+# -- the function ------------------------------------------------------------------------------------------
+
+
+def require_patterns(patterns: tuple[Any, ...]) -> None:
+    """Raise `InvalidPattern`, with the fix, unless there is at least one pattern and each can be read."""
+    if not patterns:
+        raise InvalidPattern("a handler needs at least one event type; write on('lead.created'), or on('**') for all")
+    for pattern in patterns:
+        if callable(pattern):
+            raise InvalidPattern("on takes event types; write @on('lead.created') with parentheses above the function")
+        if isinstance(pattern, list | tuple | set | frozenset):
+            raise InvalidPattern(f"several patterns are several arguments; write on(*{pattern!r})")
+        Pattern(pattern)
+
+
+def _require_function(function: Any) -> None:
+    if not callable(function) or isinstance(function, type):
+        raise InvalidHandler(f"{function!r} is no function; register a function, a method or another object to call")
+    innermost = inspect.unwrap(function)
+    if inspect.isgeneratorfunction(innermost) or inspect.isasyncgenfunction(innermost):
+        raise InvalidHandler(
+            f"{called(function)} has a yield in it, so calling it would run nothing; make it an ordinary function"
+        )
+
+
+def require_stable_name(receiver: Any) -> None:
+    """Raise `InvalidHandler` for a receiver whose default name would not be the same, or not its own, in every process."""
+    qualified = getattr(receiver, "__qualname__", None)
+    if inspect.ismethod(receiver) and not isinstance(receiver.__self__, type):
+        what = "a method of an object, and objects have no name"
+    elif isinstance(receiver, functools.partial) or qualified is None:
+        what = "an object without a name"
+    elif "<lambda>" in qualified:
+        what = "a lambda"
+    elif "<locals>" in qualified:
+        what = "made inside another function"
+    else:
+        return
+    raise InvalidHandler(
+        f"the receiver {called(receiver)} is {what}, and a handler's name is its id in the database; connect a function "
+        "of a module, or use on(…, name=…)"
+    )
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """`module.function`, which is the same in every process. Raises `InvalidHandler` for what has no such name."""
+    qualified = getattr(function, "__qualname__", None)
+    if qualified is None or "<lambda>" in qualified or isinstance(function, functools.partial):
+        raise InvalidHandler(f"{called(function)} has no name that could be its id in the database; pass name=")
+    return f"{function.__module__}.{qualified.replace('.<locals>', '')}"
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    innermost = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(innermost) or inspect.iscoroutinefunction(getattr(innermost, "__call__", None))  # noqa: B004
+
+
+def called(function: Any) -> str:
+    """What a function is called, for people. Where it is registered stands in the traceback, and is said by `discovery`."""
+    name: str = getattr(function, "__qualname__", "") or repr(function)
+    return name
+
+
+def place_of(function: Any) -> str:
+    """A function, and where it stands, for people: of one that is not where the error is."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is None:
+        return called(function)
+    return f"{called(function)} ({code.co_filename}, line {code.co_firstlineno})"
