@@ -34,7 +34,7 @@ class Refusal(enum.StrEnum):
     TOO_SLOW = "too_slow"  #: 408: head or body did not come in time
     TOO_LARGE = "too_large"  #: 413: the body is larger than `max_body`
     ENCODING = "encoding"  #: 415: the body is compressed
-    STORAGE = "storage"  #: 503: the database did not store it in time, or nobody knows
+    STORAGE = "storage"  #: 503: the database did not store it in time, or it is not known whether it did
     OVERLOADED = "overloaded"  #: 503: too many requests, or too many bytes of them, wait
     FAULT = "fault"  #: 503: a fault of ours
 
@@ -167,12 +167,12 @@ class StorageUnavailable(WebhooksError):
 class DatabaseRefused(StorageUnavailable):
     """The database refuses what we write, whatever it says: a grant is missing, a trigger raises, the schema is behind.
 
-    Never the event's fault: 503, and it is taken in once an operator has mended it.
+    Never the event's fault: 503, and it is accepted once an operator has mended it.
     """
 
 
 class Locked(StorageUnavailable):
-    """Somebody else holds a lock on what a statement needs, for longer than we wait; the database itself is well."""
+    """Another client holds a lock on what a statement needs, for longer than we wait; the database itself is well."""
 
 
 class NoConnection(StorageUnavailable):

@@ -285,6 +285,60 @@ def test_settings_in_an_example_exist(path: Path) -> None:
     assert {name for name in named if not name.startswith("WEBHOOKS_TEST")} <= known
 
 
+# -- plain words ------------------------------------------------------------------------------------------------
+
+#: {a word that is not written: what is}. In docs, help texts, messages, docstrings and comments.
+OLD_WORDS = {
+    r"eldest": "oldest",
+    r"elders?": "older",
+    r"younger": "newer",
+    r"youngest": "newest",
+    r"whoever": "the thing that does it: the process, the caller, another client",
+    r"nobody": "no process, no client, nothing",
+    r"somebody": "another program, the operator, the author",
+    r"anybody": "anyone, for people; any process, any client",
+    r"everybody": "all, others",
+    r"at the least": "at least",
+    r"(?:not|n't) to be had": "unavailable",
+    r"good right": "allowed",
+    r"in (?:its|their) hands": "holds",
+}
+#: Not swept yet, by package; and pages that are made from their texts. It only ever shrinks.
+NOT_SWEPT = (
+    "webhooks/app/", "webhooks/cli/", "webhooks/database/", "webhooks/delivery/", "webhooks/failpoints.py",
+    "webhooks/forks.py", "webhooks/http/", "webhooks/intake/", "webhooks/lazy.py", "webhooks/operations/",
+    "webhooks/sandbox/", "webhooks/session/", "webhooks/signals.py", "webhooks/sources/", "webhooks/starter/",
+    "webhooks/store/", "docs/commands.md", "docs/signals.md",
+)  # fmt: skip
+SWEPT_WITHIN = ("webhooks/sources/declared/fields.py",)
+
+
+def old_words(text: str) -> Iterator[str]:
+    """`line 5: write oldest, not eldest`, for each in a text. Names in code (`NOBODY`, `an_elder`) are left alone."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for word, plain in OLD_WORDS.items():
+            if found := re.search(rf"\b(?:{word}|{word[0].upper()}{word[1:]})\b", line):
+                yield f"line {number}: write {plain}, not {found[0]}"
+
+
+def swept() -> Iterator[Path]:
+    for path in [*TEXTS, *sorted((ROOT / "webhooks").rglob("*.py"))]:
+        name = path.relative_to(ROOT).as_posix()
+        if name in SWEPT_WITHIN or not name.startswith(NOT_SWEPT):
+            yield path
+
+
+def test_texts_are_in_plain_words() -> None:
+    found = [f"{path.relative_to(ROOT)}, {said}" for path in swept() for said in old_words(path.read_text("utf-8"))]
+    assert found == []
+
+
+def test_an_old_word_is_found() -> None:
+    assert list(old_words("a\nThe eldest first.")) == ["line 2: write oldest, not eldest"]
+    assert list(old_words("Nobody knows")) == ["line 1: write no process, no client, nothing, not Nobody"]
+    assert list(old_words("NOBODY, `test_an_elder_that_comes`, the oldest")) == []
+
+
 if __name__ == "__main__":
     for page in MADE:
         (ROOT / page).write_text(refreshed(page), "utf-8")

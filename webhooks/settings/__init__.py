@@ -1,10 +1,10 @@
 """What the operator says: `webhooks.toml`, then the environment, then what the application hands in.
 
-Promises: all mistakes are told at once, before anything starts, each with what to do. Nobody else reads the
-environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
+Promises: all mistakes are told at once, before anything starts, each with what to do. No other package reads
+the environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
 (`http.gunicorn.settings`).
 
-`settings` reads and checks, `logs` sets up how the service writes its log.
+`load` reads the layers with the readers of `values`, checks, and makes `settings`; `logs` sets up how the service writes its log.
 """
 
 from __future__ import annotations

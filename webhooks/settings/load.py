@@ -54,7 +54,7 @@ _Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, and where, in the words of whoever wrote it. is_file: it names a file that has it."""
+    """A value as it was given, and where, as its author wrote it. is_file: it names a file that has it."""
 
     raw: Any
     where: str

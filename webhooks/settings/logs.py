@@ -59,7 +59,7 @@ def set_up_logging(level: str, style: str) -> None:
 
 @contextlib.contextmanager
 def _hidden(library: str) -> Iterator[None]:
-    """Let nobody import `library` meanwhile who did not before."""
+    """Keep `library` from being imported meanwhile, unless it was before."""
     if library in sys.modules:
         yield
         return
@@ -102,7 +102,7 @@ def _escape(logger: Any, method: str, fields: MutableMapping[str, Any]) -> Mutab
 def print_safely(
     kind: type[BaseException], error: BaseException | None, traceback: object = None, *, thread: str = ""
 ) -> None:
-    """`sys.excepthook` of our processes: what nobody caught, as the log would show it."""
+    """`sys.excepthook` of our processes: an exception that was not caught, as the log would show it."""
     if error is None or isinstance(error, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), None)
         return
@@ -111,7 +111,7 @@ def print_safely(
 
 
 def guard_tracebacks() -> None:
-    """Have exceptions that nobody catches printed by `print_safely`, in every thread; hooks of others stay."""
+    """Have exceptions that are not caught printed by `print_safely`, in every thread; hooks of others stay."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = print_safely
     if threading.excepthook is threading.__excepthook__:

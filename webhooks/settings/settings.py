@@ -116,7 +116,7 @@ class Settings:
         default="handlers", metadata=_about("directory whose modules are loaded as handlers", read_text)
     )
 
-    # taking events in
+    # accepting events
     url_prefix: str = field(
         default="/webhooks", metadata=_about("path below which every source has its route", read_prefix)
     )
