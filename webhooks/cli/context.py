@@ -238,7 +238,7 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
 def tell_instant(name: str, text: str | None, instant: datetime | None) -> None:
     """Say in UTC how a time of a day was understood, which is of the terminal's zone: `yesterday`, `monday 9:00`."""
     if text is not None and instant is not None and is_by_the_wall(text):
-        output.say(f"{name}: {shown_instant(instant)}")
+        click.echo(f"{name}: {shown_instant(instant)}", err=True)
 
 
 def _hint_at_type(selection: Selection) -> None:

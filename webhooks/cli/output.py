@@ -18,8 +18,10 @@ from typing import Any
 
 import click
 
+from webhooks import formats
+from webhooks.formats import counted as counted
+from webhooks.formats import iso_text, one_line, printable
 from webhooks.formats import json as jsonio
-from webhooks.formats import one_line, printable
 
 #: Colours of the words that say how something stands.
 _COLOURS = {
@@ -128,36 +130,12 @@ def when(instant: datetime | None) -> str:
 
 def iso(instant: datetime | None) -> str | None:
     """An instant in JSON."""
-    return None if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return None if instant is None else iso_text(instant)
 
 
 def span(duration: timedelta | None) -> str:
     """A duration for people: 850 ms, 12 s, 3 min 5 s, 2 h 5 min, 3 d 4 h."""
-    if duration is None:
-        return ""
-    seconds = duration.total_seconds()
-    if seconds < 0:
-        return f"-{span(-duration)}"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    for large, small, factor, unit, less in (
-        (3600, 60, 60, "min", "s"),
-        (86400, 3600, 60, "h", "min"),
-        (0, 0, 24, "d", "h"),
-    ):
-        if seconds < large or not large:
-            base = small or 86400
-            rest = int(seconds % base // (base // factor))
-            return f"{int(seconds // base)} {unit}" + (f" {rest} {less}" if rest else "")
-    raise AssertionError
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 event`, `2,000 deliveries`."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+    return "" if duration is None else formats.span(duration)
 
 
 def incomplete(looked_at: str, to: datetime | None, further: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from webhooks.routing.ordering import ORDERING_KEYS as ORDERING_KEYS
     from webhooks.routing.ordering import ordering_failed as ordering_failed
     from webhooks.routing.ordering import ordering_key as ordering_key
+    from webhooks.routing.ordering import require_lane as require_lane
     from webhooks.routing.patterns import Pattern as Pattern
     from webhooks.routing.patterns import expand as expand
     from webhooks.routing.patterns import suggest as suggest
@@ -45,7 +46,7 @@ else:
             "conditions": ["changed", "field"],
             "discovery": ["find_modules", "load_modules"],
             "handler": ["Handler", "HandlerOptions"],
-            "ordering": ["ORDERING_KEYS", "ordering_failed", "ordering_key"],
+            "ordering": ["ORDERING_KEYS", "ordering_failed", "ordering_key", "require_lane"],
             "patterns": ["Pattern", "expand", "suggest"],
             "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on"],
             "retry": ["RetryPolicy", "SUCCEEDED", "Verdict", "decide"],

@@ -42,7 +42,12 @@ def ordering_key(
         return None
     if not isinstance(key, str):
         raise TypeError(f"ordered_by of handler {handler!r} gave {type(key).__name__}; it must give text or None")
-    problem = why_no_key(key)
+    return require_lane(key)
+
+
+def require_lane(key: str | None) -> str | None:
+    """An ordering key that both databases can hold, or None. Raises ValueError."""
+    problem = None if key is None else why_no_key(key)
     if problem is not None:
         raise ValueError(f"an ordering key {problem}")
     return key

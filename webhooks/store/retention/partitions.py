@@ -30,6 +30,7 @@ from sqlalchemy.engine import Connection
 from webhooks.database import ADVISORY_LOCK, Database
 from webhooks.database import tables as schema
 from webhooks.errors import ConfigurationError, StorageUnavailable, WebhooksError
+from webhooks.formats import shown_instant
 from webhooks.model import DeliveryState, id_at, instant_of
 from webhooks.store.retention import pruning
 
@@ -477,13 +478,9 @@ def _held(partition: Partition, holders: Holders) -> Problem:
     if not holders.deliveries:
         return Problem(Trouble.HELD, text, "webhooks replay list")
     states = ",".join(state.label for state in holders.deliveries)
-    times = f" --since {_time(partition.since)}" if partition.since is not None else ""
-    times += f" --until {_time(partition.until)}" if partition.until is not None else ""
+    times = f" --since {shown_instant(partition.since)}" if partition.since is not None else ""
+    times += f" --until {shown_instant(partition.until)}" if partition.until is not None else ""
     return Problem(Trouble.HELD, text, f"webhooks deliveries list --state {states}{times}")
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # -- statements ------------------------------------------------------------------------------------------------
