@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from webhooks.model import id_at, ids_in, instant_of, new_id, same_json
-from webhooks.model.ids import Ids
+from webhooks.model.ids import IdMaker
 
 
 def test_ids_grow_strictly() -> None:
@@ -25,7 +25,7 @@ def test_making_an_id_leaves_the_random_numbers_of_others_alone() -> None:
 
 
 def test_a_forked_child_draws_other_numbers_than_its_parent() -> None:
-    ids = Ids()
+    ids = IdMaker()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

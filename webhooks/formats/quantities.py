@@ -183,7 +183,8 @@ def _parts(words: str) -> tuple[str, time] | None:
     if day not in ("", "today", "yesterday", *_WEEKDAYS):
         return None
     try:
-        return day, time(*(int(part or 0) for part in found.groups()[1:]))
+        hour, minute, second = (int(part or 0) for part in found.groups()[1:])
+        return day, time(hour, minute, second)
     except ValueError:  # 25:00
         return None
 

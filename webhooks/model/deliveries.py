@@ -18,6 +18,7 @@ class DeliveryState(enum.IntEnum):
 
     @property
     def label(self) -> str:
+        """As people write it: `pending`."""
         return self.name.lower()
 
 
@@ -45,9 +46,16 @@ class AttemptOutcome(enum.StrEnum):
 class Delivery:
     """One event for one handler.
 
-    number: how many times it was claimed, this time included. failures: how many of those count towards
-    `max_attempts`. token: the fencing token of this claim. idempotency_key: the same over all attempts of one
-    revision of an event for one handler, and over replays unless a new one was asked for.
+    number: how many times it was claimed, this time included.
+    failures: how many of those count towards `max_attempts`.
+    token: the fencing token of this claim.
+    lane: its ordering key; None when it waits for no other.
+    stale: a newer one of its lane has succeeded.
+    alone: it runs apart from others, because its worker died.
+    replay_id: of the replay that made it; 0 for ingest.
+    reason: one line on why it is in its state.
+    idempotency_key: the same over all attempts of one revision of an event for one handler, and over replays unless a new
+    one was asked for.
     """
 
     id: int

@@ -36,10 +36,13 @@ class Origin(enum.StrEnum):
 class ParsedEvent:
     """One event as a source read it from a verified body; everything in it is the sender's word.
 
-    dedup_key: unique within the source, 1 to 255 bytes. type: dotted name, 1 to 255 bytes.
-    revision: microseconds since 1970 (UTC) of the state shown; 0 when the sender has no revisions, -1 for a
-    copy stripped of its content. occurred_at: None when the sender does not say. ordering: the keys by which
-    handlers may ask for order, `{"object_id": …, "lead_id": …}`. body: the bytes of this event alone.
+    dedup_key: unique within the source, 1 to 255 bytes.
+    type: dotted name, 1 to 255 bytes.
+    body: the bytes of this event alone.
+    revision: microseconds since 1970 (UTC) of the state shown; 0 when the sender has no revisions, -1 for a copy stripped
+    of its content.
+    occurred_at: None when the sender does not say.
+    ordering: the keys by which handlers may ask for order, `{"object_id": …, "lead_id": …}`.
     subscription: the sender's id of the subscription that sent it, if any.
     """
 
@@ -53,6 +56,7 @@ class ParsedEvent:
 
     @property
     def is_stripped(self) -> bool:
+        """Whether the sender left the content out."""
         return self.revision < 0
 
 
@@ -60,8 +64,12 @@ class ParsedEvent:
 class Content:
     """What a handler reads of an event, decoded from its body by its source.
 
-    data: the object after the change; None when it was deleted. previous: old values (of the changed
-    fields, or of the whole object when deleted). meta: the rest of the envelope.
+    data: the object after the change; None when it was deleted.
+    previous: old values (of the changed fields, or of the whole object when deleted).
+    changed_fields: names.
+    action: what happened to the object, such as "created".
+    object_type, object_id: which object it was.
+    meta: the rest of the envelope.
     """
 
     data: Any = None
@@ -86,9 +94,16 @@ def _read_nothing(raw: bytes, type: str) -> Content:
 class Event:
     """One thing that happened, as stored; what a handler gets. Read-only.
 
-    id: ours. dedup_key: the sender's own id of it. revision: see `ParsedEvent`. changed_before: fields that the
-    revision before this one had already shown as changed, with the values it showed. raw: the sender's bytes.
+    id: ours.
+    dedup_key: the sender's own id of it.
+    raw: the sender's bytes.
+    occurred_at: by the sender's word; received_at where it says none.
+    revision: see `ParsedEvent`.
     headers: of the request, without credentials and signatures.
+    previous_id: the event that this one is a revision of.
+    conflict: it has the id of another event and other content.
+    key_label: which of the source's secrets signed it.
+    request_id: of the request that brought it.
     """
 
     id: int

@@ -20,7 +20,7 @@ _ID_EPOCH_MICROSECONDS = int(_ID_EPOCH.timestamp() * 1_000_000)
 _ID_RANDOM_BITS = 12
 
 
-class Ids:
+class IdMaker:
     """Makes ids that grow strictly within a process and hardly ever meet between two.
 
     Two processes collide when they draw the same 12 random bits in the same microsecond; the primary key
@@ -47,7 +47,7 @@ class Ids:
 
 
 #: Make an id for an event, a delivery or a request.
-new_id: Callable[[], int] = Ids()
+new_id: Callable[[], int] = IdMaker()
 
 
 def id_at(instant: datetime) -> int:

@@ -65,12 +65,14 @@ class Headers:
         return values[0] if values is not None and len(values) == 1 and values[0] else None
 
     def names(self) -> list[str]:
+        """Every name once, in lower case, in the order in which they came."""
         return list(self._values)
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._values
 
     def items(self) -> Iterator[tuple[str, bytes]]:
+        """(name in lower case, value) of every occurrence."""
         for name, values in self._values.items():
             for value in values:
                 yield name, value
@@ -87,8 +89,11 @@ class Headers:
 class InboundRequest:
     """One HTTP request to a source, as received.
 
-    body: the raw bytes, already limited in size. query: raw query string. url: the source's *configured*
-    public URL (never made from Host or Forwarded), or "" when none is configured.
+    headers: all of them.
+    body: the raw bytes, already limited in size.
+    query: raw query string.
+    url: the source's *configured* public URL (never made from Host or Forwarded), or "" when none is configured.
+    id: ours, told to the caller as `request_id`.
     """
 
     headers: Headers

@@ -10,11 +10,11 @@ type, whatever either of them says, because patterns are typed into dashboards a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from webhooks.errors import InvalidPattern
+from webhooks.formats import nearest
 
 #: Types are at most this long, so a longer pattern matches nothing.
 LONGEST_PATTERN_BYTES = 255
@@ -84,18 +84,17 @@ def suggest(pattern: Pattern, known_types: Iterable[str]) -> str | None:
     """
     known = sorted(set(known_types))
     if pattern.is_exact:
-        near = difflib.get_close_matches(pattern.text, known, n=1)
-        return near[0] if near else None
+        return nearest(pattern.text, known)
     segments = pattern.text.split(".")
     vocabulary = sorted({segment for type in known for segment in type.split(".")})
     corrected = list(segments)
     for place, segment in enumerate(segments):
         if segment in (ONE, ANY) or segment in vocabulary:
             continue
-        near = difflib.get_close_matches(segment, vocabulary, n=1)
-        if not near:
+        near = nearest(segment, vocabulary)
+        if near is None:
             return None
-        corrected[place] = near[0]
+        corrected[place] = near
     candidate = Pattern(".".join(corrected))
     if not any(candidate.matches(type) for type in known):
         # every segment is a word of theirs, but not in this place, or one segment too few: try it open at the end

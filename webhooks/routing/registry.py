@@ -43,7 +43,8 @@ class KnowsTypes(Protocol):
     """What `check_known` needs of a source."""
 
     @property
-    def known_types(self) -> Collection[str]: ...
+    def known_types(self) -> Collection[str]:
+        """The event types that the sender is known to send; empty where any may come."""
 
 
 class EventSignal(Signal):

@@ -29,9 +29,12 @@ LONGEST_RETRY = timedelta(days=365)
 class RetryPolicy:
     """How often and how soon a failed delivery runs again.
 
-    max_attempts: runs in all, the first included. base: the bound of the first wait; it doubles with each
-    failure up to cap. The wait itself is drawn evenly between zero and that bound ("full jitter"), so that
-    deliveries which failed together do not come back together.
+    max_attempts: runs in all, the first included.
+    base: the bound of the first wait; it doubles with each failure.
+    cap: the bound never grows beyond it.
+
+    The wait itself is drawn evenly between zero and its bound ("full jitter"), so that deliveries which failed together do
+    not come back together.
 
     Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("Full Jitter")
     """
@@ -63,8 +66,10 @@ class RetryPolicy:
 class Verdict:
     """What becomes of a delivery after one attempt.
 
-    wait: until it is due again, when it is pending. reason: one line for `deliveries list`. error: the
-    attempt's text, at most `ERROR_TEXT_LIMIT`. counts: whether the attempt counts towards `max_attempts`.
+    wait: until it is due again, when it is pending.
+    reason: one line for `deliveries list`.
+    error: the attempt's text, at most `ERROR_TEXT_LIMIT`.
+    counts: whether the attempt counts towards `max_attempts`.
     """
 
     state: DeliveryState
@@ -81,8 +86,10 @@ SUCCEEDED = Verdict(DeliveryState.SUCCEEDED, AttemptOutcome.SUCCEEDED)
 def decide(error: BaseException | None, failures: int, policy: RetryPolicy, chance: float, now: datetime) -> Verdict:
     """Decide what becomes of a delivery whose attempt ended with `error` (None: it succeeded).
 
-    failures: counted attempts that failed before this one. chance: see `RetryPolicy.wait`. now: only to read
-    a `Retry-After` that names a date.
+    failures: counted attempts that failed before this one.
+    policy: the handler's, or that of the settings.
+    chance: see `RetryPolicy.wait`.
+    now: only to read a `Retry-After` that names a date.
     """
     if error is None:
         return SUCCEEDED

@@ -44,6 +44,7 @@ class Expression:
         return cls(text, _Parser(text).parse())
 
     def matches(self, event: Event) -> bool:
+        """Whether the expression holds for an event. Raises nothing."""
         return bool(self.judge(event))
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Which events or deliveries are meant: one grammar for the command line, the dashboard and Python.
+"""Which events or deliveries are meant: one grammar for the command line, pages and Python.
 
 `Selection.parse` turns texts (`{"type": "lead.**", "since": "6h"}`) into a frozen `Selection`, or raises a
 `SelectionError` that says what was expected and points at the character. `to_mapping` is the way back, with times
@@ -22,7 +22,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from webhooks.errors import InvalidPattern, SelectionError
-from webhooks.formats import Unreadable, did_you_mean, iso_text, one_line, read_duration, read_instant
+from webhooks.formats import Unreadable, iso_text, one_line, read_duration, read_instant
+from webhooks.formats import did_you_mean as did_you_mean
 from webhooks.model import DeliveryState, Event
 from webhooks.routing import Pattern
 from webhooks.selection.expression import Expression
@@ -41,8 +42,14 @@ STATES: Mapping[str, DeliveryState] = {state.label: state for state in DeliveryS
 class Selection:
     """What is selected; None (or empty) means that a condition is not asked for.
 
-    events: ids. type: a pattern. states: any of these; unrouted: events without any delivery (or, with states too).
-    since, until: aware UTC. error: a glob over the reason of a delivery. where: an expression on the content.
+    events: ids.
+    type: a pattern.
+    states: any of these.
+    unrouted: events without any delivery; with states, those too.
+    key: the sender's own id.
+    since, until: aware UTC.
+    error: a glob over the reason of a delivery.
+    where: an expression on the content.
     """
 
     events: tuple[int, ...] = ()
@@ -108,6 +115,7 @@ class Selection:
         return self.matches_type(event.type) and (self.where is None or self.where.matches(event))
 
     def matches_type(self, type: str) -> bool:
+        """Whether the type pattern is not asked for, or matches."""
         return self.type is None or Pattern(self.type).matches(type)
 
     def only(self, **conditions: Any) -> Selection:

@@ -74,7 +74,9 @@ def load_settings(
 ) -> Settings:
     """Read the layers (file, environment, overrides; later ones win) and check everything.
 
-    file: may be missing. overrides: names as in `Settings`, or `WEBHOOKS_…` and `WEBHOOKS` as in `app.config`, whose
+    environ: the variables of the process.
+    file: may be missing; None is none.
+    overrides: names as in `Settings`, or `WEBHOOKS_…` and `WEBHOOKS` as in `app.config`, whose
     other names (in capitals) are left alone. Raises `ConfigurationError` with every mistake, and nothing else.
     """
     problems = _Problems()

@@ -21,7 +21,11 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def set_up_logging(level: str, style: str) -> None:
-    """Log to standard error. level: a name of `logging`. style: "console" or "json"."""
+    """Log to standard error.
+
+    level: a name of `logging`.
+    style: "console" or "json".
+    """
     with _hidden("rich"):  # structlog would load it for tracebacks, which are plain text here: 5 MB in every process
         import structlog
 

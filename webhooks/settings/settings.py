@@ -46,6 +46,7 @@ class Secret:
         self.label = label
 
     def reveal(self) -> str:
+        """The secret itself."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -64,12 +65,16 @@ class Secret:
 class SourceSettings:
     """What the operator says of one source; the section `[sources.<name>]` of `webhooks.toml`.
 
-    scheme: default the source's name. secrets: from `secret` (text, a list, or a table of label and key).
-    secret_file: more of them (text, or JSON of labels and keys), read at start and again when it changes. tolerance,
-    tolerance_ahead: how old, and how far ahead of our clock, a signed timestamp may be; None means the scheme's own.
-    on_unparseable: "quarantine" or "reject". accept_unsigned_body: start a scheme that does not sign the whole body.
-    public_url: what the sender posts to, for schemes that sign it. own: our own API key and OAuth client ids, for
-    `ignore_own`. options: the keys that only this scheme knows, validated by it at start.
+    scheme: default the source's name.
+    secrets: from `secret` (text, a list, or a table of label and key).
+    secret_file: more of them (text, or JSON of labels and keys), read at start and again when it changes.
+    tolerance, tolerance_ahead: how old, and how far ahead of our clock, a signed timestamp may be; None means the scheme's
+    own.
+    on_unparseable: "quarantine" or "reject".
+    accept_unsigned_body: start a scheme that does not sign the whole body.
+    public_url: what the sender posts to, for schemes that sign it.
+    own: our own API key and OAuth client ids, for `ignore_own`.
+    options: the keys that only this scheme knows, validated by it at start.
     """
 
     name: str
@@ -94,7 +99,7 @@ def _about(text: str, read: Reader | None, *, secret: bool = False) -> Mapping[s
 class Settings:
     """Every setting with its default; `SETTINGS` holds the same for documentation.
 
-    Made directly only in tests: `load_settings` is what checks.
+    Made directly only in tests: `load_settings` checks.
     """
 
     # where things are

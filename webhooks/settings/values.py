@@ -51,6 +51,7 @@ def read_duration(value: Any) -> timedelta:
 
 
 def duration(least: str, most: str) -> Reader:
+    """A reader of durations within bounds, inclusive, which are written as `read_duration` reads them."""
     shortest, longest = read_duration(least), read_duration(most)
 
     def read(value: Any) -> timedelta:
@@ -73,6 +74,8 @@ def read_size(value: Any) -> int:
 
 
 def size(least: int, most: int) -> Reader:
+    """A reader of numbers of bytes within bounds, inclusive."""
+
     def read(value: Any) -> int:
         found = read_size(value)
         if not least <= found <= most:
@@ -83,6 +86,7 @@ def size(least: int, most: int) -> Reader:
 
 
 def read_bool(value: Any) -> bool:
+    """True or false, also as the texts true, false, 1 and 0. Raises ValueError."""
     try:
         return msgspec.convert(value, bool, strict=False)
     except (msgspec.ValidationError, UnicodeError):
@@ -90,6 +94,8 @@ def read_bool(value: Any) -> bool:
 
 
 def count(least: int, most: int) -> Reader:
+    """A reader of whole numbers within bounds, inclusive."""
+
     def read(value: Any) -> int:
         expected = f"expected a whole number from {least} to {most}"
         try:
@@ -142,6 +148,7 @@ def read_names(value: Any) -> tuple[str, ...]:
 
 
 def read_modules(value: Any) -> tuple[str, ...]:
+    """Names of modules as `import` takes them. Raises ValueError with the likely name for a path of a file."""
     names = read_names(value)
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -152,6 +159,8 @@ def read_modules(value: Any) -> tuple[str, ...]:
 
 
 def one_of(*choices: str) -> Reader:
+    """A reader of one word of these, in any case."""
+
     def read(value: Any) -> str:
         if not isinstance(value, str) or value.strip().lower() not in choices:
             raise ValueError(f"expected {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
@@ -161,12 +170,14 @@ def one_of(*choices: str) -> Reader:
 
 
 def read_prefix(value: Any) -> str:
+    """A path of a URL that begins with a slash and does not end with one. Raises ValueError."""
     if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value, re.ASCII):
         raise ValueError("expected a path such as '/webhooks', without a slash at its end")
     return value
 
 
 def read_public_url(value: Any) -> str:
+    """An absolute http or https address. Raises ValueError."""
     text = read_text(value)
     if not re.match(r"https?://[^/?#]", text):
         raise ValueError("expected the address that the sender calls, such as 'https://example.com/webhooks/name'")

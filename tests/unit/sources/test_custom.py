@@ -102,7 +102,7 @@ def test_every_mistake_is_told_at_once() -> None:
     )
     text = "\n".join(found)
     for part in (
-        "unknown option 'signatur' for scheme 'custom'; did you mean 'signature'?",
+        "unknown option 'signatur' for scheme 'custom' (did you mean 'signature'?)",
         "unknown option 'secret_encodin'",
         "algorithm is 'md5'; it must be one of hmac-sha256",
         "encoding is 'hexx'",

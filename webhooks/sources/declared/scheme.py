@@ -14,13 +14,13 @@ users write in `webhooks.toml`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
 
+from webhooks.formats import did_you_mean
 from webhooks.settings import shown
 from webhooks.sources.signing import ENCODERS
 
@@ -210,8 +210,7 @@ def with_options(row: Scheme, options: Mapping[str, Any], allowed: frozenset[str
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(allowed))}"
+            hint = did_you_mean(name, sorted(allowed)) or f"; it knows {', '.join(sorted(allowed))}"
             problems.append(f"unknown option {name!r} for scheme {row.name!r}{hint}")
         elif name in _TUPLES:
             texts = (value,) if isinstance(value, str) else value

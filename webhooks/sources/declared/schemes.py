@@ -7,13 +7,13 @@ described in `webhooks.toml`, `close` for Close, or a scheme from another distri
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
 
 from webhooks.errors import ConfigurationError
+from webhooks.formats import did_you_mean
 from webhooks.settings import shown
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import CloseSource
@@ -372,10 +372,9 @@ def make_source(settings: SourceSettings) -> Source:
         return DeclaredSource(settings, SCHEMES[settings.scheme])
     if settings.scheme in _foreign():
         return _make_foreign(settings)
-    near = difflib.get_close_matches(settings.scheme, scheme_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigurationError(
-        f"source {settings.name!r}: no scheme named {shown(settings.scheme)}{hint} (known: {', '.join(scheme_names())})"
+        f"source {settings.name!r}: no scheme named {shown(settings.scheme)}"
+        f"{did_you_mean(settings.scheme, scheme_names())}; known: {', '.join(scheme_names())}"
     )
 
 
