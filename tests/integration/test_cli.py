@@ -681,6 +681,16 @@ def test_what_is_wrong_gets_one_clear_line(filled: Cli, arguments: str, code: in
 
 
 @pytest.mark.parametrize(
+    ("since", "is_told"), [("yesterday 9:00", True), ("today", True), ("6h", False), ("2020-01-01", False)]
+)
+def test_a_time_of_the_terminal_s_day_is_repeated_in_utc(filled: Cli, since: str, is_told: bool) -> None:
+    result = filled("events", "list", "--since", since, "--json")
+    assert result.exit_code == 0
+    assert bool(re.search(r"^since: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", result.stderr, re.MULTILINE)) is is_told
+    assert "events" in json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
     ("pattern", "says"),
     [
         ("lead.mergd", "no type that is known matches 'lead.mergd'; did you mean 'lead.merged'?\n"),
