@@ -23,7 +23,7 @@ from webhooks.model import Event
 LONGEST_VALUE = 200
 
 
-class Predicate(ABC):
+class Condition(ABC):
     """A condition on an event. clause: how its author wrote it."""
 
     clause: str
@@ -35,19 +35,19 @@ class Predicate(ABC):
     def __call__(self, event: Event) -> bool:
         return self.explain(event)[0]
 
-    def __and__(self, other: Any) -> Predicate:
-        return _Both(self, as_predicate(other))
+    def __and__(self, other: Any) -> Condition:
+        return _Both(self, as_condition(other))
 
-    def __rand__(self, other: Any) -> Predicate:
-        return _Both(as_predicate(other), self)
+    def __rand__(self, other: Any) -> Condition:
+        return _Both(as_condition(other), self)
 
-    def __or__(self, other: Any) -> Predicate:
-        return _Either(self, as_predicate(other))
+    def __or__(self, other: Any) -> Condition:
+        return _Either(self, as_condition(other))
 
-    def __ror__(self, other: Any) -> Predicate:
-        return _Either(as_predicate(other), self)
+    def __ror__(self, other: Any) -> Condition:
+        return _Either(as_condition(other), self)
 
-    def __invert__(self) -> Predicate:
+    def __invert__(self) -> Condition:
         return _Not(self)
 
     def __bool__(self) -> NoReturn:
@@ -60,8 +60,8 @@ class Predicate(ABC):
         return self.clause
 
 
-class _Both(Predicate):
-    def __init__(self, left: Predicate, right: Predicate) -> None:
+class _Both(Condition):
+    def __init__(self, left: Condition, right: Condition) -> None:
         self.parts = (left, right)
         self.clause = f"({left.clause}) & ({right.clause})"
 
@@ -70,8 +70,8 @@ class _Both(Predicate):
         return self.parts[1].explain(event) if first[0] else first
 
 
-class _Either(Predicate):
-    def __init__(self, left: Predicate, right: Predicate) -> None:
+class _Either(Condition):
+    def __init__(self, left: Condition, right: Condition) -> None:
         self.parts = (left, right)
         self.clause = f"({left.clause}) | ({right.clause})"
 
@@ -83,8 +83,8 @@ class _Either(Predicate):
         return second if second[0] else (False, self.clause, f"{first[2]} | {second[2]}")
 
 
-class _Not(Predicate):
-    def __init__(self, part: Predicate) -> None:
+class _Not(Condition):
+    def __init__(self, part: Condition) -> None:
         self.part = part
         self.clause = f"~({part.clause})"
 
@@ -93,7 +93,7 @@ class _Not(Predicate):
         return not holds, f"~({clause})", value
 
 
-class _Test(Predicate):
+class _Test(Condition):
     """One clause. test: whether it holds for a value. value: takes that from the event."""
 
     def __init__(self, clause: str, value: Callable[[Event], Any], test: Callable[[Any], Any]) -> None:
@@ -106,7 +106,7 @@ class _Test(Predicate):
         return bool(self._holds(value)), self.clause, _shown(value)
 
 
-class _Changed(Predicate):
+class _Changed(Condition):
     def __init__(self, name: str, to: Any, was: Any, since: str) -> None:
         self.name, self.to, self.was, self.since = name, to, was, since
         given = [_written(name)]
@@ -123,9 +123,9 @@ class _Changed(Predicate):
         return holds, self.clause, f"{_shown(now)}, before {_shown(before)}"
 
 
-def as_predicate(condition: Any) -> Predicate:
-    """A predicate as it is, or a function of the event as one. Raises TypeError, with the fix, for anything else."""
-    if isinstance(condition, Predicate):
+def as_condition(condition: Any) -> Condition:
+    """A condition as it is, or a function of the event as one. Raises TypeError, with the fix, for anything else."""
+    if isinstance(condition, Condition):
         return condition
     if isinstance(condition, field):
         raise TypeError(f"{condition!r} alone says nothing; compare it, or write {condition!r}.exists()")
@@ -150,7 +150,7 @@ def require_function_of_event(function: Callable[..., Any]) -> str:
     return name
 
 
-def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> Predicate:
+def changed(name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> Condition:
     """Whether field `name` changed with the event, and, where given, to and from which value.
 
     since: on a revision, "previous" asks only for what it adds over the revision before; "first" for all of it.
@@ -189,29 +189,29 @@ class field:
         found = self._look_up(event)
         return None if found is MISSING else found
 
-    def _compare(self, operator: str, other: Any) -> Predicate:
+    def _compare(self, operator: str, other: Any) -> Condition:
         holds = OPERATORS[operator]
         return _Test(f"{self!r} {operator} {_written(other)}", self.value, lambda value: holds(value, other))
 
-    def __eq__(self, other: object) -> Predicate:  # type: ignore[override]
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
         return self._compare("==", other)
 
-    def __ne__(self, other: object) -> Predicate:  # type: ignore[override]
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
         return self._compare("!=", other)
 
-    def __lt__(self, other: Any) -> Predicate:
+    def __lt__(self, other: Any) -> Condition:
         return self._compare("<", other)
 
-    def __le__(self, other: Any) -> Predicate:
+    def __le__(self, other: Any) -> Condition:
         return self._compare("<=", other)
 
-    def __gt__(self, other: Any) -> Predicate:
+    def __gt__(self, other: Any) -> Condition:
         return self._compare(">", other)
 
-    def __ge__(self, other: Any) -> Predicate:
+    def __ge__(self, other: Any) -> Condition:
         return self._compare(">=", other)
 
-    def in_(self, values: Collection[Any]) -> Predicate:
+    def in_(self, values: Collection[Any]) -> Condition:
         """Whether the value is one of `values`."""
         if isinstance(values, str | bytes):
             raise TypeError(f"in_({values!r}) would look for a part of the text; give a list of whole values")
@@ -219,12 +219,12 @@ class field:
         clause = f"{self!r}.in_([{', '.join(map(_written, choices))}])"
         return _Test(clause, self.value, lambda value: any(equal(value, choice) for choice in choices))
 
-    def contains(self, part: Any) -> Predicate:
+    def contains(self, part: Any) -> Condition:
         """Whether a list, a text or an object has `part` in it."""
         holds = OPERATORS["contains"]
         return _Test(f"{self!r}.contains({_written(part)})", self.value, lambda value: holds(value, part))
 
-    def exists(self) -> Predicate:
+    def exists(self) -> Condition:
         """Whether it is there and not null."""
         return _Test(f"{self!r}.exists()", self.value, exists)
 

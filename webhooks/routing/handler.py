@@ -17,7 +17,7 @@ from webhooks.errors import InvalidHandler, InvalidPattern
 from webhooks.formats import Unreadable, did_you_mean, read_rate
 from webhooks.model import Event
 from webhooks.routing.arguments import arguments_of, as_blinker_calls
-from webhooks.routing.conditions import Predicate, as_predicate, require_function_of_event
+from webhooks.routing.conditions import Condition, as_condition, require_function_of_event
 from webhooks.routing.ordering import ORDERING_KEYS, ordering_key
 from webhooks.routing.patterns import Pattern
 from webhooks.routing.retry import RetryPolicy
@@ -30,7 +30,7 @@ class HandlerOptions(TypedDict, total=False):
 
     name: str | None
     source: str | None
-    where: Predicate | Callable[[Event], Any] | None
+    where: Condition | Callable[[Event], Any] | None
     ordered_by: str | Callable[[Event], str | int | None] | None
     on_failure: Literal["block", "skip"]
     stale: Literal["run", "skip"]
@@ -56,7 +56,7 @@ class Handler:
     patterns: tuple[Pattern, ...]
     arguments: tuple[str, ...] = ()
     source: str | None = None
-    where: Predicate | None = None
+    where: Condition | None = None
     ordered_by: str | Callable[[Event], str | int | None] | None = None
     on_failure: str = "block"
     stale: str = "run"
@@ -170,9 +170,9 @@ def _read_source(value: Any) -> str:
     return str(value)
 
 
-def _read_where(value: Any) -> Predicate:
+def _read_where(value: Any) -> Condition:
     try:
-        return as_predicate(value)
+        return as_condition(value)
     except TypeError as error:
         raise TypeError(f"where: {error}") from None
 

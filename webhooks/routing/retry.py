@@ -57,9 +57,9 @@ class RetryPolicy:
         bound: timedelta = self.base * 2**doublings
         return bound
 
-    def wait(self, failures: int, chance: float) -> timedelta:
-        """The wait itself; chance: 0 ≤ chance < 1, drawn by the caller."""
-        return self.bound(failures) * chance
+    def wait(self, failures: int, jitter: float) -> timedelta:
+        """The wait itself; jitter: 0 ≤ jitter < 1, drawn by the caller."""
+        return self.bound(failures) * jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class Verdict:
 SUCCEEDED = Verdict(DeliveryState.SUCCEEDED, AttemptOutcome.SUCCEEDED)
 
 
-def decide(error: BaseException | None, failures: int, policy: RetryPolicy, chance: float, now: datetime) -> Verdict:
+def decide(error: BaseException | None, failures: int, policy: RetryPolicy, jitter: float, now: datetime) -> Verdict:
     """Decide what becomes of a delivery whose attempt ended with `error` (None: it succeeded).
 
     failures: counted attempts that failed before this one.
     policy: the handler's, or that of the settings.
-    chance: see `RetryPolicy.wait`.
+    jitter: see `RetryPolicy.wait`.
     now: only to read a `Retry-After` that names a date.
     """
     if error is None:
@@ -106,12 +106,12 @@ def decide(error: BaseException | None, failures: int, policy: RetryPolicy, chan
         outcome = AttemptOutcome.RETRY
     if failures >= policy.max_attempts:
         return Verdict(DeliveryState.DEAD, outcome, reason=f"{summary} (attempt {failures} of {failures})", error=text)
-    wait = policy.wait(failures, chance)
+    wait = policy.wait(failures, jitter)
     asked = error.after if isinstance(error, Retry) else retry_after(error, now)
     if isinstance(asked, timedelta):
         asked = min(asked, LONGEST_RETRY)
         # at least as long as asked; a tenth of jitter on top, so that all who were told "60 s" do not come at once
-        wait = max(asked, timedelta(0)) * (1 + chance / 10)
+        wait = max(asked, timedelta(0)) * (1 + jitter / 10)
     return Verdict(DeliveryState.PENDING, outcome, wait=wait, reason=summary, error=text)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from webhooks.model import Content, Event
 from webhooks.routing import changed, field
-from webhooks.routing.conditions import Predicate, as_predicate
+from webhooks.routing.conditions import Condition, as_condition
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
@@ -86,7 +86,7 @@ CALL = {
     ],
     ids=repr,
 )
-def test_a_comparison_holds(condition: Predicate, expected: bool) -> None:
+def test_a_comparison_holds(condition: Condition, expected: bool) -> None:
     assert condition(event(CALL)) is expected
     assert (~condition)(event(CALL)) is not expected
 
@@ -125,7 +125,7 @@ def test_a_comparison_holds(condition: Predicate, expected: bool) -> None:
     ids=repr,
 )
 def test_a_condition_that_fails_says_which_clause_and_which_value(
-    condition: Predicate, clause: str, value: str
+    condition: Condition, clause: str, value: str
 ) -> None:
     assert condition.explain(event(CALL)) == (False, clause, value)
 
@@ -160,7 +160,7 @@ CHANGE: dict[str, Any] = {
     ],
     ids=repr,
 )
-def test_a_change_is_told_by_its_values(condition: Predicate, expected: bool) -> None:
+def test_a_change_is_told_by_its_values(condition: Condition, expected: bool) -> None:
     assert condition(event(**CHANGE)) is expected
 
 
@@ -191,7 +191,7 @@ def test_on_a_revision_only_what_it_adds_counts_unless_asked_since_the_first() -
     ],
     ids=repr,
 )
-def test_a_change_that_was_none_says_what_it_met(condition: Predicate, clause: str, value: str) -> None:
+def test_a_change_that_was_none_says_what_it_met(condition: Condition, clause: str, value: str) -> None:
     assert condition.explain(event(**CHANGE)) == (False, clause, value)
 
 
@@ -200,20 +200,20 @@ def is_long(event: Event) -> Any:
 
 
 def test_a_function_of_the_event_is_a_condition() -> None:
-    assert as_predicate(is_long).explain(event(CALL)) == (False, "is_long(event)", "False")
-    assert (as_predicate(is_long) | (field("data.duration") == 30))(event(CALL))
+    assert as_condition(is_long).explain(event(CALL)) == (False, "is_long(event)", "False")
+    assert (as_condition(is_long) | (field("data.duration") == 30))(event(CALL))
     assert ((field("data.duration") == 30) | is_long)(event(CALL))
     assert (is_long | (field("data.duration") == 30))(event(CALL))
     assert not (is_long & (field("data.duration") == 30))(event(CALL))
 
 
 def test_a_function_that_returns_nothing_shows_that() -> None:
-    assert as_predicate(lambda event: None).explain(event())[2] == "None"
+    assert as_condition(lambda event: None).explain(event())[2] == "None"
 
 
 def test_a_condition_that_raises_raises() -> None:
     with pytest.raises(KeyError):
-        as_predicate(is_long)(event({}))
+        as_condition(is_long)(event({}))
 
 
 def test_a_comparison_of_unlike_kinds_does_not_hold_and_does_not_raise() -> None:
@@ -235,7 +235,7 @@ def test_a_field_alone_is_no_condition() -> None:
     with pytest.raises(TypeError, match=r'compare it, or write field\("data.x"\).exists\(\)'):
         bool(field("data.x"))
     with pytest.raises(TypeError, match="alone says nothing; compare it"):
-        as_predicate(field("data.x"))
+        as_condition(field("data.x"))
 
 
 async def is_async(event: Event) -> bool:
@@ -256,7 +256,7 @@ async def is_async(event: Event) -> bool:
 )
 def test_what_is_no_condition_is_refused(condition: Any, complaint: str) -> None:
     with pytest.raises(TypeError) as caught:
-        as_predicate(condition)
+        as_condition(condition)
 
     assert complaint in str(caught.value)
 
