@@ -3,7 +3,8 @@
 Promises: a record made here can be stored and sent as it is; ids grow with time, and are as unique as the store needs.
 Not here: where they come from (`sources`), how they are kept (`store`).
 
-In the order in which data meets them: `requests`, `events`, `deliveries`; each gets one of the `ids`.
+In the order in which data meets them: `requests`, `events`, `deliveries`; each gets one of the `ids`. `disposition` says what became of
+an event.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from webhooks.model.deliveries import Delivery as Delivery
     from webhooks.model.deliveries import DeliveryClass as DeliveryClass
     from webhooks.model.deliveries import DeliveryState as DeliveryState
+    from webhooks.model.disposition import UNDELIVERED as UNDELIVERED
+    from webhooks.model.disposition import Disposition as Disposition
+    from webhooks.model.disposition import ReceiptStatus as ReceiptStatus
     from webhooks.model.events import EMPTY as EMPTY
     from webhooks.model.events import Content as Content
     from webhooks.model.events import ContentReader as ContentReader
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from webhooks.model.events import Origin as Origin
     from webhooks.model.events import ParsedEvent as ParsedEvent
     from webhooks.model.events import Receipt as Receipt
-    from webhooks.model.events import ReceiptStatus as ReceiptStatus
     from webhooks.model.events import same_json as same_json
     from webhooks.model.ids import id_at as id_at
     from webhooks.model.ids import ids_in as ids_in
@@ -41,6 +44,7 @@ else:
         __name__,
         {
             "deliveries": ["Attempt", "AttemptOutcome", "Delivery", "DeliveryClass", "DeliveryState"],
+            "disposition": ["Disposition", "ReceiptStatus", "UNDELIVERED"],
             "events": [
                 "Content",
                 "ContentReader",
@@ -49,7 +53,6 @@ else:
                 "Origin",
                 "ParsedEvent",
                 "Receipt",
-                "ReceiptStatus",
                 "same_json",
             ],
             "ids": ["id_at", "ids_in", "instant_of", "new_id", "new_request_id"],

@@ -13,15 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-
-class ReceiptStatus(enum.StrEnum):
-    """What ingest promises for one event of a request."""
-
-    STORED = "stored"  #: never seen before: event and deliveries are in the database
-    DUPLICATE = "duplicate"  #: seen before in this revision: counted, nothing else
-    REVISION = "revision"  #: a later revision of a known event: a new event row, delivered
-    STALE = "stale"  #: an older revision than the one known: kept, not delivered
-    QUARANTINED = "quarantined"  #: rightly signed but unreadable: kept raw, never dispatched
+from webhooks.model.disposition import Disposition
 
 
 class Origin(enum.StrEnum):
@@ -115,7 +107,7 @@ class Event:
     received_at: datetime
     revision: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
-    receipt: ReceiptStatus = ReceiptStatus.STORED
+    receipt: Disposition = Disposition.STORED
     previous_id: int | None = None
     conflict: bool = False
     origin: Origin = Origin.WEBHOOK
@@ -206,9 +198,14 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What ingest promises for one event. event_id: the stored event, or the one that it duplicates."""
+    """What ingest promises for one event.
 
-    status: ReceiptStatus
+    status: what the sender is told (`Disposition.answer`).
+    event_id: the stored event, or the one that it duplicates.
+    conflict: the key belonged to another body.
+    """
+
+    status: Disposition
     event_id: int | None
     quarantine_id: int | None = None
     delivery_ids: tuple[int, ...] = ()
