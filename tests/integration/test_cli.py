@@ -571,7 +571,7 @@ def test_dead_deliveries_are_requeued_by_selection_and_by_id(filled: Cli) -> Non
 def test_a_look_that_is_over_says_how_far_it_came_and_how_to_go_on(
     filled: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.store.listings.WINDOW", 1)
+    monkeypatch.setattr("webhooks.store.listings.limits.WINDOW", 1)
     result = filled("events", "list", "--error", "nowhere", "--patience", "0s")
     assert result.exit_code == 0
     assert "the time was over before all was looked at: 1 event, to 20" in result.stderr

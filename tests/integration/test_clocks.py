@@ -24,7 +24,8 @@ from webhooks.delivery.rescue import DUTY, ClockWatch
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
-from webhooks.store.handlers import BreakerState, HandlerRow, _admitted
+from webhooks.store.handlers import BreakerState, HandlerRow
+from webhooks.store.handlers.limits import admitted
 from webhooks.store.processes import JUMP, Processes
 
 LEASE = timedelta(seconds=30)
@@ -304,8 +305,8 @@ def test_a_breaker_that_is_open_for_longer_than_any_is_tried_at_once(machine: Ca
 
 def test_a_rate_that_a_wrong_clock_used_up_is_free(machine: Callable[..., Machine]) -> None:
     hour = 3_600_000_000
-    assert _admitted(10, 1_000_000, 100_000, 0) == 0
-    assert _admitted(10, 1_000_000, 2 * hour, 0) == 1
+    assert admitted(10, 1_000_000, 100_000, 0) == 0
+    assert admitted(10, 1_000_000, 2 * hour, 0) == 1
 
     here = machine()
     here.store.handlers.register([HandlerRow("h", ["**"], rate=(10, timedelta(seconds=1)))])

@@ -493,7 +493,7 @@ def test_a_delivery_that_is_locked_for_a_moment_is_released_all_the_same(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker that settles its lane has it for so long; to pass it over would cost a lease."""
-    monkeypatch.setattr("webhooks.store.deliveries.LOCK_PATIENCE", timedelta(seconds=30))
+    monkeypatch.setattr("webhooks.store.deliveries.finish.LOCK_PATIENCE", timedelta(seconds=30))
     database = connect(postgresql_url)
     store = Store(database, {})
     (id,) = put(store, 1, lane="l")

@@ -223,13 +223,13 @@ def test_the_store_refuses_to_mark_outside_an_open_transaction(database_url: str
             session.execute(effects.insert().values(what="one"))
 
         (id,) = made.put(1, "h", lane="l")  # with a lane the mark takes several statements, on both databases
-        real = made.store.deliveries._finish
+        real = made.store.deliveries.record
 
         def ends_it_first(cursor: Any, batch: Any, **options: Any) -> Any:
             cursor.execute("rollback /* by a fault of ours */")
             return real(cursor, batch, **options)
 
-        made.store.deliveries._finish = ends_it_first  # type: ignore[method-assign]
+        made.store.deliveries.record = ends_it_first  # type: ignore[method-assign]
         attempt = made.attempt("h")
         finished = made.dispatcher.run(attempt)
         assert finished is not None

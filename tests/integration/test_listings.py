@@ -128,8 +128,8 @@ def test_a_look_with_time_finds_what_a_listing_finds(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, newest_first: bool
 ) -> None:
     fill(store)
-    monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
-    monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
+    monkeypatch.setattr("webhooks.store.listings.limits.WINDOW", 3)
+    monkeypatch.setattr("webhooks.store.listings.limits.JUDGED_WINDOW", 2)
     monkeypatch.setattr("webhooks.store.conditions.MOST_NAMED", 1)
     selection = SELECTIONS[name]
     listings = store.listings
@@ -150,8 +150,8 @@ def test_looks_that_are_ended_at_once_go_on_to_the_end_and_miss_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(store)
-    monkeypatch.setattr("webhooks.store.listings.WINDOW", 3)
-    monkeypatch.setattr("webhooks.store.listings.JUDGED_WINDOW", 2)
+    monkeypatch.setattr("webhooks.store.listings.limits.WINDOW", 3)
+    monkeypatch.setattr("webhooks.store.listings.limits.JUDGED_WINDOW", 2)
     monkeypatch.setattr("webhooks.store.conditions.MOST_NAMED", 1)
     selection, listings = SELECTIONS[name], store.listings
     found: list[Any] = []
@@ -173,7 +173,7 @@ def test_looks_that_are_ended_at_once_go_on_to_the_end_and_miss_nothing(
 
 def test_a_look_that_is_over_says_how_far_it_came(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store)
-    monkeypatch.setattr("webhooks.store.listings.WINDOW", 5)
+    monkeypatch.setattr("webhooks.store.listings.limits.WINDOW", 5)
     page = store.listings.look(Selection(error="nowhere"), deadline=timedelta(0))
     assert (page.rows, page.looked_at, page.is_complete) == ([], 5, False)
     assert page.back_to == NOW + timedelta(seconds=3)
@@ -189,7 +189,7 @@ def test_a_look_goes_on_while_there_is_time(database_url: str, monkeypatch: pyte
     try:
         store = Store(database, {"close": read})
         fill(store)
-        monkeypatch.setattr("webhooks.store.listings.WINDOW", 5)
+        monkeypatch.setattr("webhooks.store.listings.limits.WINDOW", 5)
         assert store.listings.look(Selection(error="nowhere"), deadline=timedelta(seconds=3)).looked_at == 15
     finally:
         database.dispose()

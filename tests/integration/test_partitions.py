@@ -250,7 +250,7 @@ def has_proof(database: Database) -> bool:
 def test_a_table_in_use_is_left_alone_and_the_message_says_try_again(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.store.retention.partitions.WAIT_FOR_TABLE", timedelta(milliseconds=50))
+    monkeypatch.setattr("webhooks.store.retention.partitions.making.WAIT_FOR_TABLE", timedelta(milliseconds=50))
     with database.engine.begin() as other:
         other.exec_driver_sql("select * from webhooks_events")
         with pytest.raises(
@@ -265,14 +265,14 @@ def test_a_table_in_use_is_left_alone_and_the_message_says_try_again(
 def test_a_run_that_fails_on_the_way_takes_its_proof_back(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prove = store.partitions._prove
+    prove = store.partitions.prove
 
     def make_a_view_meanwhile(bound: int) -> None:
         prove(bound)
         assert has_proof(database)
         change(database, "create view leads as select * from webhooks_events")
 
-    monkeypatch.setattr(store.partitions, "_prove", make_a_view_meanwhile)
+    monkeypatch.setattr(store.partitions, "prove", make_a_view_meanwhile)
 
     with pytest.raises(PartitionError, match="view leads"):
         store.partitions.partition()
@@ -284,15 +284,15 @@ def test_a_run_that_cannot_take_its_proof_back_says_what_will(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WAIT_FOR_TABLE", "WAIT_TO_DROP"):
-        monkeypatch.setattr(f"webhooks.store.retention.partitions.{name}", timedelta(milliseconds=50))
-    prove = store.partitions._prove
+        monkeypatch.setattr(f"webhooks.store.retention.partitions.making.{name}", timedelta(milliseconds=50))
+    prove = store.partitions.prove
     other = database.engine.connect()
 
     def read_meanwhile(bound: int) -> None:
         prove(bound)
         other.exec_driver_sql("select * from webhooks_events")
 
-    monkeypatch.setattr(store.partitions, "_prove", read_meanwhile)
+    monkeypatch.setattr(store.partitions, "prove", read_meanwhile)
 
     with pytest.raises(
         StorageUnavailable, match=f"the constraint {PROOF}, which would refuse events from 20.* on: a run"
@@ -306,7 +306,7 @@ def test_a_run_that_cannot_take_its_proof_back_says_what_will(
 
 
 def test_a_run_that_was_killed_leaves_nothing_that_could_refuse_events(store: Store, database: Database) -> None:
-    store.partitions._prove(id_at(datetime.now(UTC) + timedelta(days=9)))
+    store.partitions.prove(id_at(datetime.now(UTC) + timedelta(days=9)))
 
     store.partitions.keep(datetime.now(UTC))
 
@@ -593,7 +593,7 @@ def test_events_wait_for_their_partition_rather_than_go_row_by_row(store: Store)
 def test_a_partition_in_use_is_dropped_another_time_and_not_row_by_row(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.store.retention.partitions.WAIT_TO_DROP", timedelta(milliseconds=50))
+    monkeypatch.setattr("webhooks.store.retention.partitions.making.WAIT_TO_DROP", timedelta(milliseconds=50))
     item = put(store)
     first, later = the_first(store)
     with database.engine.begin() as other:

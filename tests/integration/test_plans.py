@@ -23,9 +23,10 @@ from webhooks.database.connect import connect
 from webhooks.model import DeliveryClass, DeliveryState, id_at, new_id
 from webhooks.routing import SUCCEEDED
 from webhooks.selection import Selection
-from webhooks.store import Store, lanes
+from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
+from webhooks.store.lanes import PostgresqlLanes
 from webhooks.store.rejections import Rejection
 
 EVENTS = 100_000
@@ -134,8 +135,9 @@ def ingest(store: Store) -> None:
 def settle(store: Store) -> None:
     with store.database.raw() as connection, connection.transaction():
         keys = [("a", f"lead_{n}") for n in range(5, 1_000, 100)]
-        lanes.lock(connection.cursor(), keys, sqlite=False, now=None)
-        lanes.settle(connection.cursor(), keys, sqlite=False)
+        lanes = PostgresqlLanes(store.database)
+        lanes.lock(connection.cursor(), keys)
+        lanes.settle(connection.cursor(), keys)
 
 
 def quarantine(store: Store) -> None:

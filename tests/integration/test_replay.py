@@ -228,7 +228,7 @@ def test_an_old_event_that_is_kept_hides_none_of_those_that_are_gone(store: Stor
     with store.database.write() as connection:
         connection.execute(schema.events.delete().where(schema.events.c.id == named))
     assert made.plan(Selection(key="ev_named")).pruned == 1
-    monkeypatch.setattr("webhooks.store.replays.LOOKED_UP", 2)
+    monkeypatch.setattr("webhooks.store.replays.counts.LOOKED_UP", 2)
     assert made.plan(EVERYTHING).pruned == 1, "at least: no more were looked up"
 
 
@@ -247,7 +247,7 @@ def test_more_than_were_looked_up_are_counted_by_age(store: Store, monkeypatch: 
     put(store, 1, received=100)
     with store.database.write() as connection:
         connection.execute(schema.events.delete().where(schema.events.c.received_at < NOW + timedelta(seconds=50)))
-    monkeypatch.setattr("webhooks.store.replays.LOOKED_UP", 2)
+    monkeypatch.setattr("webhooks.store.replays.counts.LOOKED_UP", 2)
     assert replayer(store).plan(EVERYTHING).pruned == 5
 
 

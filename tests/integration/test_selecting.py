@@ -17,6 +17,7 @@ from webhooks.routing import Pattern
 from webhooks.selection import Selection, glob_parts, is_exact_in_sql
 from webhooks.store import Store
 from webhooks.store import conditions as selecting
+from webhooks.store.dialect import dialect_of
 from webhooks.store.intake import Item, Routed
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
@@ -73,7 +74,7 @@ def typed(store: Store) -> Store:
 
 
 def types_in_sql(store: Store, pattern: str) -> list[str]:
-    condition = selecting.of_type(pattern, sqlite=store.database.is_sqlite)
+    condition = selecting.of_type(pattern, dialect=dialect_of(store.database))
     query = select(schema.events.c.type)
     if condition is not None:
         query = query.where(condition)
@@ -129,7 +130,7 @@ def test_a_glob_finds_in_sql_what_it_matches(store: Store, glob: str) -> None:
     wild = {"\0*": ".*", "\0?": "."}
     expression = "".join(wild.get(part) or re.escape(part) for part in glob_parts(glob))
     wanted = sorted(reason for reason in REASONS if reason and re.fullmatch(expression, reason, re.DOTALL))
-    condition = selecting.like_glob(table.c.reason, glob, sqlite=store.database.is_sqlite)
+    condition = selecting.like_glob(table.c.reason, glob, dialect=dialect_of(store.database))
     with store.database.read() as connection:
         assert sorted(connection.execute(select(table.c.reason).where(condition)).scalars()) == wanted
 

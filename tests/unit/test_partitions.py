@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.model import DeliveryState, id_at
+from webhooks.model import DeliveryState, id_at, instant_of
 from webhooks.store.retention.partitions import (
     AHEAD,
     HOLDING,
@@ -17,7 +17,6 @@ from webhooks.store.retention.partitions import (
     Period,
     boundary_after,
     gaps,
-    instant_of,
     period_of,
     ranges,
 )

@@ -7,52 +7,96 @@ An event meets `intake` (with `lanes`), then its deliveries meet `deliveries`, a
 road: `events` reads back, `listings` shows, `conditions` makes SQL of a selection, `replays`, `quarantine`,
 `rejections`, `handlers`, `processes`, `positions` keep what their names say, `health` asks for figures, `scratch` is
 where nothing lasts.
+
+Both databases: a statement that is said alike takes its words from `dialect`; where it is not, a package has a module
+`postgresql` and a module `sqlite` beside the one that calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from webhooks.database import Database
-from webhooks.model import ContentReader
-from webhooks.store.clocks import Clocks
-from webhooks.store.deliveries import Deliveries
-from webhooks.store.durability import Durability
-from webhooks.store.events import EventReader
-from webhooks.store.handlers import Handlers
-from webhooks.store.health import Health
-from webhooks.store.intake import Intake
-from webhooks.store.listings import Listings
-from webhooks.store.positions import KeyUses, Marks
-from webhooks.store.processes import Processes
-from webhooks.store.quarantine import Quarantine
-from webhooks.store.rejections import Rejections
-from webhooks.store.replays import Replays
-from webhooks.store.retention.partitions import Partitions
-from webhooks.store.retention.pruning import Pruning
+from webhooks.lazy import lazily
 
-
-class Store:
-    """Everything that is kept in one database. readers: {source name: how its bodies are read}."""
-
-    def __init__(self, database: Database, readers: Mapping[str, ContentReader]) -> None:
-        self.database = database
-        self.events = EventReader(database, readers)
-        self.intake = Intake(database)
-        self.deliveries = Deliveries(database, self.events)
-        self.handlers = Handlers(database)
-        self.processes = Processes(database)
-        self.clocks = Clocks(database)
-        self.quarantine = Quarantine(database)
-        self.pruning = Pruning(database)
-        self.partitions = Partitions(database)
-        self.listings = Listings(database, self.events)
-        self.rejections = Rejections(database)
-        self.replays = Replays(database)
-        self.marks = Marks(database)
-        self.key_uses = KeyUses(database)
-        self.health = Health(database)
-        self.durability = Durability(database)
-
-
-__all__ = ["Store"]
+if TYPE_CHECKING:
+    from webhooks.store.deliveries import OUTCOMES as OUTCOMES
+    from webhooks.store.deliveries import SLOW as SLOW
+    from webhooks.store.deliveries import Claimed as Claimed
+    from webhooks.store.deliveries import Finished as Finished
+    from webhooks.store.deliveries import FinishRow as FinishRow
+    from webhooks.store.deliveries import Queue as Queue
+    from webhooks.store.deliveries import idempotency_key as idempotency_key
+    from webhooks.store.durability import Doubt as Doubt
+    from webhooks.store.handlers import BREAKER_LONGEST as BREAKER_LONGEST
+    from webhooks.store.handlers import BreakerState as BreakerState
+    from webhooks.store.handlers import HandlerRow as HandlerRow
+    from webhooks.store.handlers import HandlerState as HandlerState
+    from webhooks.store.health import Backlog as Backlog
+    from webhooks.store.health import Missed as Missed
+    from webhooks.store.health import Seen as Seen
+    from webhooks.store.intake import ORIGINS as ORIGINS
+    from webhooks.store.intake import Item as Item
+    from webhooks.store.intake import Routed as Routed
+    from webhooks.store.intake import with_new_ids as with_new_ids
+    from webhooks.store.listings import BlockedLane as BlockedLane
+    from webhooks.store.listings import DeliverySummary as DeliverySummary
+    from webhooks.store.listings import EventSummary as EventSummary
+    from webhooks.store.listings import FailureGroup as FailureGroup
+    from webhooks.store.listings import HandlerStats as HandlerStats
+    from webhooks.store.listings import Page as Page
+    from webhooks.store.listings import Place as Place
+    from webhooks.store.listings import SourceStats as SourceStats
+    from webhooks.store.listings import Stats as Stats
+    from webhooks.store.processes import JUMP as JUMP
+    from webhooks.store.processes import Process as Process
+    from webhooks.store.quarantine import Quarantined as Quarantined
+    from webhooks.store.rejections import QUARANTINED as QUARANTINED
+    from webhooks.store.rejections import ROWS_PER_KIND as ROWS_PER_KIND
+    from webhooks.store.rejections import Rejection as Rejection
+    from webhooks.store.replays import Planned as Planned
+    from webhooks.store.replays import Replay as Replay
+    from webhooks.store.replays import ReplayState as ReplayState
+    from webhooks.store.retention.partitions import Changes as Changes
+    from webhooks.store.retention.partitions import Partition as Partition
+    from webhooks.store.retention.partitions import PartitionError as PartitionError
+    from webhooks.store.retention.partitions import Partitions as Partitions
+    from webhooks.store.retention.partitions import Period as Period
+    from webhooks.store.retention.partitions import Problem as Problem
+    from webhooks.store.retention.partitions import Trouble as Trouble
+    from webhooks.store.store import Store as Store
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "deliveries": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Queue", "SLOW", "idempotency_key"],
+            "durability": ["Doubt"],
+            "handlers": ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"],
+            "health": ["Backlog", "Missed", "Seen"],
+            "intake": ["Item", "ORIGINS", "Routed", "with_new_ids"],
+            "listings": [
+                "BlockedLane",
+                "DeliverySummary",
+                "EventSummary",
+                "FailureGroup",
+                "HandlerStats",
+                "Page",
+                "Place",
+                "SourceStats",
+                "Stats",
+            ],
+            "processes": ["JUMP", "Process"],
+            "quarantine": ["Quarantined"],
+            "rejections": ["QUARANTINED", "ROWS_PER_KIND", "Rejection"],
+            "replays": ["Planned", "Replay", "ReplayState"],
+            "retention.partitions": [
+                "Changes",
+                "Partition",
+                "PartitionError",
+                "Partitions",
+                "Period",
+                "Problem",
+                "Trouble",
+            ],
+            "store": ["Store"],
+        },
+    )

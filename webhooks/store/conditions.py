@@ -3,27 +3,21 @@
 `on_events` yields conditions on `webhooks_events`, `on_deliveries` those on `webhooks_deliveries`. `narrowed` goes before
 them: it looks up the few ids that a key or a rare state names, so that the primary key serves the rest. What cannot be said in SQL (`Selection.is_exact_in_sql`) is left to `Selection.matches`: the
 conditions here then let too much through, never too little.
-
-LIKE on SQLite knows no case, so globs use its GLOB there; a prefix is a range, which an index can serve.
+A prefix of a type is a range, which an index can serve.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, literal_column, or_, select, text
 from sqlalchemy.engine import Connection
 
 from webhooks.database import tables as schema
-from webhooks.model import DeliveryState
-from webhooks.selection import ANY_CHARACTER, ANY_TEXT, MOST_DOUBLE_WILDCARDS, Selection, glob_parts
-from webhooks.store.intake import CONFLICT, STALE, STRIPPED
-
-#: Receipts that were never delivered; only named events of these kinds are replayed.
-UNDELIVERED = (STALE, CONFLICT, STRIPPED)
+from webhooks.model import UNDELIVERED, DeliveryState
+from webhooks.selection import ANY_TEXT, MOST_DOUBLE_WILDCARDS, Selection, glob_parts
+from webhooks.store.dialect import Dialect
 
 Condition = ColumnElement[bool]
 
@@ -32,23 +26,21 @@ NEWEST_DEAD: Condition = text("webhooks_deliveries.id > 0")  # type: ignore[assi
 
 
 def on_events(
-    selection: Selection, *, sqlite: bool, deliveries_before: int | None = None, counting: bool = False
+    selection: Selection, *, dialect: Dialect, deliveries_before: int | None = None, counting: bool = False
 ) -> list[Condition]:
-    """Conditions on `schema.events`. deliveries_before: only deliveries with smaller ids are looked at.
+    """Conditions on `schema.events`.
 
+    deliveries_before: only deliveries with smaller ids are looked at.
     counting: every match is wanted, rather than the first page of them.
     """
     events = schema.events.c
-    received_at: Any = events.received_at
-    if counting and sqlite:
-        # a term with "+" is no use to an index: SQLite would else walk the index on time and fetch every body
-        received_at = literal_column("+webhooks_events.received_at", schema.Instant())
+    received_at = dialect.without_index(events.received_at) if counting else events.received_at
     conditions: list[Condition] = []
     if selection.events:
         conditions.append(events.id.in_(selection.events))
     if selection.source is not None:
         conditions.append(events.source == selection.source)
-    if selection.type is not None and (condition := of_type(selection.type, sqlite=sqlite)) is not None:
+    if selection.type is not None and (condition := of_type(selection.type, dialect=dialect)) is not None:
         conditions.append(condition)
     if selection.key is not None:
         conditions.append(events.dedup_key == selection.key)
@@ -57,16 +49,16 @@ def on_events(
     if selection.until is not None:
         conditions.append(received_at < selection.until)
     if selection.asks_about_deliveries:
-        conditions.append(_by_deliveries(selection, sqlite, deliveries_before, counting))
+        conditions.append(_by_deliveries(selection, dialect, deliveries_before, counting))
     return conditions
 
 
-def _by_deliveries(selection: Selection, sqlite: bool, before: int | None, counting: bool) -> Condition:
+def _by_deliveries(selection: Selection, dialect: Dialect, before: int | None, counting: bool) -> Condition:
     table = schema.deliveries.c
     of_event = [table.event_id == schema.events.c.id]
     if before is not None:
         of_event.append(table.id < before)
-    wanted = on_deliveries(selection, sqlite=sqlite)
+    wanted = on_deliveries(selection, dialect=dialect)
     either: list[Condition] = []
     if wanted or not selection.unrouted:
         if counting and not selection.unrouted:
@@ -84,7 +76,7 @@ def _some(conditions: list[Condition]) -> Select[tuple[int]]:
     return select(literal_column("1")).select_from(schema.deliveries).where(*conditions).correlate(schema.events)
 
 
-def on_deliveries(selection: Selection, *, sqlite: bool) -> list[Condition]:
+def on_deliveries(selection: Selection, *, dialect: Dialect) -> list[Condition]:
     """Conditions on `schema.deliveries` alone: state, handler, error."""
     table = schema.deliveries.c
     conditions: list[Condition] = []
@@ -98,7 +90,7 @@ def on_deliveries(selection: Selection, *, sqlite: bool) -> list[Condition]:
     if selection.handler is not None:
         conditions.append(table.handler == selection.handler)
     if selection.error is not None:
-        conditions.append(like_glob(table.reason, selection.error, sqlite=sqlite))
+        conditions.append(like_glob(table.reason, selection.error, dialect=dialect))
     return conditions
 
 
@@ -107,26 +99,20 @@ def of_state(state: DeliveryState) -> Condition:
     return text(f"webhooks_deliveries.state = {int(state)}")  # type: ignore[return-value]
 
 
-def like_glob(column: ColumnElement[str], glob: str, *, sqlite: bool) -> Condition:
+def never_delivered() -> Condition:
+    """Events that were kept and not delivered; only those that a selection names are replayed."""
+    return schema.events.c.receipt.in_([disposition.code for disposition in UNDELIVERED])
+
+
+def like_glob(column: ColumnElement[str], glob: str, *, dialect: Dialect) -> Condition:
     """Match a glob, letter by letter as written (no case folding)."""
-    return _like(column, glob_parts(glob), sqlite)
-
-
-def _like(column: ColumnElement[str], parts: Sequence[str], sqlite: bool) -> Condition:
-    if sqlite:
-        # in GLOB a "[" opens a set of characters, in which wildcards and "[" stand for themselves
-        wild = {ANY_TEXT: "*", ANY_CHARACTER: "?"}
-        pattern = "".join(wild.get(part) or re.sub(r"[\[*?]", r"[\g<0>]", part) for part in parts)
-        return column.op("glob", is_comparison=True)(pattern)
-    wild = {ANY_TEXT: "%", ANY_CHARACTER: "_"}
-    pattern = "".join(wild.get(part) or re.sub(r"[\\%_]", r"\\\g<0>", part) for part in parts)
-    return column.like(pattern, escape="\\")
+    return dialect.like(column, glob_parts(glob))
 
 
 # -- type patterns -----------------------------------------------------------------------------------------
 
 
-def of_type(pattern: str, *, sqlite: bool) -> Condition | None:
+def of_type(pattern: str, *, dialect: Dialect) -> Condition | None:
     """A type pattern; None when everything matches. With both wildcards mixed it lets too much through."""
     column = schema.events.c.type
     segments = pattern.split(".")
@@ -141,11 +127,11 @@ def of_type(pattern: str, *, sqlite: bool) -> Condition | None:
         is_kept = dict(zip(doubles, choice, strict=True))
         kept = [segment for number, segment in enumerate(segments) if is_kept.get(number, True)]
         if kept:
-            alternatives.append(_of_segments(column, kept, sqlite))
+            alternatives.append(_of_segments(column, kept, dialect))
     return or_(*alternatives)
 
 
-def _of_segments(column: ColumnElement[str], segments: Sequence[str], sqlite: bool) -> Condition:
+def _of_segments(column: ColumnElement[str], segments: Sequence[str], dialect: Dialect) -> Condition:
     """Here each `**` stands for at least one segment."""
     wilds = [number for number, segment in enumerate(segments) if segment in ("*", "**")]
     if not wilds:
@@ -160,7 +146,7 @@ def _of_segments(column: ColumnElement[str], segments: Sequence[str], sqlite: bo
         parts: list[str] = []
         for number, segment in enumerate(segments):
             parts += ["."] * (number > 0) + [ANY_TEXT if number in wilds else segment]
-        conditions.append(_like(column, parts, sqlite))
+        conditions.append(dialect.like(column, parts))
     if "**" not in segments:
         dots = func.length(column) - func.length(func.replace(column, ".", ""))
         conditions.append(dots == len(segments) - 1)
@@ -209,7 +195,7 @@ _RARE = {
 MOST_NAMED = 2_000
 
 
-def narrowed(selection: Selection, connection: Connection, *, sqlite: bool) -> Selection:
+def narrowed(selection: Selection, connection: Connection, *, dialect: Dialect) -> Selection:
     """The selection with the ids that its key names, or its states if they are few; it means the same."""
     if selection.events:
         return selection
@@ -217,7 +203,7 @@ def narrowed(selection: Selection, connection: Connection, *, sqlite: bool) -> S
     if selection.key is not None:
         ids = chosen_ids(connection, selection.key)
     elif selection.states and not selection.unrouted and all(state in _RARE for state in selection.states):
-        ids = _few(selection, connection, sqlite)
+        ids = _few(selection, connection, dialect)
     # no event has id 0: what names nothing selects nothing
     return selection if ids is None else selection.only(events=tuple(ids) or (0,))
 
@@ -227,16 +213,16 @@ def walks(selection: Selection) -> bool:
     return selection.asks_about_deliveries or selection.source is not None or not selection.is_exact_in_sql
 
 
-def _few(selection: Selection, connection: Connection, sqlite: bool) -> list[int] | None:
+def _few(selection: Selection, connection: Connection, dialect: Dialect) -> list[int] | None:
     """The events whose deliveries match, or None when they are many."""
     table = schema.deliveries.c
-    wanted = on_deliveries(selection.only(states=()), sqlite=sqlite)
+    wanted = on_deliveries(selection.only(states=()), dialect=dialect)
     ids: set[int] = set()
     for state in selection.states:
         for condition in _RARE[state]:
             query = (
                 select(table.event_id)
-                .where(text(condition.format(true=" = 1" if sqlite else "")), *wanted)
+                .where(text(condition.format(true=dialect.is_true)), *wanted)
                 .limit(MOST_NAMED + 1)
             )
             ids.update(connection.execute(query).scalars())
@@ -246,10 +232,10 @@ def _few(selection: Selection, connection: Connection, sqlite: bool) -> list[int
 
 
 __all__ = [
-    "UNDELIVERED",
     "chosen_ids",
     "like_glob",
     "narrowed",
+    "never_delivered",
     "of_state",
     "of_type",
     "on_deliveries",

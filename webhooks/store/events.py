@@ -6,30 +6,26 @@ records need no services.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, from_microseconds
-from webhooks.model import ContentReader, Event, ReceiptStatus, ids_in
+from webhooks.database import Database
+from webhooks.model import ContentReader, Disposition, Event, ids_in
+from webhooks.store.dialect import dialect_of
 from webhooks.store.intake import ORIGINS
 
 EVENT_COLUMNS = (
     "id", "source", "type", "dedup_key", "revision", "receipt", "previous_id", "occurred_at", "received_at", "origin",
     "key_label", "request_id", "headers", "body",
 )  # fmt: skip
+_OCCURRED, _RECEIVED = EVENT_COLUMNS.index("occurred_at"), EVENT_COLUMNS.index("received_at")
 _E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
-#: webhooks_events.receipt -> what was answered; 4 is a conflict and 5 a stripped copy
-RECEIPTS = (
-    ReceiptStatus.STORED, ReceiptStatus.DUPLICATE, ReceiptStatus.REVISION, ReceiptStatus.STALE,
-    ReceiptStatus.DUPLICATE, ReceiptStatus.STORED,
-)  # fmt: skip
-CONFLICT = 4
 #: No event is made later than this after its request's id.
 _REQUEST_SPAN = ids_in(timedelta(minutes=1))
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
@@ -41,17 +37,21 @@ class EventReader:
     def __init__(self, database: Database, readers: Mapping[str, ContentReader]) -> None:
         self.database = database
         self.readers = readers
+        self._instant: Callable[[Any], datetime] = dialect_of(database).instant
 
     def from_row(self, row: Sequence[Any]) -> Event:
-        """An event from a row of `EVENT_COLUMNS`."""
+        """An event from a driver's row of `EVENT_COLUMNS`."""
+        return self._event(row, self._instant(row[_OCCURRED]), self._instant(row[_RECEIVED]))
+
+    def from_typed_row(self, row: Sequence[Any]) -> Event:
+        """An event from values of `EVENT_COLUMNS` that SQLAlchemy has read by their types: instants are instants."""
+        return self._event(row, row[_OCCURRED], row[_RECEIVED])
+
+    def _event(self, row: Sequence[Any], occurred_at: datetime, received_at: datetime) -> Event:
         (
-            id, source, type, dedup_key, revision, receipt, previous_id, occurred_at, received_at, origin,
-            key_label, request_id, headers, body,
+            id, source, type, dedup_key, revision, receipt, previous_id, _, _, origin, key_label, request_id, headers, body,
         ) = row  # fmt: skip
-        if self.database.is_sqlite:
-            occurred_at, received_at = from_microseconds(occurred_at), from_microseconds(received_at)
-        else:
-            occurred_at, received_at = occurred_at.astimezone(UTC), received_at.astimezone(UTC)
+        disposition = Disposition.of_code(receipt)
         fields: dict[str, Any] = {}
         reader = self.readers.get(source)
         if reader is not None:
@@ -66,9 +66,9 @@ class EventReader:
             received_at=received_at,
             revision=revision,
             headers=_decode_headers(headers) if headers else {},
-            receipt=RECEIPTS[receipt],
+            receipt=disposition.answer,
             previous_id=previous_id,
-            conflict=receipt == CONFLICT,
+            conflict=disposition.is_conflict,
             origin=ORIGINS[origin],
             key_label=key_label,
             request_id=request_id,

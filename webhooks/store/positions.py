@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
+from webhooks.store.dialect import dialect_of
 from webhooks.store.processes import MARGIN
 
 #: Keys in one question; SQLite takes 32,766 parameters.
@@ -56,6 +56,7 @@ class Marks:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.dialect = dialect_of(database)
 
     def get(self, source: str) -> Mark:
         """What is known of `source`; an empty mark when it was never caught up."""
@@ -131,8 +132,7 @@ class Marks:
             self._upsert(connection, source, {k: now if v is ... else v for k, v in values.items()})
 
     def _upsert(self, connection: Any, source: str, values: Mapping[str, Any]) -> None:
-        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
-        statement = insert(schema.marks).values(source=source, **values)
+        statement = self.dialect.insert(schema.marks).values(source=source, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=dict(values)))
 
     # -- what is stored already -----------------------------------------------------------------------------
@@ -178,12 +178,12 @@ class KeyUses:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.dialect = dialect_of(database)
 
     def note(self, source: str, label: str, at: datetime) -> None:
         """Remember that `label` verified a request at `at`."""
         table = schema.key_uses
-        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
-        statement = insert(table).values(source=source, label=label, last_used_at=at)
+        statement = self.dialect.insert(table).values(source=source, label=label, last_used_at=at)
         with self.database.write() as connection:
             connection.execute(
                 statement.on_conflict_do_update(

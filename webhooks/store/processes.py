@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
+from webhooks.store.dialect import dialect_of
 
 #: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
 SILENT = timedelta(minutes=2)
@@ -45,6 +46,7 @@ class Processes:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.dialect = dialect_of(database)
 
     def beat(
         self, id: str, kind: str, version: str, handlers: Sequence[str], *, lease: timedelta | None = None
@@ -65,7 +67,7 @@ class Processes:
         }
         with self.database.write() as connection:
             values["now"] = self.database.now(connection)
-            values["monotonic"] = int(self.database.monotonic() * 1e6) if self.database.is_sqlite else None
+            values["monotonic"] = self.dialect.monotonic()
             connection.execute(statement, values)
 
     def forget(self, id: str) -> None:
@@ -137,14 +139,14 @@ class Processes:
                 return True
         if row is not None and row.holder != holder and now < row.until <= now + _taken(row, lease) + MARGIN:
             return False
-        microseconds = "" if self.database.is_sqlite else " * interval '1 microsecond'"
+        taken = self.dialect.add_microseconds("coalesce(l.lease, excluded.lease) + :margin")
         statement = text(
             f"""insert into webhooks_leases as l (name, holder, until, lease, steady_since)
                values (:name, :holder, :until, :lease, :steady_since)
                on conflict (name) do update set holder = excluded.holder, until = excluded.until, lease = excluded.lease,
                    steady_since = excluded.steady_since
                 where l.holder = excluded.holder or l.until <= :now
-                   or l.until > :now + (coalesce(l.lease, excluded.lease) + :margin){microseconds}"""
+                   or l.until > :now + {taken}"""
         ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
         with self.database.write() as connection:
             now = self.database.now(connection)

@@ -3,3 +3,16 @@
 Promises: nothing that a pending delivery needs is deleted. Not here: how long anything is kept (`settings`), who asks
 (`delivery.rescue`).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.lazy import lazily
+
+if TYPE_CHECKING:
+    from webhooks.store.retention.pruning import Batch as Batch
+    from webhooks.store.retention.pruning import Pruning as Pruning
+    from webhooks.store.retention.pruning import may_go as may_go
+else:
+    __getattr__, __dir__ = lazily(__name__, {"pruning": ["Batch", "Pruning", "may_go"]})

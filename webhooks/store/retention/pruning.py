@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, tuple_
@@ -24,8 +24,12 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, instant_of
 from webhooks.selection import Selection
-from webhooks.store import conditions as selecting
+from webhooks.store import conditions
+from webhooks.store.dialect import Dialect, dialect_of
 from webhooks.store.replays import ReplayState
+
+if TYPE_CHECKING:
+    from webhooks.store.retention.partitions import Partitions
 
 #: Events looked at in one transaction.
 BATCH = 200
@@ -46,6 +50,7 @@ class Pruning:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.dialect = dialect_of(database)
 
     def events(
         self,
@@ -56,7 +61,7 @@ class Pruning:
         limit: int = BATCH,
         dry_run: bool = False,
     ) -> Batch:
-        """Delete events received before `before`, eldest first, of at most `limit` that are old enough.
+        """Delete events received before `before`, oldest first, of at most `limit` that are old enough.
 
         states: only events with a delivery in one of these; DEAD among them lets dead ones go. after: `Batch.last` of
         the batch before. dry_run: only count.
@@ -75,6 +80,12 @@ class Pruning:
         failpoints.hit("prune.after_commit")
         last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
         return Batch(len(rows), len(going), len(deliveries), last)
+
+    def partitions(self) -> Partitions:
+        """The events in pieces by time, where an operator made such: the only way to that optional part."""
+        from webhooks.store.retention.partitions import Partitions
+
+        return Partitions(self.database)
 
     def newest_at(self) -> datetime | None:
         """When the newest event or delivery was made, by its id, or a key was last seen; None when there is nothing."""
@@ -110,8 +121,8 @@ class Pruning:
     def _named_by_open_replays(self, connection: Connection, ids: Sequence[int]) -> set[int]:
         events = schema.events.c
         named: set[int] = set()
-        for _, conditions in named_by_open_replays(connection, sqlite=self.database.is_sqlite):
-            named.update(connection.execute(select(events.id).where(events.id.in_(ids), *conditions)).scalars())
+        for _, by_replay in named_by_open_replays(connection, self.dialect):
+            named.update(connection.execute(select(events.id).where(events.id.in_(ids), *by_replay)).scalars())
         return named
 
     def _delete(self, connection: Connection, events: Sequence[int], deliveries: Sequence[int]) -> None:
@@ -169,7 +180,7 @@ class Pruning:
         keys: Sequence[tuple[str, ...]],
         still: ColumnElement[bool],
     ) -> int:
-        # looked at again: somebody may have seen the key, or touched the lane, since
+        # looked at again: a copy may have come with the key, or touched the lane, since
         count = 0
         for start in range(0, len(keys), 500):
             piece = keys[start : start + 500]
@@ -177,7 +188,7 @@ class Pruning:
         return count
 
 
-def named_by_open_replays(connection: Connection, *, sqlite: bool) -> list[tuple[int, list[ColumnElement[bool]]]]:
+def named_by_open_replays(connection: Connection, dialect: Dialect) -> list[tuple[int, list[ColumnElement[bool]]]]:
     """(id, conditions on the events that it names) of every open replay."""
     replays = schema.replays.c
     open_ones = select(replays.id, replays.selection, replays.created_at, replays.upper_id).where(
@@ -186,8 +197,8 @@ def named_by_open_replays(connection: Connection, *, sqlite: bool) -> list[tuple
     found = []
     for row in connection.execute(open_ones).fetchall():
         selection = Selection.parse(msgspec.json.decode(row.selection, type=dict[str, Any]), row.created_at)
-        conditions = selecting.on_events(selection, sqlite=sqlite)
-        found.append((row.id, [schema.events.c.id <= row.upper_id, *conditions]))
+        named = conditions.on_events(selection, dialect=dialect)
+        found.append((row.id, [schema.events.c.id <= row.upper_id, *named]))
     return found
 
 

@@ -1,10 +1,6 @@
-"""What an answered 2xx rests on: whether what is committed is on a disk, and whether that disk outlives the process.
+"""What a commit rests on with SQLite: the file system of its files, and the journal.
 
-`Durability.doubts` asks the server for its settings, or looks where SQLite's files are and what the connection really does;
-`of_server` and `of_files` are pure and judge what was found. A doubt says what could be lost and how to mend it. Few are sure
-losses, and only those stop a start.
-
-Not here: whether writing works at all (`Intake.try_write`).
+Sources: https://www.sqlite.org/wal.html (sections 1 and 5), https://www.sqlite.org/howtocorrupt.html
 """
 
 from __future__ import annotations
@@ -15,9 +11,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from webhooks.database import Database
+from webhooks.store.durability.records import Doubt
 
 #: File systems that are memory: gone with the machine or the container.
 _MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs", "hugetlbfs"))
@@ -34,35 +30,6 @@ LEAST_FREE_BYTES = 256 * 1024 * 1024
 LEAST_FREE_SHARE = 0.02
 #: Journal modes of SQLite in which a commit survives a crash.
 _JOURNALS = frozenset(("wal", "delete", "truncate", "persist"))
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """One thing that a 2xx rests on and that may not hold.
-
-    code: stable, for scripts. text: what could be lost, and the fix. command: what mends it, if one command does. is_loss:
-    events are lost for sure, so nothing starts.
-    """
-
-    code: str
-    text: str
-    command: str | None = None
-    is_loss: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """PostgreSQL's settings for our connections. source: where synchronous_commit was set, in the words of pg_settings.
-    unlogged: our tables that a crash empties. lacking: rights on our tables that our role does not have, as "UPDATE on t"."""
-
-    fsync: bool = True
-    full_page_writes: bool = True
-    synchronous_commit: str = "on"
-    source: str = "default"
-    role: str = ""
-    database: str = ""
-    unlogged: Sequence[str] = ()
-    lacking: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,85 +52,6 @@ class FileFacts:
     journal_mode: str = "wal"
     synchronous: int = 2
     preload: str = ""
-
-
-# -- judging -----------------------------------------------------------------------------------------------
-
-
-def of_server(facts: ServerFacts) -> list[Doubt]:
-    """What is doubtful about a server's settings.
-
-    Source: https://www.postgresql.org/docs/current/runtime-config-wal.html
-    """
-    doubts = []
-    if facts.unlogged:
-        doubts.append(
-            Doubt(
-                "unlogged-tables",
-                f"the tables {', '.join(facts.unlogged)} are UNLOGGED: a crash of the server empties them; make each LOGGED",
-                _psql(*(f"alter table {name} set logged" for name in facts.unlogged)),
-            )
-        )
-    if facts.lacking:
-        more = f" and {len(facts.lacking) - 3} more" if len(facts.lacking) > 3 else ""
-        doubts.append(
-            Doubt(
-                "grants-missing",
-                f"the role {facts.role} has no right to {', '.join(facts.lacking[:3])}{more}: what needs it fails until it is granted",
-                _psql(*(f"grant {right} to {_quoted(facts.role)}" for right in facts.lacking)),
-            )
-        )
-    if not facts.fsync:
-        doubts.append(
-            Doubt(
-                "fsync-off",
-                "the server runs with fsync = off: after a crash of its machine, events that were answered 200 are gone, or the "
-                "database cannot be read at all; set it on",
-                _psql("alter system reset fsync", "select pg_reload_conf()"),
-            )
-        )
-    if facts.synchronous_commit == "off":
-        where, statement = _where_set(facts)
-        doubts.append(
-            Doubt(
-                "synchronous-commit-off",
-                f"synchronous_commit is off ({where}): a crash of the server loses the last events that were answered 200; set it on",
-                _psql(*statement) if statement else None,
-            )
-        )
-    if facts.fsync and not facts.full_page_writes:
-        doubts.append(
-            Doubt(
-                "full-page-writes-off",
-                "the server runs with full_page_writes = off: a crash in the midst of a write damages the database, unless its file "
-                "system never tears a page; set it on",
-                _psql("alter system reset full_page_writes", "select pg_reload_conf()"),
-            )
-        )
-    return doubts
-
-
-def _where_set(facts: ServerFacts) -> tuple[str, Sequence[str]]:
-    role, database = _quoted(facts.role), _quoted(facts.database)
-    if facts.source == "user":
-        return f"set for the role {facts.role}", [f"alter role {role} reset synchronous_commit"]
-    if facts.source == "database":
-        return f"set for the database {facts.database}", [f"alter database {database} reset synchronous_commit"]
-    if facts.source == "database user":
-        return f"set for the role {facts.role} in the database {facts.database}", [
-            f"alter role {role} in database {database} reset synchronous_commit"
-        ]
-    if facts.source in ("client", "environment variable", "session"):
-        return "set by the client: take it out of DATABASE_URL's options and of PGOPTIONS", ()
-    return "set in the server's configuration", ["alter system set synchronous_commit = on", "select pg_reload_conf()"]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _psql(*statements: str) -> str:
-    return "psql " + " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
 
 
 def of_files(facts: FileFacts) -> list[Doubt]:
@@ -260,9 +148,6 @@ def _of_file_system(facts: FileFacts, directory: str) -> list[Doubt]:
     return []
 
 
-# -- looking -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of /proc/self/mountinfo. Source: https://www.kernel.org/doc/html/latest/filesystems/proc.html (3.5)"""
@@ -288,41 +173,6 @@ def mount_of(path: str, mounts: Sequence[Mount]) -> Mount | None:
     """The mount that holds `path`."""
     held = [mount for mount in mounts if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")]
     return max(enumerate(held), key=lambda each: (len(each[1].point), each[0]))[1] if held else None
-
-
-class Durability:
-    """Looks at what one database rests on. Changes nothing."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def doubts(self) -> list[Doubt]:
-        """Everything that may lose an event that was answered 2xx. Raises `StorageUnavailable`."""
-        return of_files(self._files()) if self.database.is_sqlite else of_server(self._server())
-
-    def _server(self) -> ServerFacts:
-        with self.database.read() as connection:
-            row: Any = connection.exec_driver_sql(
-                "select current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),"
-                " (select source from pg_settings where name = 'synchronous_commit'), current_user, current_database(),"
-                " array(select c.relname::text from pg_class c where c.relkind in ('r', 'p') and c.relpersistence = 'u'"
-                " and starts_with(c.relname::text, 'webhooks_') and pg_table_is_visible(c.oid) order by 1),"
-                " array(select p || ' on ' || c.relname from pg_class c, unnest('{select,insert,update,delete}'::text[]) p"
-                " where c.relkind in ('r', 'p') and not c.relispartition and starts_with(c.relname::text, 'webhooks_')"
-                " and pg_table_is_visible(c.oid) and not has_table_privilege(c.oid, p) order by 1)"
-            ).one()
-        fsync, pages, commit, source, role, database, unlogged, lacking = row
-        return ServerFacts(
-            fsync == "on", pages == "on", commit, source or "default", role, database, tuple(unlogged), tuple(lacking)
-        )
-
-    def _files(self) -> FileFacts:
-        with self.database.read() as connection:
-            journal = str(connection.exec_driver_sql("pragma journal_mode").scalar())
-            synchronous = int(connection.exec_driver_sql("pragma synchronous").scalar() or 0)
-        assert self.database.path is not None
-        path = os.path.realpath(self.database.path)  # SQLite follows links, and puts the journal beside the real file
-        return look_at_files(path, journal, synchronous, os.environ)
 
 
 def look_at_files(path: str, journal_mode: str, synchronous: int, environ: Mapping[str, str]) -> FileFacts:
@@ -356,14 +206,23 @@ def _is_apart(journal: str, device: int) -> bool:
         return False
 
 
-__all__ = [
-    "Doubt",
-    "Durability",
-    "FileFacts",
-    "ServerFacts",
-    "look_at_files",
-    "mount_of",
-    "of_files",
-    "of_server",
-    "read_mounts",
-]
+class FileDurability:
+    """See `durability.DurabilityLook`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def doubts(self) -> list[Doubt]:
+        """Looks at the file that is in use, and asks a connection to it."""
+        return of_files(self._facts())
+
+    def _facts(self) -> FileFacts:
+        with self.database.read() as connection:
+            journal = str(connection.exec_driver_sql("pragma journal_mode").scalar())
+            synchronous = int(connection.exec_driver_sql("pragma synchronous").scalar() or 0)
+        assert self.database.path is not None
+        path = os.path.realpath(self.database.path)  # SQLite follows links, and puts the journal beside the real file
+        return look_at_files(path, journal, synchronous, os.environ)
+
+
+__all__ = ["FileDurability", "FileFacts", "Mount", "look_at_files", "mount_of", "of_files", "read_mounts"]

@@ -1,0 +1,151 @@
+"""The records of a delivery's way through the store, and the columns in which each is written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from webhooks.database import tables as schema
+from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
+from webhooks.routing import Verdict
+from webhooks.store.events import EVENT_COLUMNS
+
+#: webhooks_attempts.outcome -> what one run led to
+OUTCOMES = tuple(AttemptOutcome)
+_OUTCOME_NUMBER = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+
+#: (handler, class)
+Queue = tuple[str, DeliveryClass]
+#: (handler, class, how many): a queue of which something is claimed
+Wanted = tuple[str, int, int]
+
+DELIVERY_COLUMNS = (
+    "id", "event_id", "handler", "replay_id", "state", "class", "lane", "due_at", "attempts", "failures", "token",
+    "lease_until", "worker", "alone", "stale", "reason", "created_at", "finished_at",
+)  # fmt: skip
+#: The columns of `delivery_from` and of `EventReader.from_row`, of tables under the names `d` and `e`.
+D = ", ".join(f"d.{name}" for name in DELIVERY_COLUMNS)
+E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this worker has to run, with its event; the event is None when it was pruned."""
+
+    delivery: Delivery
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One attempt that ended.
+
+    took: how long it ran.
+    ran: whether the handler itself was called.
+    holds_lane: a dead delivery that keeps its lane waiting (`on_failure="block"`).
+    alone: its next run is in a process of its own, or apart from others that died.
+    """
+
+    delivery: Delivery
+    verdict: Verdict
+    took: timedelta = timedelta(0)
+    ran: bool = True
+    holds_lane: bool = False
+    alone: bool = False
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether this run goes on record; a delivery that was filtered before its handler was none."""
+        return self.ran or self.verdict.state is not DeliveryState.CANCELLED
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts towards `max_attempts`."""
+        return self.verdict.counts and self.verdict.state in (DeliveryState.PENDING, DeliveryState.DEAD)
+
+
+class FinishRow(NamedTuple):
+    """How one attempt ended, as the statements of both databases take it.
+
+    The order of the fields is that of the parameters: each dialect builds its statement from `FinishRow._fields`. All
+    are numbers but `reason` and `error`, for which "" says that there is none.
+
+    wait, took: microseconds.
+    failed, blocks, alone: truths, as 0 and 1.
+    outcome: a place in `OUTCOMES`; -1: no attempt, so it is not on record and was not counted.
+    """
+
+    id: int
+    token: int
+    state: int
+    wait: int
+    reason: str
+    failed: int
+    outcome: int
+    took: int
+    error: str
+    blocks: int
+    alone: int
+
+    @classmethod
+    def of(cls, finished: Finished) -> FinishRow:
+        """What is recorded of an attempt."""
+        delivery, verdict = finished.delivery, finished.verdict
+        return cls(
+            delivery.id,
+            delivery.token,
+            int(verdict.state),
+            verdict.wait // schema.MICROSECOND,
+            verdict.reason or "",
+            int(finished.is_failure),
+            _OUTCOME_NUMBER[verdict.outcome] if finished.is_attempt else -1,
+            finished.took // schema.MICROSECOND,
+            verdict.error or "",
+            int(finished.holds_lane),
+            int(finished.alone),
+        )
+
+
+def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Delivery:
+    """A delivery from a row of `DELIVERY_COLUMNS`. instant: see `Dialect.instant`."""
+    (
+        id, event_id, handler, replay_id, state, kind, lane, due_at, attempts, failures, token,
+        lease_until, worker, alone, stale, reason, created_at, finished_at,
+    ) = row  # fmt: skip
+    return Delivery(
+        id=id,
+        event_id=event_id,
+        handler=handler,
+        state=DeliveryState(state),
+        due_at=instant(due_at),
+        created_at=instant(created_at),
+        number=attempts,
+        failures=failures,
+        token=token,
+        lane=lane,
+        stale=bool(stale),
+        alone=bool(alone),
+        replay_id=replay_id,
+        delivery_class=DeliveryClass(kind),
+        lease_until=None if lease_until is None else instant(lease_until),
+        worker=worker,
+        reason=reason,
+        finished_at=None if finished_at is None else instant(finished_at),
+        idempotency_key=idempotency_key(event_id, handler, replay_id),
+    )
+
+
+def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
+    """The key that stays the same over all attempts and replays of one event (one revision) for one handler.
+
+    Replays that asked for fresh keys have an odd id (see `replays`).
+    """
+    return f"{event_id}:{handler}:{replay_id}" if replay_id & 1 else f"{event_id}:{handler}"
+
+
+__all__ = [
+    "DELIVERY_COLUMNS", "OUTCOMES", "Claimed", "FinishRow", "Finished", "Queue", "Wanted", "delivery_from",
+    "idempotency_key",
+]  # fmt: skip

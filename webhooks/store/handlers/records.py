@@ -1,0 +1,50 @@
+"""What is on record of a handler."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+#: A circuit breaker stays open for no longer than this; what says longer was written by a wrong clock.
+BREAKER_LONGEST = timedelta(minutes=10)
+
+
+class BreakerState(enum.IntEnum):
+    """A handler's circuit breaker."""
+
+    CLOSED = 0  #: runs as usual; put there by a success while half-open
+    OPEN = 1  #: not claimed until `breaker_until`; put there by a run of failures
+    HALF_OPEN = 2  #: one delivery at a time; put there when `breaker_until` has passed
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRow:
+    """What a process tells about a handler at start. rate: (starts, period) or None."""
+
+    name: str
+    patterns: Sequence[str]
+    source: str | None = None
+    concurrency: int | None = None
+    rate: tuple[int, timedelta] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerState:
+    """What the database says of a handler now."""
+
+    name: str
+    patterns: tuple[str, ...]
+    source: str | None
+    concurrency: int | None
+    rate: tuple[int, timedelta] | None
+    paused: bool
+    paused_by: str | None
+    breaker: BreakerState
+    breaker_failures: int
+    breaker_until: datetime | None
+    seen_at: datetime
+
+
+__all__ = ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"]

@@ -1,0 +1,88 @@
+"""The statements on lanes for PostgreSQL: lanes are locked by their rows, heads by theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from webhooks.database import Database
+from webhooks.store.lanes.rule import Lane, Place, candidate, columns, newest_of
+
+LOCK = """
+    insert into webhooks_lanes as l (handler, lane, mark_at, mark_revision, touched_at)
+    select k.handler, k.lane, -9223372036854775808, -9223372036854775808, statement_timestamp()
+      from unnest((select %s::text[]), (select %s::text[])) k(handler, lane) order by k.handler collate "C", k.lane collate "C"
+    on conflict (handler, lane) do update set touched_at = excluded.touched_at
+"""
+LANES = """
+    select l.handler, l.lane from webhooks_lanes l join unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
+        using (handler, lane)
+"""
+FREE_LANES = f'{LANES} order by l.handler collate "C", l.lane collate "C" for no key update of l skip locked'
+LOCK_HEADS = """
+    select d.id from webhooks_deliveries d join unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
+        on d.handler = k.handler and d.lane = k.lane
+     where d.lane is not null and d.ready and d.state = 0
+     order by d.id for update of d
+"""
+DEMOTE = f"""
+    update webhooks_deliveries d set ready = false
+      from (select k.handler, k.lane, {candidate("k", "")} as head
+              from unnest((select %s::text[]), (select %s::text[])) k(handler, lane)) c
+     where d.handler = c.handler and d.lane = c.lane and d.lane is not null and d.ready and d.state = 0
+       and d.id is distinct from c.head
+"""
+PROMOTE = f"""
+    update webhooks_deliveries d
+       set ready = true,
+           stale = d.replay_id = 0 and (d.lane_at, d.lane_revision) < (c.mark_at, c.mark_revision),
+           class = case when d.class = 1 and exists (
+                     select 1 from webhooks_deliveries b where b.handler = d.handler and b.lane = d.lane
+                        and b.lane is not null and (b.state < 2 or b.blocks) and b.replay_id = 0 and b.class = 0
+                        and b.state = 0)
+                   then 0 else d.class end
+      from (select l.handler, l.lane, l.mark_at, l.mark_revision, {candidate("l", "")} as head
+              from webhooks_lanes l join unnest((select %s::text[]), (select %s::text[])) k(handler, lane) using (handler, lane)) c
+     where d.id = c.head and d.state = 0
+"""
+ADVANCE = """
+    update webhooks_lanes l set mark_at = p.at, mark_revision = p.revision
+      from unnest((select %s::text[]), (select %s::text[]), (select %s::bigint[]), (select %s::bigint[])) p(handler, lane, at, revision)
+     where l.handler = p.handler and l.lane = p.lane and (l.mark_at, l.mark_revision) < (p.at, p.revision)
+"""
+
+
+class PostgresqlLanes:
+    """See `rule.Lanes`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def lock(self, cursor: Any, lanes: Collection[Lane]) -> None:
+        """An upsert locks a row that is there and makes one that is not, in the order of lanes."""
+        if lanes:
+            cursor.execute(LOCK, columns(lanes))
+
+    def lock_free(self, cursor: Any, lanes: Collection[Lane]) -> set[Lane]:
+        """Lock the rows of lanes that no other transaction has locked; the lanes that one has."""
+        if not lanes:
+            return set()
+        free = {tuple(row) for row in cursor.execute(FREE_LANES, columns(lanes)).fetchall()}
+        return {tuple(row) for row in cursor.execute(LANES, columns(lanes)).fetchall()} - free
+
+    def advance(self, cursor: Any, places: Collection[Place]) -> None:
+        """One statement for all of them."""
+        if places:
+            cursor.execute(ADVANCE, tuple(list(column) for column in zip(*newest_of(places), strict=True)))
+
+    def settle(self, cursor: Any, lanes: Collection[Lane]) -> None:
+        """Demotes before it promotes: the index that allows one head is checked row by row."""
+        if not lanes:
+            return
+        handlers, keys = columns(lanes)
+        cursor.execute(LOCK_HEADS, (handlers, keys))
+        cursor.execute(DEMOTE, (handlers, keys))
+        cursor.execute(PROMOTE, (handlers, keys))
+
+
+__all__ = ["PostgresqlLanes"]

@@ -1,0 +1,157 @@
+"""The records that listings give. Plain and frozen; what is counted or judged is said beside each field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from webhooks.model import DeliveryClass, DeliveryState, Disposition, Event
+
+Row_ = TypeVar("Row_")
+At = TypeVar("At")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an event stands in the order of arrival."""
+
+    received_at: datetime
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventSummary:
+    """One line of a listing.
+
+    deliveries: {state's label: how many}.
+    event: the event itself, where it was asked for.
+    """
+
+    id: int
+    source: str
+    type: str
+    dedup_key: str
+    revision: int
+    receipt: Disposition
+    previous_id: int | None
+    object_id: str | None
+    lead_id: str | None
+    occurred_at: datetime
+    received_at: datetime
+    origin: str
+    key_label: str | None
+    request_id: str | None
+    body_bytes: int
+    deliveries: Mapping[str, int] = field(default_factory=dict)
+    event: Event | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.received_at, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """One line of a listing of deliveries. source, type, dedup_key: of its event; None when that was pruned."""
+
+    id: int
+    event_id: int
+    handler: str
+    state: DeliveryState
+    delivery_class: DeliveryClass
+    replay_id: int
+    attempts: int
+    failures: int
+    lane: str | None
+    due_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+    worker: str | None
+    reason: str | None
+    source: str | None
+    type: str | None
+    dedup_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row_, At]):
+    """What was found within a time. at: where the next look goes on (None: there is no more).
+
+    looked_at: how many events, or deliveries, were judged; back_to: when the last of them came in, or was made.
+    is_complete: False when the time was over before the page was full and all had been looked at.
+    """
+
+    rows: Sequence[Row_]
+    at: At | None
+    looked_at: int
+    back_to: datetime | None
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Deliveries of one handler that failed alike. error: with numbers and ids masked. example_id: the latest."""
+
+    handler: str
+    state: DeliveryState
+    error: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    example_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedLane:
+    """A lane that stands still. holder: the eldest dead delivery that holds it. waiting: pending ones behind that one."""
+
+    holder: DeliverySummary
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What came from one source in the window. oldest_unhandled_at: of an event with an unfinished delivery."""
+
+    source: str
+    events: int
+    per_minute: float
+    last_received_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerStats:
+    """How one handler does. wait_ms: from the event's commit to the end of its delivery, {50: …, 95: …, 99: …}.
+
+    oldest_unhandled_at, retrying, failing_since, is_more (of what waits): see `health.Backlog`.
+    """
+
+    handler: str
+    succeeded: int
+    dead: int
+    cancelled: int
+    pending: int
+    running: int
+    oldest_unhandled_at: datetime | None
+    wait_ms: Mapping[int, float]
+    retrying: int = 0
+    failing_since: datetime | None = None
+    is_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of the last `window`. is_complete: False when more deliveries were made in it than are looked at."""
+
+    window: timedelta
+    now: datetime
+    sources: Sequence[SourceStats]
+    handlers: Sequence[HandlerStats]
+    is_complete: bool
+
+
+__all__ = [
+    "BlockedLane", "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Page", "Place", "SourceStats", "Stats",
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""`Store`: the parts of the store over one database. It is made once, in `app`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from webhooks.database import Database
+from webhooks.model import ContentReader
+from webhooks.store.clocks import Clocks
+from webhooks.store.deliveries import Deliveries
+from webhooks.store.durability import Durability
+from webhooks.store.events import EventReader
+from webhooks.store.handlers import Handlers
+from webhooks.store.health import Health
+from webhooks.store.intake import Intake
+from webhooks.store.listings import Listings
+from webhooks.store.positions import KeyUses, Marks
+from webhooks.store.processes import Processes
+from webhooks.store.quarantine import Quarantine
+from webhooks.store.rejections import Rejections
+from webhooks.store.replays import Replays
+from webhooks.store.retention import Pruning
+
+if TYPE_CHECKING:
+    from webhooks.store.retention.partitions import Partitions
+
+
+class Store:
+    """Everything that is kept in one database.
+
+    database: where it is kept.
+    readers: {source name: how its bodies are read}.
+    """
+
+    def __init__(self, database: Database, readers: Mapping[str, ContentReader]) -> None:
+        self.database = database
+        self.events = EventReader(database, readers)
+        self.intake = Intake(database)
+        self.deliveries = Deliveries(database, self.events)
+        self.handlers = Handlers(database)
+        self.processes = Processes(database)
+        self.clocks = Clocks(database)
+        self.quarantine = Quarantine(database)
+        self.pruning = Pruning(database)
+        self.listings = Listings(database, self.events)
+        self.rejections = Rejections(database)
+        self.replays = Replays(database)
+        self.marks = Marks(database)
+        self.key_uses = KeyUses(database)
+        self.health = Health(database)
+        self.durability = Durability(database)
+
+    @cached_property
+    def partitions(self) -> Partitions:
+        """See `Pruning.partitions`; loaded when it is asked for."""
+        return self.pruning.partitions()
+
+
+__all__ = ["Store"]
