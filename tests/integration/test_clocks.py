@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,13 +17,18 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig
+from tests.integration.test_cli import KEY, Cli
 from tests.support import wait_until
+from webhooks.app import Webhooks
+from webhooks.database import LOCK_PATIENCE
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.delivery import Maintenance, Retention, handler_rows
 from webhooks.delivery.rescue import DUTY, ClockWatch
+from webhooks.errors import Locked
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
-from webhooks.routing import SUCCEEDED, Verdict
+from webhooks.routing import SUCCEEDED, Registry, Verdict
+from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.store.handlers.limits import admitted
@@ -90,6 +96,12 @@ def machine(database_url: str) -> Iterator[Callable[..., Machine]]:
 def on_sqlite(database_url: str) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("on PostgreSQL processes share the server's clock")
+
+
+@pytest.fixture
+def on_postgresql(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("on SQLite there is no lock on a row")
 
 
 def shift(machine: Machine, by: timedelta, *columns: Any) -> None:
@@ -431,6 +443,101 @@ def test_another_process_carries_on_counting_and_a_gap_begins_anew(
     here.sleep(timedelta(minutes=10))
     assert processes.acquire(DUTY, "four", take)
     assert processes.steady_since(DUTY) is not None
+
+
+@pytest.fixture
+def cli(database_url: str) -> Iterator[Cli]:
+    given = {"database_url": database_url, "sources": {"close": {"secret": KEY}}}
+    instance = Webhooks(registry=Registry(), overrides=given, environ={}).assemble(role="cli")
+    yield Cli(instance)
+    instance.close()
+
+
+def test_prune_by_hand_deletes_nothing_by_a_clock_that_jumped(
+    machine: Callable[..., Machine], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine()
+    fill(here)
+    here.keeper.tick("w")
+    here.store.processes.unsettle(DUTY)  # as a worker that sees a jump
+    said = cli.refused("prune", "--older-than", "0s", "--yes", code=1)
+    assert "the clock, or what watches it, had a break 0:00:0" in said
+    assert "webhooks prune --trust-clock" in said
+    assert cli.json("prune", "--older-than", "0s", "--dry-run")["events"] == 3
+    assert count(here, schema.events) == 3
+    assert cli.json("prune", "--older-than", "0s", "--yes", "--trust-clock")["events"] == 3
+
+
+def test_prune_by_hand_deletes_nothing_forty_days_ahead(
+    machine: Callable[..., Machine], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine()
+    fill(here)
+    ahead = Machine.__new__(Machine)
+    ahead.database = cli.instance.database
+    with moved_now(ahead, timedelta(days=40), monkeypatch):
+        assert "the newest row is 40 days" in cli.refused("prune", "--yes", code=1)
+    assert (count(here, schema.events), count(here, schema.dedup_log)) == (3, 3)
+    assert cli.json("prune", "--yes")["events"] == 0, "by the right clock nothing is old"
+
+
+# -- rows of duties that another client has locked -----------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked_duties(here: Machine) -> Iterator[None]:
+    with here.database.engine.connect() as other, other.begin():
+        other.exec_driver_sql("select 1 from webhooks_leases for update")
+        yield
+
+
+class Elected:
+    """A duty of its own election."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.rounds = 0
+
+    def tick(self, holder: str) -> None:
+        self.rounds += self.store.processes.acquire("other", holder, timedelta(seconds=2))
+
+    def wait(self, timeout: timedelta) -> None:
+        pass
+
+
+@pytest.mark.parametrize("holder", ["w", "gone"])
+def test_a_locked_row_of_a_duty_holds_up_no_rescue(
+    machine: Callable[..., Machine], on_postgresql: None, holder: str
+) -> None:
+    """Whether this process has the duty, or one that is gone: no process can be elected, and each may rescue."""
+    here = machine()
+    (id,) = here.rig.put(1)
+    for duty in (DUTY, "other"):
+        assert here.store.processes.acquire(duty, holder, timedelta(seconds=2))
+    (claimed,) = here.claim(worker="gone")
+    shift(here, -HOUR, schema.deliveries.c.lease_until)
+    shift(here, -timedelta(seconds=3), schema.leases.c.until)
+    other = Elected(here.store)
+    keeper = Maintenance(here.store, here.rig.dispatcher, duties=[other])
+    with locked_duties(here):
+        begun = time.monotonic()
+        assert keeper.tick("w")
+        took = time.monotonic() - begun
+    assert here.rig.row(id).state == PENDING
+    assert took < LOCK_PATIENCE.total_seconds() * 4, "it waits for no lock; the rest is this machine's load"
+    assert other.rounds == (holder == "w"), "a duty that may run once only is not taken over"
+    assert not here.finish(claimed)
+
+
+def test_a_locked_row_of_a_duty_is_taken_over_once_it_is_free(
+    machine: Callable[..., Machine], on_postgresql: None
+) -> None:
+    here = machine()
+    processes = here.store.processes
+    assert processes.acquire(DUTY, "gone", timedelta(seconds=-1))
+    with locked_duties(here), pytest.raises(Locked, match="the row of the duty 'maintenance'"):
+        processes.acquire(DUTY, "w", timedelta(seconds=2))
+    assert processes.acquire(DUTY, "w", timedelta(seconds=2))
 
 
 def test_a_jump_ahead_robs_no_living_worker(machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from webhooks.cli import output
+from webhooks.cli import Failure, output
 from webhooks.cli.context import json_option
 
 STATES = ("succeeded", "cancelled", "dead")
@@ -26,9 +26,15 @@ def _age(context: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="With a delivery in this state.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--trust-clock", is_flag=True, help="Delete although the clock may be wrong.")
 @json_option
-def prune(older_than: object, states: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(
+    older_than: object, states: tuple[str, ...], dry_run: bool, yes: bool, trust_clock: bool, as_json: bool
+) -> None:
     """Delete old events, with their deliveries and attempts.
+
+    Refused, as the workers' own pruning, within an hour after the database's clock jumped, and where nothing shows that it
+    is right; --trust-clock goes ahead.
 
     Kept whatever their age: events with a delivery that waits or runs or holds its lane, those that an open replay
     names, and those with a dead delivery unless --state dead is given. Their dedup keys stay for dedup_retention.
@@ -38,9 +44,16 @@ def prune(older_than: object, states: tuple[str, ...], dry_run: bool, yes: bool,
     from webhooks.cli.context import webhooks
     from webhooks.delivery import prune as run
     from webhooks.model import DeliveryState
+    from webhooks.store import MAINTENANCE
 
     instance = webhooks()
     settings = instance.settings
+    doubt = None if dry_run or trust_clock else instance.store.pruning.clock_doubt(MAINTENANCE)
+    if doubt is not None:
+        raise Failure(
+            f"nothing was deleted, because the database's clock may be wrong: {doubt}. By it, it is "
+            f"{output.when(doubt.now)} now; if that is right: webhooks prune --trust-clock"
+        )
     age = older_than if isinstance(older_than, timedelta) else settings.payload_retention
     now = instance.database.now()
     chosen = tuple(DeliveryState[state.upper()] for state in states)

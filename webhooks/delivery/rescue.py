@@ -14,6 +14,7 @@ until rounds have followed each other for an hour without a jump or a gap, whoev
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,22 +24,22 @@ from typing import Protocol
 
 from webhooks import signals
 from webhooks.delivery.dispatcher import Dispatcher
+from webhooks.errors import Locked
 from webhooks.model import Delivery, DeliveryState
 from webhooks.store import Store
 from webhooks.store.deliveries import SLOW
-from webhooks.store.processes import JUMP
+from webhooks.store.processes import JUMP, MAINTENANCE
+from webhooks.store.retention import STEADY
 
 logger = logging.getLogger(__name__)
 
-DUTY = "maintenance"
+DUTY = MAINTENANCE
 #: The elected process keeps the duty this long after its last tick: when it dies, another takes over in time to rescue
 #: within lease + 2 s.
 DUTY_LEASE = timedelta(seconds=2)
 RESCUE_BATCH = 200
 #: Of every tick, pruning may take this long.
 PRUNE_SECONDS = 0.2
-#: For so long the clock must have been steady before anything is pruned by it.
-STEADY = timedelta(hours=1)
 #: Processes that have been silent this long are forgotten.
 SILENT_PROCESSES = timedelta(hours=1)
 
@@ -127,22 +128,34 @@ class Maintenance:
         """Do what is due, if `holder` has the duty or can get it; whether anything may be claimed now that could not."""
         now = self._look_at_clocks()
         for duty in self.duties:
-            duty.tick(holder)
+            with contextlib.suppress(Locked):  # its row is locked by another client; it is tried again
+                duty.tick(holder)
         freed = self._pull_back()
         asked = time.monotonic()
-        if not self.store.processes.acquire(DUTY, holder, DUTY_LEASE, is_steady=self._is_steady):
+        try:
+            is_elected = self.store.processes.acquire(DUTY, holder, DUTY_LEASE, is_steady=self._is_steady)
+        except Locked:
+            # no process can be elected; each may rescue, because every row is guarded by its token, but not prune
+            return self._rescue_all(holder, now) or freed
+        if not is_elected:
             self._is_steady = None
             self._pruning = None  # whoever has the duty now begins anew
             return freed
         if time.monotonic() - asked > SLOW:
             self.store.deliveries.was_blind()
         self._is_steady = True  # until the next look says otherwise
+        freed = self._rescue_all(holder, now) or freed
+        self._go_on_pruning()
+        return freed
+
+    def _rescue_all(self, holder: str, now: datetime) -> bool:
+        """Rescue what there is, a batch after the other; whether that was anything."""
+        freed = False
         if self._may_rescue(now):
             while (found := self.rescue(holder)) > 0:
                 freed = True
                 if found < RESCUE_BATCH:
                     break
-        self._go_on_pruning()
         return freed
 
     # -- clocks --------------------------------------------------------------------------------------------
@@ -249,15 +262,10 @@ class Maintenance:
 
         Where nothing is known of earlier rounds, the newest rows tell whether it can be now.
         """
-        processes, now = self.store.processes, self.store.database.now()
-        since = processes.steady_since(DUTY)
-        if since is not None:
-            return now - since >= STEADY
-        newest = self.store.pruning.newest_at()
-        if newest is None or now - newest < STEADY:
-            return True
-        processes.unsettle(DUTY)
-        return False
+        doubt = self.store.pruning.clock_doubt(DUTY)
+        if doubt is not None and doubt.steady_since is None:
+            self.store.processes.unsettle(DUTY)
+        return doubt is None
 
     def _prune_by_retention(self) -> Iterator[Pruned]:
         now = self.store.database.now()

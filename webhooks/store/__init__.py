@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from webhooks.store.listings import SourceStats as SourceStats
     from webhooks.store.listings import Stats as Stats
     from webhooks.store.processes import JUMP as JUMP
+    from webhooks.store.processes import MAINTENANCE as MAINTENANCE
     from webhooks.store.processes import Process as Process
     from webhooks.store.quarantine import Quarantined as Quarantined
     from webhooks.store.rejections import QUARANTINED as QUARANTINED
@@ -84,7 +85,7 @@ else:
                 "SourceStats",
                 "Stats",
             ],
-            "processes": ["JUMP", "Process"],
+            "processes": ["JUMP", "MAINTENANCE", "Process"],
             "quarantine": ["Quarantined"],
             "rejections": ["QUARANTINED", "ROWS_PER_KIND", "Rejection"],
             "replays": ["Planned", "Replay", "ReplayState"],

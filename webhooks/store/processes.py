@@ -18,10 +18,13 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
+from webhooks.errors import Locked
 from webhooks.store.dialect import dialect_of
 
 #: A process that has not reported for so long is taken for gone (heartbeats come every 10 s).
 SILENT = timedelta(minutes=2)
+#: The duty of rescuing and pruning, whose rounds watch the clock.
+MAINTENANCE = "maintenance"
 #: Two instants that lie closer together are the same clock's.
 MARGIN = timedelta(seconds=1)
 #: A clock that moved by more than this against the monotonic one has jumped; a duty without a round for longer had a gap.
@@ -125,8 +128,14 @@ class Processes:
         Asked often, so it looks first and writes only when something is to change: a fresh hold, or one half over. A
         hold that ends later than now and the time for which it was taken is another's wrong clock, and is over.
 
+        duty: its name.
+        holder: this process.
+        lease: for how long.
         is_steady: whether the clock went as the monotonic one since this process's last round (`steady_since`); None:
-        it did not look.
+            it did not look.
+
+        A row that another client has locked is not waited for: this process keeps the duty if it has it, and else, when
+        the hold is over, raises `Locked`, since no process can take it.
         """
         table = schema.leases
         with self.database.read() as connection:
@@ -149,6 +158,10 @@ class Processes:
                    or l.until > :now + {taken}"""
         ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
         with self.database.write() as connection:
+            if self._is_locked(connection, duty):
+                if row is not None and row.holder == holder:
+                    return True
+                raise Locked(f"another transaction has locked the row of the duty {duty!r}")
             now = self.database.now(connection)
             result = connection.execute(
                 statement,
@@ -171,11 +184,17 @@ class Processes:
             return connection.execute(select(table.c.steady_since).where(table.c.name == duty)).scalar()
 
     def unsettle(self, duty: str) -> None:
-        """Begin anew to count how long the clock has been steady for `duty`."""
+        """Begin anew to count how long the clock has been steady for `duty`; not while its row is locked."""
         table = schema.leases
         with self.database.write() as connection:
-            now = self.database.now(connection)
-            connection.execute(table.update().where(table.c.name == duty).values(steady_since=now))
+            if not self._is_locked(connection, duty):
+                now = self.database.now(connection)
+                connection.execute(table.update().where(table.c.name == duty).values(steady_since=now))
+
+    def _is_locked(self, connection: Connection, duty: str) -> bool:
+        """Whether another transaction has locked the row of a duty; else we have, if there is one."""
+        query = select(schema.leases.c.name).where(schema.leases.c.name == duty)
+        return bool(self.dialect.lock_free(connection, query))
 
     def resign(self, duty: str, holder: str) -> None:
         """Give a duty back."""
@@ -206,4 +225,4 @@ def _steady_since(row: Any, holder: str, lease: timedelta, now: datetime, is_ste
     return now
 
 
-__all__ = ["JUMP", "MARGIN", "SILENT", "Process", "Processes"]
+__all__ = ["JUMP", "MAINTENANCE", "MARGIN", "SILENT", "Process", "Processes"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Events looked at in one transaction.
 BATCH = 200
+#: For so long the clock must have been steady before anything is deleted by it.
+STEADY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,25 @@ class Batch:
     events: int
     deliveries: int
     last: tuple[datetime, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockDoubt:
+    """Why the clock may be wrong. now: by it.
+
+    steady_since: when it, or its watch, last had a break; None when nothing is known of it.
+    newest_at: when the newest row was made, in that case.
+    """
+
+    now: datetime
+    steady_since: datetime | None
+    newest_at: datetime | None
+
+    def __str__(self) -> str:
+        if self.steady_since is not None:
+            return f"the clock, or what watches it, had a break {_ago(self.now - self.steady_since)} ago"
+        assert self.newest_at is not None
+        return f"no worker has watched the clock, and the newest row is {_ago(self.now - self.newest_at)} old by it"
 
 
 class Pruning:
@@ -86,6 +107,21 @@ class Pruning:
         from webhooks.store.retention.partitions import Partitions
 
         return Partitions(self.database)
+
+    def clock_doubt(self, duty: str) -> ClockDoubt | None:
+        """Why nothing should be deleted by the database's clock now; None when it has been right for long enough.
+
+        duty: the one whose rounds watch the clock (see `Processes.steady_since`). Where nothing is known of its rounds,
+        the newest rows tell whether it can be now.
+        """
+        table = schema.leases.c
+        now = self.database.now()
+        with self.database.read() as connection:
+            since = connection.execute(select(table.steady_since).where(table.name == duty)).scalar()
+        if since is not None:
+            return None if now - since >= STEADY else ClockDoubt(now, since, None)
+        newest = self.newest_at()
+        return None if newest is None or now - newest < STEADY else ClockDoubt(now, None, newest)
 
     def newest_at(self) -> datetime | None:
         """When the newest event or delivery was made, by its id, or a key was last seen; None when there is nothing."""
@@ -215,4 +251,8 @@ def may_go(deliveries: Sequence[tuple[DeliveryState, bool]], states: Collection[
     return not states or bool(found & set(states))
 
 
-__all__ = ["BATCH", "Batch", "Pruning", "may_go", "named_by_open_replays"]
+def _ago(span: timedelta) -> str:
+    return str(timedelta(seconds=round(abs(span).total_seconds())))
+
+
+__all__ = ["BATCH", "STEADY", "Batch", "ClockDoubt", "Pruning", "may_go", "named_by_open_replays"]
