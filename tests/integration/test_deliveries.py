@@ -15,7 +15,7 @@ from tests.support import wait_until
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
-from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, new_id
+from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryClass, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
@@ -433,6 +433,50 @@ def test_many_writers_and_workers_keep_every_lane_in_order_and_finish_all(databa
     assert not stuck, f"{len(made) - len(done)} deliveries are stuck"
     assert broken == []
     assert sorted(done) == sorted(made)
+
+
+# -- causes beside reasons ---------------------------------------------------------------------------------
+
+
+def test_a_cause_goes_on_record_with_the_reason_and_the_run(store: Store) -> None:
+    (id,) = put(store)
+    (one,) = claim(store)
+    assert one.delivery.cause is None
+    died = replace(FAILED, outcome=AttemptOutcome.LOST, cause=DeliveryCause.DIED)
+    assert finish(store, one, died)
+    found = store.deliveries.load(id)
+    assert found is not None
+    assert found.delivery.cause is DeliveryCause.DIED
+    assert [attempt.cause for attempt in store.deliveries.attempts([id])] == [DeliveryCause.DIED]
+    listed = store.listings.delivery(id)
+    assert listed is not None
+    assert listed.cause is DeliveryCause.DIED
+    (one,) = claim(store)
+    assert (one.delivery.reason, one.delivery.cause) == (None, None), "both are of the last run"
+
+
+def test_a_fence_says_why_to_the_process_that_rescues(store: Store) -> None:
+    put(store)
+    (one,) = claim(store, lease=timedelta(seconds=-1))
+    fenced = store.deliveries.fence(one.delivery, "it took too long", DeliveryCause.TIME_WAS_UP)
+    assert fenced is not None
+    (found,) = store.deliveries.expired(10)
+    assert (found.reason, found.cause) == ("it took too long", DeliveryCause.TIME_WAS_UP)
+    assert (fenced.reason, fenced.cause) == (found.reason, found.cause)
+
+
+def test_what_is_dead_from_the_start_says_why_until_it_is_requeued(store: Store) -> None:
+    item = Item(
+        new_id(), "close", "ev", 1, "t", NOW, NOW, b"{}", routes=(Routed(new_id(), "a", None, "ordered_by failed"),)
+    )
+    store.intake.record([item])
+    id = item.routes[0].delivery_id
+    listed = store.listings.delivery(id)
+    assert listed is not None
+    assert (listed.state, listed.cause) == (DeliveryState.DEAD, DeliveryCause.ORDERING_FAILED)
+    assert store.deliveries.requeue([id], lanes={id: "l"}) == {id}
+    (one,) = claim(store)
+    assert (one.delivery.lane, one.delivery.cause) == ("l", None)
 
 
 # -- limits across workers ---------------------------------------------------------------------------------

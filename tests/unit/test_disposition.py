@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhooks.model import UNDELIVERED, Disposition
+from webhooks.model import UNDELIVERED, DeliveryCause, Disposition
 
 #: What databases in use hold, what listings show, what the sender is told, whether it is kept, whether it is delivered.
 #: A line of it never changes.
@@ -35,3 +35,16 @@ def test_what_follows_from_a_disposition(code: int, text: str, answer: str, kept
 
 def test_what_is_kept_and_never_delivered() -> None:
     assert UNDELIVERED == (Disposition.STALE, Disposition.CONFLICT, Disposition.STRIPPED)
+
+
+def test_causes_have_the_numbers_that_databases_hold() -> None:
+    assert [(int(cause), cause.name, cause.is_not_for_it) for cause in DeliveryCause] == [
+        (1, "FILTERED", True),
+        (2, "STALE", True),
+        (3, "OWN_CHANGE", True),
+        (4, "ORDERING_FAILED", False),
+        (5, "TIME_WAS_UP", False),
+        (6, "WAS_STOPPED", False),
+        (7, "DIED", False),
+        (8, "DIED_ALONE", False),
+    ]

@@ -186,6 +186,7 @@ deliveries = Table(
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("scheduled_at", Instant, comment="when due_at was set: due_at - scheduled_at is the wait; null: due when made"),
+    Column("cause", SmallInteger, comment="model.DeliveryCause of the reason; null: none that code asks for"),
     # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
     Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
     # the claim: one range per handler and class, in due order (SQL_NOTES, part B)
@@ -269,6 +270,7 @@ attempts = Table(
     Column("finished_at", Instant, nullable=False),
     Column("worker", Text),
     Column("error", Text),
+    Column("cause", SmallInteger, comment="model.DeliveryCause of the error; null: none that code asks for"),
     PrimaryKeyConstraint("delivery_id", "number"),
     sqlite_with_rowid=False,
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from webhooks.model.deliveries import DeliveryClass as DeliveryClass
     from webhooks.model.deliveries import DeliveryState as DeliveryState
     from webhooks.model.disposition import UNDELIVERED as UNDELIVERED
+    from webhooks.model.disposition import DeliveryCause as DeliveryCause
     from webhooks.model.disposition import Disposition as Disposition
     from webhooks.model.disposition import ReceiptStatus as ReceiptStatus
     from webhooks.model.events import EMPTY as EMPTY
@@ -44,7 +45,7 @@ else:
         __name__,
         {
             "deliveries": ["Attempt", "AttemptOutcome", "Delivery", "DeliveryClass", "DeliveryState"],
-            "disposition": ["Disposition", "ReceiptStatus", "UNDELIVERED"],
+            "disposition": ["DeliveryCause", "Disposition", "ReceiptStatus", "UNDELIVERED"],
             "events": [
                 "Content",
                 "ContentReader",

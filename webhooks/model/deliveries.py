@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from webhooks.model.disposition import DeliveryCause
+
 
 class DeliveryState(enum.IntEnum):
     """The states of a delivery. A scheduled retry is PENDING with a later `due_at`."""
@@ -54,6 +56,7 @@ class Delivery:
     alone: it runs apart from others, because its worker died.
     replay_id: of the replay that made it; 0 for ingest.
     reason: one line on why it is in its state.
+    cause: of the reason, where code has to know it.
     idempotency_key: the same over all attempts of one revision of an event for one handler, and over replays unless a new
     one was asked for.
     """
@@ -77,11 +80,16 @@ class Delivery:
     reason: str | None = None
     finished_at: datetime | None = None
     idempotency_key: str = ""
+    cause: DeliveryCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of a delivery. error: at most 10 kB of text, controls escaped."""
+    """One run of a delivery.
+
+    error: at most 10 kB of text, controls escaped.
+    cause: of the error, where code has to know it.
+    """
 
     delivery_id: int
     number: int
@@ -90,3 +98,4 @@ class Attempt:
     finished_at: datetime | None
     worker: str
     error: str | None = None
+    cause: DeliveryCause | None = None

@@ -1,7 +1,7 @@
 """What became of an event, and why a delivery is as it is: closed sets with a text beside each member.
 
 `Disposition` is intake's decision about one copy of an event. The database keeps its code, listings and JSON show its
-text, and the properties say what follows from it; no other module has a code for it. `Cause` stands beside a reason:
+text, and the properties say what follows from it; no other module has a code for it. `DeliveryCause` stands beside a reason:
 a reason is a sentence for people and may be worded better tomorrow, and code that has to know asks for the cause.
 
 Codes are in rows of databases that are in use: members are added at the end, and never change their number.
@@ -56,6 +56,24 @@ class Disposition(enum.StrEnum):
         return self in (Disposition.CONFLICT, Disposition.CONFLICT_UNKEPT)
 
 
+class DeliveryCause(enum.IntEnum):
+    """Why a delivery, or one run of it, is as it is, as far as code has to know; beside it stands a text for people."""
+
+    FILTERED = 1  #: cancelled: its handler's `where` did not hold
+    STALE = 2  #: cancelled: a newer event of its lane ran before
+    OWN_CHANGE = 3  #: cancelled: the change was made with a key of ours
+    ORDERING_FAILED = 4  #: dead from the start: its ordering key could not be computed
+    TIME_WAS_UP = 5  #: running, and may not commit any more: it took too long
+    WAS_STOPPED = 6  #: running, and may not commit any more: its worker stopped
+    DIED = 7  #: of a run: its worker died or lost its lease
+    DIED_ALONE = 8  #: of a run: its process died while it ran nothing else
+
+    @property
+    def is_not_for_it(self) -> bool:
+        """Whether the handler was not to have this event, rather than that something went wrong."""
+        return self in (DeliveryCause.FILTERED, DeliveryCause.STALE, DeliveryCause.OWN_CHANGE)
+
+
 _MEMBERS = tuple(Disposition)
 _CODES = {member: code for code, member in enumerate(_MEMBERS)}
 _ANSWERS = {
@@ -73,4 +91,4 @@ UNDELIVERED = tuple(member for member in _MEMBERS if member.is_kept and not memb
 #: The name under which others know `Disposition` still.
 ReceiptStatus = Disposition
 
-__all__ = ["UNDELIVERED", "Disposition", "ReceiptStatus"]
+__all__ = ["UNDELIVERED", "DeliveryCause", "Disposition", "ReceiptStatus"]

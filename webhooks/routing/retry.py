@@ -17,7 +17,7 @@ from typing import Any
 
 from webhooks.errors import AttemptTimeout, Discard, Retry
 from webhooks.formats import error_summary, error_text, one_line, text_of
-from webhooks.model import AttemptOutcome, DeliveryState
+from webhooks.model import AttemptOutcome, DeliveryCause, DeliveryState
 
 #: A `Retry-After` longer than this is a mistake; we look again sooner.
 LONGEST_RETRY_AFTER = timedelta(days=1)
@@ -70,6 +70,7 @@ class Verdict:
     reason: one line for `deliveries list`.
     error: the attempt's text, at most `ERROR_TEXT_LIMIT`.
     counts: whether the attempt counts towards `max_attempts`.
+    cause: of both texts, where code has to know it.
     """
 
     state: DeliveryState
@@ -78,6 +79,7 @@ class Verdict:
     reason: str | None = None
     error: str | None = None
     counts: bool = True
+    cause: DeliveryCause | None = None
 
 
 SUCCEEDED = Verdict(DeliveryState.SUCCEEDED, AttemptOutcome.SUCCEEDED)

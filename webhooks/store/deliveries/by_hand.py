@@ -34,7 +34,7 @@ class ByHand(DeliveryPart):
         return self._by_hand(
             ids,
             "state in (3, 4)",
-            """state = 0, failures = 0, due_at = {now}, scheduled_at = {now}, reason = null, finished_at = null,
+            """state = 0, failures = 0, due_at = {now}, scheduled_at = {now}, reason = null, cause = null, finished_at = null,
                blocks = {false}, alone = {false}, class = case when class = 2 then 2 else 1 end, ready = (lane is null)""",
             lanes=lanes or {},
             waits=waits or {},
@@ -54,7 +54,7 @@ class ByHand(DeliveryPart):
         return self._by_hand(
             ids,
             "(state = 0 or (state = 3 and blocks))",
-            "state = 4, reason = :reason, finished_at = {now}, blocks = {false}, ready = (lane is null)",
+            "state = 4, reason = :reason, cause = null, finished_at = {now}, blocks = {false}, ready = (lane is null)",
             reason=reason,
         )
 

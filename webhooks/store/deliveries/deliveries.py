@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from webhooks.database import tables as schema
-from webhooks.model import Attempt
+from webhooks.model import Attempt, DeliveryCause
 from webhooks.store.deliveries.by_hand import ByHand
 from webhooks.store.deliveries.claim import Claiming
 from webhooks.store.deliveries.finish import Finishing
@@ -34,6 +34,7 @@ class Deliveries(Claiming, Leases, Finishing, ByHand):
                 finished_at=row.finished_at,
                 worker=row.worker or "",
                 error=row.error,
+                cause=None if row.cause is None else DeliveryCause(row.cause),
             )
             for row in rows
         ]

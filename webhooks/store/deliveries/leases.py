@@ -11,7 +11,7 @@ from typing import Any
 from webhooks import failpoints
 from webhooks.database import Database
 from webhooks.errors import StorageUnavailable
-from webhooks.model import Delivery
+from webhooks.model import Delivery, DeliveryCause
 from webhooks.store.deliveries.finish import Finishing
 from webhooks.store.deliveries.records import Finished
 from webhooks.store.events import EventReader
@@ -46,18 +46,21 @@ class Leases(Finishing):
             passed_over.update(id for id, is_moved in rows if not is_moved)
         return {id for id, _ in rows}
 
-    def fence(self, delivery: Delivery, because: str | None = None) -> Delivery | None:
+    def fence(
+        self, delivery: Delivery, because: str | None = None, cause: DeliveryCause | None = None
+    ) -> Delivery | None:
         """Move the fencing token on, so that the attempt in hand cannot finish; the delivery under its new token.
 
         None when the delivery is not ours any more. The row stays running, under the same lease.
 
-        because: noted on it, for the process that rescues it.
+        because: noted on it, for people.
+        cause: noted on it, for the process that rescues it.
 
         Waits for nothing: raises `Locked` when another transaction, or the attempt itself, has the row.
         """
-        if not self.statements.fence(delivery, because):
+        if not self.statements.fence(delivery, because, cause):
             return None
-        return replace(delivery, token=delivery.token + 1, reason=because)
+        return replace(delivery, token=delivery.token + 1, reason=because, cause=cause)
 
     def expired(self, limit: int) -> list[Delivery]:
         """Running deliveries whose lease has run out, at most `limit`; nothing is changed.

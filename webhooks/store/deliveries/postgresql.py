@@ -20,7 +20,7 @@ from sqlalchemy import BigInteger, ColumnElement, func
 from webhooks.database import Database, is_lock_wait
 from webhooks.database import postgresql as arrays
 from webhooks.errors import Locked
-from webhooks.model import Delivery
+from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.records import D, E, FinishRow, Wanted
 from webhooks.store.lanes import PostgresqlLanes
@@ -39,7 +39,7 @@ _CLAIM = f"""
              order by d.due_at, d.id limit q.n for update skip locked) x),
     d as (update webhooks_deliveries d
              set state = 1, attempts = d.attempts + 1, token = d.token + 1, claimed_at = statement_timestamp(),
-                 lease_until = statement_timestamp() + %s, worker = %s, reason = null
+                 lease_until = statement_timestamp() + %s, worker = %s, reason = null, cause = null
            where d.id = any (array(select c.id from c))
           returning {D})
     select {D}, {E} from d left join webhooks_events e on e.id = d.event_id
@@ -81,16 +81,16 @@ def _finish_statement(source: str, *, extra: str = "", answer: str = "id") -> st
                  due_at = case when f.state = 0 then statement_timestamp() + f.wait * interval '1 microsecond'
                                else d.due_at end,
                  scheduled_at = case when f.state = 0 then statement_timestamp() end,
-                 reason = nullif(f.reason, ''), blocks = f.blocks <> 0, alone = f.alone <> 0,
+                 reason = nullif(f.reason, ''), cause = nullif(f.cause, 0), blocks = f.blocks <> 0, alone = f.alone <> 0,
                  ready = case when d.lane is null then true else f.state = 0 end,
                  finished_at = case when f.state >= 2 then statement_timestamp() end
             from f where d.id = f.id and d.token = f.token and d.state = 1 {extra}
           returning d.id, d.token, d.attempts, d.worker, d.claimed_at),
-    a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
+    a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error, cause)
           select u.id, u.attempts, f.outcome,
                  case when f.took = 0 then coalesce(u.claimed_at, statement_timestamp())
                       else statement_timestamp() - f.took * interval '1 microsecond' end,
-                 statement_timestamp(), u.worker, nullif(f.error, '')
+                 statement_timestamp(), u.worker, nullif(f.error, ''), nullif(f.cause, 0)
             from u join f using (id, token) where f.outcome >= 0
           on conflict do nothing)
     select {answer} from u
@@ -130,7 +130,7 @@ _EXTEND = """
 _FENCE = """
     with f as materialized (select d.id from webhooks_deliveries d where d.id = %s and d.token = %s and d.state = 1
                               for no key update skip locked),
-    u as (update webhooks_deliveries d set token = d.token + 1, reason = %s from f where d.id = f.id returning d.id)
+    u as (update webhooks_deliveries d set token = d.token + 1, reason = %s, cause = %s from f where d.id = f.id returning d.id)
     select exists (select from u),
            exists (select from webhooks_deliveries d where d.id = %s and d.token = %s and d.state = 1)
 """
@@ -245,11 +245,11 @@ class PostgresqlDeliveries:
             rows: list[tuple[int, bool]] = connection.execute(_EXTEND, (ids, tokens, lease)).fetchall()
         return rows
 
-    def fence(self, delivery: Delivery, because: str | None) -> bool:
+    def fence(self, delivery: Delivery, because: str | None, cause: DeliveryCause | None) -> bool:
         """One statement; a locked row is one that is ours and was not changed."""
         key = (delivery.id, delivery.token)
         with self.database.raw() as driver:
-            is_fenced, is_ours = driver.execute(_FENCE, (*key, because, *key)).fetchone()
+            is_fenced, is_ours = driver.execute(_FENCE, (*key, because, cause, *key)).fetchone()
         if is_ours and not is_fenced:
             raise Locked(f"another transaction has locked the row of delivery {delivery.id}")
         return bool(is_fenced)

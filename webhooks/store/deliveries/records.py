@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from webhooks.database import tables as schema
-from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Event
+from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryClass, DeliveryState, Event
 from webhooks.routing import Verdict
 from webhooks.store.events import EVENT_COLUMNS
 
@@ -23,7 +23,7 @@ Wanted = tuple[str, int, int]
 
 DELIVERY_COLUMNS = (
     "id", "event_id", "handler", "replay_id", "state", "class", "lane", "due_at", "attempts", "failures", "token",
-    "lease_until", "worker", "alone", "stale", "reason", "created_at", "finished_at",
+    "lease_until", "worker", "alone", "stale", "reason", "created_at", "finished_at", "cause",
 )  # fmt: skip
 #: The columns of `delivery_from` and of `EventReader.from_row`, of tables under the names `d` and `e`.
 D = ", ".join(f"d.{name}" for name in DELIVERY_COLUMNS)
@@ -74,6 +74,7 @@ class FinishRow(NamedTuple):
 
     wait, took: microseconds.
     failed, blocks, alone: truths, as 0 and 1.
+    cause: a `DeliveryCause`; 0: none.
     outcome: a place in `OUTCOMES`; -1: no attempt, so it is not on record and was not counted.
     """
 
@@ -88,6 +89,7 @@ class FinishRow(NamedTuple):
     error: str
     blocks: int
     alone: int
+    cause: int
 
     @classmethod
     def of(cls, finished: Finished) -> FinishRow:
@@ -105,6 +107,7 @@ class FinishRow(NamedTuple):
             verdict.error or "",
             int(finished.holds_lane),
             int(finished.alone),
+            verdict.cause or 0,
         )
 
 
@@ -112,7 +115,7 @@ def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Del
     """A delivery from a row of `DELIVERY_COLUMNS`. instant: see `Dialect.instant`."""
     (
         id, event_id, handler, replay_id, state, kind, lane, due_at, attempts, failures, token,
-        lease_until, worker, alone, stale, reason, created_at, finished_at,
+        lease_until, worker, alone, stale, reason, created_at, finished_at, cause,
     ) = row  # fmt: skip
     return Delivery(
         id=id,
@@ -134,6 +137,7 @@ def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Del
         reason=reason,
         finished_at=None if finished_at is None else instant(finished_at),
         idempotency_key=idempotency_key(event_id, handler, replay_id),
+        cause=None if cause is None else DeliveryCause(cause),
     )
 
 

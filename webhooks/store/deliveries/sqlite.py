@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, ColumnElement, type_coerce
 
 from webhooks.database import Database, to_microseconds
 from webhooks.database import tables as schema
-from webhooks.model import Delivery
+from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.records import D, E, FinishRow, Wanted
 from webhooks.store.lanes import SqliteLanes
@@ -35,7 +35,7 @@ _PICK = """
 _CLAIM = """
     update webhooks_deliveries
        set state = 1, attempts = attempts + 1, token = token + 1, claimed_at = ?, lease_until = ?, worker = ?,
-           reason = null
+           reason = null, cause = null
      where id = ?
 """
 _CLAIMED = f"select {D}, {E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id where d.id in "
@@ -51,7 +51,7 @@ _FINISH = f"""
            class = case when {_F["state"]} = 0 and class = 0 then 1 else class end,
            due_at = case when {_F["state"]} = 0 then {_NOW} + {_F["wait"]} else due_at end,
            scheduled_at = case when {_F["state"]} = 0 then {_NOW} end,
-           reason = nullif({_F["reason"]}, ''), blocks = {_F["blocks"]}, alone = {_F["alone"]},
+           reason = nullif({_F["reason"]}, ''), cause = nullif({_F["cause"]}, 0), blocks = {_F["blocks"]}, alone = {_F["alone"]},
            ready = case when lane is null then 1 else {_F["state"]} = 0 end,
            finished_at = case when {_F["state"]} >= 2 then {_NOW} end
      where id = {_F["id"]} and token = {_F["token"]} and state = 1
@@ -59,16 +59,18 @@ _FINISH = f"""
 #: {only if its lease is over: statement}
 _FINISHES = {False: _FINISH, True: f"{_FINISH} and lease_until < {_NOW}"}
 _ATTEMPT = f"""
-    insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error)
+    insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error, cause)
     select d.id, d.attempts, {_F["outcome"]},
            case when {_F["took"]} = 0 then coalesce(d.claimed_at, {_NOW}) else {_NOW} - {_F["took"]} end,
-           {_NOW}, d.worker, nullif({_F["error"]}, '')
+           {_NOW}, d.worker, nullif({_F["error"]}, ''), nullif({_F["cause"]}, 0)
       from webhooks_deliveries d where d.id = {_F["id"]}
     on conflict do nothing
 """
 
 _EXTEND = "update webhooks_deliveries set lease_until = ? where id = ? and token = ? and state = 1"
-_FENCE = "update webhooks_deliveries set token = token + 1, reason = ? where id = ? and token = ? and state = 1"
+_FENCE = """
+    update webhooks_deliveries set token = token + 1, reason = ?, cause = ? where id = ? and token = ? and state = 1
+"""
 _RELEASE = """
     update webhooks_deliveries set state = 0, attempts = attempts - 1, lease_until = null,
            worker = null, token = token + 1 where id = ? and token = ? and state = 1
@@ -140,10 +142,10 @@ class SqliteDeliveries:
             until = to_microseconds(self.database.clock() + lease)
             return [(id, True) for id, token in held if cursor.execute(_EXTEND, (until, id, token)).rowcount]
 
-    def fence(self, delivery: Delivery, because: str | None) -> bool:
+    def fence(self, delivery: Delivery, because: str | None, cause: DeliveryCause | None) -> bool:
         """One statement; raises no `Locked`."""
         with self.transaction(laned=False) as cursor:
-            return bool(cursor.execute(_FENCE, (because, delivery.id, delivery.token)).rowcount)
+            return bool(cursor.execute(_FENCE, (because, cause, delivery.id, delivery.token)).rowcount)
 
     # -- the end of a run ----------------------------------------------------------------------------------
 

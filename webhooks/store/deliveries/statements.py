@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from webhooks.database import Database
-from webhooks.model import Delivery
+from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.postgresql import PostgresqlDeliveries
 from webhooks.store.deliveries.records import FinishRow, Wanted, delivery_from
@@ -57,7 +57,7 @@ class DeliveryStatements(Protocol):
     def extend(self, held: Sequence[tuple[int, int]], lease: timedelta) -> list[tuple[int, bool]]:
         """(id, whether its lease was moved) of those of `held`, (id, token), that are still ours, in one transaction."""
 
-    def fence(self, delivery: Delivery, because: str | None) -> bool:
+    def fence(self, delivery: Delivery, because: str | None, cause: DeliveryCause | None) -> bool:
         """Move the token on, in one transaction; whether the delivery was ours. Raises `Locked`."""
 
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:

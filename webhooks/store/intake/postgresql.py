@@ -12,7 +12,7 @@ from typing import Any
 
 from webhooks.database import Database
 from webhooks.database import postgresql as arrays
-from webhooks.model import Disposition
+from webhooks.model import DeliveryCause, Disposition
 from webhooks.store.intake.decide import OLDER_LIMIT, Item, Outcome, Outcomes, lanes_of, outcome_of
 from webhooks.store.lanes import PostgresqlLanes
 
@@ -92,11 +92,12 @@ def _statement(items: str, routes: str) -> str:
            where d.outcome in ({_KEPT})),
     r as materialized ({routes}),
     v as (insert into webhooks_deliveries (id, event_id, handler, state, ready, lane, lane_at, lane_revision, due_at,
-                 created_at, reason, finished_at)
+                 created_at, reason, cause, finished_at)
           select r.delivery_id, r.event_id, r.handler, case when r.error = '' then 0 else 3 end, r.lane = '',
                  nullif(r.lane, ''), case when r.lane <> '' then (extract(epoch from i.occurred_at) * 1000000)::bigint end,
                  case when r.lane <> '' then i.revision end, statement_timestamp(), statement_timestamp(),
-                 nullif(r.error, ''), case when r.error <> '' then statement_timestamp() end
+                 nullif(r.error, ''), case when r.error <> '' then {int(DeliveryCause.ORDERING_FAILED)} end,
+                 case when r.error <> '' then statement_timestamp() end
             from r join i on i.event_id = r.event_id join d on d.offered = i.event_id
            where d.outcome in ({_STORED}, {_REVISION}) and i.revision >= 0
           returning 1),

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from webhooks.database import Database, to_microseconds
-from webhooks.model import Disposition
+from webhooks.model import DeliveryCause, Disposition
 from webhooks.store.intake.decide import OLDER_LIMIT, Item, Outcome, Outcomes, Routed, lanes_of, outcome_of
 from webhooks.store.lanes import SqliteLanes
 
@@ -64,7 +64,7 @@ _EVENT = """
 """
 _DELIVERY = """
     insert into webhooks_deliveries (id, event_id, handler, state, ready, lane, lane_at, lane_revision, due_at,
-        created_at, reason, finished_at) values (?,?,?,?,?,?,?,?,?,?,?,?)
+        created_at, reason, cause, finished_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?)
 """
 
 
@@ -159,7 +159,8 @@ def _delivery_row(item: Item, route: Routed, now: int) -> tuple[Any, ...]:
     return (
         route.delivery_id, item.event_id, route.handler, 3 if dead else 0, not route.lane,
         route.lane or None, to_microseconds(item.occurred_at) if route.lane else None,
-        item.revision if route.lane else None, now, now, route.error, now if dead else None,
+        item.revision if route.lane else None, now, now, route.error,
+        DeliveryCause.ORDERING_FAILED if dead else None, now if dead else None,
     )  # fmt: skip
 
 

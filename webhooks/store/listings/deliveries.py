@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, func, select, text
 
 from webhooks.database import tables as schema
-from webhooks.model import DeliveryClass, DeliveryState, Event, instant_of
+from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState, Event, instant_of
 from webhooks.selection import Selection
 from webhooks.store import conditions
 from webhooks.store.events import EVENT_COLUMNS
@@ -39,6 +39,7 @@ _TABLE = schema.deliveries.c
 _COLUMNS: tuple[Any, ...] = (
     _TABLE.id, _TABLE.event_id, _TABLE.handler, _TABLE.state, _TABLE.class_, _TABLE.replay_id, _TABLE.attempts,
     _TABLE.failures, _TABLE.lane, _TABLE.due_at, _TABLE.created_at, _TABLE.finished_at, _TABLE.worker, _TABLE.reason,
+    _TABLE.cause,
     schema.events.c.source, schema.events.c.type, schema.events.c.dedup_key,
 )  # fmt: skip
 #: What `Selection.matches` needs besides.
@@ -205,6 +206,7 @@ class DeliveryPages(ListingPart):
             source=row.source,
             type=row.type,
             dedup_key=row.dedup_key,
+            cause=None if row.cause is None else DeliveryCause(row.cause),
         )
 
     def of_event(self, event_id: int) -> list[DeliverySummary]:

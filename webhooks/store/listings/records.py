@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from webhooks.model import DeliveryClass, DeliveryState, Disposition, Event
+from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState, Disposition, Event
 
 Row_ = TypeVar("Row_")
 At = TypeVar("At")
@@ -73,6 +73,7 @@ class DeliverySummary:
     source: str | None
     type: str | None
     dedup_key: str | None
+    cause: DeliveryCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
