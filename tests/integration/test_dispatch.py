@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.integration.rig import Rig, rig
-from webhooks.delivery.dispatcher import TIME_WAS_UP, WAS_STOPPED, own_change
+from webhooks.delivery.dispatcher import own_change
 from webhooks.errors import Discard, Retry, StorageUnavailable
-from webhooks.model import AttemptOutcome, Content, DeliveryState
+from webhooks.model import AttemptOutcome, Content, DeliveryCause, DeliveryState
 from webhooks.routing import RetryPolicy, field
 
 OURS = "api_ours"
@@ -234,22 +234,29 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
 
 
 @pytest.mark.parametrize(
-    ("alone", "reason", "failures", "state", "outcome", "counts", "next_alone"),
+    ("alone", "cause", "failures", "state", "outcome", "counts", "next_alone"),
     [
         (False, None, 0, "pending", "lost", False, True),
         (True, None, 0, "pending", "lost", False, True),
-        (False, TIME_WAS_UP, 0, "pending", "timed-out", True, False),
-        (False, TIME_WAS_UP, 2, "dead", "timed-out", True, False),
-        (False, WAS_STOPPED, 0, "pending", "released", False, False),
+        (False, DeliveryCause.TIME_WAS_UP, 0, "pending", "timed-out", True, False),
+        (False, DeliveryCause.TIME_WAS_UP, 2, "dead", "timed-out", True, False),
+        (False, DeliveryCause.WAS_STOPPED, 0, "pending", "released", False, False),
     ],
     ids=["first death", "with its worker while alone", "time was up", "time was up too often", "was stopped"],
 )
 def test_what_becomes_of_a_delivery_whose_worker_is_gone(
-    made: Rig, alone: bool, reason: str | None, failures: int, state: str, outcome: str, counts: bool, next_alone: bool
+    made: Rig,
+    alone: bool,
+    cause: DeliveryCause | None,
+    failures: int,
+    state: str,
+    outcome: str,
+    counts: bool,
+    next_alone: bool,
 ) -> None:
     made.on(retry=RetryPolicy(max_attempts=3))(lambda: None)
     made.put()
-    delivery = replace(made.claim().delivery, alone=alone, reason=reason, failures=failures)
+    delivery = replace(made.claim().delivery, alone=alone, cause=cause, failures=failures)
     finished = made.dispatcher.lost(delivery)
     verdict = finished.verdict
     assert (verdict.state.label, verdict.outcome, verdict.counts) == (state, AttemptOutcome(outcome), counts)

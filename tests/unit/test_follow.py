@@ -13,7 +13,7 @@ import pytest
 from webhooks.cli import follow
 from webhooks.cli.follow import WIDTH, Arrival, Follower, Posts, Tally, describe
 from webhooks.cli.trigger import Answer
-from webhooks.model import DeliveryClass, DeliveryState
+from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.server import subscribe_all
 from webhooks.sandbox.story import STORY
@@ -27,7 +27,9 @@ SUCCEEDED = DeliverySummary(
     replay_id=0, attempts=1, failures=0, lane=None, due_at=T0, created_at=T0, finished_at=T0 + timedelta(milliseconds=12),
     worker="w", reason=None, source="close", type="lead.created", dedup_key="ev_1",
 )  # fmt: skip
-FILTERED = replace(SUCCEEDED, state=DeliveryState.CANCELLED, reason="filtered: field('x'), value None")
+FILTERED = replace(
+    SUCCEEDED, state=DeliveryState.CANCELLED, reason="filtered: field('x'), value None", cause=DeliveryCause.FILTERED
+)
 DEAD = replace(SUCCEEDED, state=DeliveryState.DEAD, reason="ValueError: \x1b[31mno\nat all")
 PENDING = replace(SUCCEEDED, state=DeliveryState.PENDING, finished_at=None, reason=None)
 STORED = Arrival("lead.created", "stored", 7)
@@ -43,9 +45,9 @@ def test_an_event_without_deliveries_says_so() -> None:
 
 
 def test_what_a_filter_left_out_is_no_failure() -> None:
-    for reason in ("filtered: field('x'), value None", "stale: a younger event", "own change: made with api_key_id"):
-        assert "whatsapp.mirror not for it" in describe(STORED, [replace(FILTERED, reason=reason)])[0]
-    assert "whatsapp.mirror cancelled" in describe(STORED, [replace(FILTERED, reason="by ines")])[0]
+    for cause in (DeliveryCause.FILTERED, DeliveryCause.STALE, DeliveryCause.OWN_CHANGE):
+        assert "whatsapp.mirror not for it" in describe(STORED, [replace(FILTERED, cause=cause)])[0]
+    assert "whatsapp.mirror cancelled" in describe(STORED, [replace(FILTERED, reason="by ines", cause=None)])[0]
 
 
 def test_a_failure_is_shown_with_its_reason_on_one_line_without_control_characters() -> None:

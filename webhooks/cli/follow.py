@@ -36,8 +36,6 @@ STEP_LIMIT = timedelta(seconds=20)
 LOOK_EVERY = timedelta(milliseconds=20)
 #: Columns of the screen, of what stands before a line, and where the handlers begin.
 WIDTH, MARGIN, HANDLERS_AT = 80, 7, 52
-#: How the reasons begin for which the dispatcher does not run a handler.
-NOT_FOR_IT = ("filtered: ", "stale: ", "own change: ")
 
 #: Posts one webhook, as `webhooks.cli.trigger.post`.
 Send = Callable[[str, bytes, Mapping[str, str]], Answer]
@@ -166,7 +164,7 @@ def _took(delivery: DeliverySummary) -> timedelta:
 
 
 def _is_not_for_it(delivery: DeliverySummary) -> bool:
-    return (delivery.reason or "").startswith(NOT_FOR_IT)
+    return delivery.cause is not None and delivery.cause.is_not_for_it
 
 
 def _has_ended_well(delivery: DeliverySummary) -> bool:

@@ -28,7 +28,7 @@ from webhooks import failpoints, signals
 from webhooks.errors import AttemptTimeout, LeaseLost, NoConnection, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
-from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
+from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryState, Event
 from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict, decide
 from webhooks.session import HandlerSession, Sessions
 from webhooks.store import Store
@@ -320,9 +320,9 @@ class Dispatcher:
                 return self.finished(attempt, cancelled("the event's payload was pruned"), ran=False)
             if event.previous_id is not None:
                 event = self.store.events.with_superseded(event)
-            reason = self.filtered(handler, event, delivery)
-            if reason is not None:
-                return self.finished(attempt, cancelled(reason), ran=False)
+            why_not = self.why_not(handler, event, delivery)
+            if why_not is not None:
+                return self.finished(attempt, cancelled(*why_not), ran=False)
             signals.emit(signals.delivery_started, handler.name, delivery=delivery, event=event)
             ran = True
             failpoints.hit("run.before_handler")
@@ -366,20 +366,25 @@ class Dispatcher:
         return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, text, text, counts=False)
 
     def filtered(self, handler: Handler, event: Event, delivery: Delivery) -> str | None:
+        """Why the handler is not to run for this event, in words; None when it is. See `why_not`."""
+        why_not = self.why_not(handler, event, delivery)
+        return None if why_not is None else why_not[0]
+
+    def why_not(self, handler: Handler, event: Event, delivery: Delivery) -> tuple[str, DeliveryCause] | None:
         """Why the handler is not to run for this event; None when it is.
 
         A predicate that raises lets it raise: the delivery fails loudly and is tried again.
         """
         if delivery.stale and handler.stale == "skip":
-            return "stale: a younger event of its lane ran before"
+            return "stale: a younger event of its lane ran before", DeliveryCause.STALE
         if handler.ignore_own:
             whose = own_change(event, self.own.get(event.source, frozenset()))
             if whose is not None:
-                return f"own change: made with {whose}"
+                return f"own change: made with {whose}", DeliveryCause.OWN_CHANGE
         if handler.where is not None:
             holds, clause, value = handler.where.explain(event)
             if not holds:
-                return one_line(f"filtered: {clause}, value {value}")
+                return one_line(f"filtered: {clause}, value {value}"), DeliveryCause.FILTERED
         return None
 
     def _run_with_session(self, attempt: Attempt, event: Event) -> Finished:
@@ -554,23 +559,23 @@ class Dispatcher:
         parent sees it (`died_alone`). When the parent is gone too, nobody can tell whose fault it was.
         """
         handler = self.registry.get(delivery.handler)
-        if delivery.reason == TIME_WAS_UP and handler is not None:
+        if delivery.cause is DeliveryCause.TIME_WAS_UP and handler is not None:
             verdict = self.timed_out(handler, delivery)
             return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict))
-        if delivery.reason == WAS_STOPPED:
+        if delivery.cause is DeliveryCause.WAS_STOPPED:
             return Finished(delivery, released())
         spared = delivery.number - delivery.failures - 1
         if not delivery.alone or spared < SPARED_DEATHS:
             how = "alone, in a process of its own" if self.deaths([delivery.id]) else "apart from others that died so"
             reason = f"{DIED}; the next run is {how}"
-            return Finished(delivery, _lost(reason), alone=True)
+            return Finished(delivery, _lost(reason, cause=DeliveryCause.DIED), alone=True)
         return self.died_alone(delivery)
 
     def deaths(self, ids: Sequence[int]) -> dict[int, int]:
         """{delivery id: how often it is on record to have died with its worker, or with a process of its own}."""
         found: dict[int, int] = {}
         for attempt in self.store.deliveries.attempts(ids):
-            if attempt.outcome is AttemptOutcome.LOST and (attempt.error or "").startswith((DIED, DIED_ALONE)):
+            if attempt.cause in (DeliveryCause.DIED, DeliveryCause.DIED_ALONE):
                 found[attempt.delivery_id] = found.get(attempt.delivery_id, 0) + 1
         return found
 
@@ -579,12 +584,12 @@ class Dispatcher:
         handler = self.registry.get(delivery.handler)
         policy = self.retry_of(handler)
         failures = delivery.failures + 1
-        reason = f"{DIED_ALONE} (attempt {failures} of {policy.max_attempts})"
+        reason, cause = f"{DIED_ALONE} (attempt {failures} of {policy.max_attempts})", DeliveryCause.DIED_ALONE
         if handler is not None and failures >= policy.max_attempts:
-            verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason)
+            verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason, cause=cause)
             return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict), alone=True)
         wait = policy.wait(failures, self.chance())
-        verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait=wait, reason=reason, error=reason)
+        verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, cause=cause)
         return Finished(delivery, verdict, alone=True)
 
     def not_started(self, delivery: Delivery, why: str) -> Finished:
@@ -594,8 +599,8 @@ class Dispatcher:
         return Finished(delivery, _lost(reason, wait), ran=False, alone=True)
 
 
-def _lost(reason: str, wait: timedelta = timedelta(0)) -> Verdict:
-    return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, counts=False)
+def _lost(reason: str, wait: timedelta = timedelta(0), cause: DeliveryCause | None = None) -> Verdict:
+    return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, counts=False, cause=cause)
 
 
 def released() -> Verdict:
@@ -604,9 +609,9 @@ def released() -> Verdict:
     return Verdict(DeliveryState.PENDING, AttemptOutcome.RELEASED, reason=reason, error=reason, counts=False)
 
 
-def cancelled(reason: str) -> Verdict:
+def cancelled(reason: str, cause: DeliveryCause | None = None) -> Verdict:
     """The verdict for a delivery that is not to run; no attempt is counted towards its limit."""
-    return Verdict(DeliveryState.CANCELLED, AttemptOutcome.CANCELLED, reason=reason, counts=False)
+    return Verdict(DeliveryState.CANCELLED, AttemptOutcome.CANCELLED, reason=reason, counts=False, cause=cause)
 
 
 def holds_lane(handler: Handler, delivery: Delivery, verdict: Verdict) -> bool:

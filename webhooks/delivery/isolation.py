@@ -34,7 +34,7 @@ from webhooks.database import SHORT_SECONDS
 from webhooks.delivery.dispatcher import Attempt, Dispatcher, released
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.forks import process
-from webhooks.model import AttemptOutcome, Delivery, DeliveryState
+from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryState
 from webhooks.routing import Verdict
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
@@ -73,6 +73,7 @@ class Report(msgspec.Struct):
     reason: str | None = None
     error: str | None = None
     counts: bool = True
+    cause: int = 0
     ran: bool = True
 
 
@@ -264,6 +265,7 @@ class IsolatedPool:
             report.reason,
             report.error,
             report.counts,
+            DeliveryCause(report.cause) if report.cause else None,
         )
         finished = self._dispatcher.finished(attempt, verdict, ran=report.ran)
         if report.recorded:
@@ -354,6 +356,7 @@ def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
         reason=verdict.reason,
         error=verdict.error,
         counts=verdict.counts,
+        cause=verdict.cause or 0,
         ran=finished.ran,
     )
 

@@ -41,7 +41,7 @@ from webhooks.delivery.isolation import IsolatedPool
 from webhooks.delivery.rescue import Maintenance
 from webhooks.delivery.scheduling import SLOW_SECONDS, allocate, slots_for, slots_for_slow
 from webhooks.errors import LeaseLost, Locked, NoConnection, StorageUnavailable
-from webhooks.model import AttemptOutcome, Delivery, DeliveryClass
+from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryClass
 from webhooks.routing import Handler, Registry
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished, Queue
@@ -905,7 +905,7 @@ class Worker:
 
     def _time_out(self, attempt: Attempt, innocent: bool) -> None:
         """Record that the time of an abandoned attempt was up. Raises `Locked` when somebody else has its row."""
-        delivery = self.store.deliveries.fence(attempt.delivery, TIME_WAS_UP)
+        delivery = self.store.deliveries.fence(attempt.delivery, TIME_WAS_UP, DeliveryCause.TIME_WAS_UP)
         attempt.fenced = delivery
         if delivery is None:
             with self._held_lock:  # it has just committed, or is another worker's
@@ -1083,7 +1083,7 @@ class Worker:
         if not attempt.expired and not attempt.expire():
             return  # it has just ended by itself
         attempt.abort()
-        delivery = self.store.deliveries.fence(attempt.current, WAS_STOPPED)
+        delivery = self.store.deliveries.fence(attempt.current, WAS_STOPPED, DeliveryCause.WAS_STOPPED)
         with self._held_lock:
             self._held.pop(attempt.delivery.id, None)
         attempt.fenced = delivery

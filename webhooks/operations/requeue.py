@@ -16,7 +16,7 @@ from typing import Protocol
 
 from webhooks.errors import SelectionError
 from webhooks.formats import error_summary
-from webhooks.model import DeliveryClass, DeliveryState
+from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
 from webhooks.routing import Handler
 from webhooks.selection import Selection
 from webhooks.store import Store
@@ -104,7 +104,7 @@ class Requeuer:
         ended = [delivery for delivery in found if delivery.state is not DeliveryState.PENDING]
         lanes: dict[int, str | None] = {}
         for delivery in ended:
-            if (delivery.reason or "").startswith("ordered_by failed"):
+            if delivery.cause is DeliveryCause.ORDERING_FAILED:
                 handler, event = self.registry.get(delivery.handler), self.store.events.get(delivery.event_id)
                 if handler is not None and event is not None:
                     try:
