@@ -16,7 +16,7 @@ from webhooks.selection import Expression, Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.listings import Place, alike, percentiles
+from webhooks.store.listings import Cursor, alike, percentiles
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 
@@ -76,7 +76,7 @@ def test_a_walk_meets_every_event_once_even_where_many_arrived_in_one_instant(st
 
 def test_a_walk_goes_on_after_a_place(store: Store) -> None:
     ids = put(store, 5)
-    met = [s.id for step in store.listings.walk(Selection(), after=Place(NOW, ids[2])) for s in step]
+    met = [s.id for step in store.listings.walk(Selection(), after=Cursor(NOW, ids[2])) for s in step]
     assert met == ids[3:]
 
 

@@ -33,20 +33,22 @@ if TYPE_CHECKING:
     from webhooks.store.handlers import HandlerState as HandlerState
     from webhooks.store.health import Backlog as Backlog
     from webhooks.store.health import Missed as Missed
-    from webhooks.store.health import Seen as Seen
+    from webhooks.store.health import TypeActivity as TypeActivity
     from webhooks.store.intake import ORIGINS as ORIGINS
     from webhooks.store.intake import Item as Item
     from webhooks.store.intake import Routed as Routed
     from webhooks.store.intake import with_new_ids as with_new_ids
     from webhooks.store.listings import BlockedLane as BlockedLane
+    from webhooks.store.listings import Cursor as Cursor
     from webhooks.store.listings import DeliverySummary as DeliverySummary
     from webhooks.store.listings import EventSummary as EventSummary
     from webhooks.store.listings import FailureGroup as FailureGroup
     from webhooks.store.listings import HandlerStats as HandlerStats
     from webhooks.store.listings import Page as Page
-    from webhooks.store.listings import Place as Place
     from webhooks.store.listings import SourceStats as SourceStats
     from webhooks.store.listings import Stats as Stats
+    from webhooks.store.positions import KnownRevision as KnownRevision
+    from webhooks.store.positions import LogPosition as LogPosition
     from webhooks.store.processes import JUMP as JUMP
     from webhooks.store.processes import MAINTENANCE as MAINTENANCE
     from webhooks.store.processes import Process as Process
@@ -72,7 +74,7 @@ else:
             "deliveries": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Queue", "SLOW", "idempotency_key"],
             "durability": ["Doubt"],
             "handlers": ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"],
-            "health": ["Backlog", "Missed", "Seen"],
+            "health": ["Backlog", "Missed", "TypeActivity"],
             "intake": ["Item", "ORIGINS", "Routed", "with_new_ids"],
             "listings": [
                 "BlockedLane",
@@ -81,10 +83,11 @@ else:
                 "FailureGroup",
                 "HandlerStats",
                 "Page",
-                "Place",
+                "Cursor",
                 "SourceStats",
                 "Stats",
             ],
+            "positions": ["KnownRevision", "LogPosition"],
             "processes": ["JUMP", "MAINTENANCE", "Process"],
             "quarantine": ["Quarantined"],
             "rejections": ["QUARANTINED", "ROWS_PER_KIND", "Rejection"],

@@ -1,7 +1,7 @@
 """How far each sender's event log was read, and which of its entries are stored already.
 
 The row of a source has two halves. `mark_at` says up to where the log was read without a gap; it never goes back. The
-window is a catch-up that was begun: `window_at` is how far it came, so that one that was interrupted goes on there. A
+window is a catch-up that was begun: `window_at` is how far it came, so that one that was interrupted continues there. A
 window is closed in the statement that moves the mark.
 """
 
@@ -25,7 +25,7 @@ STEP = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LogPosition:
     """What is remembered of one source's log; None where nothing is."""
 
     source: str
@@ -41,41 +41,45 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KnownRevision:
     """An event as the dedup log knows it. older: revisions that are kept but not the newest."""
 
     revision: int
     older: frozenset[int] = frozenset()
 
     def has(self, revision: int) -> bool:
+        """Whether this revision is stored, as the newest or as an older one."""
         return revision == self.revision or revision in self.older
 
 
-class Marks:
+class LogPositions:
     """The rows of `webhooks_marks`."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.dialect = dialect_of(database)
 
-    def get(self, source: str) -> Mark:
-        """What is known of `source`; an empty mark when it was never caught up."""
+    def get(self, source: str) -> LogPosition:
+        """What is known of `source`; an empty position when it was never caught up."""
         table = schema.marks
         with self.database.read() as connection:
             row = connection.execute(select(table).where(table.c.source == source)).fetchone()
-        return Mark(source) if row is None else Mark(**row._mapping)
+        return LogPosition(source) if row is None else LogPosition(**row._mapping)
 
     def begin(self, source: str, since: datetime, until: datetime, at: datetime) -> None:
         """Open a window, or reopen one that was interrupted. at: how far it is read already."""
         self._put(source, {"window_since": since, "window_until": until, "window_at": at})
 
-    def reach(self, source: str, at: datetime) -> None:
+    def advance(self, source: str, at: datetime) -> None:
         """Remember that the open window is read up to `at`."""
         table = schema.marks
         with self.database.write() as connection:
             connection.execute(
                 update(table).where(table.c.source == source, table.c.window_at < at).values(window_at=at)
             )
+
+    #: The name of `advance` until its callers know the new one.
+    reach = advance
 
     def complete(
         self,
@@ -87,10 +91,13 @@ class Marks:
         stripped_at: datetime | None,
         latest: datetime | None = None,
     ) -> None:
-        """Close the window; move the mark forward to `mark_at`, unless that is None or behind it.
+        """Close the window; move the position forward to `mark_at`, unless that is None or behind it.
 
-        asked_at: when the run began; a request made since then stays open. latest: a mark beyond it was set by a wrong
-        clock, and is moved back; None: there is none such.
+        source: whose log.
+        asked_at: when the run began; a request made since then stays open.
+        repaired: events that the run added.
+        stripped_at: the oldest entry that it could only see without content; None: there was none.
+        latest: a position beyond it was set by a wrong clock, and is moved back; None: there is none such.
         """
         table = schema.marks
         ended = {
@@ -119,7 +126,7 @@ class Marks:
             )
 
     def fail(self, source: str, error: str) -> None:
-        """Remember why a run ended before its window was complete; mark and window stay."""
+        """Remember why a run ended before its window was complete; position and window stay."""
         self._put(source, {"error": error, "ran_at": ...})
 
     def request(self, source: str) -> None:
@@ -137,18 +144,18 @@ class Marks:
 
     # -- what is stored already -----------------------------------------------------------------------------
 
-    def seen(self, source: str, keys: Iterable[str]) -> dict[str, Seen]:
+    def seen(self, source: str, keys: Iterable[str]) -> dict[str, KnownRevision]:
         """{dedup key: what is stored of it} for those of `keys` that are known."""
         table = schema.dedup_log.c
         wanted = list(dict.fromkeys(keys))
-        found: dict[str, Seen] = {}
+        found: dict[str, KnownRevision] = {}
         for start in range(0, len(wanted), STEP):
             query = select(table.dedup_key, table.revision, table.older).where(
                 table.source == source, table.dedup_key.in_(wanted[start : start + STEP])
             )
             with self.database.read() as connection:
                 for key, revision, older in connection.execute(query):
-                    found[key] = Seen(revision, _revisions(older))
+                    found[key] = KnownRevision(revision, _revisions(older))
         return found
 
     def first_webhook_at(self, source: str) -> datetime | None:
@@ -219,4 +226,7 @@ def _revisions(older: Any) -> frozenset[int]:
     return frozenset(int(token) for token in found if token.lstrip("-").isdigit())
 
 
-__all__ = ["KeyUses", "Mark", "Marks", "Seen"]
+#: Old names, until their users know the new ones.
+Mark, Marks, Seen = LogPosition, LogPositions, KnownRevision
+
+__all__ = ["KeyUses", "KnownRevision", "LogPosition", "LogPositions"]

@@ -2,7 +2,7 @@
 
 A process writes for how long it claims (`lease`), and a duty is kept with the time for which it was taken: what ends
 later than now and that time was written by a clock that was ahead, and is not believed (see `clocks`). A duty also
-remembers since when its rounds, whoever held it, followed each other without a gap and without a jump of the clock.
+remembers since when its rounds, in whichever process, followed each other without a gap and without a jump of the clock.
 """
 
 from __future__ import annotations
@@ -50,11 +50,26 @@ class Processes:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.dialect = dialect_of(database)
+        taken = self.dialect.add_microseconds("coalesce(l.lease, excluded.lease) + :margin")
+        #: takes or keeps a duty that is free, ours, over, or held until later than can be
+        self._hold = text(
+            f"""insert into webhooks_leases as l (name, holder, until, lease, steady_since)
+               values (:name, :holder, :until, :lease, :steady_since)
+               on conflict (name) do update set holder = excluded.holder, until = excluded.until, lease = excluded.lease,
+                   steady_since = excluded.steady_since
+                where l.holder = excluded.holder or l.until <= :now or l.until > :now + {taken}"""
+        ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
 
     def beat(
         self, id: str, kind: str, version: str, handlers: Sequence[str], *, lease: timedelta | None = None
     ) -> None:
-        """Report that process `id` is alive, knows `handlers` and claims for `lease`."""
+        """Report that a process is alive.
+
+        id, version: its own.
+        kind: "web" or "worker".
+        handlers: the names that it knows.
+        lease: for how long it claims; None for one that does not.
+        """
         statement = text(
             """insert into webhooks_processes (id, kind, started_at, heartbeat_at, version, handlers, lease, monotonic)
                values (:id, :kind, :now, :now, :version, :handlers, :lease, :monotonic)
@@ -148,37 +163,25 @@ class Processes:
                 return True
         if row is not None and row.holder != holder and now < row.until <= now + _taken(row, lease) + MARGIN:
             return False
-        taken = self.dialect.add_microseconds("coalesce(l.lease, excluded.lease) + :margin")
-        statement = text(
-            f"""insert into webhooks_leases as l (name, holder, until, lease, steady_since)
-               values (:name, :holder, :until, :lease, :steady_since)
-               on conflict (name) do update set holder = excluded.holder, until = excluded.until, lease = excluded.lease,
-                   steady_since = excluded.steady_since
-                where l.holder = excluded.holder or l.until <= :now
-                   or l.until > :now + {taken}"""
-        ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
         with self.database.write() as connection:
             if self._is_locked(connection, duty):
                 if row is not None and row.holder == holder:
                     return True
                 raise Locked(f"another transaction has locked the row of the duty {duty!r}")
             now = self.database.now(connection)
-            result = connection.execute(
-                statement,
-                {
-                    "name": duty,
-                    "holder": holder,
-                    "until": now + lease,
-                    "lease": lease // schema.MICROSECOND,
-                    "steady_since": _steady_since(row, holder, lease, now, is_steady),
-                    "now": now,
-                    "margin": MARGIN // schema.MICROSECOND,
-                },
-            )
-            return bool(result.rowcount)
+            values = {
+                "name": duty,
+                "holder": holder,
+                "until": now + lease,
+                "lease": lease // schema.MICROSECOND,
+                "steady_since": _steady_since(row, holder, lease, now, is_steady),
+                "now": now,
+                "margin": MARGIN // schema.MICROSECOND,
+            }
+            return bool(connection.execute(self._hold, values).rowcount)
 
     def steady_since(self, duty: str) -> datetime | None:
-        """When the rounds of `duty`, whoever held it, last had a gap or saw the clock jump; None when they never did."""
+        """When the rounds of `duty`, in whichever process, last had a gap or saw the clock jump; None when they never did."""
         table = schema.leases
         with self.database.read() as connection:
             return connection.execute(select(table.c.steady_since).where(table.c.name == duty)).scalar()

@@ -84,7 +84,17 @@ class Quarantine:
         key_label: str | None = None,
         request_id: str | None = None,
     ) -> int:
-        """Keep a body; the id of its row, which a resend of the same body shares. headers: None for a log's entry."""
+        """Keep a body; the id of its row, which a resend of the same body shares.
+
+        source: from which it came.
+        body: as it was signed.
+        reason, kind: why it could not be read, in words and as a `webhooks_quarantine.kind`.
+        received_at: when it came.
+        headers: of the request, as JSON; None for an entry of a sender's log.
+        query: raw, since some signatures include it.
+        key_label: the key that verified it.
+        request_id: of the request that brought it.
+        """
         statement = text(_PUT).bindparams(bindparam("now", type_=schema.Instant()))
         values: Mapping[str, Any] = {
             "id": new_id(),
@@ -128,7 +138,7 @@ class Quarantine:
             return [_quarantined(row) for row in connection.execute(query)]
 
     def begin(self, id: int, by: str) -> bool:
-        """Take a held row in hand; False when it is not held, or somebody else has it in hand."""
+        """Begin to admit a held row; False when it is not held, or is being admitted."""
         table = schema.quarantine
         with self.database.write() as connection:
             now = self.database.now(connection)
@@ -141,11 +151,11 @@ class Quarantine:
             return bool(connection.execute(statement).rowcount)
 
     def admit(self, id: int, receipts: Sequence[Mapping[str, Any]]) -> None:
-        """Note what a row that is in hand became."""
+        """Note what a row that is being admitted became."""
         self._leave(id, ADMITTING, state=ADMITTED, receipts=msgspec.json.encode(receipts).decode())
 
     def put_back(self, id: int, reason: str) -> None:
-        """Hold a row that is in hand again, with the reason of today."""
+        """Hold a row that is being admitted again, with the reason of today."""
         self._leave(id, ADMITTING, state=HELD, reason=reason, decided_by=None, decided_at=None)
 
     def drop(self, id: int, by: str) -> bool:

@@ -16,7 +16,7 @@ from webhooks.store.handlers import Handlers
 from webhooks.store.health import Health
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
-from webhooks.store.positions import KeyUses, Marks
+from webhooks.store.positions import KeyUses, LogPositions
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
 from webhooks.store.rejections import Rejections
@@ -47,7 +47,7 @@ class Store:
         self.listings = Listings(database, self.events)
         self.rejections = Rejections(database)
         self.replays = Replays(database)
-        self.marks = Marks(database)
+        self.marks = LogPositions(database)
         self.key_uses = KeyUses(database)
         self.health = Health(database)
         self.durability = Durability(database)

@@ -6,8 +6,8 @@ What can be known of an instant is its reason: a lease is as long as its holder'
 long as from `scheduled_at` to `due_at`, a fresh delivery is due when it is made. So what ends later than now and its
 reason is moved to just there. Nothing is ever moved further away, and nothing is deleted.
 
-Several processes on one SQLite file share a machine, and so its monotonic clock: `differing` tells by it who is alive
-and has another idea of the time. What such a process holds is not taken from it, and a wait that it wrote is left to it.
+Several processes on one SQLite file share a machine, and so its monotonic clock: `differing` tells by it which are alive
+and have another idea of the time. What such a process holds is not taken from it, and a wait that it wrote is left to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moving instants back on PostgreSQL, where the server's clock is everybody's: one statement, past what is locked."""
+"""Moving instants back on PostgreSQL, where all processes ask the server's clock: one statement, past what is locked."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def of_files(facts: FileFacts) -> list[Doubt]:
         doubts.append(
             Doubt(
                 "several-names",
-                f"the database file {path!r} has {facts.names} names (hard links), each with a journal of its own; whoever opens "
+                f"the database file {path!r} has {facts.names} names (hard links), each with a journal of its own; a program that opens "
                 "another name damages it: keep one name",
             )
         )

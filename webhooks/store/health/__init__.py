@@ -13,18 +13,19 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.store.health.gauges import COUNTED as COUNTED
     from webhooks.store.health.health import Health as Health
-    from webhooks.store.health.records import Arrival as Arrival
     from webhooks.store.health.records import Backlog as Backlog
     from webhooks.store.health.records import DueQueue as DueQueue
     from webhooks.store.health.records import Gauges as Gauges
     from webhooks.store.health.records import Missed as Missed
+    from webhooks.store.health.records import ReceivedWebhook as ReceivedWebhook
     from webhooks.store.health.records import Seen as Seen
+    from webhooks.store.health.records import TypeActivity as TypeActivity
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "gauges": ["COUNTED"],
             "health": ["Health"],
-            "records": ["Arrival", "Backlog", "DueQueue", "Gauges", "Missed", "Seen"],
+            "records": ["ReceivedWebhook", "Backlog", "DueQueue", "Gauges", "Missed", "Seen", "TypeActivity"],
         },
     )

@@ -15,7 +15,7 @@ from webhooks.model import DeliveryClass, Disposition
 from webhooks.store.dialect import dialect_of
 from webhooks.store.health.gauges import COUNTED
 from webhooks.store.health.postgresql import PostgresqlGauges
-from webhooks.store.health.records import Arrival, Backlog, DueQueue, Gauges, Missed, Seen
+from webhooks.store.health.records import Backlog, DueQueue, Gauges, Missed, ReceivedWebhook, TypeActivity
 from webhooks.store.health.sqlite import SqliteGauges
 
 #: Rows of one source that are looked at for its rhythm and its clock.
@@ -90,20 +90,20 @@ class Health:
         """{handler: what is unfinished or dead}, of `gauges`."""
         return dict(self.gauges().handlers)
 
-    def types_seen(self, since: datetime) -> dict[str, dict[str, Seen]]:
+    def types_seen(self, since: datetime) -> dict[str, dict[str, TypeActivity]]:
         """{source: {type: what came of it since}}."""
         events = schema.events.c
-        found: dict[str, dict[str, Seen]] = {}
+        found: dict[str, dict[str, TypeActivity]] = {}
         with self.database.read() as connection:
             for source, type, count, last in connection.execute(
                 select(events.source, events.type, func.count(), func.max(events.received_at, type_=schema.Instant()))
                 .where(events.received_at >= since)
                 .group_by(events.source, events.type)
             ):
-                found.setdefault(source, {})[type] = Seen(count, last)
+                found.setdefault(source, {})[type] = TypeActivity(count, last)
         return found
 
-    def arrivals(self, source: str, limit: int = LATEST) -> list[Arrival]:
+    def arrivals(self, source: str, limit: int = LATEST) -> list[ReceivedWebhook]:
         """The latest webhooks of `source`, the oldest first."""
         events = schema.events.c
         query = (
@@ -114,7 +114,7 @@ class Health:
         )
         with self.database.read() as connection:
             rows = connection.execute(query).fetchall()
-        return [Arrival(at, _decode_headers(headers) if headers else {}) for at, headers in reversed(rows)]
+        return [ReceivedWebhook(at, _decode_headers(headers) if headers else {}) for at, headers in reversed(rows)]
 
     def missed(self, handler: str, source: str, types: Collection[str], since: datetime) -> Missed | None:
         """Events of `types` that came since then and have no delivery for `handler`, however made."""

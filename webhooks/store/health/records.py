@@ -56,7 +56,7 @@ class Gauges:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TypeActivity:
     """Events of one type that were stored in the time looked at."""
 
     count: int
@@ -64,7 +64,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class ReceivedWebhook:
     """A webhook as it came. headers: of the request, lower case, without signatures."""
 
     received_at: datetime
@@ -80,4 +80,7 @@ class Missed:
     last_at: datetime
 
 
-__all__ = ["Arrival", "Backlog", "DueQueue", "Gauges", "Missed", "Seen"]
+#: The old name, until its users know the new one.
+Seen = TypeActivity
+
+__all__ = ["Backlog", "DueQueue", "Gauges", "Missed", "ReceivedWebhook", "TypeActivity"]

@@ -1,4 +1,4 @@
-"""What a lane is, and who is its head: the part of the statements that both databases share."""
+"""What a lane is, and which delivery is its head: the part of the statements that both databases share."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from webhooks.store.listings.failures import alike as alike
     from webhooks.store.listings.listings import Listings as Listings
     from webhooks.store.listings.records import BlockedLane as BlockedLane
+    from webhooks.store.listings.records import Cursor as Cursor
     from webhooks.store.listings.records import DeliverySummary as DeliverySummary
     from webhooks.store.listings.records import EventSummary as EventSummary
     from webhooks.store.listings.records import FailureGroup as FailureGroup
@@ -39,6 +40,7 @@ else:
                 "FailureGroup",
                 "HandlerStats",
                 "Page",
+                "Cursor",
                 "Place",
                 "SourceStats",
                 "Stats",

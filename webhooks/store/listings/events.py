@@ -18,7 +18,7 @@ from webhooks.store.events import EVENT_COLUMNS
 from webhooks.store.intake import ORIGINS
 from webhooks.store.listings import limits
 from webhooks.store.listings.part import ListingPart
-from webhooks.store.listings.records import EventSummary, Page, Place
+from webhooks.store.listings.records import Cursor, EventSummary, Page
 
 
 class EventPages(ListingPart):
@@ -30,10 +30,17 @@ class EventPages(ListingPart):
         *,
         limit: int = 50,
         newest_first: bool = True,
-        after: Place | None = None,
+        after: Cursor | None = None,
         with_event: bool = False,
     ) -> list[EventSummary]:
-        """A page of the selected events in order of arrival, from `after` on (excluded), deliveries counted."""
+        """A page of the selected events in order of arrival, deliveries counted.
+
+        selection: which events.
+        limit: how many at most.
+        newest_first: the order.
+        after: where the page before ended; None: at the end of that order.
+        with_event: each with its event, so with its body.
+        """
         found: list[EventSummary] = []
         for step in self.walk(
             selection, newest_first=newest_first, after=after, step=min(limit, limits.STEP), with_event=with_event
@@ -50,10 +57,13 @@ class EventPages(ListingPart):
         deadline: timedelta,
         limit: int = 50,
         newest_first: bool = True,
-        after: Place | None = None,
+        after: Cursor | None = None,
         with_event: bool = False,
-    ) -> Page[EventSummary, Place]:
-        """As `events`, for as long as `deadline`: what no index finds is looked for event by event."""
+    ) -> Page[EventSummary, Cursor]:
+        """As `events`, for as long as `deadline`: what no index finds is looked for event by event.
+
+        The page says how far it came. A single statement may end a moment after the deadline.
+        """
         narrowed = self.narrowed(selection)
         if narrowed.events or not (
             selection.asks_about_deliveries or selection.source or not selection.is_exact_in_sql
@@ -83,8 +93,8 @@ class EventPages(ListingPart):
         )
 
     def _judge_events(
-        self, selection: Selection, newest_first: bool, after: Place | None, with_event: bool
-    ) -> tuple[list[EventSummary], int, Place | None]:
+        self, selection: Selection, newest_first: bool, after: Cursor | None, with_event: bool
+    ) -> tuple[list[EventSummary], int, Cursor | None]:
         """Of the next events, those that are selected; how many these were, and where the last is (None: the end)."""
         judge = not selection.is_exact_in_sql
         size = limits.JUDGED_WINDOW if judge else limits.WINDOW
@@ -97,7 +107,7 @@ class EventPages(ListingPart):
         window = select(events.received_at, events.id).where(*within).order_by(*order)
         with self.database.read() as connection:
             row = connection.execute(window.limit(1).offset(size - 1)).fetchone()
-            end = None if row is None else Place(row.received_at, row.id)
+            end = None if row is None else Cursor(row.received_at, row.id)
             looked = size
             if end is None:
                 rest = select(func.count()).select_from(window.limit(size).subquery())
@@ -115,7 +125,7 @@ class EventPages(ListingPart):
         selection: Selection,
         *,
         newest_first: bool = False,
-        after: Place | None = None,
+        after: Cursor | None = None,
         step: int = limits.STEP,
         with_event: bool = False,
         up_to_id: int | None = None,
@@ -123,8 +133,13 @@ class EventPages(ListingPart):
     ) -> Iterator[list[EventSummary]]:
         """The selected events, a statement and a list a step; lists may be empty. Deliveries are not counted.
 
-        up_to_id: only events with ids up to this one, and only deliveries that are older. only_delivered: without
-        stale, conflicting and stripped copies.
+        selection: which events.
+        newest_first: the order.
+        after: a place; only what comes after it in that order.
+        step: how many one statement gives.
+        with_event: each with its event, so with its body.
+        up_to_id: only events with ids up to this one, and only deliveries that are older.
+        only_delivered: without stale, conflicting and stripped copies.
         """
         judge = not selection.is_exact_in_sql
         while True:
@@ -146,12 +161,12 @@ class EventPages(ListingPart):
         self,
         selection: Selection,
         newest_first: bool,
-        after: Place | None,
+        after: Cursor | None,
         limit: int,
         with_body: bool,
         up_to_id: int | None,
         only_delivered: bool,
-        up_to: Place | None = None,
+        up_to: Cursor | None = None,
     ) -> Select[Any]:
         events = schema.events.c
         # the ids first, which an index tells alone; then their rows: a sort would carry every body along
@@ -225,7 +240,7 @@ class EventPages(ListingPart):
         return [replace(summary, deliveries=dict(counts.get(summary.id, {}))) for summary in summaries]
 
 
-def _beyond(place: Place | None, newest_first: bool, included: bool = False) -> list[ColumnElement[bool]]:
+def _beyond(place: Cursor | None, newest_first: bool, included: bool = False) -> list[ColumnElement[bool]]:
     """Conditions on events: those that come after `place` in this order."""
     if place is None:
         return []

@@ -14,7 +14,7 @@ At = TypeVar("At")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Cursor:
     """Where an event stands in the order of arrival."""
 
     received_at: datetime
@@ -48,8 +48,9 @@ class EventSummary:
     event: Event | None = None
 
     @property
-    def place(self) -> Place:
-        return Place(self.received_at, self.id)
+    def place(self) -> Cursor:
+        """Where it stands in the order of arrival."""
+        return Cursor(self.received_at, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class DeliverySummary:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row_, At]):
-    """What was found within a time. at: where the next look goes on (None: there is no more).
+    """What was found within a time. at: where the next look continues (None: there is no more).
 
     looked_at: how many events, or deliveries, were judged; back_to: when the last of them came in, or was made.
     is_complete: False when the time was over before the page was full and all had been looked at.
@@ -106,7 +107,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class BlockedLane:
-    """A lane that stands still. holder: the eldest dead delivery that holds it. waiting: pending ones behind that one."""
+    """A lane that stands still. holder: the oldest dead delivery that holds it. waiting: pending ones behind that one."""
 
     holder: DeliverySummary
     waiting: int
@@ -153,6 +154,17 @@ class Stats:
     is_complete: bool
 
 
+#: The old name, until its users know the new one.
+Place = Cursor
+
 __all__ = [
-    "BlockedLane", "DeliverySummary", "EventSummary", "FailureGroup", "HandlerStats", "Page", "Place", "SourceStats", "Stats",
+    "BlockedLane",
+    "Cursor",
+    "DeliverySummary",
+    "EventSummary",
+    "FailureGroup",
+    "HandlerStats",
+    "Page",
+    "SourceStats",
+    "Stats",
 ]  # fmt: skip

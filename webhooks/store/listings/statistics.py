@@ -83,7 +83,7 @@ class Statistics(ListingPart):
         table = schema.deliveries.c
         latest = (
             select(table.handler, table.state, table.created_at, table.finished_at)
-            # ids tell the time, by the clock of who made them
+            # ids tell the time, by the clock of the process that made them
             .where(table.id >= id_at(since - timedelta(minutes=5)))
             .order_by(table.id.desc())
             .limit(limits.STATS_LIMIT)

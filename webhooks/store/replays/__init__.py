@@ -1,6 +1,6 @@
 """Replays: what was asked for, how far it got, and the deliveries it made.
 
-A replay goes on in chunks. Each is one transaction that moves the cursor and inserts deliveries, and the cursor moves
+A replay proceeds in chunks. Each is one transaction that moves the cursor and inserts deliveries, and the cursor moves
 only from where this process found it: of two that continue one replay, one stops. A chunk that is made twice makes
 nothing twice, because a delivery is unique by (event, handler, replay).
 

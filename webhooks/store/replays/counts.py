@@ -42,7 +42,7 @@ class ReplayCounts:
             return [tuple(row) for row in connection.execute(query)]
 
     def count_then(self, selection: Selection, upper_id: int) -> list[tuple[str, str, str, int]]:
-        """(source, type, handler, how many events): who got the selected events when they came in."""
+        """(source, type, handler, how many events): the handlers that got the selected events when they came in."""
         events, table = schema.events.c, schema.deliveries.c
         with self.database.read() as connection:
             query = (

@@ -18,6 +18,7 @@ class ReplayState(enum.IntEnum):
 
     @property
     def label(self) -> str:
+        """The word for it in listings and JSON."""
         return self.name.lower()
 
 

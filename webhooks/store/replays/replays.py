@@ -52,7 +52,14 @@ class Replays(ReplayCounts):
         upper_id: int,
         pruned: int = 0,
     ) -> Replay:
-        """Record a new replay. options: `fresh_keys` among them decides the parity of its id."""
+        """Record a new replay.
+
+        by, why: who began it, and the reason given; for the record.
+        selection: as it was written, {condition: value}.
+        options: `fresh_keys` among them decides the parity of its id.
+        upper_id: only events up to this id are meant, so that it never feeds itself.
+        pruned: events of its time that were gone already, at least.
+        """
         id = new_id() & ~1 | bool(options.get("fresh_keys"))
         table = schema.replays
         with self.database.write() as connection:
@@ -79,6 +86,12 @@ class Replays(ReplayCounts):
         """Make these deliveries and move the cursor, together; None when the replay is not open at `replay.cursor`.
 
         Deliveries that are there already are passed over, and not counted.
+
+        replay: as it was read last.
+        planned: the deliveries of this chunk.
+        events: how many events it looked at.
+        cursor: the place of the last of them.
+        is_last: no chunk follows.
         """
         table = schema.replays
         with self.database.write() as connection:
@@ -149,6 +162,7 @@ class Replays(ReplayCounts):
     # -- looking -------------------------------------------------------------------------------------------
 
     def get(self, id: int) -> Replay | None:
+        """The replay under `id`, or None."""
         with self.database.read() as connection:
             row = connection.execute(select(schema.replays).where(schema.replays.c.id == id)).fetchone()
         return None if row is None else _replay(row)

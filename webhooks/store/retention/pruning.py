@@ -39,7 +39,7 @@ STEADY = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one batch did. looked_at: events that were old enough. last: where the next batch goes on; None: the end."""
+    """What one batch did. looked_at: events that were old enough. last: where the next batch continues; None: the end."""
 
     looked_at: int
     events: int

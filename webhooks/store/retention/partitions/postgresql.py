@@ -78,7 +78,7 @@ def require_proof(connection: Connection, bound: int, valid: bool = False) -> No
 
 
 def refuse_dependents(connection: Connection) -> None:
-    """Refuse while anything refers to the table that would go on referring to the first partition alone."""
+    """Refuse while anything refers to the table that would continue to refer to the first partition alone."""
     rows = connection.exec_driver_sql(
         f"""select 'view ' || r.ev_class::regclass from pg_depend d join pg_rewrite r on r.oid = d.objid
              where d.classid = 'pg_rewrite'::regclass and d.refobjid = '{TABLE}'::regclass

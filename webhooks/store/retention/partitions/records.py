@@ -41,14 +41,17 @@ class Partition:
 
     @property
     def is_default(self) -> bool:
+        """Whether it takes what no other partition has."""
         return self.lower is None and self.upper is None
 
     @property
     def since(self) -> datetime | None:
+        """When its oldest event could have been made; None: no bound."""
         return None if self.lower is None else instant_of(self.lower)
 
     @property
     def until(self) -> datetime | None:
+        """Before when its newest event was made; None: no bound."""
         return None if self.upper is None else instant_of(self.upper)
 
 
