@@ -227,6 +227,8 @@ def _revisions(older: Any) -> frozenset[int]:
 
 
 #: Old names, until their users know the new ones.
-Mark, Marks, Seen = LogPosition, LogPositions, KnownRevision
+Mark = LogPosition
+Marks = LogPositions
+Seen = KnownRevision
 
 __all__ = ["KeyUses", "KnownRevision", "LogPosition", "LogPositions"]

@@ -50,5 +50,4 @@ def _held(partition: Partition, holders: Holders) -> Problem:
     return Problem(Trouble.HELD, text, f"webhooks deliveries list --state {states}{times}")
 
 
-
 __all__ = ["Partitions"]
