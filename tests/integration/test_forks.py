@@ -97,9 +97,9 @@ def held(lock: Any) -> Iterator[None]:
 
 
 LOCKS: dict[str, Callable[[Any], Any]] = {
-    "group commit": lambda made: made.ingest.commit._lock,
+    "group commit": lambda made: made.ingest.commit._queue.get().lock,
     "requests under way": lambda made: made.ingest._in_flight.get()._lock,
-    "notes": lambda made: made.notes._writer.get()._lock,
+    "background writer": lambda made: made.background._thread.get().lock,
     "breaker": lambda made: made.database.breaker._condition,
     "keys": lambda made: made.sources["close"].keys._lock.get(),
     "assembly": lambda made: made._lock.get(),

@@ -220,7 +220,7 @@ def test_an_event_of_before_the_upgrade_is_a_duplicate_and_a_new_one_is_stored(
     def post(body: bytes) -> tuple[ReceiptStatus, int]:
         """The receipt, and the number of deliveries."""
         headers = Headers(dict(source.sign(body, instance.clock())))
-        (receipt,) = instance.ingest.accept("close", InboundRequest(headers, body, id="r")).receipts
+        (receipt,) = instance.ingest.accept(source, InboundRequest(headers, body, id="r")).receipts
         return receipt.status, len(receipt.delivery_ids)
 
     try:

@@ -54,6 +54,8 @@ _STATUS = {
     CONFLICT_UNKEPT: ReceiptStatus.DUPLICATE,
 }
 ORIGINS = (Origin.WEBHOOK, Origin.CATCH_UP, Origin.QUARANTINE)
+#: {origin: webhooks_events.origin}
+_ORIGIN_CODES = {origin: code for code, origin in enumerate(ORIGINS)}
 #: How long a trial write may take.
 TRIAL_PATIENCE = timedelta(seconds=2)
 #: Kinds of events of one refused request that `judge` tries.
@@ -83,7 +85,7 @@ class Item(NamedTuple):
     digest: bytes = b""
     object_id: str = ""
     lead_id: str = ""
-    origin: int = 0
+    origin: Origin = Origin.WEBHOOK
     key_label: str = ""
     request_id: str = ""
     headers: str = ""
@@ -335,7 +337,7 @@ class Intake:
         rows = [
             (
                 item.event_id, item.source, item.dedup_key, item.revision, item.type, item.occurred_at, item.received_at,
-                item.body, item.digest, item.object_id, item.lead_id, item.origin, item.key_label, item.request_id,
+                item.body, item.digest, item.object_id, item.lead_id, _ORIGIN_CODES[item.origin], item.key_label, item.request_id,
                 item.headers,
             )
             for item in wave
@@ -396,7 +398,7 @@ class Intake:
                     item.event_id, item.source, item.type, item.dedup_key, item.revision,
                     STRIPPED if outcome == STORED and item.revision < 0 else outcome,
                     previous_id if outcome == REVISION else None,
-                    item.object_id or None, item.lead_id or None, occurred, received, item.origin,
+                    item.object_id or None, item.lead_id or None, occurred, received, _ORIGIN_CODES[item.origin],
                     item.key_label or None, item.request_id or None, item.headers or None, item.body,
                 )
             )  # fmt: skip
