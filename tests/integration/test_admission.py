@@ -227,6 +227,47 @@ def test_a_rejection_that_cannot_be_written_fails_no_request(
     assert thread.daemon
 
 
+def test_a_rejection_is_kept_although_the_secrets_of_another_source_are_unavailable(
+    make_consumer: Callable[..., Consumer],
+) -> None:
+    def fail(request: Any) -> Any:
+        raise OSError("the tenants' service is down")
+
+    tenants = {"scheme": "close", "secret": KEY, "secrets_from": fail}
+    consumer = make_consumer(sources={"close": {"secret": KEY}, "tenants": tenants})
+    consumer.webhooks.background.write_soon = lambda write: write()
+    signed = {"close-sig-hash": "0" * 64, "close-sig-timestamp": str(int(consumer.webhooks.clock().timestamp()))}
+    refused = consumer.client.post("/webhooks/close", data=b"{}", headers=signed)
+    assert refused.status_code == 401
+    kept = consumer.webhooks.store.rejections.find(refused.json["request_id"])
+    assert kept is not None
+    assert "none of 1 secrets made this signature" in (kept.diagnosis or "")
+
+
+def test_a_rejection_whose_diagnosis_fails_is_kept_without_one(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer.webhooks.sources["close"], "diagnose", lambda *_: 1 / 0)
+    refused = consumer.client.post("/webhooks/close", data=b"x")
+    kept = consumer.webhooks.store.rejections.find(refused.json["request_id"])
+    assert kept is not None
+    assert (kept.status, kept.diagnosis) == (401, None)
+    assert "could not be diagnosed" in caplog.text
+
+
+def test_the_id_of_a_request_that_brought_a_duplicate_is_explained(consumer: Consumer, payload: Any) -> None:
+    body = payload("lead_merged")
+    first, second, third = [consumer.post(body).json for _ in range(3)]
+    assert (first["status"], second["status"]) == ("stored", "duplicate")
+    rejections = consumer.webhooks.store.rejections
+    assert rejections.find(first["request_id"]) is None, "the event has it"
+    kept = rejections.find(second["request_id"])
+    assert kept is not None
+    assert (kept.kind, kept.status, kept.source) == ("duplicate", 200, "close")
+    assert f"webhooks explain {first['event_id']}" in kept.reason
+    assert rejections.find(third["request_id"]) is None, "one a second is kept"
+
+
 def test_the_use_of_a_key_is_remembered_by_its_label(make_consumer: Callable[..., Consumer], payload: Any) -> None:
     consumer = make_consumer(sources={"close": {"secret": {"old": KEY, "new": KEY[::-1]}}})
     consumer.webhooks.background.write_soon = lambda write: write()

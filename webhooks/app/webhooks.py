@@ -451,8 +451,7 @@ class Webhooks:
 
     def leave_nothing_open(self) -> None:
         """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
-        if self.database.is_sqlite:
-            self.database.dispose()
+        self.database.leave_nothing_open()
 
     def close(self) -> None:
         """Close every connection."""
@@ -522,7 +521,7 @@ def _caller(database: Database) -> Callable[..., Any]:
 
     Asked at each call: gunicorn's --preload makes the application before gevent patches its workers.
     """
-    if not database.is_sqlite:
+    if not database.blocks_threads:
         return lambda function, *arguments: function(*arguments)
 
     def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
