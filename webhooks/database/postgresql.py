@@ -97,6 +97,7 @@ class PostgreSQLDatabase(Database):
         return options
 
     def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> DriverConnection:
+        """See `Database.raw`; under the deadline of `patience`."""
         return ServerConnection(self, patience or self.patience, harmless)
 
     def _limit_read(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
@@ -111,6 +112,7 @@ class PostgreSQLDatabase(Database):
         """A server's connections are not used again in a child (`forks`)."""
 
     def now(self, connection: Connection | None = None) -> datetime:
+        """The server's clock."""
         if connection is None:
             with self.read() as connection:
                 return self.now(connection)

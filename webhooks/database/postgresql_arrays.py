@@ -58,6 +58,7 @@ class InstantArray(PackedArray):
 
 
 def pack_bytea(values: Sequence[bytes]) -> ByteaArray:
+    """An array of byte strings."""
     return ByteaArray(_pack_pieces(_BYTEA, values))
 
 

@@ -81,10 +81,12 @@ class SQLiteDatabase(Database):
         return engine
 
     def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> DriverConnection:
+        """See `Database.raw`; nothing but `SQLITE_BUSY` bounds it."""
         return FileConnection(self, patience, harmless)
 
     @contextlib.contextmanager
     def write_lock(self, timeout: timedelta | None = None) -> Iterator[None]:
+        """Hold the lock file in the body. Raises `StorageUnavailable`."""
         self._require_file()
         with LockFile(self.lock_path).hold(timeout or SQLITE_BUSY):
             yield
@@ -94,6 +96,7 @@ class SQLiteDatabase(Database):
 
     @contextlib.contextmanager
     def busy_until(self, connection: Any, until: float) -> Iterator[None]:
+        """See `Database.busy_until`."""
         left = until - time.monotonic()
         if left > SQLITE_BUSY.total_seconds() - 0.02:
             yield  # nothing to speak of is gone
@@ -111,12 +114,15 @@ class SQLiteDatabase(Database):
         return self.path.with_name(self.path.name + "-lock")
 
     def instant(self, value: datetime) -> Any:
+        """Microseconds since 1970."""
         return to_microseconds(value)
 
     def now(self, connection: Connection | None = None) -> datetime:
+        """This machine's clock."""
         return self.clock()
 
     def commit_watch(self) -> SQLiteWatch:
+        """What tells of commits when it is asked; a file does not tell by itself."""
         from webhooks.database.wakeup import SQLiteWatch
 
         return SQLiteWatch(self)
@@ -125,10 +131,12 @@ class SQLiteDatabase(Database):
 
     @property
     def is_missing(self) -> bool:
+        """Whether there is no file yet."""
         return not self.path.exists()
 
     @contextlib.contextmanager
     def creating(self) -> Iterator[None]:
+        """Make the file in the body, where there is none."""
         self._may_create = True
         try:
             yield
@@ -164,6 +172,7 @@ class SQLiteDatabase(Database):
             time.sleep(0.001)
 
     def leave_nothing_open(self) -> None:
+        """Close the file: a child that was forked while it is open would be refused."""
         self.dispose()
 
 
@@ -208,6 +217,7 @@ class SQLiteFile(sqlite3.Connection):
         _open.add(self)
 
     def close(self) -> None:
+        """Close it; a fork need not wait for it any more."""
         _open.discard(self)
         super().close()
 

@@ -182,11 +182,7 @@ class Ingest:
             if challenge is not None:
                 return Accepted(challenge=challenge)
             try:
-                parsed = source.parse(request)
-                for event in parsed:
-                    require_storable(event)
-                    if event.subscription is not None and event.subscription != verified.label:
-                        self._warn_of_foreign_key(source.name, verified.label, event.subscription)
+                parsed = self._parse(source, request, verified)
             except Malformed as error:
                 return self._unreadable(source, request, verified, error, now)
             try:
@@ -300,6 +296,15 @@ class Ingest:
             return Routed(new_id(), handler.name, error=ordering_failed(error))
         return Routed(new_id(), handler.name, lane)
 
+    def _parse(self, source: Source, request: InboundRequest, verified: Verified) -> Sequence[ParsedEvent]:
+        """The events of a verified request. Raises `Malformed`, also for what could not be stored."""
+        parsed = source.parse(request)
+        for event in parsed:
+            require_storable(event)
+            if event.subscription is not None and event.subscription != verified.label:
+                self._warn_of_foreign_key(source.name, verified.label, event.subscription)
+        return parsed
+
     def _refused_by_database(
         self, source: Source, request: InboundRequest, verified: Verified, error: RowRefused, now: datetime
     ) -> Accepted:
@@ -326,20 +331,7 @@ class Ingest:
         """Quarantine a request that is rightly signed and cannot be read. keep: also where the source rejects such."""
         if source.settings.on_unparseable == "reject" and not keep:
             raise error
-        kept = request.headers.as_text(without=())
-        id = self._run(
-            lambda: self.store.quarantine.put(
-                source.name,
-                request.body,
-                reason=error.reason,
-                kind=error.kind,
-                received_at=now,
-                headers=_encode_json(kept).decode(),
-                query=request.query,
-                key_label=verified.label,
-                request_id=request.id,
-            )
-        )
+        id = self._run(functools.partial(self._quarantine, source.name, request, verified.label, error, now))
         self.refusals.lines.say(
             (source.name, "quarantined"),
             logging.WARNING,
@@ -365,6 +357,20 @@ class Ingest:
         """Keep the id of a request that brought nothing new: no event has it, and the sender may ask for it."""
         if self._rejections is not None and all(receipt.status is _DUPLICATE for receipt in receipts):
             self._rejections.duplicate(source.name, request, receipts[0].event_id, now)
+
+    def _quarantine(self, source: str, request: InboundRequest, label: str, error: Malformed, now: datetime) -> int:
+        """Keep a request as it came; the id of its row."""
+        return self.store.quarantine.put(
+            source,
+            request.body,
+            reason=error.reason,
+            kind=error.kind,
+            received_at=now,
+            headers=_encode_json(request.headers.as_text(without=())).decode(),
+            query=request.query,
+            key_label=label,
+            request_id=request.id,
+        )
 
     def _warn_of_foreign_key(self, source: str, label: str, subscription: str) -> None:
         """Warn, once a process, of a key that is labelled with another subscription than the one that sent."""

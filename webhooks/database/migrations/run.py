@@ -206,7 +206,7 @@ def _is_outage(error: Exception) -> bool:
         code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         return code not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
     state = getattr(error.orig, "sqlstate", None)
-    # connection, resources, operator, system; a lock not to be had, a deadlock
+    # connection, resources, operator, system; a lock that stayed held, a deadlock
     return state is None or state[:2] in ("08", "53", "57", "58") or state in (LOCK_NOT_AVAILABLE, "40P01", "40001")
 
 
@@ -286,7 +286,7 @@ def _dialect(database: Database) -> Any:
 
 @contextlib.contextmanager
 def _name_the_lock() -> Iterator[None]:
-    """Say what to do when a lock was not to be had in time."""
+    """Say what to do when a lock was not free in time."""
     try:
         yield
     except exc.DBAPIError as error:

@@ -98,6 +98,7 @@ class GeventWorker(LeavesTraces, ggevent.GeventWorker):  # type: ignore[misc]
         self.read_posts(Sources({}, 0), None)
 
     def load_wsgi(self) -> None:
+        """Load the application, and find which posts are its own."""
         super().load_wsgi()
         ours: Any = getattr(self.wsgi, "extensions", {}).get("webhooks")
         if ours is not None:
@@ -120,6 +121,7 @@ class GeventWorker(LeavesTraces, ggevent.GeventWorker):  # type: ignore[misc]
         )
 
     def run(self) -> None:
+        """Serve until told to stop."""
         gevent.spawn(self._watch)
         super().run()
 
@@ -236,7 +238,7 @@ class GeventWorker(LeavesTraces, ggevent.GeventWorker):  # type: ignore[misc]
             if not piece:
                 if not data:
                     raise ConnectionOver
-                return Unread.NOT_PLAIN, data  # half a head is nobody's request; gunicorn may refuse it
+                return Unread.NOT_PLAIN, data  # half a head is no request; gunicorn may refuse it
             is_first = not data
             data = piece if is_first else data + piece
             post = self.posts.read(data)
@@ -327,7 +329,7 @@ class GeventWorker(LeavesTraces, ggevent.GeventWorker):  # type: ignore[misc]
         try:
             req = next(parser)
             if parser.unreader.take_buffered():
-                raise InvalidRequestLine("the head goes on behind its end")
+                raise InvalidRequestLine("the head continues behind its end")
             if isinstance(req.body.reader, LengthReader):
                 wire.end = req.body.reader.length
             source = self.sources.paths.get(util.unquote_to_wsgi_str(req.path)) if req.method == "POST" else None

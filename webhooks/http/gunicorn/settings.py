@@ -22,7 +22,7 @@ from typing import Any
 from webhooks.http.gunicorn.reload import keep_answering
 
 # PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
-# said here because it decides who can reach the service.
+# said here because it decides which clients can reach the service.
 bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
 
 # Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.

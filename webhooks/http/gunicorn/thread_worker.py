@@ -145,6 +145,7 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
         self._reading: dict[Any, None] = {}
 
     def load_wsgi(self) -> None:
+        """Load the application."""
         super().load_wsgi()
         self.wsgi = close_where_asked(self.wsgi)
 
@@ -186,11 +187,13 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
         conn.close()
 
     def enqueue_req(self, conn: Any) -> None:
+        """Have a request read by a thread; its first byte is there."""
         if isinstance(conn.sock, TimedSocket):
             conn.sock.begin()
         super().enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
+        """Read and answer a request, in a thread."""
         if not isinstance(conn.sock, TimedSocket):
             return super().handle(conn)
         conn.sock.begin_head()
@@ -201,6 +204,7 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
             self._reading.pop(conn, None)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose head has come whole."""
         if isinstance(conn.sock, TimedSocket):
             conn.sock.begin_body()
         return super().handle_request(req, conn)
@@ -217,14 +221,17 @@ class SyncWorker(LeavesTraces, sync.SyncWorker):  # type: ignore[misc]
     wsgi: Any
 
     def load_wsgi(self) -> None:
+        """Load the application."""
         super().load_wsgi()
         self.wsgi = close_where_asked(self.wsgi)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Read and answer one request."""
         # a wait of half a minute is longer than gunicorn's `timeout` may be: each says that we are alive
         super().handle(listener, client if self.cfg.is_ssl else TimedSocket(client, self.notify), addr)
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
+        """Answer a request whose head has come whole."""
         if isinstance(client, TimedSocket):
             client.begin_body()
         super().handle_request(listener, req, client, addr)

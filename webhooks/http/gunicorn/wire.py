@@ -147,14 +147,17 @@ class AnswerSocket:
             self._connections.answering.pop(self._connection, None)
 
     def send(self, data: bytes) -> Any:
+        """As `socket.send`, under a deadline."""
         with self._answering():
             return self._client.send(data)
 
     def sendall(self, data: bytes) -> None:
+        """As `socket.sendall`, under one deadline for all of it."""
         with self._answering():
             self._client.sendall(data)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> Any:
+        """As `socket.sendfile`, under a deadline."""
         with self._answering():
             return self._client.sendfile(file, offset, count)
 
@@ -168,6 +171,7 @@ class ReadBody(io.BytesIO):
         self.failed = error is not None
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """What came; raises the error that ended it."""
         if self._error is not None:
             raise self._error
         return super().read(size)

@@ -1,6 +1,6 @@
 """A source made from a row of the scheme table: verify, parse, read, answer handshakes and sign as the row says.
 
-`DeclaredSource` checks the settings and joins the steps: `decode` its keys, `proof` whose a request is, `parse` what
+`DeclaredSource` checks the settings and joins the steps: `decode` its keys, `proof` of a request, `parse` what
 is in it, `handshakes` and `sign`.
 """
 
@@ -101,7 +101,7 @@ class DeclaredSource(Source):
             found.append(f"scheme {row.name!r} signs the URL; set public_url to the address that the sender calls")
         if (not row.signs_whole_body or row.algorithm in ("token", "basic")) and not self.settings.accept_unsigned_body:
             found.append(
-                f"scheme {row.name!r} does not sign the whole body, so anyone who sees one request can make others; "
+                f"scheme {row.name!r} does not sign the whole body, so a client that sees one request can make others; "
                 "set accept_unsigned_body = true if you accept that"
             )
         return found
@@ -131,9 +131,11 @@ class DeclaredSource(Source):
 
     @property
     def tolerance(self) -> timedelta | None:
+        """How old a signature may be; None where the row signs no time."""
         return self.row.tolerance if "{timestamp}" in self.row.signed else None
 
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
+        """See `Source.verify`. A file of secrets that changed is read again before a request is refused."""
         try:
             return Verified(self._proof.verify(request, now, self.keys.current(request)))
         except SignatureError:
@@ -146,18 +148,22 @@ class DeclaredSource(Source):
         return self._proof.signed_text(request, stamp)
 
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
+        """See `Source.parse`."""
         return self._parser.parse(request)
 
     def read(self, raw: bytes, type: str) -> Content:
+        """See `Source.read`."""
         return self._parser.read(raw, type)
 
     # -- handshakes, sign ------------------------------------------------------------------------------
 
     @property
     def has_get_challenge(self) -> bool:
+        """Whether the row has a handshake by GET."""
         return self.row.handshake in handshakes.BY_GET
 
     def challenge(self, request: InboundRequest, now: datetime) -> Challenge | None:
+        """See `Source.challenge`."""
         name = self.row.handshake
         if request.method == "GET":
             return handshakes.BY_GET[name](request.query, self._tokens) if name in handshakes.BY_GET else None
@@ -175,9 +181,11 @@ class DeclaredSource(Source):
         return handshakes.answer_post(name, request.body, mac)
 
     def prepare(self, body: bytes, now: datetime) -> bytes:
+        """See `Source.prepare`."""
         return self._signer.prepare(body, now, self.signing_key) if self.row.is_in_body else body
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
+        """See `Source.sign`. Raises ConfigurationError where there is no key of ours."""
         if self.row.is_in_body:
             return dict(self.row.require)
         return self._signer.sign(body, now, self.signing_key)
@@ -193,6 +201,7 @@ class DeclaredSource(Source):
         return current[0].value
 
     def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
+        """See `Source.diagnose`."""
         return diagnosis.diagnose(self, request, now, others, self._proof.facts(request, self.keys.secrets))
 
 
