@@ -21,7 +21,7 @@ from webhooks.errors import (
     UnknownSource,
 )
 from webhooks.intake import Refusals
-from webhooks.intake.refusals import LINES_A_MINUTE, Refused
+from webhooks.intake.refusals import LINES_A_MINUTE, RefusedRequest
 from webhooks.model import Headers, InboundRequest
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
@@ -41,10 +41,10 @@ class Kept:
     """A sampler that remembers in memory."""
 
     def __init__(self) -> None:
-        self.refused_ones: list[Refused] = []
+        self.refused_ones: list[RefusedRequest] = []
         self.woken = 0
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: RefusedRequest) -> None:
         self.refused_ones.append(refused)
 
     def wake(self) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 from webhooks.errors import Refusal, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import one_line
-from webhooks.intake.refusals import Refused
+from webhooks.intake.refusals import RefusedRequest
 from webhooks.model import InboundRequest
 from webhooks.sources import Source
 from webhooks.store import Store
-from webhooks.store.rejections import QUARANTINED, Rejection
+from webhooks.store.rejections import DUPLICATE, QUARANTINED, Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ KEY_SECONDS = 60.0
 CAPTURE_BYTES = 64_000
 #: Of refused requests no more are kept than this many in a second, whatever their sources and reasons.
 MOST_A_SECOND = 20
-#: The kind of a request that brought nothing new; like a quarantined one it was answered 200.
-DUPLICATE = "duplicate"
 #: Writes that wait for the thread; more are dropped.
 _WAITING = 64
 #: Labels of keys that are remembered; those of `secrets_from` are not ours to bound.
@@ -105,7 +103,7 @@ class RejectionSampler:
         self._sampled: dict[tuple[str, str], float] = {}
         self._latest: collections.deque[float] = collections.deque(maxlen=MOST_A_SECOND)
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: RefusedRequest) -> None:
         """Keep this refused request, if the last of its source and reason that was kept is old enough."""
         if self._is_sampled((refused.source, refused.refusal)):
             self._writer.write_soon(lambda: self._write_refused(refused))
@@ -153,7 +151,7 @@ class RejectionSampler:
         self._latest.append(at)
         return True
 
-    def _write_refused(self, refused: Refused) -> None:
+    def _write_refused(self, refused: RefusedRequest) -> None:
         request = refused.request
         self._store.rejections.put(
             Rejection(
@@ -169,7 +167,7 @@ class RejectionSampler:
             )
         )
 
-    def _diagnose(self, refused: Refused) -> str | None:
+    def _diagnose(self, refused: RefusedRequest) -> str | None:
         """What its source says of it, on one line; a diagnosis that fails loses itself, and not the record."""
         source = self._sources.get(refused.source)
         if source is None or refused.refusal not in _DIAGNOSED:

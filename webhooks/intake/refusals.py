@@ -35,7 +35,7 @@ _FAULT_STATUS = 503
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRequest:
     """One request that was not accepted. source: "" for none that is configured. text: why, for people, on one line."""
 
     refusal: Refusal
@@ -49,7 +49,7 @@ class Refused:
 class Sampler(Protocol):
     """What keeps a sample of what was refused; never raises, never waits."""
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: RefusedRequest) -> None:
         """Keep it, perhaps."""
 
     def wake(self) -> None:
@@ -133,7 +133,7 @@ class Refusals:
         )
         now = self._clock()
         if self._sampler is not None:
-            self._sampler.refused(Refused(refusal, status, text, source, request, now))
+            self._sampler.refused(RefusedRequest(refusal, status, text, source, request, now))
         if source and isinstance(error, Rejected):
             signals.emit(
                 signals.request_rejected, source, request=request, error=error, request_id=request_id, received_at=now
