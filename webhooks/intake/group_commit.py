@@ -179,12 +179,12 @@ class Batch:
                 tickets.append(ticket)
         return [item for ticket in tickets for item in ticket.items]
 
-    def receive(self, receipts: Sequence[Receipt]) -> None:
+    def receive(self, receipts: list[Receipt]) -> None:
         """Give each ticket its receipts. receipts: one per item, in the order in which `gather` gave them."""
         start = 0
         for ticket in self.tickets:
             end = start + len(ticket.items)
-            ticket.finish(list(receipts[start:end]))
+            ticket.finish(receipts[start:end])
             start = end
 
     def settle(self, leader: Ticket) -> None:
