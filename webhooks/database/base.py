@@ -136,7 +136,7 @@ class Database(ABC):
             time.sleep(0.05)
 
     def make_room(self) -> None:
-        """Close all unused connections but one, and keep no more for a while; others may need them."""
+        """Drop all unused connections but one, and keep no more for a while; others may need them."""
         pool: Any = self.engine.pool
         if isinstance(pool, Pool):
             pool.make_room()
@@ -229,10 +229,10 @@ class Database(ABC):
 
     @abstractmethod
     def leave_nothing_open(self) -> None:
-        """Close what a fork must not find open, where Python may not be told of it: a file of SQLite's."""
+        """Leave nothing open that a fork must not find, where Python may not be told of it: a file of SQLite's."""
 
     def dispose(self) -> None:
-        """Close every connection that is not in use."""
+        """Drop every connection that is not in use."""
         engine = self._own.made
         if engine is not None:
             pool: Any = engine.pool
@@ -250,7 +250,7 @@ class Pool(QueuePool):
     is_retired = False
 
     def make_room(self) -> None:
-        """Close all unused connections but one, and keep no more for `SHORT_SECONDS`."""
+        """Drop all unused connections but one, and keep no more for `SHORT_SECONDS`."""
         self._short_until = time.monotonic() + SHORT_SECONDS
         with contextlib.suppress(sqla_queue.Empty):
             while self._pool.qsize() > 1:

@@ -159,7 +159,7 @@ class SQLiteDatabase(Database):
         connection.owner = self
 
     def before_fork(self) -> None:
-        """Close the file in the parent; called by `forks`."""
+        """Let go of the file in the parent; called by `forks`."""
         own = self._own.made
         if own is None:
             return
@@ -172,7 +172,7 @@ class SQLiteDatabase(Database):
             time.sleep(0.001)
 
     def leave_nothing_open(self) -> None:
-        """Close the file: a child that was forked while it is open would be refused."""
+        """Let go of the file: a child that was forked while it is open would be refused."""
         self.dispose()
 
 
@@ -217,7 +217,7 @@ class SQLiteFile(sqlite3.Connection):
         _open.add(self)
 
     def close(self) -> None:
-        """Close it; a fork need not wait for it any more."""
+        """End it; a fork need not wait for it any more."""
         _open.discard(self)
         super().close()
 
@@ -360,7 +360,7 @@ class LockFile:
 
     @classmethod
     def after_fork(cls) -> None:
-        """Close the parent's descriptors in the child, which does not unlock them."""
+        """Give up the parent's descriptors in the child, which does not unlock them."""
         for descriptor in list(cls._open):
             cls._close(descriptor)
 

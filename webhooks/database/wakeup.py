@@ -54,11 +54,11 @@ class SQLiteWatch:
         return changed
 
     def before_fork(self) -> None:
-        """Close the file; the next question opens it again."""
+        """Let go of the file; the next question opens it again."""
         self.close()
 
     def close(self) -> None:
-        """Close the file; the next question opens it again, and answers True."""
+        """Let go of the file; the next question opens it again, and answers True."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
