@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,51 @@ def test_what_does_not_come_whole_is_closed_in_time(sqlite_url: str, processes: 
                 while member.recv(10_000):
                     pass
         assert 8 < time.monotonic() - begin < 14
+
+
+def seconds_until_closed(port: int, first: bytes, piece: bytes, pause: float) -> float:
+    """How long a connection lives that sends `first`, and then `piece` each `pause` seconds, and reads nothing.
+
+    Where nothing is sent first, whole requests come: from when the server reads no more of them, as its answers wait.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+        begin = time.monotonic()
+        with contextlib.suppress(OSError):
+            client.sendall(first)
+            until = begin + 100
+            while time.monotonic() < until:
+                time.sleep(pause)
+                if not first:
+                    begin = time.monotonic()
+                client.sendall(piece)
+        return time.monotonic() - begin
+
+
+#: {phase: (what comes first, then again and again, each how many seconds; when it has to end)}
+TRICKLES = {
+    "head": (HEAD % b"", b"X", 0.5, 10),
+    "head, fast": (HEAD % b"" + b"X-Slow: ", b"x", 0.0, 10),
+    "body": (HEAD % b"" + b"Content-Length: 100000\r\n\r\n", b"x", 0.5, 10),
+    "body with a query": (HEAD % b"?a=b" + b"Content-Length: 100000\r\n\r\n", b"x", 0.5, 10),
+    "chunk": (HEAD % b"" + b"Transfer-Encoding: chunked\r\n\r\nfff\r\n", b"x", 0.5, 10),
+    "answer": (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 100, 0.0, 30),
+}
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "phases"), [("gevent", list(TRICKLES)), ("gthread", list(TRICKLES)), ("sync", ["body"])]
+)
+def test_every_phase_of_a_request_ends_at_its_deadline_and_not_later(
+    sqlite_url: str, processes: Processes, worker_class: str, phases: list[str]
+) -> None:
+    """Under sync one at a time, and no connection stays for a second request, so no answer waits."""
+    server = Server(processes, sqlite_url, worker_class).ready()
+    with ThreadPoolExecutor(len(phases)) as pool:
+        lives = {phase: pool.submit(seconds_until_closed, server.port, *TRICKLES[phase][:3]) for phase in phases}
+    found = {phase: round(life.result(), 1) for phase, life in lives.items()}
+    late = {phase: seconds for phase, seconds in found.items() if seconds > TRICKLES[phase][3] + 6}
+    assert not late, found
 
 
 def test_under_gthread_a_post_waits_for_one_deadline(sqlite_url: str, processes: Processes) -> None:

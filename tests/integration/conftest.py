@@ -31,13 +31,13 @@ class Consumer:
 
 
 @pytest.fixture
-def takes_short_cut() -> bool:
+def takes_direct_route() -> bool:
     """Whether posts are answered before Flask routes them, as in the service; test_views.py runs with both."""
     return False
 
 
 @pytest.fixture
-def make_consumer(database_url: str, takes_short_cut: bool) -> Iterator[Callable[..., Consumer]]:
+def make_consumer(database_url: str, takes_direct_route: bool) -> Iterator[Callable[..., Consumer]]:
     """Make a consumer: `make_consumer(registry=…, max_body=…)`; settings by name. Closed afterwards."""
     made: list[Webhooks] = []
 
@@ -55,8 +55,8 @@ def make_consumer(database_url: str, takes_short_cut: bool) -> Iterator[Callable
         webhooks = Webhooks(registry=registry or Registry(), name=name, overrides=overrides, environ={}, **more)
         made.append(webhooks)
         webhooks.init_app(flask)
-        if takes_short_cut:
-            webhooks.take_short_cut(flask)
+        if takes_direct_route:
+            webhooks.install_direct_route(flask)
         return Consumer(flask, webhooks)
 
     yield make

@@ -90,7 +90,8 @@ class Pair:
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
         """What Close posts, answered as our route would."""
         try:
-            self.webhooks.ingest.accept("close", InboundRequest(Headers(dict(headers)), body, id="r"))
+            request = InboundRequest(Headers(dict(headers)), body, id="r")
+            self.webhooks.ingest.accept(self.webhooks.sources["close"], request)
             return 200
         except Rejected as error:
             return error.status

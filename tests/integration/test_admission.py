@@ -24,9 +24,9 @@ from webhooks.store.rejections import ROWS_PER_KIND, Rejection
 
 @pytest.fixture
 def consumer(make_consumer: Callable[..., Consumer], clock: Clock) -> Consumer:
-    """A consumer whose parser is broken until `mend` is called, and that writes its notes at once."""
+    """A consumer whose parser is broken until `mend` is called, and that writes its rejections at once."""
     consumer = make_consumer(clock=clock)
-    consumer.webhooks.notes._write_soon = lambda write: write()
+    consumer.webhooks.background.write_soon = lambda write: write()
     return consumer
 
 
@@ -157,22 +157,22 @@ def test_a_refused_request_is_kept_with_its_diagnosis_and_without_values(
 
 def test_at_most_one_refused_request_a_second_is_kept(consumer: Consumer) -> None:
     ticks = iter([10.0, 10.5, 11.1])
-    consumer.webhooks.notes._monotonic = lambda: next(ticks)
+    consumer.webhooks.rejections.monotonic = lambda: next(ticks)
     ids = [consumer.client.post("/webhooks/close", data=b"x").json["request_id"] for _ in range(3)]
     assert [consumer.webhooks.store.rejections.find(id) is not None for id in ids] == [True, False, True]
 
 
 def test_each_refused_request_is_kept_where_that_is_asked_for(make_consumer: Callable[..., Consumer]) -> None:
     consumer = make_consumer(sample_rejected="0")
-    notes = consumer.webhooks.notes
-    notes._write_soon, notes._monotonic = lambda write: write(), lambda: 10.0
+    consumer.webhooks.background.write_soon = lambda write: write()
+    consumer.webhooks.rejections.monotonic = lambda: 10.0
     ids = [consumer.client.post("/webhooks/close", data=b"x").json["request_id"] for _ in range(3)]
     assert [consumer.webhooks.store.rejections.find(id) is not None for id in ids] == [True, True, True]
 
 
 def test_a_body_is_captured_only_when_asked_for_and_cut(make_consumer: Callable[..., Consumer]) -> None:
     consumer = make_consumer(capture_rejected=True)
-    consumer.webhooks.notes._write_soon = lambda write: write()
+    consumer.webhooks.background.write_soon = lambda write: write()
     response = consumer.client.post("/webhooks/close", data=b"x" * 100_000)
     found = consumer.webhooks.store.rejections.find(response.json["request_id"])
     assert found is not None
@@ -205,8 +205,8 @@ def test_no_more_than_twenty_refused_requests_a_second_are_kept_whatever_their_k
     sources = {f"s{n}": {"scheme": "close", "secret": KEY} for n in range(30)}
     consumer = make_consumer(sources=sources)
     now = [10.0]
-    notes = consumer.webhooks.notes
-    notes._write_soon, notes._monotonic = lambda write: write(), lambda: now[0]
+    consumer.webhooks.background.write_soon = lambda write: write()
+    consumer.webhooks.rejections.monotonic = lambda: now[0]
     for name in sources:
         assert consumer.client.post(f"/webhooks/{name}", data=b"x").status_code == 401
         now[0] += 0.01
@@ -216,21 +216,61 @@ def test_no_more_than_twenty_refused_requests_a_second_are_kept_whatever_their_k
     assert len(consumer.webhooks.store.rejections.latest(100)) == 21
 
 
-def test_a_note_that_cannot_be_written_fails_no_request(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhooks.intake import Notes
-
-    webhooks = consumer.webhooks
-    webhooks.refusals._notes = notes = Notes(webhooks.store, webhooks.sources)
+def test_a_rejection_that_cannot_be_written_fails_no_request(
+    make_consumer: Callable[..., Consumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks = (consumer := make_consumer()).webhooks
     monkeypatch.setattr(webhooks.store.rejections, "put", lambda rejection: 1 / 0)
     assert consumer.client.post("/webhooks/close", data=b"x").status_code == 401
-    thread = notes._thread
+    thread = webhooks.background.thread
     assert thread is not None
     assert thread.daemon
 
 
+def test_a_rejection_is_kept_although_the_secrets_of_another_source_are_unavailable(
+    make_consumer: Callable[..., Consumer],
+) -> None:
+    def fail(request: Any) -> Any:
+        raise OSError("the tenants' service is down")
+
+    tenants = {"scheme": "close", "secret": KEY, "secrets_from": fail}
+    consumer = make_consumer(sources={"close": {"secret": KEY}, "tenants": tenants})
+    consumer.webhooks.background.write_soon = lambda write: write()
+    signed = {"close-sig-hash": "0" * 64, "close-sig-timestamp": str(int(consumer.webhooks.clock().timestamp()))}
+    refused = consumer.client.post("/webhooks/close", data=b"{}", headers=signed)
+    assert refused.status_code == 401
+    kept = consumer.webhooks.store.rejections.find(refused.json["request_id"])
+    assert kept is not None
+    assert "none of 1 secrets made this signature" in (kept.diagnosis or "")
+
+
+def test_a_rejection_whose_diagnosis_fails_is_kept_without_one(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer.webhooks.sources["close"], "diagnose", lambda *_: 1 / 0)
+    refused = consumer.client.post("/webhooks/close", data=b"x")
+    kept = consumer.webhooks.store.rejections.find(refused.json["request_id"])
+    assert kept is not None
+    assert (kept.status, kept.diagnosis) == (401, None)
+    assert "could not be diagnosed" in caplog.text
+
+
+def test_the_id_of_a_request_that_brought_a_duplicate_is_explained(consumer: Consumer, payload: Any) -> None:
+    body = payload("lead_merged")
+    first, second, third = [consumer.post(body).json for _ in range(3)]
+    assert (first["status"], second["status"]) == ("stored", "duplicate")
+    rejections = consumer.webhooks.store.rejections
+    assert rejections.find(first["request_id"]) is None, "the event has it"
+    kept = rejections.find(second["request_id"])
+    assert kept is not None
+    assert (kept.kind, kept.status, kept.source) == ("duplicate", 200, "close")
+    assert f"webhooks explain {first['event_id']}" in kept.reason
+    assert rejections.find(third["request_id"]) is None, "one a second is kept"
+
+
 def test_the_use_of_a_key_is_remembered_by_its_label(make_consumer: Callable[..., Consumer], payload: Any) -> None:
     consumer = make_consumer(sources={"close": {"secret": {"old": KEY, "new": KEY[::-1]}}})
-    consumer.webhooks.notes._write_soon = lambda write: write()
+    consumer.webhooks.background.write_soon = lambda write: write()
     consumer.post(payload("lead_merged"))
     used = consumer.webhooks.store.key_uses.of("close")
     assert list(used) == ["old"]

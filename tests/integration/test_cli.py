@@ -65,7 +65,7 @@ class Cli:
     def receive(self, body: bytes) -> int:
         source = self.instance.sources["close"]
         headers = Headers(dict(source.sign(body, self.instance.clock())))
-        accepted = self.instance.ingest.accept("close", InboundRequest(headers, body, id="r1"))
+        accepted = self.instance.ingest.accept(self.instance.sources["close"], InboundRequest(headers, body, id="r1"))
         assert accepted.receipts[0].event_id is not None
         return accepted.receipts[0].event_id
 
@@ -852,11 +852,13 @@ def test_wrong_and_old_signatures_are_refused(cli: Cli, posts: Sequence[tuple[An
 def test_a_quarantined_request_is_explained_by_each_id_that_its_sender_was_given(cli: Cli) -> None:
     ingest = cli.instance.ingest
     ticks = iter(range(100))
-    cli.instance.notes._write_soon, cli.instance.notes._monotonic = lambda write: write(), lambda: float(next(ticks))
+    cli.instance.background.write_soon = lambda write: write()
+    cli.instance.rejections.monotonic = lambda: float(next(ticks))
     body = b"no json \x1b[2J"
     headers = Headers(dict(cli.instance.sources["close"].sign(body, cli.instance.clock())))
     ids = [f"{number:016x}" for number in (1, 2)]
-    kept = {ingest.accept("close", InboundRequest(headers, body, id=id)).quarantine_id for id in ids}
+    source = cli.instance.sources["close"]
+    kept = {ingest.accept(source, InboundRequest(headers, body, id=id)).quarantine_id for id in ids}
     assert len(kept) == 1
     (quarantine_id,) = kept
     for id in (ids[0], str(quarantine_id)):
@@ -870,7 +872,7 @@ def test_a_quarantined_request_is_explained_by_each_id_that_its_sender_was_given
 
 def test_a_refused_request_is_explained_with_its_kind_and_an_unknown_one_by_what_is_kept(cli: Cli) -> None:
     instance = cli.instance
-    instance.notes._write_soon = lambda write: write()
+    instance.background.write_soon = lambda write: write()
     error = PayloadTooLarge("20000 bytes declared; at most 10000 are taken")
     instance.refusals.record(
         error,

@@ -11,7 +11,6 @@ import pytest
 from tests.support import ROOT
 from webhooks.contrib.alembic import not_ours, ours
 from webhooks.database.connect import connect
-from webhooks.database.migrations import run as migrate
 
 APP = """
 from flask import Flask
@@ -123,7 +122,7 @@ def test_what_is_not_ours_is_left_to_the_application(name: str | None, kind: str
 def test_without_an_application_the_plugins_of_the_directory_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "known_plugins", {})
+    monkeypatch.setattr("webhooks.database.migrations.histories.known_plugins", {})
     versions = tmp_path / "handlers" / "migrations" / "garden"
     versions.mkdir(parents=True)
     (tmp_path / "handlers" / "garden.py").write_text("")

@@ -94,7 +94,7 @@ def test_of_two_that_open_a_new_file_the_second_tries_again(tmp_path: Path, monk
     set_up_sqlite(connection)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     connection.times = 10**9
-    monkeypatch.setattr("webhooks.database.connect.SQLITE_BUSY", timedelta(seconds=0))
+    monkeypatch.setattr("webhooks.database.sqlite.SQLITE_BUSY", timedelta(seconds=0))
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         set_up_sqlite(connection)
     connection.close()

@@ -85,7 +85,7 @@ def lead(pair: Pair) -> None:
 
 
 def test_an_installation_that_works_is_said_to_work(pair: Pair) -> None:
-    pair.webhooks.notes._write_soon = lambda write: write()
+    pair.webhooks.background.write_soon = lambda write: write()
     lead(pair)
     pair.deliver()
     pair.catch_up(since=HOUR)

@@ -97,10 +97,12 @@ def held(lock: Any) -> Iterator[None]:
 
 
 LOCKS: dict[str, Callable[[Any], Any]] = {
-    "group commit": lambda made: made.ingest.commit._lock,
+    "group commit": lambda made: made.ingest.commit._queue.get().lock,
     "requests under way": lambda made: made.ingest._in_flight.get()._lock,
-    "notes": lambda made: made.notes._writer.get()._lock,
-    "breaker": lambda made: made.database.breaker._condition,
+    "background writer": lambda made: made.background._thread.get().lock,
+    "deadline": lambda made: (
+        made.database.deadline._condition if hasattr(made.database, "deadline") else threading.Lock()
+    ),
     "keys": lambda made: made.sources["close"].keys._lock.get(),
     "assembly": lambda made: made._lock.get(),
     "write limit": lambda made: (
@@ -260,7 +262,7 @@ def is_at(link: str, path: str) -> bool:
 def test_a_child_that_was_forked_while_the_file_was_in_use_is_refused(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.database.connect.FORK_PATIENCE", timedelta(seconds=0.05))
+    monkeypatch.setattr("webhooks.database.sqlite.FORK_PATIENCE", timedelta(seconds=0.05))
     database = connect(sqlite_url)
     with database.read() as connection:
         connection.exec_driver_sql("select 1")

@@ -1,4 +1,4 @@
-"""The short way of our gevent worker, over real sockets: what it answers itself and what it leaves to gunicorn."""
+"""The direct route of our gevent worker, over real sockets: what it answers itself and what it leaves to gunicorn."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from webhooks.app import create_app
-from webhooks.http import ShortCut
+from webhooks.http import DirectRoute, PlainAnswer
+from webhooks.http.direct import find_direct_route
+from webhooks.http.gunicorn.conditions import allows_direct_route
 from webhooks.http.gunicorn.connections import ANSWER_SECONDS, BODY_GRACE_SECONDS, HEAD_SECONDS, close_where_asked
-from webhooks.http.gunicorn.gevent_worker import GeventWorker, Sources, find_short_cut, leaves_nothing_else
+from webhooks.http.gunicorn.gevent_worker import GeventWorker, Sources
 from webhooks.http.gunicorn.plain_posts import end_of_head
-from webhooks.http.routes import Answer
 from webhooks.model import Headers
 from webhooks.routing import Registry
 
@@ -37,12 +38,12 @@ class Echo:
         self.bodies: list[bytes] = []
         self.answer = b""
 
-    def post(self, source: str, headers: Headers, body: bytes) -> Answer:
+    def post(self, source: str, headers: Headers, body: bytes) -> PlainAnswer:
         self.bodies.append(body)
-        return Answer(200, self.answer or source.encode() + b" " + body, [("Content-Type", "text/plain")])
+        return PlainAnswer(200, self.answer or source.encode() + b" " + body, [("Content-Type", "text/plain")])
 
-    def refuse(self, source: str, status: int) -> Answer:
-        return Answer(status, b"refused: " + source.encode(), [])
+    def refuse(self, source: str, status: int) -> PlainAnswer:
+        return PlainAnswer(status, b"refused: " + source.encode(), [])
 
 
 class Application:
@@ -67,7 +68,7 @@ class Serving:
         config = make_config(**options)
         self.worker = GeventWorker(1, os.getppid(), [], None, 30, config, Logger(config))
         self.worker.wsgi = self.application
-        self.worker.take_posts(Sources(self.echo.paths, 1000, budget=10_000), self.echo)
+        self.worker.read_posts(Sources(self.echo.paths, 1000, budget=10_000), self.echo)
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -86,7 +87,7 @@ class Serving:
 
     @property
     def waiting(self) -> list[Any]:
-        """The connections that wait, for their sender or for whoever is to read an answer."""
+        """The connections that wait, for their sender or for a client that is to read an answer."""
         return [*self.worker.connections.waiting, *self.worker.connections.answering]
 
     def send(self, data: bytes) -> None:
@@ -99,7 +100,7 @@ class Serving:
             gevent.idle()
 
     def let_pass(self, seconds: float) -> None:
-        """End whoever would be late in `seconds` from now."""
+        """End those that would be late in `seconds` from now."""
         self.worker.connections.end_late_ones(time.monotonic() + seconds, at_most=100)
         self.turn()
 
@@ -431,11 +432,11 @@ def test_requests_that_come_at_once_let_others_have_a_turn(serving: Serving) -> 
     order: list[bytes] = []
 
     class Refuses(Echo):
-        def post(self, source: str, headers: Headers, body: bytes) -> Answer:
+        def post(self, source: str, headers: Headers, body: bytes) -> PlainAnswer:
             order.append(body)
-            return Answer(401, b"", [])
+            return PlainAnswer(401, b"", [])
 
-    serving.worker.take_posts(serving.worker.sources, Refuses())
+    serving.worker.read_posts(serving.worker.sources, Refuses())
     many, one = serving.connect(), serving.connect()
     many.sendall(b"".join(post(b"many") for _ in range(200)))
     one.sendall(post(b"one"))
@@ -477,9 +478,9 @@ def test_a_head_that_gunicorn_ends_elsewhere_is_refused(serving: Serving, monkey
 def test_nobody_is_closed_while_a_post_is_taken_in(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[int] = []
 
-    def look(*_: object) -> Answer:
+    def look(*_: object) -> PlainAnswer:
         waiting.append(len(serving.waiting))
-        return Answer(200, b"", [])
+        return PlainAnswer(200, b"", [])
 
     monkeypatch.setattr(serving.echo, "post", look)
     serving.send(post())
@@ -496,7 +497,7 @@ def test_an_answer_larger_than_the_sockets_buffer_comes_whole(serving: Serving) 
 def test_a_fault_of_ours_closes_the_connection_and_is_logged(
     serving: Serving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> Answer:
+    def fail(*_: object) -> PlainAnswer:
         raise RuntimeError("made for the test")
 
     monkeypatch.setattr(serving.echo, "post", fail)
@@ -548,7 +549,7 @@ def test_what_gunicorn_reads_has_deadlines_too(proxied: Serving, sent: bytes, se
 
 def test_the_settings_that_we_ship_leave_the_short_way_open() -> None:
     config = make_config()
-    assert leaves_nothing_else(config, Logger(config))
+    assert allows_direct_route(config, Logger(config))
 
 
 @pytest.mark.parametrize(
@@ -570,13 +571,13 @@ def test_the_settings_that_we_ship_leave_the_short_way_open() -> None:
 )
 def test_whoever_asks_gunicorn_for_more_gets_gunicorn(option: str, value: Any) -> None:
     config = make_config(**{option: value})
-    assert not leaves_nothing_else(config, Logger(config))
+    assert not allows_direct_route(config, Logger(config))
 
 
 def test_a_mount_point_in_the_environment_is_gunicorns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIPT_NAME", "/here")
     config = make_config()
-    assert not leaves_nothing_else(config, Logger(config))
+    assert not allows_direct_route(config, Logger(config))
 
 
 @pytest.fixture
@@ -597,9 +598,9 @@ def make_service(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.mark.parametrize("trusted_proxies", [0, 1])
-def test_our_service_has_the_short_way(make_service: Callable[..., Flask], trusted_proxies: int) -> None:
-    found = find_short_cut(make_service(trusted_proxies=trusted_proxies))
-    assert isinstance(found, ShortCut)
+def test_our_service_has_the_direct_route(make_service: Callable[..., Flask], trusted_proxies: int) -> None:
+    found = find_direct_route(make_service(trusted_proxies=trusted_proxies))
+    assert isinstance(found, DirectRoute)
     assert found.paths["/webhooks/close"] == "close"
 
 
@@ -607,9 +608,9 @@ def test_middleware_around_the_application_sees_every_request(make_service: Call
     app = make_service()
     inner = app.wsgi_app
     app.wsgi_app = lambda environ, start_response: inner(environ, start_response)  # type: ignore[method-assign]
-    assert find_short_cut(app) is None
-    assert find_short_cut(lambda environ, start_response: app(environ, start_response)) is None
+    assert find_direct_route(app) is None
+    assert find_direct_route(lambda environ, start_response: app(environ, start_response)) is None
 
 
-def test_somebody_elses_application_has_no_short_way() -> None:
-    assert find_short_cut(Flask("theirs")) is None
+def test_another_application_has_no_direct_route() -> None:
+    assert find_direct_route(Flask("theirs")) is None

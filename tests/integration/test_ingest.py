@@ -17,7 +17,7 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.errors import DatabaseRefused, StorageUnavailable
 from webhooks.intake import quarantine as admission
-from webhooks.intake.ingest import Trouble
+from webhooks.intake.ingest import DatabaseTrouble
 from webhooks.model import ParsedEvent
 from webhooks.routing import Registry
 
@@ -197,7 +197,7 @@ def test_a_missing_grant_is_503_and_names_what_to_grant(
     database = consumer.webhooks.database
     if database.is_sqlite:
         pytest.skip("SQLite has no roles")
-    consumer.webhooks.notes._write_soon = lambda write: None
+    consumer.webhooks.background.write_soon = lambda write: None
 
     def become(connection: Any, record: Any) -> None:
         connection.execute("set role pg_read_all_data")
@@ -218,7 +218,7 @@ def test_a_mixed_up_prepared_statement_is_503_once(consumer: Consumer, payload: 
     database = consumer.webhooks.database
     if database.is_sqlite:
         pytest.skip("SQLite has no server to mix them up")
-    consumer.webhooks.notes._write_soon = lambda write: None  # one connection is all that is used
+    consumer.webhooks.background.write_soon = lambda write: None  # one connection is all that is used
     bodies = [json.dumps(changed(payload(GOOD), f"ev_{n}")).encode() for n in range(9)]
     for body in bodies[:7]:
         assert consumer.post(body).status_code == 200
@@ -292,7 +292,7 @@ def test_what_catch_up_records_is_judged_the_same(consumer: Consumer, clock: Clo
 
 def test_a_refusal_is_remembered_until_something_is_stored_or_it_is_old() -> None:
     now = [0.0]
-    trouble = Trouble(lambda: now[0])
+    trouble = DatabaseTrouble(lambda: now[0])
     trouble.note(StorageUnavailable("locked for a moment"))
     assert trouble.refused is None
     trouble.note(DatabaseRefused("a trigger"))
@@ -300,5 +300,5 @@ def test_a_refusal_is_remembered_until_something_is_stored_or_it_is_old() -> Non
     trouble.clear()
     assert trouble.refused is None
     trouble.note(DatabaseRefused("a trigger"))
-    now[0] += Trouble.LASTS
+    now[0] += DatabaseTrouble.LASTS
     assert trouble.refused is None

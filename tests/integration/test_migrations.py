@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import text
 
 from tests.support import ROOT
-from webhooks.database import Change, Database, History
+from webhooks.database import Database, History, MigrationChange
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.database.migrations import run as migrate
-from webhooks.database.migrations.run import MigrationError
+from webhooks.database.migrations.histories import MigrationError, forget_revisions
 from webhooks.errors import ConfigurationError, StorageUnavailable
 
 SHIPPED = sorted(path.name for path in (ROOT / "handlers" / "migrations").iterdir() if path.is_dir())
@@ -76,7 +76,7 @@ def tables(database: Database) -> set[str]:
 
 
 def test_upgrading_from_nothing_gives_the_tables_of_the_schema(empty: Database) -> None:
-    assert migrate.upgrade(empty) == [Change("core", None, migrate.core().head)]
+    assert migrate.upgrade(empty) == [MigrationChange("core", None, migrate.core().head)]
     migrated = catalogue(empty)
     migrate.downgrade(empty, "base")
 
@@ -275,7 +275,7 @@ def test_a_plugin_that_comes_later_is_upgraded_alone(database: Database, line: L
     garden, pond = line("garden", 1), line("pond", 2)
     migrate.upgrade(database, plugins=[garden])
 
-    assert migrate.upgrade(database, plugins=[garden, pond]) == [Change("pond", None, "0002")]
+    assert migrate.upgrade(database, plugins=[garden, pond]) == [MigrationChange("pond", None, "0002")]
 
 
 def test_taking_the_core_back_leaves_plugins_alone(empty: Database, line: Line) -> None:
@@ -291,10 +291,10 @@ def test_taking_the_core_back_leaves_plugins_alone(empty: Database, line: Line) 
 def test_a_history_can_go_up_and_down_by_steps(database: Database, line: Line) -> None:
     garden = line("garden", 3)
 
-    assert migrate.upgrade_plugin(database, garden, "0001") == Change("garden", None, "0001")
-    assert migrate.upgrade_plugin(database, garden, "+1") == Change("garden", "0001", "0002")
-    assert migrate.downgrade(database, "0001", plugin=garden) == Change("garden", "0002", "0001")
-    assert migrate.upgrade_plugin(database, garden) == Change("garden", "0001", "0003")
+    assert migrate.upgrade_plugin(database, garden, "0001") == MigrationChange("garden", None, "0001")
+    assert migrate.upgrade_plugin(database, garden, "+1") == MigrationChange("garden", "0001", "0002")
+    assert migrate.downgrade(database, "0001", plugin=garden) == MigrationChange("garden", "0002", "0001")
+    assert migrate.upgrade_plugin(database, garden) == MigrationChange("garden", "0001", "0003")
 
 
 def test_an_unknown_revision_says_where_to_look(database: Database, line: Line) -> None:
@@ -311,7 +311,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(database: Database, lin
     migrate.upgrade(database, plugins=[garden])
     write(garden.directory, 2)
     write(garden.directory, 3, '    op.add_column("garden_1", sa.Column("x", sa.Text()))\n    op.execute("nonsense")')
-    migrate._read_directory.cache_clear()
+    forget_revisions()
     before = catalogue(database)
 
     with pytest.raises(MigrationError) as caught:
@@ -326,7 +326,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(database: Database, lin
     assert [state.revision for state in migrate.current(database, [garden])] == [migrate.core().head, "0001"]
 
     write(garden.directory, 3)
-    assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", "0001", "0003")]
+    assert migrate.upgrade(database, plugins=[garden]) == [MigrationChange("garden", "0001", "0003")]
 
 
 def test_a_migration_that_raises_leaves_nothing_of_itself(database: Database, line: Line) -> None:
@@ -356,7 +356,7 @@ def test_a_column_can_be_altered_on_sqlite_without_losing_what_refers_to_its_tab
         '    with op.batch_alter_table("garden_1", recreate="always") as batch:\n'
         '        batch.add_column(sa.Column("size", sa.Integer()))',
     )
-    migrate._read_directory.cache_clear()
+    forget_revisions()
 
     migrate.upgrade(database, plugins=[garden])
 
@@ -389,7 +389,7 @@ def test_a_table_in_use_gives_way_to_those_who_wait_and_says_try_again(
     garden = line("garden", 1)
     migrate.upgrade(database, plugins=[garden])
     write(garden.directory, 2, '    op.add_column("garden_1", sa.Column("size", sa.Integer()))')
-    migrate._read_directory.cache_clear()
+    forget_revisions()
 
     with database.engine.begin() as other:
         other.exec_driver_sql("select * from garden_1")
@@ -398,7 +398,7 @@ def test_a_table_in_use_gives_way_to_those_who_wait_and_says_try_again(
         ):
             migrate.upgrade(database, plugins=[garden])
 
-    assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", "0001", "0002")]
+    assert migrate.upgrade(database, plugins=[garden]) == [MigrationChange("garden", "0001", "0002")]
     database.dispose()
 
 
@@ -455,7 +455,7 @@ def test_processes_that_upgrade_at_once_do_it_once(empty_database_url: str) -> N
 
 def test_threads_that_upgrade_at_once_do_it_once(empty: Database) -> None:
     """Alembic keeps what it works on in module globals."""
-    changes: list[list[Change]] = []
+    changes: list[list[MigrationChange]] = []
     threads = [threading.Thread(target=lambda: changes.append(migrate.upgrade(empty))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -586,7 +586,7 @@ def test_the_next_migration_is_written_from_the_tables_of_the_code(
 
     assert first == project / "plugins" / "migrations" / "garden" / "0001_garden_beds.py"
     assert "###" not in first.read_text()
-    assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", None, "0001")]
+    assert migrate.upgrade(database, plugins=[garden]) == [MigrationChange("garden", None, "0001")]
     assert migrate.check(database, [garden]) == []
 
     del sys.modules["plugins.garden"]
@@ -620,7 +620,7 @@ def test_the_next_migration_of_a_plugin_without_tables_is_empty(
     assert "def upgrade() -> None:\n    pass" in path.read_text()
     assert path.read_text().startswith('"""prepare the ground.\n\nRevision 0001 of this history; follows nothing.')
     assert capsys.readouterr().out == ""  # standard output is the caller's
-    assert migrate.upgrade(database, plugins=[garden]) == [Change("garden", None, "0001")]
+    assert migrate.upgrade(database, plugins=[garden]) == [MigrationChange("garden", None, "0001")]
 
 
 def test_a_migration_without_a_name_is_refused(line: Line) -> None:

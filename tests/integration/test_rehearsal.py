@@ -74,7 +74,7 @@ def instance(database_url: str, clock: Clock) -> Iterator[Webhooks]:
 def received(instance: Webhooks, payload: Any) -> Webhooks:
     body = payload("lead_merged")
     headers = Headers(dict(instance.sources["close"].sign(body, instance.clock())))
-    instance.ingest.accept("close", InboundRequest(headers, body))
+    instance.ingest.accept(instance.sources["close"], InboundRequest(headers, body))
     return instance
 
 
@@ -205,7 +205,9 @@ class Rehearsing:
 
     def receive(self, name: str) -> str:
         headers = Headers(dict(self.instance.sources["close"].sign(self.payload(name), self._clock())))
-        accepted = self.instance.ingest.accept("close", InboundRequest(headers, self.payload(name)))
+        accepted = self.instance.ingest.accept(
+            self.instance.sources["close"], InboundRequest(headers, self.payload(name))
+        )
         return str(accepted.receipts[0].status.value)
 
     def end(self) -> None:

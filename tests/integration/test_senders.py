@@ -32,7 +32,7 @@ def make(make_consumer: Callable[..., Consumer]) -> Callable[..., Consumer]:
         section = {"secret": list(case.secrets), **settings.pop("options", {}), **settings, "scheme": case.scheme}
         section.setdefault("public_url", "https://hooks.example.com/webhooks/it")
         made = make_consumer(registry, sources={case.scheme: section}, clock=Clock(NOW))
-        made.webhooks.notes._write_soon = lambda write: write()
+        made.webhooks.background.write_soon = lambda write: write()
         return made
 
     return consumer

@@ -19,7 +19,7 @@ from sqlalchemy.orm import registry
 
 from tests.integration.rig import NO_MARK, Rig, effects, rig
 from tests.support import wait_until
-from webhooks.database import LockFile
+from webhooks.database import LockFile, SQLiteDatabase
 from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
 from webhooks.model import DeliveryState
 
@@ -488,6 +488,7 @@ def test_a_statement_cannot_slip_past_an_abort_into_autocommit(sqlite_url: str) 
 
 
 def is_free(made: Rig) -> bool:
+    assert isinstance(made.database, SQLiteDatabase)
     try:
         with LockFile(made.database.lock_path).hold(timedelta(0)):
             return True

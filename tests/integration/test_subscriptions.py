@@ -245,7 +245,7 @@ def test_an_unknown_subscription_is_answered_with_those_that_are_known(make: Mak
 
 
 def test_rotation_hands_over_and_ends_with_the_new_key_alone(pair: Pair, make: Make) -> None:
-    pair.webhooks.notes._write_soon = lambda write: write()
+    pair.webhooks.background.write_soon = lambda write: write()
 
     def traffic() -> None:
         pair.world.create("lead", {"name": "x"}, by=ADMIN)
@@ -266,7 +266,7 @@ def test_rotation_hands_over_and_ends_with_the_new_key_alone(pair: Pair, make: M
 
 
 def test_during_a_rotation_both_keys_are_taken_and_each_event_is_stored_once(pair: Pair, make: Make) -> None:
-    pair.webhooks.notes._write_soon = lambda write: None
+    pair.webhooks.background.write_soon = lambda write: None
     taken: list[int] = []
 
     def traffic() -> None:
@@ -280,7 +280,7 @@ def test_during_a_rotation_both_keys_are_taken_and_each_event_is_stored_once(pai
 
 
 def test_a_rotation_without_traffic_keeps_both_and_goes_on_when_called_again(pair: Pair, make: Make) -> None:
-    pair.webhooks.notes._write_soon = lambda write: write()
+    pair.webhooks.background.write_soon = lambda write: write()
     waiting = Waiting()
     with pytest.raises(SubscriptionError, match="no delivery under the new key was seen within 15 min"):
         make(waiting).rotate()
@@ -295,7 +295,7 @@ def test_a_rotation_without_traffic_keeps_both_and_goes_on_when_called_again(pai
 
 @pytest.mark.parametrize("step", ["create", "delete"])
 def test_a_rotation_that_close_breaks_off_goes_on_when_called_again(pair: Pair, make: Make, step: str) -> None:
-    pair.webhooks.notes._write_soon = lambda write: write()
+    pair.webhooks.background.write_soon = lambda write: write()
 
     def traffic() -> None:
         pair.world.create("lead", {"name": "x"}, by=ADMIN)
@@ -335,7 +335,7 @@ def test_of_several_subscriptions_the_one_to_rotate_must_be_named(pair: Pair, ma
 
 
 def test_an_old_key_under_another_label_is_left_and_said(pair: Pair, make: Make) -> None:
-    pair.webhooks.notes._write_soon = lambda write: write()
+    pair.webhooks.background.write_soon = lambda write: write()
     pair.secret_file.write_text(pair.subscription.signature_key)
 
     def traffic() -> None:

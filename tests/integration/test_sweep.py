@@ -221,7 +221,7 @@ def test_nothing_that_is_secret_or_the_senders_comes_out_again(
     sweep: Sweep, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webhooks, is_sqlite = sweep.webhooks, sweep.database.is_sqlite
-    webhooks.notes._write_soon = lambda write: write()
+    webhooks.background.write_soon = lambda write: write()
     stamina.set_testing(True, attempts=1)
     monkeypatch.setattr("webhooks.store.durability.Durability.doubts", lambda self: [])
 

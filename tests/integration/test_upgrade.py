@@ -23,7 +23,7 @@ from tests import postgresql
 from tests.integration.rig import Rig, effects, rig
 from tests.integration.test_migrations import catalogue
 from webhooks.app import Webhooks
-from webhooks.database import Change
+from webhooks.database import MigrationChange
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.database.migrations import run as migrate
@@ -96,7 +96,7 @@ def urls(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> Iterator[
 def upgraded(urls: tuple[str, str]) -> Iterator[Rig]:
     """The older commit's database after the upgrade, with handlers of the same names that succeed now."""
     database = connect(urls[0])
-    assert migrate.upgrade(database) == [Change("core", "0007", migrate.core().head)]
+    assert migrate.upgrade(database) == [MigrationChange("core", "0007", migrate.core().head)]
     database.dispose()
     with rig(urls[0], content=read) as made:
 
@@ -220,7 +220,7 @@ def test_an_event_of_before_the_upgrade_is_a_duplicate_and_a_new_one_is_stored(
     def post(body: bytes) -> tuple[ReceiptStatus, int]:
         """The receipt, and the number of deliveries."""
         headers = Headers(dict(source.sign(body, instance.clock())))
-        (receipt,) = instance.ingest.accept("close", InboundRequest(headers, body, id="r")).receipts
+        (receipt,) = instance.ingest.accept(source, InboundRequest(headers, body, id="r")).receipts
         return receipt.status, len(receipt.delivery_ids)
 
     try:

@@ -24,7 +24,7 @@ from webhooks.app import create_app
 from webhooks.database import tables as schema
 from webhooks.delivery import Worker
 from webhooks.errors import ConfigurationError, Refusal, StorageUnavailable
-from webhooks.http import Readiness, ShortCut
+from webhooks.http import DirectRoute, Readiness
 from webhooks.http.gunicorn.connections import TooSlow
 from webhooks.http.routes import has_host
 from webhooks.model import Event
@@ -36,8 +36,8 @@ GOOD = "whatsapp_message_created_incoming"
 META = {"scheme": "meta", "secret": "5f1d0c7a9be24386a0d7c1f2b3e4a596", "verify_token": "a-token-of-these-tests-only"}
 
 
-@pytest.fixture(params=[False, True], ids=["routed", "short-cut"])
-def takes_short_cut(request: pytest.FixtureRequest) -> bool:
+@pytest.fixture(params=[False, True], ids=["routed", "direct"])
+def takes_direct_route(request: pytest.FixtureRequest) -> bool:
     """Every promise holds in somebody's Flask application, and in the service, which does not ask Flask for posts."""
     return bool(request.param)
 
@@ -286,8 +286,8 @@ def test_a_body_that_does_not_come_in_time_is_408(consumer: Consumer) -> None:
 
 @pytest.mark.parametrize(("status", "slug"), [(400, "incomplete_body"), (408, "request_timeout"), (503, "overloaded")])
 def test_what_a_server_read_in_part_is_refused(consumer: Consumer, status: int, slug: str) -> None:
-    short_cut = ShortCut(consumer.app.wsgi_app, consumer.webhooks.ingest, paths=consumer.webhooks.paths, max_body=10)
-    answer = short_cut.refuse("close", status)
+    direct = DirectRoute(consumer.app.wsgi_app, consumer.webhooks.ingest, paths=consumer.webhooks.paths, max_body=10)
+    answer = direct.refuse("close", status)
     assert (answer.status, json.loads(answer.body)["error"]) == (status, slug)
     assert ("Retry-After" in dict(answer.headers)) is (status == 503)
 
@@ -545,13 +545,12 @@ def test_no_signed_body_gives_a_5xx(consumer: Consumer, body: bytes) -> None:
 
 
 class Traces:
-    """A consumer whose notes are written at once, and what it knows afterwards of a refused request."""
+    """A consumer whose rejections are written at once, and what it knows afterwards of a refused request."""
 
     def __init__(self, consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
         self.consumer = consumer
         self._caplog = caplog
-        notes = consumer.webhooks.notes
-        notes._write_soon = lambda write: write()
+        consumer.webhooks.background.write_soon = lambda write: write()
 
     def of(self, response: Any) -> Rejection:
         """The one trace in rows, counts and lines that a refused request left."""
@@ -846,11 +845,11 @@ def test_an_event_travels_from_request_to_handler(make_consumer: Callable[..., C
         assert connection.execute(select(schema.deliveries.c.state)).scalar_one() == 2
 
 
-# -- the short cut -----------------------------------------------------------------------------------------
+# -- the direct route --------------------------------------------------------------------------------------
 
 
 def test_only_posts_to_configured_sources_are_answered_without_flask(
-    make_consumer: Callable[..., Consumer], payload: Any, takes_short_cut: bool
+    make_consumer: Callable[..., Consumer], payload: Any, takes_direct_route: bool
 ) -> None:
     app = Flask(__name__)
     asked: list[str] = []
@@ -864,7 +863,7 @@ def test_only_posts_to_configured_sources_are_answered_without_flask(
     consumer = make_consumer(app=app)
     for path in ("/webhooks/close", "/webhooks/close/"):
         assert consumer.post(payload(GOOD), path=path).status_code == 200
-    assert asked == ([] if takes_short_cut else ["POST /webhooks/close", "POST /webhooks/close/"])
+    assert asked == ([] if takes_direct_route else ["POST /webhooks/close", "POST /webhooks/close/"])
     asked.clear()
     statuses = [
         consumer.client.get("/webhooks/close").status_code,

@@ -18,7 +18,8 @@ from sqlalchemy import text
 from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
-from webhooks.database.connect import LOCK_PATIENCE, connect
+from webhooks.database import LOCK_PATIENCE
+from webhooks.database.connect import connect
 from webhooks.delivery import REPLACE
 from webhooks.delivery.worker import ALONE_AT_ONCE, STOPPED, Buffer
 from webhooks.errors import NoConnection, StorageUnavailable

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.types.numeric import Int2, Int8
 
-from webhooks.database import postgresql as arrays
+from webhooks.database import postgresql_arrays as arrays
 
 
 def packed_by_psycopg(values: list[Any]) -> bytes:

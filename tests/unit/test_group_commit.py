@@ -1,17 +1,18 @@
-"""Group commit: one transaction for all who wait, nobody stranded whatever happens to the leader."""
+"""Group commit: one transaction for all requests that wait, none stranded whatever happens to the leader."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from webhooks import forks
 from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
-from webhooks.intake import GroupCommit, ingest
-from webhooks.intake.ingest import Gather
+from webhooks.intake import GroupCommit
+from webhooks.intake.group_commit import Batch, BatchState, Gather, Queue, Ticket, TicketState
 from webhooks.model import Receipt, ReceiptStatus, new_id
 from webhooks.store.intake import Item
 
@@ -20,6 +21,145 @@ NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
 def item(key: str = "k") -> Item:
     return Item(new_id(), "close", key, 1, "lead.created", NOW, NOW, b"{}")
+
+
+# -- one request, one transaction --------------------------------------------------------------------------
+
+AWAY = StorageUnavailable("away")
+
+
+def lead(ticket: Ticket) -> None:
+    ticket.lead()
+
+
+def succeed(ticket: Ticket) -> None:
+    ticket.finish([Receipt(ReceiptStatus.STORED, 1)])
+
+
+def fail(ticket: Ticket) -> None:
+    ticket.finish([], AWAY)
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "outcome", "wakes"),
+    [
+        ((), TicketState.WAITING, None, False),
+        ((lead,), TicketState.LEADING, None, True),
+        ((succeed,), TicketState.DONE, "receipts", True),
+        ((fail,), TicketState.DONE, "error", True),
+        ((lead, lead), TicketState.LEADING, None, True),
+        ((lead, succeed), TicketState.DONE, "receipts", True),
+        ((lead, fail), TicketState.DONE, "error", True),
+        ((succeed, lead), TicketState.DONE, "receipts", True),
+        ((succeed, fail), TicketState.DONE, "receipts", True),
+        ((fail, succeed), TicketState.DONE, "error", True),
+    ],
+    ids=lambda value: "+".join(step.__name__ for step in value) or "new" if isinstance(value, tuple) else None,
+)
+def test_a_ticket_goes_one_way_and_is_done_once(
+    steps: Sequence[Callable[[Ticket], None]], state: TicketState, outcome: str | None, wakes: bool
+) -> None:
+    ticket = Ticket([item()], 0.0)
+    for step in steps:
+        step(ticket)
+    assert ticket.state is state
+    assert (bool(ticket.receipts), ticket.error) == (outcome == "receipts", AWAY if outcome == "error" else None)
+    thread = threading.Thread(target=ticket.wait, args=(0.05 if not wakes else 10.0,))
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "it was not woken"
+
+
+class Line:
+    """A queue with a leader and those who wait behind it, and the leader's batch."""
+
+    def __init__(self, *sizes: int, largest: int = 100) -> None:
+        self.queue = Queue()
+        self.tickets = [Ticket([item()] * size, 0.0) for size in sizes]
+        self.queue.tickets.extend(self.tickets)
+        self.queue.has_leader = True
+        self.tickets[0].lead()
+        self.batch = Batch(self.queue, largest)
+
+    @property
+    def states(self) -> str:
+        """The first letter of each ticket's state, in order."""
+        return "".join(ticket.state.value[0] for ticket in self.tickets)
+
+
+def gather_batch(line: Line) -> None:
+    line.batch.gather()
+
+
+def receive(line: Line) -> None:
+    count = sum(len(ticket.items) for ticket in line.batch.tickets)
+    line.batch.receive([Receipt(ReceiptStatus.STORED, number) for number in range(count)])
+
+
+def settle(line: Line) -> None:
+    line.batch.settle(line.tickets[0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "gathered", "tickets"),
+    [
+        ((), BatchState.OPEN, 0, "lww"),
+        ((gather_batch,), BatchState.GATHERED, 2, "lww"),
+        ((gather_batch, gather_batch), BatchState.GATHERED, 2, "lww"),
+        ((gather_batch, receive), BatchState.GATHERED, 2, "ddw"),
+        ((gather_batch, receive, settle), BatchState.SETTLED, 2, "ddl"),
+        ((gather_batch, settle), BatchState.SETTLED, 2, "ddl"),
+        ((settle,), BatchState.SETTLED, 0, "llw"),
+        ((settle, gather_batch), BatchState.SETTLED, 0, "llw"),
+    ],
+    ids=lambda value: "+".join(step.__name__ for step in value) or "new" if isinstance(value, tuple) else None,
+)
+def test_a_batch_gathers_once_and_hands_the_lead_on_when_it_is_settled(
+    steps: Sequence[Callable[[Line], None]], state: BatchState, gathered: int, tickets: str
+) -> None:
+    line = Line(1, 2, 3, largest=3)
+    for step in steps:
+        step(line)
+    assert line.batch.state is state
+    assert len(line.batch.tickets) == gathered
+    assert line.states == tickets
+    assert line.queue.has_leader
+
+
+def test_a_settled_batch_leaves_no_ticket_without_an_answer_and_no_leader_of_nothing() -> None:
+    line = Line(1, 1)
+    line.batch.gather()
+    line.batch.settle(line.tickets[0])
+    assert all(isinstance(ticket.error, StorageUnavailable) for ticket in line.tickets)
+    assert "unknown" in str(line.tickets[0].error)
+    assert not line.queue.has_leader
+
+
+@pytest.mark.parametrize("is_promoted", [False, True])
+def test_a_ticket_that_leaves_takes_no_lead_with_it(is_promoted: bool) -> None:
+    line = Line(1, 1, 1)
+    line.batch.gather()
+    late, other = Ticket([item()], 0.0), Ticket([item()], 0.0)
+    line.queue.tickets.extend([late, other])
+    if is_promoted:
+        line.batch.settle(line.tickets[0])
+        assert late.state is TicketState.LEADING
+    line.queue.leave(late, AWAY)
+    assert (late.state, late.error) == (TicketState.DONE, AWAY)
+    assert list(line.queue.tickets) == [other]
+    assert other.state is (TicketState.LEADING if is_promoted else TicketState.WAITING)
+
+
+def test_a_ticket_that_has_its_receipts_keeps_them_when_it_leaves() -> None:
+    line = Line(1, 1)
+    line.batch.gather()
+    receive(line)
+    line.queue.leave(line.tickets[1], AWAY)
+    assert line.tickets[1].error is None
+    assert line.tickets[1].receipts
+
+
+# -- many requests -----------------------------------------------------------------------------------------
 
 
 class Recorder:
@@ -78,7 +218,7 @@ def gather(commit: GroupCommit, recorder: Recorder, *batches: Sequence[Item]) ->
     followers = []
     for number, items in enumerate(batches, 1):
         followers.append(Poster(commit, *items))
-        while len(commit._queue) < number:
+        while commit.waiting < number:
             pass
     return leader, followers
 
@@ -160,12 +300,13 @@ def test_an_outage_answers_all_who_have_gathered_and_the_next_request_tries_agai
 
 def test_a_promoted_follower_has_only_what_is_left_of_its_own_time() -> None:
     recorder = Recorder()
-    commit = GroupCommit(recorder, deadline=timedelta(seconds=10))
+    now = [1000.0]
+    commit = GroupCommit(recorder, deadline=timedelta(seconds=10), monotonic=lambda: now[0])
     leader, (follower,) = gather(commit, recorder, [item()])
-    commit._queue[0].since -= 5  # as if it had waited so long
+    now[0] += 5
     recorder.go.set()
     join(leader, follower)
-    assert recorder.patience[1] < timedelta(seconds=5) < recorder.patience[0] < timedelta(seconds=9.9)
+    assert recorder.patience == [timedelta(seconds=9.8), timedelta(seconds=4.8)]
 
 
 def test_more_than_the_waiting_room_holds_are_turned_away_at_once() -> None:
@@ -187,7 +328,7 @@ def test_batches_are_bounded_but_a_request_is_never_split() -> None:
     assert [len(batch) for batch in recorder.batches] == [1, 2, 2, 5, 1]
 
 
-def test_whoever_comes_while_a_commit_waits_for_its_turn_belongs_to_it() -> None:
+def test_what_comes_while_a_commit_waits_for_its_turn_belongs_to_it() -> None:
     recorder = Recorder()
     commit = GroupCommit(recorder)
     recorder.turn.clear()
@@ -196,7 +337,7 @@ def test_whoever_comes_while_a_commit_waits_for_its_turn_belongs_to_it() -> None
     followers = []
     for number, key in enumerate(("one", "two"), 2):
         followers.append(Poster(commit, item(key)))
-        while len(commit._queue) < number:
+        while commit.waiting < number:
             pass
     recorder.turn.set()
     join(leader, *followers)
@@ -216,7 +357,7 @@ def test_a_commit_that_never_gets_its_turn_fails_and_the_next_request_tries_agai
     commit = GroupCommit(record)
     with pytest.raises(type(error)):
         commit.append([item()])
-    assert not commit._queue
+    assert not commit.waiting
     assert commit.append([item()])
 
 
@@ -233,12 +374,9 @@ def test_a_leader_interrupted_while_it_waits_for_its_turn_takes_nobody_with_it()
     commit = GroupCommit(record)
     with pytest.raises(Interrupted):
         commit.append([item("leader")])
-    assert not commit._queue
+    assert not commit.waiting
     assert commit.append([item("next")])
-    late = ingest._Entry([item("waits")])
-    commit._queue.append(late)
     assert left_behind[0]() == []
-    assert list(commit._queue) == [late]
 
 
 class Interrupted(BaseException):
@@ -266,7 +404,7 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
     followers = []
     for number in range(1, 5):
         followers.append(Poster(commit, item()))
-        while len(commit._queue) < number:
+        while commit.waiting < number:
             pass
     go.set()
     join(leader, *followers)
@@ -283,25 +421,15 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
 def test_a_follower_interrupted_while_it_waits_hands_the_lead_on(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     commit = GroupCommit(recorder)
-    recorder.go.clear()
-    leader = Poster(commit, item("leader"))
-    assert recorder.entered.wait(10)
+    wait = Ticket.wait
 
-    class Victim(ingest._Entry):
-        """Whose request is interrupted just after it was promoted."""
+    def wait_and_be_interrupted(ticket: Ticket, seconds: float) -> None:
+        wait(ticket, seconds)
+        if ticket.items[0].dedup_key == "victim":
+            raise Interrupted  # just after it was promoted
 
-        def wait(self, seconds: float) -> None:
-            super().wait(seconds)
-            raise Interrupted
-
-    monkeypatch.setattr(ingest, "_Entry", Victim)
-    victim = Poster(commit, item("victim"))
-    while not commit._queue:
-        pass
-    monkeypatch.undo()
-    follower = Poster(commit, item("follower"))
-    while len(commit._queue) < 2:
-        pass
+    monkeypatch.setattr(Ticket, "wait", wait_and_be_interrupted)
+    leader, (victim, follower) = gather(commit, recorder, [item("victim")], [item("follower")])
     recorder.go.set()
     join(leader, victim, follower)
     assert isinstance(victim.error, Interrupted)
@@ -318,21 +446,24 @@ def test_a_follower_whose_time_is_up_answers_and_leaves_the_queue() -> None:
     late = Poster(commit, item("late"))
     join(late)
     assert isinstance(late.error, StorageUnavailable)
-    assert not commit._queue
+    assert not commit.waiting
     recorder.go.set()
     join(leader)
     assert leader.receipts
     assert ["late"] not in recorder.batches, "it was told 503, so it must not be stored behind its back"
 
 
-def test_a_child_forgets_who_waited_in_its_parent() -> None:
+def test_a_child_forgets_the_requests_that_waited_in_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     commit = GroupCommit(recorder)
-    leader, _ = gather(commit, recorder)
+    leader, (follower,) = gather(commit, recorder, [item("parent")])
     recorder.go.set()
-    commit.after_fork()  # what a child finds: a leader that does not exist here
-    assert commit.append([item("child")])
-    join(leader)
+    with monkeypatch.context() as child:
+        child.setattr(forks, "_forks", -1)  # what a child finds: a leader that does not exist here
+        assert commit.waiting == 0
+        assert commit.append([item("child")])
+    join(leader, follower)
+    assert follower.receipts
 
 
 def test_hundreds_of_requests_at_once_all_get_an_answer() -> None:

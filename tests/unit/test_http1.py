@@ -25,6 +25,8 @@ from webhooks.http.gunicorn.plain_posts import (
     answer_bytes,
     end_of_head,
     is_host,
+    plain_fields,
+    plain_frame,
 )
 from webhooks.model import Headers
 
@@ -131,6 +133,37 @@ def test_every_beginning_of_a_head_is_incomplete() -> None:
 def test_whatever_is_not_plain_is_left_to_the_server(data: bytes) -> None:
     for _ in range(2):  # lines are remembered
         assert POSTS.read(data) is Unread.NOT_PLAIN
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        ([b"Host: x", b"X-A: \t1 "], {"host": [b"x"], "x-a": [b"1"]}),
+        ([b"Host: x", b"HOST: x"], None),
+        ([b"Host: x", b"Host"], None),
+        ([b"Host: x", b"TE: trailers"], None),
+        ([b"Host: a b"], None),
+        ([b"X-A: 1"] * MOST_FIELDS, None),
+    ],
+)
+def test_fields_are_plain_when_each_stands_once_and_none_reframes(lines: list[bytes], values: Any) -> None:
+    assert plain_fields(lines) == values
+
+
+@pytest.mark.parametrize(
+    ("values", "frame"),
+    [
+        ({"host": [b"x"], "content-length": [b"7"]}, (7, True)),
+        ({"host": [b"x"], "content-length": [b"007"], "connection": [b"Keep-Alive"]}, (7, True)),
+        ({"host": [b"x"], "content-length": [b"0"], "connection": [b"close"]}, (0, False)),
+        ({"host": [b"x"], "content-length": [b"7"], "connection": [b"upgrade"]}, None),
+        ({"host": [b"x"], "content-length": [b"7x"]}, None),
+        ({"host": [b"x"]}, None),
+        ({"content-length": [b"7"]}, None),
+    ],
+)
+def test_a_frame_is_plain_with_a_host_and_one_length(values: dict[str, list[bytes]], frame: Any) -> None:
+    assert plain_frame(values) == frame
 
 
 def test_one_forwarded_scheme_is_plain() -> None:

@@ -21,7 +21,7 @@ from webhooks.errors import (
     UnknownSource,
 )
 from webhooks.intake import Refusals
-from webhooks.intake.refusals import LINES_A_MINUTE, Refused
+from webhooks.intake.refusals import LINES_A_MINUTE, RefusedRequest
 from webhooks.model import Headers, InboundRequest
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
@@ -38,13 +38,13 @@ class Moment:
 
 
 class Kept:
-    """Notes that remember in memory."""
+    """A sampler that remembers in memory."""
 
     def __init__(self) -> None:
-        self.refused_ones: list[Refused] = []
+        self.refused_ones: list[RefusedRequest] = []
         self.woken = 0
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: RefusedRequest) -> None:
         self.refused_ones.append(refused)
 
     def wake(self) -> None:
@@ -63,7 +63,7 @@ def kept() -> Kept:
 
 @pytest.fixture
 def refusals(moment: Moment, kept: Kept) -> Refusals:
-    return Refusals({"close", "meta"}, clock=lambda: NOW, notes=kept, monotonic=moment)
+    return Refusals({"close", "meta"}, clock=lambda: NOW, sampler=kept, monotonic=moment)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_what_is_left_is_said_when_the_process_closes(refusals: Refusals, lines:
 
 
 def test_each_is_logged_where_each_is_kept(kept: Kept, lines: Any) -> None:
-    refusals = Refusals({"close"}, clock=lambda: NOW, notes=kept, sample=timedelta(0))
+    refusals = Refusals({"close"}, clock=lambda: NOW, sampler=kept, sample=timedelta(0))
     for _ in range(40):
         refusals.record(SignatureError("wrong"), source="close", request_id="1")
     assert len(lines()) == 40
@@ -138,7 +138,7 @@ def test_a_name_that_is_no_source_counts_for_none(refusals: Refusals, kept: Kept
 @given(text=st.text(max_size=2000), odd=st.binary(max_size=300))
 def test_whatever_a_client_sends_is_one_line_without_controls(text: str, odd: bytes) -> None:
     kept, said = Kept(), []
-    refusals = Refusals({"close"}, clock=lambda: NOW, notes=kept, sample=timedelta(0))
+    refusals = Refusals({"close"}, clock=lambda: NOW, sampler=kept, sample=timedelta(0))
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("webhooks.intake.refusals")

@@ -10,6 +10,7 @@ Two instances in one process work: give each a name, a registry and settings of 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pkgutil
@@ -27,7 +28,7 @@ from webhooks.delivery import Dispatcher, IsolatedPool, Maintenance, Retention, 
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import one_line, printable
-from webhooks.intake import Engine, GroupCommit, Ingest, Notes, Refusals
+from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
 from webhooks.operations import CatchUp, CatchUpDuty, HasLog, Subscriptions, ours
 from webhooks.routing import Registry, RetryPolicy, default_registry, find_modules, load_modules
 from webhooks.session import Sessions
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
-    from webhooks.http import Readiness, ShortCut
+    from webhooks.http import DirectRoute, Readiness
     from webhooks.operations import Doctor, Rehearser, Replayer
 
 logger = logging.getLogger(__name__)
@@ -87,10 +88,10 @@ class Webhooks:
         self._typed = "webhooks"
         self._lock = PerProcess(threading.RLock)
         self.readiness: Readiness | None = None
-        #: the way past Flask's routing, where it was taken
-        self.short_cut: ShortCut | None = None
+        #: what answers posts before Flask routes them, where that was installed
+        self.direct_route: DirectRoute | None = None
         #: the application that `create_app` made, as its server calls it; another one there has something around it
-        self.entrance: WSGIApplication | None = None
+        self.wsgi_entry: WSGIApplication | None = None
         if app is not None:
             self.init_app(app)
 
@@ -134,35 +135,34 @@ class Webhooks:
                 application=f"webhooks {role}",
             )
             self.store = Store(self.database, {name: source.read for name, source in self.sources.items()})
-            self.engine: Engine | None = None
             self._call = call = _caller(self.database)
             self._last_problem = ("", 0.0)
-            self.notes = Notes(
+            self.background = BackgroundWriter(call)
+            self.rejections = RejectionSampler(
                 self.store,
                 self.sources,
+                self.background,
                 sample=self.settings.sample_rejected,
                 capture=self.settings.capture_rejected,
-                run=call,
             )
             self.refusals = Refusals(
-                self.sources.keys(), clock=self.clock, notes=self.notes, sample=self.settings.sample_rejected
+                self.sources.keys(), clock=self.clock, sampler=self.rejections, sample=self.settings.sample_rejected
             )
-            self.notes.each_turn = self.refusals.turn
+            self.background.each_turn = self.refusals.turn
             self.ingest = Ingest(
                 sources=self.sources,
                 registry=self.registry,
                 store=self.store,
                 clock=self.clock,
                 commit=GroupCommit(
-                    self.store.intake.record_gathered,
+                    functools.partial(call, self.store.intake.record_gathered),
+                    judge=functools.partial(call, self.store.intake.judge),
                     capacity=self.settings.waiting_room,
-                    run=call,
-                    judge=self.store.intake.judge,
                 ),
-                in_flight=self.settings.in_flight_per_source,
-                engine=self.engine,
-                notes=self.notes,
                 refusals=self.refusals,
+                rejections=self.rejections,
+                key_uses=KeyUseRecorder(self.store, self.background),
+                in_flight=self.settings.in_flight_per_source,
                 run=call,
             )
             self._dispatcher = PerProcess(self._make_dispatcher)
@@ -343,12 +343,12 @@ class Webhooks:
         """{path of a request: name of the source that it is for}."""
         return {f"{self.settings.url_prefix}/{name}{slash}": name for name in self.sources for slash in ("", "/")}
 
-    def take_short_cut(self, app: Flask) -> None:
+    def install_direct_route(self, app: Flask) -> None:
         """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""
-        from webhooks.http import ShortCut
+        from webhooks.http import DirectRoute
 
-        self.short_cut = ShortCut(app.wsgi_app, self.ingest, paths=self.paths, max_body=self.settings.max_body)
-        app.wsgi_app = self.short_cut  # type: ignore[method-assign]
+        self.direct_route = DirectRoute(app.wsgi_app, self.ingest, paths=self.paths, max_body=self.settings.max_body)
+        app.wsgi_app = self.direct_route  # type: ignore[method-assign]
 
     def _attach_commands(self, app: Flask) -> None:
         if self.name == "webhooks":
@@ -451,14 +451,13 @@ class Webhooks:
 
     def leave_nothing_open(self) -> None:
         """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
-        if self.database.is_sqlite:
-            self.database.dispose()
+        self.database.leave_nothing_open()
 
     def close(self) -> None:
         """Close every connection."""
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
-            self.notes.close()
+            self.background.close()
             dispatcher = self._dispatcher.made
             if dispatcher is not None:
                 dispatcher.sessions.dispose()
@@ -522,7 +521,7 @@ def _caller(database: Database) -> Callable[..., Any]:
 
     Asked at each call: gunicorn's --preload makes the application before gevent patches its workers.
     """
-    if not database.is_sqlite:
+    if not database.blocks_threads:
         return lambda function, *arguments: function(*arguments)
 
     def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
@@ -568,7 +567,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         sys.exit(NOT_LOADED)
     app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
     webhooks._typed = "webhooks"
-    webhooks.take_short_cut(app)
+    webhooks.install_direct_route(app)
     settings = webhooks.settings
     if settings.log_level:
         set_up_logging(settings.log_level, settings.log_format)
@@ -577,7 +576,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
-    webhooks.entrance = app.wsgi_app
+    webhooks.wsgi_entry = app.wsgi_app
     if not _is_asked_by_command():
         try:
             webhooks.prepare_database()

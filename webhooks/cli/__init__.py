@@ -147,7 +147,7 @@ NO_SCHEMA = "the database has no tables of ours, or older ones than this version
 
 def lacks_schema(error: BaseException) -> bool:
     """Whether a table or column is missing; asked only once the database was in use."""
-    module = sys.modules.get("webhooks.database.connect")
+    module = sys.modules.get("webhooks.database.errors")
     return module is not None and bool(module.is_missing_schema(error))
 
 

@@ -17,7 +17,7 @@ from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.database import Change, Database, History
+    from webhooks.database import Database, History, MigrationChange
     from webhooks.settings import Settings
     from webhooks.store.retention.partitions import Changes, Partition, Partitions
 
@@ -53,7 +53,7 @@ def upgrade_all(instance: Webhooks) -> list[str]:
     return [describe(change) for change in changes]
 
 
-def describe(change: Change) -> str:
+def describe(change: MigrationChange) -> str:
     return f"database: {change.history} {change.before or 'nothing'} -> {change.after or 'nothing'}"
 
 
@@ -308,7 +308,7 @@ def _day(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d}"
 
 
-def _say(changes: Sequence[Change], as_json: bool) -> None:
+def _say(changes: Sequence[MigrationChange], as_json: bool) -> None:
     if as_json:
         output.emit_json({"changes": [{"history": c.history, "before": c.before, "after": c.after} for c in changes]})
         return

@@ -19,7 +19,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from webhooks.database.migrations import run as migrate
+from webhooks.database.migrations import histories
 
 
 def ours(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
@@ -32,7 +32,7 @@ def ours(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
     table = name if type_ == "table" else parent_names.get("table_name")
     if table is None:
         return False
-    return migrate.is_core_table(table) or any(table in plugin.made for plugin in _plugins())
+    return histories.is_core_table(table) or any(table in plugin.made for plugin in _plugins())
 
 
 def not_ours(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
@@ -40,15 +40,15 @@ def not_ours(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> b
     return not ours(name, type_, parent_names)
 
 
-def _plugins() -> tuple[migrate.History, ...]:
+def _plugins() -> tuple[histories.History, ...]:
     """The plugins of the applications of this process; without one, those of the working directory."""
-    if migrate.known_plugins:
-        return tuple(migrate.known_plugins)
+    if histories.known_plugins:
+        return tuple(histories.known_plugins)
     from webhooks.routing import find_modules
     from webhooks.settings import load_settings
 
     settings = load_settings(os.environ)
-    return migrate.find_plugins(find_modules(settings.handlers_dir, settings.handlers))
+    return histories.find_plugins(find_modules(settings.handlers_dir, settings.handlers))
 
 
 __all__ = ["not_ours", "ours"]

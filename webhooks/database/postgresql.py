@@ -1,133 +1,247 @@
-"""PostgreSQL's binary arrays, each packed at once: how a batch of events travels to the server.
+"""PostgreSQL as the one database: connections, and a bound on waiting for a server that does not answer.
 
-psycopg packs a list by asking for every element what it is and which dumper it wants; for the arrays of one batch that
-costs as much as everything else we do on the way to the database. Here the caller says the type, as the statement does
-too. Values are never None: statements say `nullif`.
-
-`register` tells psycopg that these are parameters already; `database` calls it before it connects.
-Source: array_send in PostgreSQL's src/backend/utils/adt/arrayfuncs.c; psycopg's own packing is the witness in the tests.
+A frozen server honours no `statement_timeout`, and psycopg waits for it for ever. So a web process, which has to answer
+within 2.5 s, watches its connections by `ResponseDeadline`. Batches travel as `postgresql_arrays`.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import os
+import select
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-#: dimensions, whether there are NULLs, type of the elements, their number, index of the first
-_HEAD = struct.Struct("!iiIii")
-_EMPTY = struct.Struct("!iiI")
-_LENGTH = struct.Struct("!i").pack
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+import sqlalchemy
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine
 
-_BYTEA, _INT8, _INT2, _TEXT, _TIMESTAMPTZ = 17, 20, 21, 25, 1184
+from webhooks import forks
+from webhooks.database import postgresql_arrays
+from webhooks.database.base import Database, DriverConnection, Pool
+from webhooks.database.errors import hide_values
+from webhooks.database.postgresql_arrays import (
+    pack_bigint,
+    pack_bytea,
+    pack_instants,
+    pack_rows,
+    pack_smallint,
+    pack_text,
+)
+from webhooks.errors import ConfigurationError
+from webhooks.version import install
+
+#: What the server knows the connections by on which handlers run.
+HANDLERS = "webhooks handler"
+#: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
+POSTGRESQL_CONNECT = timedelta(seconds=2)
 
 
-class PackedArray(bytes):
-    """A parameter that is a whole array in PostgreSQL's binary format. oid: the array's type."""
+class PostgreSQLDatabase(Database):
+    """A server's database as one process uses it; see `Database`."""
+
+    def __init__(self, url: URL, **options: Any) -> None:
+        self._deadline = forks.PerProcess(ResponseDeadline)
+        super().__init__(url, **options)
+
+    @property
+    def deadline(self) -> ResponseDeadline:
+        """What ends waiting in this process."""
+        return self._deadline.get()
+
+    def _make_engine(self) -> Engine:
+        try:
+            _wait_with_gevent()
+            postgresql_arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
+            engine = sqlalchemy.create_engine(
+                self.url,
+                poolclass=Pool,
+                pool_size=self._pool_size,
+                max_overflow=self._max_overflow,
+                pool_timeout=2,
+                hide_parameters=True,
+                connect_args={
+                    "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
+                    "application_name": self._application,
+                    "options": self._options(),
+                    "keepalives_idle": 10,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 10_000,
+                },
+            )
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"DATABASE_URL names PostgreSQL, whose driver is missing: {install('postgres')}"
+            ) from error
+        event.listen(engine, "handle_error", hide_values)
+        if self._application != HANDLERS:
+            # handlers' connections are never `raw`, and a listener costs each of their statements
+            event.listen(engine, "begin", _begin)
+        event.listen(engine, "checkout", _refuse_closed)
+        return engine
+
+    def _options(self) -> str:
+        # every statement of ours is short; compiling one that looks dear to the planner took seconds
+        options = "-c timezone=UTC -c jit=off"
+        if self.patience is not None:
+            options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
+        if self._lock_patience is not None:
+            options += f" -c lock_timeout={int(self._lock_patience.total_seconds() * 1000)}"
+        return options
+
+    def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> DriverConnection:
+        """See `Database.raw`; under the deadline of `patience`."""
+        return ServerConnection(self, patience or self.patience, harmless)
+
+    def _limit_read(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
+        """What is left of our patience for one use of a connection, asked for at `begun`."""
+        if self.patience is None:
+            return contextlib.nullcontext()
+        return self.deadline.limit(fairy.driver_connection, self.patience, begun)
+
+    _limit_write = _limit_read
+
+    def leave_nothing_open(self) -> None:
+        """A server's connections are not used again in a child (`forks`)."""
+
+    def now(self, connection: Connection | None = None) -> datetime:
+        """The server's clock."""
+        if connection is None:
+            with self.read() as connection:
+                return self.now(connection)
+        value: datetime = connection.exec_driver_sql("select clock_timestamp()").scalar_one()
+        return value.astimezone(UTC)
+
+
+class ServerConnection(DriverConnection):
+    """One use of a connection to the server, under a deadline where there is one."""
 
     __slots__ = ()
-    oid = 0
+    _database: PostgreSQLDatabase
+
+    def __enter__(self) -> Any:
+        begun = time.monotonic()
+        connection = super().__enter__()
+        try:
+            if not connection.autocommit:
+                connection.autocommit = True
+            if self._patience is not None:
+                self._database.deadline.watch(connection, self._patience, begun)
+            return connection
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._patience is not None:
+            self._database.deadline.forget(self._fairy.driver_connection)
+        super().__exit__(kind, error, traceback)
 
 
-class ByteaArray(PackedArray):
-    __slots__ = ()
-    oid = 1001
+def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
+    """Leave a connection in the pool that its server has closed; the pool then makes another."""
+    if is_closed(connection):
+        raise exc.DisconnectionError
 
 
-class BigintArray(PackedArray):
-    __slots__ = ()
-    oid = 1016
+def is_closed(connection: Any) -> bool:
+    """Whether the server has closed a psycopg connection that is idle.
+
+    It has nothing to read then but the end of it, so looking costs no round trip; one that is frozen looks well, and
+    `ResponseDeadline` shuts it down. pool_pre_ping would wait for its answer for ever.
+    """
+    return bool(connection.closed or select.select([connection.pgconn.socket], [], [], 0)[0])
 
 
-class SmallintArray(PackedArray):
-    __slots__ = ()
-    oid = 1005
+def _begin(connection: Connection) -> None:
+    # `raw` leaves its connections in autocommit, and the pool hands them out again as they are: a transaction of
+    # SQLAlchemy's would then commit every statement by itself. Changing the flag asks the server nothing.
+    driver: Any = connection.connection.driver_connection
+    if driver.autocommit and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        driver.autocommit = False
 
 
-class TextArray(PackedArray):
-    __slots__ = ()
-    oid = 1009
+class ResponseDeadline:
+    """Shuts down the socket of a connection whose server has not answered in time.
+
+    A frozen PostgreSQL honours no `statement_timeout`, and psycopg waits for ever; shutting the socket down from
+    another thread wakes it with an error. One timer thread a process, started at first use.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._watched: dict[int, tuple[float, Any]] = {}
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def limit(self, connection: Any, patience: timedelta, begun: float) -> Iterator[None]:
+        """Run the body with what is left of `patience`, which began at `begun`, on a psycopg `connection`."""
+        self.watch(connection, patience, begun)
+        try:
+            yield
+        finally:
+            self.forget(connection)
+
+    def watch(self, connection: Any, patience: timedelta, begun: float) -> None:
+        """Shut `connection` down when `patience`, begun by the monotonic clock at `begun`, is over; at least 0.1 s from now."""
+        due = max(begun + patience.total_seconds(), time.monotonic() + 0.1)
+        with self._condition:
+            self._watched[id(connection)] = (due, connection)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="webhooks-deadline", daemon=True)
+                self._thread.start()
+
+    def forget(self, connection: Any) -> None:
+        """Its server has answered."""
+        with self._condition:
+            self._watched.pop(id(connection), None)
+
+    def _watch(self) -> None:
+        idle = 0
+        while idle < 40:
+            with self._condition:
+                now = time.monotonic()
+                late = [connection for due, connection in self._watched.values() if due <= now]
+                for connection in late:
+                    self._watched.pop(id(connection), None)
+                idle = 0 if self._watched else idle + 1
+            for connection in late:
+                shut_down_socket(connection)
+            time.sleep(0.25)
+        # nothing to watch for ten seconds: the next limit() starts another
 
 
-class InstantArray(PackedArray):
-    __slots__ = ()
-    oid = 1185
+def _wait_with_gevent() -> None:
+    """Have psycopg wait with gevent's selectors where it was imported before gevent patched this process.
+
+    It chose then how to wait, and would stop every greenlet with it
+    (https://www.psycopg.org/psycopg3/docs/advanced/async.html#gevent-support).
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        import psycopg.waiting
+
+        psycopg.waiting.wait = (
+            psycopg.waiting.wait_poll if hasattr(selectors, "PollSelector") else psycopg.waiting.wait_selector
+        )
 
 
-def pack_bytea(values: Sequence[bytes]) -> ByteaArray:
-    return ByteaArray(_pack_pieces(_BYTEA, values))
+def shut_down_socket(connection: Any) -> None:
+    """Shut down the socket under a psycopg connection; a thread that waits on it gets an error."""
+    with contextlib.suppress(Exception):
+        descriptor = os.dup(connection.pgconn.socket)
+        with socket.socket(fileno=descriptor) as handle:
+            handle.shutdown(socket.SHUT_RDWR)
 
 
-def pack_text(values: Sequence[str]) -> TextArray:
-    """Raises UnicodeEncodeError for a lone surrogate."""
-    if len(values) > 1 and values.count(values[0]) == len(values):
-        # of one source, by one key, with the same headers: half of a batch's columns say the same in every row
-        value = values[0].encode()
-        return TextArray(_HEAD.pack(1, 0, _TEXT, len(values), 1) + (_LENGTH(len(value)) + value) * len(values))
-    return TextArray(_pack_pieces(_TEXT, [value.encode() for value in values]))
-
-
-def pack_bigint(values: Sequence[int]) -> BigintArray:
-    """Raises struct.error for a number beyond 64 bits."""
-    return BigintArray(_pack_numbers(_INT8, "q", 8, values))
-
-
-def pack_smallint(values: Sequence[int]) -> SmallintArray:
-    """Raises struct.error for a number beyond 16 bits."""
-    return SmallintArray(_pack_numbers(_INT2, "h", 2, values))
-
-
-def pack_instants(values: Iterable[datetime]) -> InstantArray:
-    """values: aware."""
-    return InstantArray(_pack_numbers(_TIMESTAMPTZ, "q", 8, [(value - _EPOCH) // _MICROSECOND for value in values]))
-
-
-_PACKERS: Mapping[str, Callable[[Sequence[Any]], PackedArray]] = {
-    "bytea": pack_bytea,
-    "bigint": pack_bigint,
-    "smallint": pack_smallint,
-    "text": pack_text,
-    "timestamptz": pack_instants,
-}
-
-
-def pack_rows(columns: Iterable[tuple[str, str]], rows: Sequence[tuple[Any, ...]]) -> list[PackedArray]:
-    """One array for each column of `rows`. columns: [(name, type as PostgreSQL calls it)]."""
-    return [_PACKERS[kind](values) for (_, kind), values in zip(columns, zip(*rows, strict=True), strict=True)]
-
-
-def _pack_pieces(type: int, values: Sequence[bytes]) -> bytes:
-    if not values:
-        return _EMPTY.pack(0, 0, type)
-    pieces = [_HEAD.pack(1, 0, type, len(values), 1)]
-    pieces += [piece for value in values for piece in (_LENGTH(len(value)), value)]
-    return b"".join(pieces)
-
-
-def _pack_numbers(type: int, code: str, size: int, values: Sequence[int]) -> bytes:
-    if not values:
-        return _EMPTY.pack(0, 0, type)
-    flat = [size] * (2 * len(values))
-    flat[1::2] = values
-    return _HEAD.pack(1, 0, type, len(values), 1) + struct.pack("!" + f"i{code}" * len(values), *flat)
-
-
-def register() -> None:
-    """Let every psycopg connection made from now on take these as they are."""
-    import psycopg
-    from psycopg.abc import Buffer
-    from psycopg.adapt import Dumper
-    from psycopg.pq import Format
-
-    class AsItIs(Dumper):
-        format = Format.BINARY
-
-        def dump(self, obj: PackedArray) -> Buffer:
-            return obj
-
-    for kind in (ByteaArray, BigintArray, SmallintArray, TextArray, InstantArray):
-        dumper = type(f"{kind.__name__}Dumper", (AsItIs,), {"oid": kind.oid})
-        psycopg.adapters.register_dumper(kind, dumper)
+__all__ = [
+    "HANDLERS", "PostgreSQLDatabase", "ResponseDeadline", "is_closed", "pack_bigint", "pack_bytea", "pack_instants", "pack_rows",
+    "pack_smallint", "pack_text", "shut_down_socket",
+]  # fmt: skip

@@ -56,6 +56,7 @@ def to_microseconds(instant: datetime) -> int:
 
 
 def from_microseconds(value: int) -> datetime:
+    """The aware UTC instant of so many microseconds since 1970."""
     return EPOCH + timedelta(microseconds=value)
 
 
@@ -66,14 +67,17 @@ class Instant(types.TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Microseconds as a number on SQLite, a timestamp with its zone on PostgreSQL."""
         if dialect.name == "sqlite":
             return dialect.type_descriptor(BigInteger())
         return dialect.type_descriptor(types.DateTime(timezone=True))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """An instant as the driver wants it."""
         return to_microseconds(value) if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """An aware UTC instant, of what the driver gave."""
         if value is None:
             return None
         return from_microseconds(value) if dialect.name == "sqlite" else value.astimezone(UTC)
@@ -204,7 +208,7 @@ deliveries = Table(
         postgresql_where=text("state = 0 and scheduled_at is not null"),
         sqlite_where=text("state = 0 and scheduled_at is not null"),
     ),
-    # who runs what: leases, limits, rescue
+    # which process runs what: leases, limits, rescue
     Index(
         "ix_webhooks_deliveries_running",
         "handler", "lease_until",

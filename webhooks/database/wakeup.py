@@ -14,14 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from webhooks.database.connect import (
-    SHORT_SECONDS,
-    SQLITE_ARGUMENTS,
-    Database,
-    cut,
-    require_not_inherited,
-    set_up_sqlite,
-)
+from webhooks.database.base import SHORT_SECONDS, Database
+from webhooks.database.postgresql import shut_down_socket
+from webhooks.database.sqlite import SQLITE_ARGUMENTS, require_not_inherited, set_up_sqlite
 from webhooks.errors import StorageUnavailable
 from webhooks.forks import call_before_fork
 
@@ -59,10 +54,11 @@ class SQLiteWatch:
         return changed
 
     def before_fork(self) -> None:
-        """Close the file; the next question opens it again."""
+        """Let go of the file; the next question opens it again."""
         self.close()
 
     def close(self) -> None:
+        """Let go of the file; the next question opens it again, and answers True."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
@@ -82,13 +78,15 @@ class PostgresListener:
         self._thread = threading.Thread(target=self._run, name="webhooks-listen", daemon=True)
 
     def start(self) -> None:
+        """Begin to listen."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop listening, and wait for the thread to end, for 5 s at most."""
         self._stopping.set()
         connection = self._connection
         if connection is not None:
-            cut(connection)
+            shut_down_socket(connection)
         self._thread.join(timeout=5)
 
     def make_room(self) -> None:
@@ -96,7 +94,7 @@ class PostgresListener:
         self._pause_until = time.monotonic() + SHORT_SECONDS
         connection = self._connection
         if connection is not None:
-            cut(connection)
+            shut_down_socket(connection)
 
     def _run(self) -> None:
         import psycopg

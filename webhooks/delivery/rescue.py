@@ -165,13 +165,13 @@ class Maintenance:
         database = self.store.database
         now, monotonic = database.now(), self._monotonic()
         jump = self._database_watch.look(now, monotonic)
-        ours = None if database.is_sqlite else self._our_watch.look(database.clock(), monotonic)
+        ours = None if database.uses_our_clock else self._our_watch.look(database.clock(), monotonic)
         if jump is None and ours is None:
             return now
         moved = jump or ours or timedelta(0)
         logger.warning(
             "%s clock jumped %s by %s between two rounds; nothing is pruned until it has been steady for %g h; set it by NTP",
-            "this machine's" if jump is None or database.is_sqlite else "the database's",
+            "this machine's" if jump is None or database.uses_our_clock else "the database's",
             "ahead" if moved > timedelta(0) else "back",
             timedelta(seconds=round(abs(moved).total_seconds())),
             STEADY / timedelta(hours=1),

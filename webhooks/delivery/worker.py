@@ -380,7 +380,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop; `STOPPED`, or `REPLACE` when abandoned threads are left behind."""
-        watch = SQLiteWatch(self.store.database) if self.store.database.is_sqlite else None
+        watch = self.store.database.commit_watch()
         listener = None if watch else PostgresListener(self.store.database, lambda: self._inbox.put(None))
         self._listener = listener
         threads = [

@@ -4,8 +4,8 @@ Promises: an event is stored once per dedup key and revision, with all its deliv
 read goes to quarantine, what is refused leaves a bounded trace. Not here: how a sender signs (`sources`), the answer
 (`http`), SQL (`store.intake`).
 
-A request meets `ingest` (group commit, dedup, routing); `refusals` and `observations` note what is not stored as an
-event; `quarantine` lets what could not be read in again.
+A request meets `ingest`, which asks `keys` whether its events can be stored, and waits in `group_commit`; `refusals`
+and `observations` note what is not stored as an event; `quarantine` reads again what could not be read.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.intake.group_commit import GroupCommit as GroupCommit
     from webhooks.intake.ingest import Accepted as Accepted
-    from webhooks.intake.ingest import Engine as Engine
-    from webhooks.intake.ingest import GroupCommit as GroupCommit
     from webhooks.intake.ingest import Ingest as Ingest
-    from webhooks.intake.ingest import require_storable as require_storable
-    from webhooks.intake.observations import Notes as Notes
+    from webhooks.intake.keys import require_storable as require_storable
+    from webhooks.intake.observations import BackgroundWriter as BackgroundWriter
+    from webhooks.intake.observations import KeyUseRecorder as KeyUseRecorder
+    from webhooks.intake.observations import RejectionSampler as RejectionSampler
     from webhooks.intake.quarantine import retry as retry
     from webhooks.intake.refusals import Refusals as Refusals
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "ingest": ["Accepted", "Engine", "GroupCommit", "Ingest", "require_storable"],
-            "observations": ["Notes"],
+            "group_commit": ["GroupCommit"],
+            "ingest": ["Accepted", "Ingest"],
+            "keys": ["require_storable"],
+            "observations": ["BackgroundWriter", "KeyUseRecorder", "RejectionSampler"],
             "quarantine": ["retry"],
             "refusals": ["Refusals"],
         },

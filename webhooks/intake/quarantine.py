@@ -13,7 +13,8 @@ from typing import Any
 
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.formats import one_line
-from webhooks.intake.ingest import Ingest, require_storable, stored_headers
+from webhooks.intake.ingest import Ingest, stored_headers
+from webhooks.intake.keys import require_storable
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
 from webhooks.store import Store
 from webhooks.store.quarantine import Quarantined

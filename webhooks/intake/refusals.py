@@ -1,8 +1,8 @@
 """What is left behind by a request that is not accepted: a count, a line in the log, and a sample for `explain`.
 
-`Refusals.record` is the one place for it, whoever refused: the routes, a server that reads posts itself, or Flask. All
-of it is bounded, whatever a client sends: counts by source and `Refusal`, two closed sets; a few lines a minute of each
-pair, then one that says how many more there were; of the rows one a second, kept by `notes`.
+`Refusals.record` is the one place for it, for the routes, a server that reads posts itself, and Flask. All of it is
+bounded, whatever a client sends: counts by source and `Refusal`, two closed sets; a few lines a minute of each
+pair, then one that says how many more there were; of the rows one a second, kept by `observations`.
 
 What a client sent (a path, a method) is escaped and cut before it reaches a line or a row; of a body nothing is shown.
 
@@ -35,7 +35,7 @@ _FAULT_STATUS = 503
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRequest:
     """One request that was not accepted. source: "" for none that is configured. text: why, for people, on one line."""
 
     refusal: Refusal
@@ -46,18 +46,24 @@ class Refused:
     received_at: datetime
 
 
-class Notes(Protocol):
-    """Whoever keeps a sample of what was refused; never raises, never waits."""
+class Sampler(Protocol):
+    """What keeps a sample of what was refused; never raises, never waits."""
 
-    def refused(self, refused: Refused) -> None: ...
+    def refused(self, refused: RefusedRequest) -> None:
+        """Keep it, perhaps."""
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        """Call `Refusals.turn` soon, and again until it says that no lines are held back."""
 
 
 class Refusals:
     """The refusals of one process.
 
-    sources: names of those that are configured. sample: 0 logs every one (setting `sample_rejected`).
+    sources: names of those that are configured.
+    clock: aware UTC now.
+    sampler: keeps rows for `explain`.
+    sample: 0 logs every one (setting `sample_rejected`).
+    monotonic: seconds, for tests.
     """
 
     def __init__(
@@ -65,15 +71,18 @@ class Refusals:
         sources: Collection[str],
         *,
         clock: Callable[[], datetime],
-        notes: Notes | None = None,
+        sampler: Sampler | None = None,
         sample: timedelta = timedelta(seconds=1),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._clock = clock
-        self._notes = notes
+        self._sampler = sampler
         self.lines = SampledLines(
-            logger, limit=LINES_A_MINUTE if sample else None, monotonic=monotonic, on_held=notes.wake if notes else None
+            logger,
+            limit=LINES_A_MINUTE if sample else None,
+            monotonic=monotonic,
+            on_held=sampler.wake if sampler else None,
         )
         self._own = PerProcess(_Counts)
 
@@ -91,7 +100,9 @@ class Refusals:
     def record(self, error: Exception, *, source: str, request_id: str, request: InboundRequest | None = None) -> None:
         """Count, log and sample one request that was refused by `error`. Raises nothing.
 
-        source: the name that was asked for. request: as far as it was read; without one, `error` may have it.
+        source: the name that was asked for.
+        request_id: as the sender was told it.
+        request: as far as it was read.
         """
         try:
             self._record(error, source, request_id, request)
@@ -100,7 +111,9 @@ class Refusals:
 
     def _record(self, error: Exception, source: str, request_id: str, request: InboundRequest | None) -> None:
         source = source if source in self._sources else ""
-        request = getattr(error, "request", None) or request or InboundRequest(Headers(), b"", id=request_id)
+        request = request or InboundRequest(Headers(), b"", id=request_id)
+        if isinstance(error, Rejected):
+            error.request = request
         if isinstance(error, (Rejected, StorageUnavailable)):
             refusal, status = error.refusal, error.status
             text = told = one_line(error.reason)
@@ -119,8 +132,8 @@ class Refusals:
             {"source": source, "request_id": request_id, "bytes": len(request.body), "action": "reject"},
         )
         now = self._clock()
-        if self._notes is not None:
-            self._notes.refused(Refused(refusal, status, text, source, request, now))
+        if self._sampler is not None:
+            self._sampler.refused(RefusedRequest(refusal, status, text, source, request, now))
         if source and isinstance(error, Rejected):
             signals.emit(
                 signals.request_rejected, source, request=request, error=error, request_id=request_id, received_at=now
@@ -158,8 +171,11 @@ class _Window:
 class SampledLines:
     """Lines of which a few a minute are logged of each kind, and then how many more there were.
 
-    Kinds are the caller's closed set: for each a window is kept. limit: None logs every line. on_held: called when lines
-    begin to be held back, so that somebody calls `flush` once their minute is over.
+    Kinds are the caller's closed set: for each a window is kept.
+
+    limit: lines of a kind in a minute; None logs every line.
+    monotonic: seconds, for tests.
+    on_held: called when lines begin to be held back, so that `flush` is called once their minute is over.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ from psycopg.rows import tuple_row
 from sqlalchemy import exc
 
 from webhooks import failpoints
-from webhooks.database import Database, cut, describe, is_closed, is_lock_wait, unavailable
-from webhooks.database.connect import HANDLERS, connect
+from webhooks.database import HANDLERS, Database, describe, is_closed, is_lock_wait, shut_down_socket, unavailable
+from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
@@ -109,7 +109,7 @@ class KeptConnection:
         # a thread of a handler's may wait for an answer, and would read memory that is freed
         free = self.driver.lock.acquire(blocking=False)
         if not free:
-            cut(self.driver)
+            shut_down_socket(self.driver)
             free = self.driver.lock.acquire(timeout=COMMIT_PATIENCE_SECONDS)
         with contextlib.suppress(Exception):
             self.driver.close()
@@ -364,7 +364,7 @@ class ServerTransaction(AttemptLife):
                     "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and application_name = %s",
                     (self._kept.backend, HANDLERS),
                 )
-            cut(self._driver)
+            shut_down_socket(self._driver)
         finally:
             if free:
                 self._guard.release()

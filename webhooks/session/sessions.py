@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from webhooks.database import Database, describe, means_not_now, unavailable
+from webhooks.database import Database, SQLiteDatabase, describe, means_not_now, unavailable
 from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
 from webhooks.session.outer import DoneMark, OuterTransaction
@@ -198,7 +198,7 @@ class Sessions:
 
 def _transactions_of(database: Database, write_limit: timedelta) -> Any:
     """What differs between the databases; the only place that asks."""
-    if database.is_sqlite:
+    if isinstance(database, SQLiteDatabase):
         return LazyTransactions(database, write_limit)
     from webhooks.session.postgresql import ServerTransactions  # its driver is an extra
 

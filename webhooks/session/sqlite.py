@@ -30,8 +30,8 @@ from webhooks import failpoints
 from webhooks.database import (
     SQLITE_ARGUMENTS,
     SQLITE_BUSY,
-    Database,
     LockFile,
+    SQLiteDatabase,
     hide_values,
     set_up_sqlite,
     translate_errors,
@@ -120,7 +120,7 @@ class _Cursor(sqlite3.Cursor):
 class LazyTransaction(AttemptLife):
     """The transaction of one attempt on SQLite."""
 
-    def __init__(self, database: Database, kept: KeptConnection, limit: timedelta, watchdog: Watchdog) -> None:
+    def __init__(self, database: SQLiteDatabase, kept: KeptConnection, limit: timedelta, watchdog: Watchdog) -> None:
         super().__init__()
         self.limit = limit
         self._kept = kept
@@ -455,7 +455,7 @@ class LazyTransactions:
     autoflush = False
     must_close_before_fork = True
 
-    def __init__(self, database: Database, write_limit: timedelta) -> None:
+    def __init__(self, database: SQLiteDatabase, write_limit: timedelta) -> None:
         self._database = database
         self._write_limit = write_limit
         self._watchdog = Watchdog()
@@ -475,7 +475,7 @@ class LazyTransactions:
         self.engine.dispose()
 
 
-def _make_engine(database: Database) -> Engine:
+def _make_engine(database: SQLiteDatabase) -> Engine:
     """An engine of its own, whose connections begin no transaction by themselves."""
     engine = create_engine(
         database.url,

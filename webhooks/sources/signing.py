@@ -1,6 +1,6 @@
 """Pure functions of signatures: decode keys, make MACs, compare in constant time, judge times.
 
-Everything works on bytes: `compare_digest` on text raises when somebody sends a byte above 127, and text that
+Everything works on bytes: `compare_digest` on text raises where a byte above 127 was sent, and text that
 was decoded and encoded again is not what was signed. Functions that judge what a sender sent raise `SignatureError`;
 those that judge what an operator configured raise `ValueError` with a text that never holds the value.
 """
@@ -15,6 +15,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from webhooks.errors import SignatureError
+
+
+class StaleSignature(SignatureError):
+    """A signature that was made too long ago, or too far ahead of our clock; a key of ours has made it."""
+
+
+class NoSecretMatches(SignatureError):
+    """A signature in the right form that none of the source's keys made."""
+
 
 #: How many secrets a source may hold; each is tried on a wrong signature.
 MAX_SECRETS = 40
@@ -54,13 +63,17 @@ def read_timestamp(value: bytes | None, digits: int) -> int:
 def require_fresh(sent_at: float, now: datetime, past: timedelta, ahead: timedelta) -> None:
     """Reject a signature made longer ago than `past` or further ahead of our clock than `ahead`.
 
-    sent_at: seconds since 1970. Both limits are inclusive. Raises SignatureError.
+    sent_at: seconds since 1970.
+    now: an aware instant.
+    past, ahead: both limits are inclusive.
+
+    Raises StaleSignature.
     """
     age = now.timestamp() - sent_at
     if age > past.total_seconds():
-        raise SignatureError(f"the signature is {age:.0f} s old; allowed are {past.total_seconds():.0f} s")
+        raise StaleSignature(f"the signature is {age:.0f} s old; allowed are {past.total_seconds():.0f} s")
     if -age > ahead.total_seconds():
-        raise SignatureError(
+        raise StaleSignature(
             f"the signature is {-age:.0f} s ahead of our clock; allowed are {ahead.total_seconds():.0f} s"
         )
 

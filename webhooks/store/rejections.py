@@ -17,6 +17,8 @@ from webhooks.model import new_id
 ROWS_PER_KIND = 500
 #: The kind of a request that was answered 200 and is in quarantine; the others are those of `errors.Refusal`.
 QUARANTINED = "quarantined"
+#: The kind of a request that was answered 200 and brought nothing new.
+DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Rejection:
     """One request that was not accepted.
 
     source: "" for none that is configured. header_names: without values. body: None unless capturing was on. kind: an
-    `errors.Refusal`, or `QUARANTINED`.
+    `errors.Refusal`, `QUARANTINED` or `DUPLICATE`.
     """
 
     source: str

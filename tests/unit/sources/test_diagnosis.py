@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.sources.cases import CASES, NOW, with_header, without
 from webhooks.model import Headers, InboundRequest
-from webhooks.sources import Secret
+from webhooks.sources import Secret, make_source
 
 CLOSE = next(case for case in CASES if case.scheme == "close")
 STRIPE = next(case for case in CASES if case.scheme == "stripe")
@@ -67,6 +67,27 @@ def test_a_clock_that_is_off_is_told_in_seconds() -> None:
     assert "412 s old" in said
     assert "the signature itself is right" in said
     assert "412 s ahead of our clock" in STRIPE.source().diagnose(request, NOW - timedelta(seconds=412))
+
+
+def test_another_source_whose_secrets_are_unavailable_loses_no_diagnosis() -> None:
+    def fail(request: InboundRequest) -> list[Secret]:
+        raise OSError("the tenants' service is down")
+
+    settings = STRIPE.source().settings
+    other = make_source(replace(settings, name="tenants", options={**settings.options, "secrets_from": fail}))
+    request = STRIPE.request()
+    wrong = replace(request, body=b'{"id": "evt_2"}')
+    said = STRIPE.source().diagnose(wrong, NOW, [other])
+    assert said == STRIPE.source().diagnose(wrong, NOW)
+
+
+def test_a_source_whose_own_secrets_are_unavailable_is_diagnosed_as_that() -> None:
+    def fail(request: InboundRequest) -> list[Secret]:
+        raise OSError("the tenants' service is down")
+
+    settings = STRIPE.source().settings
+    source = make_source(replace(settings, options={**settings.options, "secrets_from": fail}))
+    assert source.diagnose(STRIPE.request(), NOW) == "secrets_from failed with OSError"
 
 
 def test_a_request_for_another_source_is_told() -> None:

@@ -3,5 +3,6 @@
 Promises: a history is upgraded in one transaction under a lock, or not at all. Not here: the core's migrations
 themselves, which are the directory `migrations` of the project.
 
-`run` reads histories, compares and upgrades; `ownership` asks migrations which tables they make.
+`histories` reads what migrations there are, with `ownership`, which asks them what tables they make; `compare` says how
+far a database is; `run` changes it, by `sqlite` or `postgresql`.
 """

@@ -2,7 +2,7 @@
 
 `made(files)` runs their `upgrade()` with operations that are only written down, on no database, once for each dialect,
 and answers {table: names of its columns, indexes and constraints}. What was dropped again is not in it: a table of that
-name is somebody else's.
+name is another program's.
 
 What surprises: a migration may ask the database. It is told that there is nothing. One that cannot go on from there is
 read instead: what of `declared` stands in it as a word counts as made.
@@ -54,6 +54,7 @@ class Made:
         self.tables: dict[str, set[str]] = {}
 
     def create(self, table: str, parts: Collection[str] = ()) -> None:
+        """Note a table and what it holds."""
         self.tables.setdefault(table, set()).update(parts)
 
     def add(self, table: str, part: str | None) -> None:
@@ -62,10 +63,12 @@ class Made:
             self.tables[table].add(str(part))
 
     def rename(self, old: str, new: str) -> None:
+        """Note another name of a table, if the table is this history's."""
         if old in self.tables:
             self.tables[new] = self.tables.pop(old)
 
     def drop(self, table: str) -> None:
+        """Note that a table is gone."""
         self.tables.pop(table, None)
 
     def note(self, operation: Any) -> Any:
@@ -201,7 +204,7 @@ def _run(path: Path, dialect: Dialect, made: Made) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    before = getattr(op, "_proxy", None)  # we may be asked from within a migration of somebody's
+    before = getattr(op, "_proxy", None)  # we may be asked from within another migration
     operations._install_proxy()
     try:
         spec.loader.exec_module(module)

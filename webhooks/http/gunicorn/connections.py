@@ -1,11 +1,12 @@
 """Connections that wait for their other side: until when each may, how much they hold, and which one gives way.
 
 A sender gets `HEAD_SECONDS` for a request's head, then `body_seconds` for its body, and `ANSWER_SECONDS` to read an
-answer. `Connections` knows everyone that waits in a process. It is asked once a second who is late; when a process
+answer. `Connections` knows all that wait in a process. It is asked once a second which are late; when a process
 serves as many connections as it may, it ends the one that has been longest without a complete request; and when the
 requests that are still incomplete hold more than the budget, it ends the slowest of them.
 
-To end a connection means to shut it down and to say what it gets; whoever serves it wakes up, answers and closes it.
+To end a connection means to shut it down and to say what it gets; the greenlet that serves it wakes up, answers and
+closes it.
 
 Not here: reading and writing (`gevent_worker`, `thread_worker`), what a request means (`plain_posts`).
 """
@@ -26,11 +27,11 @@ BODY_GRACE_SECONDS = 10.0
 LEAST_BYTES_PER_SECOND = 1000
 #: and, when it is one of ours, be complete after this long.
 BODY_SECONDS = 30.0
-#: An answer, or each part of one that somebody else's application streams, has to be read by its receiver in this time.
+#: An answer, or each part of one that another application streams, has to be read by its receiver in this time.
 ANSWER_SECONDS = 30.0
 #: Bytes that the incomplete requests of a process hold together, unless a setting says otherwise.
 BUDGET = 64 << 20
-#: When the budget is used up, younger requests are left alone: their rate says nothing yet.
+#: When the budget is used up, newer requests are left alone: their rate says nothing yet.
 YOUNG_SECONDS = 1.0
 
 
@@ -58,11 +59,11 @@ class Connection:
         self.begun = 0.0
         #: when it will have waited for too long
         self.until = now + HEAD_SECONDS
-        #: whose post it is, once that is known
+        #: the source that it posts to, once that is known
         self.source = ""
         #: bytes that are kept of it
         self.held = 0
-        #: it is shut down, and has to be closed by whoever serves it
+        #: it is shut down, and has to be closed by the greenlet that serves it
         self.is_ended = False
         #: with this status first, unless 0
         self.ended_with = 0

@@ -1,15 +1,15 @@
 """HTTP/1.1 in the bytes of a connection: where a head ends, which posts are plain, and an answer as bytes.
 
 `PlainPosts.read` looks at what a connection sent and says whether it begins with a post to one of ours that leaves no
-room for a second reading: exactly that request line, every header name once, printable ASCII, a Content-Length of
-digits, no transfer coding, nothing to be negotiated. Whatever else it is, the server's own parser decides what it
-means. So this module refuses nothing, and reads nothing otherwise than gunicorn would: its tests compare the two over
+room for a second reading. Three things make sure of that: the request line is exactly one of ours; `plain_fields`: every
+name once, printable ASCII, no field by which a message is framed otherwise or something is negotiated; `plain_frame`: a
+host, and a Content-Length of digits. Whatever else it is, the server's own parser decides what it means. So this module refuses nothing, and reads nothing otherwise than gunicorn would: its tests compare the two over
 arbitrary bytes. `end_of_head` says where that parser has to stop; one that would read on is not asked again.
 
 Why it exists: gunicorn's parser, WSGI environment and answer cost as much as everything that webhooks does with an
 event until it is committed (docs/performance.md).
 
-Not here: sockets (`gevent_worker`), what a post gets (`http.routes`).
+Not here: sockets (`gevent_worker`), what a post gets (`http.direct`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from webhooks.model import Headers
 
 #: The head of a plain post is shorter. Below gunicorn's defaults for one field (8,190) and one request line (4,094).
 LONGEST_HEAD = 4000
-#: No head is longer, whoever parses it.
+#: No head is longer, whichever parser reads it.
 HEAD_LIMIT = 1 << 16
 #: No request line is longer; gunicorn's own limit, which its settings can only lower.
 _LONGEST_LINE = 8190
@@ -76,7 +76,8 @@ class PlainPost(NamedTuple):
 class PlainPosts:
     """Recognises posts to `paths`.
 
-    paths: {path as it stands in a request line: name of the source}. max_body: longer bodies are the server's, in bytes.
+    paths: {path as it stands in a request line: name of the source}.
+    max_body: longer bodies are the server's, in bytes.
     scheme_headers: names by which a proxy tells the scheme; two at once are for the server to judge.
     """
 
@@ -90,43 +91,57 @@ class PlainPosts:
         self._scheme_headers = frozenset(name.lower() for name in scheme_headers)
 
     def read(self, data: bytes) -> PlainPost | Unread:
-        """The post that `data` begins with."""
+        """The post that `data` begins with, if all three hold: its line is one of ours, its fields and its frame are plain."""
         end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD)
         if end < 0:
-            may_become_plain = (
-                len(data) < LONGEST_HEAD
-                and data.startswith(b"POST "[: len(data)])
-                and data.count(b"\n") == data.count(b"\r\n")  # else it never ends the way it is read here
-            )
-            return Unread.INCOMPLETE if may_become_plain else Unread.NOT_PLAIN
+            return Unread.INCOMPLETE if may_become_plain(data) else Unread.NOT_PLAIN
         lines = data[:end].split(b"\r\n")
         source = self._lines.get(lines[0])
-        if source is None or len(lines) > MOST_FIELDS:
+        if source is None:
             return Unread.NOT_PLAIN
         del lines[0]
-        values: dict[str, list[bytes]] = {}
-        known = _KNOWN_LINES.get
-        for line in lines:
-            field = known(line) or _read_field(line)
-            if field is None:
-                return Unread.NOT_PLAIN
-            values[field[0]] = field[1]
-        if len(values) != len(lines):
+        values = plain_fields(lines)
+        if values is None or len(self._scheme_headers & values.keys()) > 1:
             return Unread.NOT_PLAIN
-        length = values.get("content-length")
-        if length is None or "host" not in values or _LENGTH.fullmatch(length[0]) is None:
+        frame = plain_frame(values)
+        if frame is None or frame[0] > self._max_body:
             return Unread.NOT_PLAIN
-        size = int(length[0])
-        if size > self._max_body or len(self._scheme_headers & values.keys()) > 1:
-            return Unread.NOT_PLAIN
-        connection = values.get("connection")
-        keeps_alive = True
-        if connection is not None:
-            wanted = connection[0].lower()
-            if wanted not in (b"keep-alive", b"close"):
-                return Unread.NOT_PLAIN
-            keeps_alive = wanted == b"keep-alive"
-        return PlainPost(source, Headers.of_values(values), end + 4, size, keeps_alive)
+        return PlainPost(source, Headers.of_values(values), end + 4, frame[0], frame[1])
+
+
+def may_become_plain(data: bytes) -> bool:
+    """Whether more bytes can make a plain post of a head that has not come whole."""
+    return (
+        len(data) < LONGEST_HEAD
+        and data.startswith(b"POST "[: len(data)])
+        and data.count(b"\n") == data.count(b"\r\n")  # else it never ends the way it is read here
+    )
+
+
+def plain_fields(lines: list[bytes]) -> dict[str, list[bytes]] | None:
+    """{name: [value]} of a head's fields; None unless each stands once, in plain characters, and none reframes it."""
+    if len(lines) >= MOST_FIELDS:
+        return None
+    values: dict[str, list[bytes]] = {}
+    known = _KNOWN_LINES.get
+    for line in lines:
+        field = known(line) or _read_field(line)
+        if field is None:
+            return None
+        values[field[0]] = field[1]
+    return values if len(values) == len(lines) else None
+
+
+def plain_frame(values: Mapping[str, list[bytes]]) -> tuple[int, bool] | None:
+    """(length of the body, whether the connection stays); None unless a host and one length of digits are there."""
+    length = values.get("content-length")
+    if length is None or "host" not in values or _LENGTH.fullmatch(length[0]) is None:
+        return None
+    connection = values.get("connection")
+    if connection is None:
+        return int(length[0]), True
+    wanted = connection[0].lower()
+    return (int(length[0]), wanted == b"keep-alive") if wanted in (b"keep-alive", b"close") else None
 
 
 def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
@@ -140,7 +155,7 @@ def _read_field(line: bytes) -> tuple[str, list[bytes]] | None:
     field = (name, [match[2]])
     if len(line) <= _LONGEST_KNOWN_LINE:
         if len(_KNOWN_LINES) >= _KNOWN_LINES_LIMIT:
-            _KNOWN_LINES.clear()  # whoever sends many different ones pays for it alone
+            _KNOWN_LINES.clear()  # they are read again
         _KNOWN_LINES[line] = field
     return field
 

@@ -1,6 +1,6 @@
 """What gunicorn itself refuses leaves the traces of any other refusal (`intake.refusals`), under every worker class of ours.
 
-gunicorn's parser answers what is no HTTP request, and logs a line for each; whoever sends many fills the log. Those lines
+gunicorn's parser answers what is no HTTP request, and logs a line for each; a client that sends many fills the log. Those lines
 are left out, and `intake.refusals` logs a sample of them and how many more there were.
 """
 
@@ -23,6 +23,7 @@ class LeavesTraces:
     refusals: Any = None
 
     def load_wsgi(self) -> None:
+        """Load the application, and find what records its refusals."""
         super().load_wsgi()  # type: ignore[misc]
         worker: Any = self
         ours = getattr(worker.wsgi, "extensions", {}).get("webhooks")
@@ -46,6 +47,7 @@ class LeavesTraces:
             self.note_refused(Rejected("the request did not come whole"), source)
 
     def note_refused(self, error: Exception, source: str = "") -> None:
+        """Record a refusal, where the application is ours. source: "" for none."""
         if self.refusals is not None:
             self.refusals.record(error, source=source, request_id=new_request_id())
 

@@ -8,7 +8,7 @@ On SIGUSR2 gunicorn starts a second master beside the first, with the same socke
 package or of Python is loaded. `keep_answering` ends the first one as soon as the workers of the second accept, and tells
 systemd which process is the service's now.
 
-What surprises: nobody tells the master that a worker accepts. But its heartbeat, which begins with that, is the time
+What surprises: nothing tells the master that a worker accepts. But its heartbeat, which begins with that, is the time
 stamp of a file by the monotonic clock; until then it is the time of the file's making, which is far ahead of that.
 """
 
@@ -69,7 +69,7 @@ class Handover:
         self._take_over()
 
     def _await_new(self, age: int) -> None:
-        """Return when every worker younger than `age` accepts connections. Raises `_GivenUp`."""
+        """Return when every worker newer than `age` accepts connections. Raises `_GivenUp`."""
         server = self._server
         young = [worker for worker in server.WORKERS.values() if worker.age > age]
         until = time.monotonic() + START_SECONDS
@@ -96,7 +96,7 @@ class Handover:
         raise _GivenUp
 
     def _end_new(self, age: int) -> None:
-        """Stop workers younger than `age`; one that accepts nothing yet may not hear SIGTERM, and has nothing to finish."""
+        """Stop workers newer than `age`; one that accepts nothing yet may not hear SIGTERM, and has nothing to finish."""
         server = self._server
         for pid, worker in list(server.WORKERS.items()):
             if worker.age > age and accepts(worker):

@@ -10,6 +10,7 @@ thread, and does not make the application.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import resource
@@ -21,7 +22,7 @@ from typing import Any
 from webhooks.http.gunicorn.reload import keep_answering
 
 # PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
-# said here because it decides who can reach the service.
+# said here because it decides which clients can reach the service.
 bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
 
 # Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.
@@ -105,10 +106,16 @@ def raise_file_limit() -> str:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Write down what waits for it, and leave no thread for which the process would wait."""
+    """Write down what waits for it, leave no thread for which the process would wait, and let the process end at once.
+
+    A process that ends collects its garbage a last time. That would write to every object that it shares with the
+    master since the fork, and so copy all of their memory: seconds on a busy machine, in which no other worker can
+    have its place.
+    """
     ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
     if ours is not None:
         ours.close()
+    gc.freeze()  # the last collection passes over what is there now
 
 
 def _read_worker_class() -> str:

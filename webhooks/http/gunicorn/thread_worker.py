@@ -1,4 +1,4 @@
-"""gunicorn's gthread and sync workers, with deadlines for whoever holds one of their threads.
+"""gunicorn's gthread and sync workers, with deadlines for the connections that hold one of their threads.
 
 A thread reads one request, answers it, and waits for both; so a slow sender costs a thread, and enough of them cost all.
 The deadlines (`connections`) bound for how long. They count from when a request's first bytes came, not from when a
@@ -23,6 +23,11 @@ from gunicorn.workers import gthread, sync
 
 from webhooks.http.gunicorn.connections import ANSWER_SECONDS, HEAD_SECONDS, TooSlow, body_seconds, close_where_asked
 from webhooks.http.gunicorn.refusals import LeavesTraces
+
+#: No wait is shorter: a socket whose time-out is 0 does not wait at all, and is another kind of socket.
+_LEAST_SECONDS = 0.001
+#: A request whose deadline passed while it waited for a thread has so long to be read; its bytes may be there already.
+_OVERDUE_SECONDS = 1.0
 
 
 class TimedSocket:
@@ -67,21 +72,28 @@ class TimedSocket:
         return self._body_since + body_seconds(self._received)
 
     def gettimeout(self) -> float | None:
+        """The time-out that gunicorn has set, in seconds."""
         return self._timeout
 
     def settimeout(self, seconds: float | None) -> None:
+        """Have gunicorn's own time-out; a deadline that comes sooner holds."""
         self._timeout = seconds
         self._client.settimeout(seconds)
 
     def setblocking(self, flag: bool) -> None:
+        """As `socket.setblocking`."""
         self.settimeout(None if flag else 0.0)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
+        """As `socket.recv`. Raises `TooSlow` at the deadline."""
         if self._timeout == 0.0:
             received: bytes = self._client.recv(size, flags)
             return received
         self._on_wait()
-        left = max(self._deadline() - time.monotonic(), 0.001)
+        now = time.monotonic()
+        left = max(self._deadline() - now, _LEAST_SECONDS)
+        if left == _LEAST_SECONDS and now - self._read_since > _OVERDUE_SECONDS:
+            raise TooSlow("a request")  # although more may be there: a sender that never pauses ends, too
         is_ours = self._timeout is None or left < self._timeout
         self._client.settimeout(left if is_ours else self._timeout)
         self.is_read = True
@@ -106,12 +118,15 @@ class TimedSocket:
             raise TooSlow("to read the answer") from None
 
     def send(self, data: bytes) -> Any:
+        """As `socket.send`. Raises `TooSlow` when its receiver takes too long."""
         return self._send(lambda: self._client.send(data))
 
     def sendall(self, data: bytes) -> None:
+        """As `socket.sendall`; one deadline for all of it."""
         self._send(lambda: self._client.sendall(data))
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> Any:
+        """As `socket.sendfile`."""
         return self._send(lambda: self._client.sendfile(file, offset, count))
 
 
@@ -130,6 +145,7 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
         self._reading: dict[Any, None] = {}
 
     def load_wsgi(self) -> None:
+        """Load the application."""
         super().load_wsgi()
         self.wsgi = close_where_asked(self.wsgi)
 
@@ -171,11 +187,13 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
         conn.close()
 
     def enqueue_req(self, conn: Any) -> None:
+        """Have a request read by a thread; its first byte is there."""
         if isinstance(conn.sock, TimedSocket):
             conn.sock.begin()
         super().enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
+        """Read and answer a request, in a thread."""
         if not isinstance(conn.sock, TimedSocket):
             return super().handle(conn)
         conn.sock.begin_head()
@@ -186,6 +204,7 @@ class ThreadWorker(LeavesTraces, gthread.ThreadWorker):  # type: ignore[misc]
             self._reading.pop(conn, None)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose head has come whole."""
         if isinstance(conn.sock, TimedSocket):
             conn.sock.begin_body()
         return super().handle_request(req, conn)
@@ -202,14 +221,17 @@ class SyncWorker(LeavesTraces, sync.SyncWorker):  # type: ignore[misc]
     wsgi: Any
 
     def load_wsgi(self) -> None:
+        """Load the application."""
         super().load_wsgi()
         self.wsgi = close_where_asked(self.wsgi)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Read and answer one request."""
         # a wait of half a minute is longer than gunicorn's `timeout` may be: each says that we are alive
         super().handle(listener, client if self.cfg.is_ssl else TimedSocket(client, self.notify), addr)
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
+        """Answer a request whose head has come whole."""
         if isinstance(client, TimedSocket):
             client.begin_body()
         super().handle_request(listener, req, client, addr)

@@ -20,7 +20,7 @@ from webhooks.errors import SignatureError
 from webhooks.model import Headers
 from webhooks.sources.keys.keyring import Key
 from webhooks.sources.keys.published import why_weak
-from webhooks.sources.signing import decode_hex_key, read_timestamp, require_fresh
+from webhooks.sources.signing import NoSecretMatches, decode_hex_key, read_timestamp, require_fresh
 
 HASH_HEADER = "close-sig-hash"
 TIMESTAMP_HEADER = "close-sig-timestamp"
@@ -69,7 +69,7 @@ def verify(
         if hmac.compare_digest(expected, given):
             require_fresh(sent_at, now, past, ahead)
             return key.label
-    raise SignatureError(f"none of {len(keys)} secrets made this signature")
+    raise NoSecretMatches(f"none of {len(keys)} secrets made this signature")
 
 
 def sign(key: bytes, body: bytes, now: datetime) -> dict[str, str]:

@@ -97,7 +97,9 @@ class CloseSource(Source):
         facts = None
         if given is not None and timestamp is not None:
             values = {"timestamp": timestamp, "body": request.body}
-            facts = diagnosis.Facts(self.keys.secrets, "hex", "", "sha256", "hex", [given], "{timestamp}{body}", values)
+            facts = diagnosis.SignatureFacts(
+                self.keys.secrets, "hex", "", "sha256", "hex", [given], "{timestamp}{body}", values
+            )
         return diagnosis.diagnose(self, request, now, others, facts)
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Handshakes: how senders ask whether an address is ours, and what they hear.
 
 Each function takes what it needs and returns the answer, or None when the request is no handshake. By POST they run
-after the signature was found right, so nobody but the sender can make us compute or echo anything; by GET they need a
+after the signature was found right, so only the sender can make us compute or echo anything; by GET they need a
 token of ours, compared in constant time, and an unset token refuses. What is echoed is at most 256 characters out of
 `0-9A-Za-z_.~-`, as `text/plain` or the JSON that the sender's protocol fixes.
 """

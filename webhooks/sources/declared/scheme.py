@@ -96,10 +96,12 @@ class Scheme:
 
     @property
     def needs_url(self) -> bool:
+        """Whether the address is signed, so that it has to be configured."""
         return "{url}" in self.signed
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
+        """The headers, lower case, that carry a signature."""
         return tuple(place[1:] for place in self.signature if place.startswith("@"))
 
     @property

@@ -1,5 +1,5 @@
 """Secrets: read from settings, a file or a function, decoded once, and used to make or check what a header holds.
 
 `keyring` holds a source's keys and reads their file again when it changed, `keyfile` writes that file, `keys` are the
-kinds of keys, `published` refuses a secret that stands in somebody's documentation.
+kinds of keys, `published` refuses a secret that stands in a vendor's documentation.
 """

@@ -26,7 +26,7 @@ PATIENCE = timedelta(seconds=10)
 
 
 class KeyFile:
-    """The keys in one SECRET_FILE. source: whose it is, for messages."""
+    """The keys in one SECRET_FILE. source: its name, for messages."""
 
     def __init__(self, source: str, path: Path | None) -> None:
         self._source = source
@@ -111,7 +111,7 @@ class KeyFile:
                 file.flush()
                 os.fsync(file.fileno())
                 if os.geteuid() == 0:
-                    with contextlib.suppress(OSError):  # root writes for whoever reads it
+                    with contextlib.suppress(OSError):  # root writes for another user
                         owner = os.stat(self.path if self.path.exists() else self.path.parent)
                         os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             yield beside

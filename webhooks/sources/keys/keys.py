@@ -42,6 +42,7 @@ class MacKey:
         self._prefix = prefix
 
     def sign(self, message: bytes) -> bytes:
+        """An entry as the sender would write it."""
         return self._prefix + self._encode(hmac.digest(self._key, message, self._digest))
 
     def mac(self, message: bytes) -> bytes:
@@ -49,6 +50,7 @@ class MacKey:
         return hmac.digest(self._key, message, "sha256")
 
     def matches(self, message: bytes, entries: Sequence[bytes]) -> bool:
+        """Whether one of `entries` is a signature of `message` by this key."""
         expected = self.sign(message)
         return any(is_equal(expected, entry) for entry in entries)
 
@@ -63,13 +65,15 @@ class TokenKey:
         self._digest = hashlib.sha256(value).digest()
 
     def sign(self, message: bytes) -> bytes:
+        """An entry as the sender would write it."""
         return self._value
 
     def matches(self, message: bytes, entries: Sequence[bytes]) -> bool:
+        """Whether one of `entries` is a signature of `message` by this key."""
         return any(is_equal(self._digest, hashlib.sha256(entry).digest()) for entry in entries)
 
 
-#: Entries that a public key looks at: each costs some 100 µs, and anybody can send them.
+#: Entries that a public key looks at: each costs some 100 µs, and any client can send them.
 MAX_PUBLIC_KEY_ENTRIES = 5
 
 
@@ -85,6 +89,7 @@ class PublicKey:
         self._prefix = prefix
 
     def matches(self, message: bytes, entries: Sequence[bytes]) -> bool:
+        """Whether one of `entries` is a signature of `message` by this key."""
         from cryptography.exceptions import InvalidSignature
 
         mine = [entry[len(self._prefix) :] for entry in entries if entry.startswith(self._prefix)]
@@ -100,6 +105,7 @@ class PublicKey:
         return False
 
     def sign(self, message: bytes) -> bytes:
+        """An entry as the sender would write it."""
         if self._private is None:
             raise ConfigurationError(
                 "only the sender can sign for this source; set signing_key to a private key of your own for tests"

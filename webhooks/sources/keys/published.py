@@ -79,7 +79,7 @@ def why_weak(text: str, prefix: str = "") -> str | None:
     bare = _PREFIXES.sub("", bare) or bare
     for each in {text.strip(), text.strip().removeprefix(prefix), bare, bare.lower()}:
         if hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest() in PUBLISHED:
-            return "is printed in a vendor's documents, so everybody has it; make a new one"
+            return "is printed in a vendor's documents, so every reader has it; make a new one"
     if len(set(bare)) < 5:
         return "is made of fewer than 5 different characters; make a random one"
     if _repeats(bare):

@@ -28,6 +28,8 @@ OLDER_LIMIT = 32
 
 #: webhooks_events.origin -> how it came
 ORIGINS = (Origin.WEBHOOK, Origin.CATCH_UP, Origin.QUARANTINE)
+#: how it came -> webhooks_events.origin
+ORIGIN_CODES = {origin: code for code, origin in enumerate(ORIGINS)}
 
 
 class Routed(NamedTuple):
@@ -49,7 +51,6 @@ class Item(NamedTuple):
 
     revision: see `ParsedEvent`.
     digest: of the body, for events without revisions; b"" otherwise.
-    origin: a place in `ORIGINS`.
     headers: JSON, without credentials and signatures; "" as any other text for what is not known.
     """
 
@@ -64,7 +65,7 @@ class Item(NamedTuple):
     digest: bytes = b""
     object_id: str = ""
     lead_id: str = ""
-    origin: int = 0
+    origin: Origin = Origin.WEBHOOK
     key_label: str = ""
     request_id: str = ""
     headers: str = ""
@@ -158,6 +159,6 @@ def with_new_ids(item: Item) -> Item:
 
 
 __all__ = [
-    "OLDER_LIMIT", "ORIGINS", "Item", "Outcome", "Outcomes", "Routed", "lanes_of", "outcome_of", "receipt_of", "trial_of",
+    "OLDER_LIMIT", "ORIGINS", "ORIGIN_CODES", "Item", "Outcome", "Outcomes", "Routed", "lanes_of", "outcome_of", "receipt_of", "trial_of",
     "waves_of", "with_new_ids",
 ]  # fmt: skip

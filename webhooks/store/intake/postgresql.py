@@ -13,7 +13,7 @@ from typing import Any
 from webhooks.database import Database
 from webhooks.database import postgresql as arrays
 from webhooks.model import DeliveryCause, Disposition
-from webhooks.store.intake.decide import OLDER_LIMIT, Item, Outcome, Outcomes, lanes_of, outcome_of
+from webhooks.store.intake.decide import OLDER_LIMIT, ORIGIN_CODES, Item, Outcome, Outcomes, lanes_of, outcome_of
 from webhooks.store.lanes import PostgresqlLanes
 
 _STORED, _DUPLICATE, _REVISION, _STALE = (
@@ -70,6 +70,7 @@ _KINDS = {
 }  # fmt: skip
 #: (name, type) of each field of an `Item` but its routes
 _COLUMNS = tuple((name, _KINDS.get(name, "text")) for name in Item._fields[:-1])
+_ORIGIN = Item._fields.index("origin")
 _ROUTE_COLUMNS = (
     ("delivery_id", "bigint"), ("event_id", "bigint"), ("handler", "text"), ("lane", "text"), ("error", "text"),
 )  # fmt: skip
@@ -178,7 +179,7 @@ class PostgresqlIntake:
 
 def _record_wave(cursor: Any, wave: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
     """Execute the statement for one wave and note what it says of each item in `outcomes`."""
-    rows = [item[:-1] for item in wave]
+    rows = [(*item[:_ORIGIN], ORIGIN_CODES[item.origin], *item[_ORIGIN + 1 : -1]) for item in wave]
     routes = [
         (route.delivery_id, item.event_id, route.handler, route.lane or "", route.error or "")
         for item in wave

@@ -9,7 +9,16 @@ from typing import Any
 
 from webhooks.database import Database, to_microseconds
 from webhooks.model import DeliveryCause, Disposition
-from webhooks.store.intake.decide import OLDER_LIMIT, Item, Outcome, Outcomes, Routed, lanes_of, outcome_of
+from webhooks.store.intake.decide import (
+    OLDER_LIMIT,
+    ORIGIN_CODES,
+    Item,
+    Outcome,
+    Outcomes,
+    Routed,
+    lanes_of,
+    outcome_of,
+)
 from webhooks.store.lanes import SqliteLanes
 
 
@@ -149,7 +158,7 @@ def _event_row(item: Item, disposition: Disposition, previous_id: int | None) ->
         item.event_id, item.source, item.type, item.dedup_key, item.revision, disposition.code,
         previous_id if disposition is Disposition.REVISION else None,
         item.object_id or None, item.lead_id or None, to_microseconds(item.occurred_at), to_microseconds(item.received_at),
-        item.origin, item.key_label or None, item.request_id or None, item.headers or None, item.body,
+        ORIGIN_CODES[item.origin], item.key_label or None, item.request_id or None, item.headers or None, item.body,
     )  # fmt: skip
 
 
