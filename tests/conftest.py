@@ -6,6 +6,8 @@ wheel (`tests/postgresql.py`), SQLite is a file in the test's own directory.
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -23,7 +25,8 @@ import hypothesis.configuration
 import pytest
 
 from tests import postgresql
-from tests.support import LONG, PAYLOADS, ROOT, Clock
+from tests.forkserver import ForkServer
+from tests.support import LONG, PAYLOADS, PROFILE, ROOT, Clock, examples
 
 if TYPE_CHECKING:
     from webhooks.database import Database
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 # examples that failed are remembered in the checkout, though every test runs in a directory of its own; and two
 # busy cores say nothing about how long an example may take
 hypothesis.configuration.set_hypothesis_home_dir(ROOT / ".hypothesis")
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.load_profile("here")
+hypothesis.settings.register_profile(PROFILE, deadline=None, max_examples=examples(100))
+hypothesis.settings.load_profile(PROFILE)
 
 _directory = pytest.StashKey[Path]()
 _guard = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -55,10 +58,26 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_directory] = Path(worker["webhooks_directory"])
         return
+    with contextlib.suppress(OSError):
+        _compile()
     directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
     directory.chmod(0o755)  # as root, the server runs as a user of its own
     config.stash[_directory] = directory
     config.stash[_guard] = postgresql.start_guard(directory)
+
+
+def _compile() -> None:
+    """Compile the house once, also where PYTHONDONTWRITEBYTECODE is set: each process of a test would do it again."""
+    sys.dont_write_bytecode = False  # xdist's workers are started with what it says
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in ("webhooks", "handlers"):
+        compileall.compile_dir(ROOT / package, quiet=2)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: two workers a core, since one test in six waits for a process, a lease or a poll."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -112,6 +131,14 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "webhooks.db"
     migrate(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Starts Python programs by a fork of a process that has imported everything."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 # -- databases ---------------------------------------------------------------------------------------------

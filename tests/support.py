@@ -17,8 +17,16 @@ PAYLOADS = ROOT / "webhooks" / "sources" / "close" / "payloads"
 #: Whether the long tests were asked for; `make crash` sets it.
 LONG = os.environ.get("WEBHOOKS_TEST_LONG") == "1"
 
+#: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.
+PROFILE = os.environ.get("WEBHOOKS_TEST_PROFILE", "quick")
+
 #: A little after the timestamps of the sample payloads.
 START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
+
+
+def examples(full: int) -> int:
+    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it."""
+    return full if PROFILE == "full" else max(1, full // 3)
 
 
 class Clock:

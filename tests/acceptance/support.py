@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tests.support import ROOT, wait_until
+from tests.forkserver import Forked, ForkServer, can_fork
+from tests.support import PROFILE, ROOT, wait_until
 
 #: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
 SCRIPTS = Path(sys.executable).parent
+
+
+def pairs(*classes: str) -> list[tuple[str, str]]:
+    """(worker class, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
+
+    Each class once and each database in turn; every pair in the profile `full`.
+    """
+    if PROFILE == "full":
+        return list(itertools.product(classes, ("sqlite", "postgresql")))
+    return list(zip(classes, itertools.cycle(("postgresql", "sqlite")), strict=False))
 
 
 def free_port() -> int:
@@ -67,7 +79,7 @@ def send(
 class Process:
     """A running command. Made by `Processes.start`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], log: Path, command: str) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | Forked, log: Path, command: str) -> None:
         self._popen = popen
         self._log = log
         self.command = command
@@ -149,33 +161,53 @@ def _sessions() -> Iterator[tuple[int, int]]:
 
 
 class Processes:
-    """The processes of one test; `end` ends them all. directory: where they run unless told otherwise."""
+    """The processes of one test; `end` ends them all.
 
-    def __init__(self, directory: Path, logs: Path) -> None:
+    directory: where they run unless told otherwise.
+    logs: where their output goes.
+    server: forks them where that comes to the same as `exec`.
+    forked: which of them: "all", "run" for those whose end `run` waits for, or "none".
+    """
+
+    def __init__(self, directory: Path, logs: Path, server: ForkServer, forked: str = "none") -> None:
         self.directory = directory
         self._logs = logs
+        self._server = server
+        self._forked = forked
         self._started: list[Process] = []
 
     def start(self, *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
         """Start a command. The first word is looked for beside this Python, then on the PATH.
 
         env: added to the environment of the test, which has no settings of the developer's.
+        cwd: the directory of the test unless given.
         """
+        return self._start(command, env, cwd, forks=self._forked == "all")
+
+    def _start(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None, cwd: Path | None, *, forks: bool
+    ) -> Process:
         first, *rest = map(str, command)
         script = SCRIPTS / first
         argv = [str(script) if script.exists() else first, *rest]
         self._logs.mkdir(exist_ok=True)
         log = self._logs / f"{len(self._started)}-{Path(first).name}.log"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
+        cwd = cwd or self.directory
+        popen: subprocess.Popen[bytes] | Forked
         with log.open("wb") as output:
-            popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=cwd or self.directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
-                start_new_session=True,
-            )
+            if forks and argv[0].startswith(str(SCRIPTS)) and can_fork(argv, env):
+                popen = self._server.start(argv, output=output.fileno(), cwd=cwd, env=env)
+            else:
+                popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                )
         process = Process(popen, log, " ".join([first, *rest]))
         self._started.append(process)
         return process
@@ -188,7 +220,7 @@ class Processes:
         timeout: timedelta = timedelta(seconds=60),
     ) -> Process:
         """Start a command and wait for its end, whatever its exit status (`process.wait()` tells it again)."""
-        process = self.start(*command, env=env, cwd=cwd)
+        process = self._start(command, env, cwd, forks=self._forked != "none")
         process.wait(timeout)
         return process
 

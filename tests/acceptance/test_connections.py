@@ -13,6 +13,8 @@ import pytest
 from tests.acceptance.support import Processes, send
 from tests.acceptance.test_server import Server, Wire, body, signed
 
+pytestmark = pytest.mark.forks
+
 HEAD = b"POST /webhooks/close%b HTTP/1.1\r\nHost: x\r\n"
 SLOW = {
     f"{kind}{query.decode()}": HEAD % query + rest
@@ -57,14 +59,18 @@ def test_slow_senders_of_every_kind_cost_others_nothing(database_url: str, proce
             assert time.monotonic() - begin < 1.0
 
 
-@pytest.mark.parametrize("kind", SLOW)
-def test_where_there_are_too_many_a_newcomer_is_served(sqlite_url: str, processes: Processes, kind: str) -> None:
+def test_where_there_are_too_many_a_newcomer_is_served(sqlite_url: str, processes: Processes) -> None:
     server = Server(processes, sqlite_url, GUNICORN_CMD_ARGS="--workers 2 --worker-connections 20").ready()
-    with crowd(server.port, 120, kind):
-        for number in range(5):
-            begin = time.monotonic()
-            assert server.post(body(f"ok-{number}")).status == 200
-            assert time.monotonic() - begin < 1.0
+    not_served = []
+    for kind in SLOW:
+        with crowd(server.port, 120, kind):
+            for number in range(5):
+                begin = time.monotonic()
+                status = server.post(body(f"{kind}-{number}")).status
+                took = time.monotonic() - begin
+                if status != 200 or took >= 1.0:
+                    not_served.append(f"{kind}, post {number}: {status} after {took:.2f} s")
+    assert not_served == []
 
 
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread", "sync"])

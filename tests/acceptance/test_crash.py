@@ -29,6 +29,8 @@ from webhooks import failpoints
 from webhooks.errors import StorageUnavailable
 from webhooks.model import DeliveryState
 
+pytestmark = pytest.mark.forks
+
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
 
 HANDLERS = """
@@ -262,6 +264,7 @@ def test_a_worker_with_abandoned_threads_executes_itself_anew(processes: Process
         ] * 4
 
 
+@pytest.mark.forks("none")
 @pytest.mark.parametrize(
     "command",
     [

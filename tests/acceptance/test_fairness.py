@@ -19,6 +19,8 @@ from tests.support import wait_until
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
 
+pytestmark = pytest.mark.forks
+
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
 
 

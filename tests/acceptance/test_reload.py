@@ -15,9 +15,11 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.acceptance.support import Process, Processes, free_port, send
+from tests.acceptance.support import Process, Processes, free_port, pairs, send
 from tests.acceptance.test_server import KEY, SOURCE, body
 from tests.support import wait_until
+
+pytestmark = pytest.mark.forks("run")
 
 #: How much longer than without a reload the longest answer may take.
 ALLOWED_SECONDS = 1.0
@@ -115,7 +117,7 @@ def without_reload(port: int, seconds: float = 2.0) -> float:
     return quiet.longest
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
 def test_posts_are_answered_throughout_three_reloads_in_a_row(
     database_url: str, processes: Processes, worker_class: str
 ) -> None:
@@ -133,7 +135,7 @@ def test_posts_are_answered_throughout_three_reloads_in_a_row(
     assert posting.longest <= longest + ALLOWED_SECONDS
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
 def test_posts_are_answered_throughout_a_rolling_restart(
     database_url: str, processes: Processes, worker_class: str
 ) -> None:

@@ -19,6 +19,8 @@ from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY
 from webhooks.sandbox.poster import post as really_post
 from webhooks.sandbox.server import LocalClose, write_secret
 
+pytestmark = pytest.mark.forks("run")
+
 
 class Site:
     """Two web processes of one installation, and a Close that posts to both as a load balancer would."""

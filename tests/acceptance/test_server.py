@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.acceptance.support import Answer, Process, Processes, free_port, send
+from tests.acceptance.support import Answer, Process, Processes, free_port, pairs, send
 from tests.support import ROOT, wait_until
 from webhooks.database.connect import connect
 from webhooks.sources import Secret, SourceSettings, make_source
+
+pytestmark = pytest.mark.forks
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 SOURCE = make_source(SourceSettings(name="close", scheme="close", secrets=[Secret(KEY)]))
@@ -78,9 +80,17 @@ class Server:
         return send(self.url + "/webhooks/close", content, headers, timeout=timedelta(seconds=timeout))
 
 
-@pytest.fixture(params=["gthread", "gevent", "sync"])
+@pytest.fixture
 def server(request: pytest.FixtureRequest, database_url: str, processes: Processes) -> Server:
     return Server(processes, database_url, request.param).ready()
+
+
+under_every_class = pytest.mark.parametrize(
+    ("server", "database_url"), pairs("gevent", "gthread", "sync"), indirect=True
+)
+under_both_classes = pytest.mark.parametrize(
+    ("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"]
+)
 
 
 def stored(database_url: str) -> dict[str, int]:
@@ -101,6 +111,7 @@ def in_threads(n: int, act: Any) -> None:
         thread.join()
 
 
+@under_every_class
 def test_fifty_copies_at_once_are_one_event_under_every_worker_class(server: Server, database_url: str) -> None:
     statuses: Counter[str] = Counter()
 
@@ -113,6 +124,7 @@ def test_fifty_copies_at_once_are_one_event_under_every_worker_class(server: Ser
     assert stored(database_url) == {"same": 1}
 
 
+@under_every_class
 def test_every_event_that_was_answered_200_is_stored_although_workers_are_killed(
     server: Server, database_url: str
 ) -> None:
@@ -151,6 +163,7 @@ def test_every_event_that_was_answered_200_is_stored_although_workers_are_killed
     assert set(kept.values()) == {1}
 
 
+@under_every_class
 def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Server, database_url: str) -> None:
     answers: list[int] = []
     started = threading.Event()
@@ -202,7 +215,7 @@ def signed(content: bytes, *lines: str, path: str = "/webhooks/close", method: s
     return "\r\n".join([*head, "", ""]).encode() + content
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@under_both_classes
 def test_a_request_gets_the_same_answer_whoever_reads_it(
     database_url: str, processes: Processes, worker_class: str
 ) -> None:
@@ -276,6 +289,7 @@ def test_a_connection_on_which_nothing_comes_is_closed_under_gevent(sqlite_url: 
         assert wire.socket.recv(1) == b""
 
 
+@pytest.mark.forks("none")
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
 def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
     postgresql_url: str, processes: Processes, worker_class: str
@@ -325,6 +339,7 @@ def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
     assert sum(held) + len(lines) == 30
 
 
+@pytest.mark.forks("none")
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
 def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
     postgresql_url: str, processes: Processes, worker_class: str

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from tests.integration.conftest import Consumer
-from tests.support import Clock
+from tests.support import Clock, examples
 from webhooks.app import create_app
 from webhooks.database import tables as schema
 from webhooks.delivery import Worker
@@ -373,7 +373,7 @@ _SEGMENTS = [
 ]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(target=st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=7).map("".join).filter(lambda t: t.isascii()))
 @example("/webhooks/close")
 @example("/webhooks/close/")
@@ -512,7 +512,7 @@ def test_a_flood_of_one_source_is_turned_away(
     assert consumer.post(payload(GOOD)).status_code == 200  # and afterwards there is room again
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=300),
     headers=st.dictionaries(
@@ -527,7 +527,7 @@ def test_no_request_is_answered_with_anything_but_a_refusal(
     assert response.status_code in (401, 415)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.one_of(st.binary(max_size=200), st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=20) | st.integers(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(

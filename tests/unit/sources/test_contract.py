@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import webhooks.sources
 import webhooks.sources.signing
+from tests.support import examples
 from tests.unit.sources.cases import CASES, NOW, Case, doubled, with_header, without
 from webhooks.errors import ConfigurationError, Malformed, Rejected, SignatureError
 from webhooks.model import Content, Headers, InboundRequest, ParsedEvent
@@ -595,7 +596,7 @@ bodies = st.binary() | json_values.map(lambda value: json.dumps(value).encode())
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -610,7 +611,7 @@ def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -630,14 +631,14 @@ def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(cas
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=bodies, kind=st.text())
 def test_read_raises_nothing(case: Case, raw: bytes, kind: str) -> None:
     assert isinstance(case.source().read(raw, kind), Content)
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body_that_the_sender_signs_verifies(case: Case, data: st.DataObject) -> None:
     if case.scheme in ("twilio", "linear", "mailgun", "adyen"):
