@@ -26,7 +26,7 @@ import pytest
 
 from tests import postgresql
 from tests.forkserver import ForkServer
-from tests.support import LONG, PAYLOADS, PROFILE, ROOT, Clock, examples
+from tests.support import LEFT_OUT, PAYLOADS, PROFILE, ROOT, Clock, examples, measure_slowness, patience
 
 if TYPE_CHECKING:
     from webhooks.database import Database
@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     with contextlib.suppress(OSError):
         _compile()
+    measure_slowness()
     directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
     directory.chmod(0o755)  # as root, the server runs as a user of its own
     config.stash[_directory] = directory
@@ -76,8 +77,8 @@ def _compile() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """`-n auto`: two workers a core, since one test in six waits for a process, a lease or a poll."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+    """`-n auto`: more workers than cores, since many a test waits for a process, a lease or a poll."""
+    return 3 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -211,15 +212,27 @@ def _fail_if_open(path: Path) -> None:
 # -- nothing of the developer's comes in, nothing of the test stays -----------------------------------------
 
 
+@pytest.fixture(scope="session")
+def _empty_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that ask for no directory: to make one for each costs more than most of them."""
+    return tmp_path_factory.mktemp("empty")
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _empty_directory: Path
+) -> Iterator[None]:
     """Run in an empty directory, without settings of whoever runs the tests (only WEBHOOKS_TEST_* stay)."""
     for name in list(os.environ):
         if name.startswith("WEBHOOKS_TEST_"):
             continue
         if name.startswith(_LEAKING_PREFIXES) or name in _LEAKING or name in _LEAKING_LOOKS:
             monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    asks = "tmp_path" in request.fixturenames
+    monkeypatch.chdir(request.getfixturevalue("tmp_path") if asks else _empty_directory)
+    yield
+    for left in _empty_directory.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +242,7 @@ def _no_threads_left(_own_environment: None) -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     for thread in left:
-        thread.join(timeout=1)
+        thread.join(timeout=patience(1))
     if names := [thread.name for thread in left if thread.is_alive()]:
         pytest.fail(f"the test left threads running: {', '.join(names)}", pytrace=False)
 
@@ -262,11 +275,27 @@ def payload() -> Callable[[str], bytes]:
     return read
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not LONG:
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="long; `make crash` runs it"))
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = _long_ones_early(items, workers)
+    for marker, (variable, command) in LEFT_OUT.items():
+        if os.environ.get(variable) != "1":
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"{marker}; `{command}` runs it"))
+
+
+def _long_ones_early(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The same tests, so that no worker of xdist has a long one last: each begins with a part of the list as long as others.
+
+    In every part a fifth is tests without processes, and comes last.
+    """
+    quick = [item for item in items if "acceptance" not in item.path.parts]
+    last = quick[: len(items) // 5]
+    kept = set(last)
+    first = [item for item in items if item not in kept]
+    return [item for number in range(workers) for part in (first, last) for item in part[number::workers]]
 
 
 # -- the last lines ----------------------------------------------------------------------------------------
@@ -289,6 +318,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
             counts.setdefault(str(name), Counter())[outcome] += 1
     if not counts:
         return
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for marker, (_, command) in LEFT_OUT.items():
+        if number := sum(reasons[reason] for reason in reasons if f"{marker}; `{command}`" in reason):
+            terminalreporter.write_line(f"left out: {number} {marker}; they run in: {command}")
     terminalreporter.write_sep("=", "databases")
     for name in sorted(counts, key=lambda name: (name == "no database", name)):
         line = ", ".join(f"{number} {outcome}" for outcome, number in counts[name].items())

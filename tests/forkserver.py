@@ -49,6 +49,8 @@ _OTHERS = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "alembic.command",
     "flask.cli",
+    "flask_migrate",
+    "flask_sqlalchemy",
     "gunicorn.app.wsgiapp",
     "gunicorn.workers.gthread",
 )
@@ -141,7 +143,9 @@ class ForkServer:
     def run(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float = 60
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a Python program to its end; as `subprocess.run(…, capture_output=True)`, in seconds."""
+        """Run a Python program to its end, as `subprocess.run(…, capture_output=True)`; executed where it cannot fork."""
+        if not can_fork(argv, env):
+            return subprocess.run(argv, capture_output=True, cwd=cwd, env=env, timeout=timeout)
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             forked = self.start(argv, output=output.fileno(), errors=errors.fileno(), cwd=cwd, env=env)
             status = forked.wait(timeout)
@@ -167,7 +171,7 @@ def can_fork(argv: Sequence[str], env: Mapping[str, str]) -> bool:
     name = Path(argv[0]).name
     if name == "gunicorn":
         return env.get("WEBHOOKS_WORKER_CLASS") in ("gthread", "sync")
-    return name in ("webhooks", "flask") or (name == "python" and argv[1] == "-m")
+    return name in ("webhooks", "flask") or (name.startswith("python") and argv[1] == "-m")
 
 
 # -- the server's side -------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests.support import patience
 from webhooks.version import DISTRIBUTION
 
 URL = "WEBHOOKS_TEST_DATABASE_URL"
@@ -235,7 +236,7 @@ class WorkerDatabase:
 
     def wait_for_connections_to_close(self, seconds: float = 2) -> list[str]:
         """The connections still open after a moment; a closed one takes the server an instant to notice."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patience(seconds)
         while (left := self.connections()) and time.monotonic() < deadline:
             time.sleep(0.005)
         return left

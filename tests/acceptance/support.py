@@ -19,22 +19,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.forkserver import Forked, ForkServer, can_fork
-from tests.support import PROFILE, ROOT, wait_until
+from tests.support import PROFILE, ROOT, allowed, patience, wait_until
 
 #: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
 SCRIPTS = Path(sys.executable).parent
 
 
-def pairs(*classes: str) -> list[tuple[str, str]]:
-    """(worker class, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
+def pairs(*values: Any) -> list[tuple[Any, str]]:
+    """(value, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
 
-    Each class once and each database in turn; every pair in the profile `full`.
+    Each value once and each database in turn; every pair in the profile `full`.
     """
     if PROFILE == "full":
-        return list(itertools.product(classes, ("sqlite", "postgresql")))
-    return list(zip(classes, itertools.cycle(("postgresql", "sqlite")), strict=False))
+        return list(itertools.product(values, ("sqlite", "postgresql")))
+    return list(zip(values, itertools.cycle(("postgresql", "sqlite")), strict=False))
+
+
+#: For tests whose promise is not the database's: one of the two, both in the profile `full`.
+either_database = pytest.mark.parametrize(
+    "database_url", ("sqlite", "postgresql") if PROFILE == "full" else ("sqlite",), indirect=True
+)
 
 
 def free_port() -> int:
@@ -69,7 +78,7 @@ def send(
     match = re.fullmatch(r"http://([^/:]+):(\d+)(/.*)?", url)
     if match is None:
         raise ValueError(f"{url!r} is not http://HOST:PORT/…")
-    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=timeout.total_seconds())
+    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=allowed(timeout.total_seconds()))
     with contextlib.closing(connection):
         connection.request(method or ("GET" if body is None else "POST"), match[3] or "/", body, dict(headers or {}))
         response = connection.getresponse()
@@ -119,7 +128,7 @@ class Process:
     def wait(self, timeout: timedelta = timedelta(seconds=30)) -> int:
         """Wait for its end; returns the exit status, negative when a signal ended it."""
         try:
-            return self._popen.wait(timeout.total_seconds())
+            return self._popen.wait(patience(timeout.total_seconds()))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} still runs after {timeout}; it wrote:\n{self.output}") from None
 

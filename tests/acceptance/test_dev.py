@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.support import Process, Processes, free_port, send
+from tests.acceptance.support import Process, Processes, free_port, pairs, send
 from tests.support import ROOT, wait_until
 
-pytestmark = pytest.mark.forks("run")
+pytestmark = pytest.mark.forks
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
@@ -337,7 +337,7 @@ def test_a_handler_that_never_ends_is_told_when_its_time_is_up(processes: Proces
     assert re.search(dead, demo.output, re.MULTILINE), demo.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(("number", "database_url"), pairs(signal.SIGTERM, signal.SIGKILL), indirect=["database_url"])
 def test_run_with_a_worker_handles_and_ends_whole(
     processes: Processes, database_url: str, number: signal.Signals
 ) -> None:

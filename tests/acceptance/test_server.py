@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Answer, Process, Processes, free_port, pairs, send
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, allowed, wait_until
 from webhooks.database.connect import connect
 from webhooks.sources import Secret, SourceSettings, make_source
 
@@ -313,7 +313,7 @@ def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
         in_threads(6, post)
         in_threads(6, post)
         assert set(statuses) == {503}
-        assert max(took) < 2.6
+        assert max(took) < allowed(2.6)
         assert server.try_get("/healthz") == 200
         proxy.frozen.clear()
         wait_until(lambda: server.post(body("after")).status == 200, timedelta(seconds=15), "recovery")
@@ -377,7 +377,7 @@ def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
             over.set()
             for one in crowd:
                 one.join()
-        assert max(took) < 3.0, sorted(took)
+        assert max(took) < allowed(3.0), sorted(took)
         assert len(took) == 12
         assert {status for status, _, _ in seen[-50:]} == {503}
         assert not any(b"127.0.0.1" in answered or b"port" in answered for _, _, answered in seen)
@@ -390,7 +390,7 @@ def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(process
     begin = time.monotonic()
     answer = server.post(body("one"))
     assert (answer.status, json.loads(answer.body)["error"]) == (503, "storage_unavailable")
-    assert time.monotonic() - begin < 2.5
+    assert time.monotonic() - begin < allowed(2.5)
     assert server.try_get("/healthz") == 200
     assert server.try_get("/readyz") == 503
 
@@ -431,7 +431,7 @@ def test_a_database_locked_by_another_program_is_503_in_time(
         in_threads(24, post)
         assert {answer.status for answer in answers} == {503}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
-        assert max(took) < 2.5
+        assert max(took) < allowed(2.5)
         other.execute("rollback")
         assert server.post(body("after")).status == 200
         assert "Traceback" not in server.process.output
