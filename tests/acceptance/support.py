@@ -162,11 +162,16 @@ class Process:
 
 def _sessions() -> Iterator[tuple[int, int]]:
     """(pid, session id) of every process that is not a zombie."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True)
-    for line in listing.stdout.splitlines():
-        pid, session, state = line.split()[:3]
-        if not state.startswith("Z"):
-            yield int(pid), int(session)
+    if not Path("/proc/self/stat").exists():  # macOS; CI runs on Linux
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True)
+        rows = [line.split()[:3] for line in listing.stdout.splitlines()]
+        yield from ((int(pid), int(session)) for pid, session, state in rows if not state.startswith("Z"))
+        return
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as stat:
+            state, _parent, _group, session = stat.read().rpartition(b")")[2].split()[:4]
+            if state != b"Z":
+                yield int(pid), int(session)
 
 
 class Processes:
