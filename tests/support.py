@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -43,6 +44,27 @@ START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 def examples(full: int) -> int:
     """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it."""
     return full if PROFILE == "full" else max(1, full // 3)
+
+
+def some(*values: Any) -> tuple[Any, ...]:
+    """Of cases that say nearly the same: all in the profile `full`, else the first."""
+    return values if PROFILE == "full" else values[:1]
+
+
+def pairs(*values: Any) -> list[tuple[Any, str]]:
+    """(value, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
+
+    Each value once and each database in turn; every pair in the profile `full`.
+    """
+    if PROFILE == "full":
+        return list(itertools.product(values, ("sqlite", "postgresql")))
+    return list(zip(values, itertools.cycle(("postgresql", "sqlite")), strict=False))
+
+
+#: For tests whose promise is not the database's: one of the two, both in the profile `full`.
+either_database = pytest.mark.parametrize(
+    "database_url", ("sqlite", "postgresql") if PROFILE == "full" else ("sqlite",), indirect=True
+)
 
 
 def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

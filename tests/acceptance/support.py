@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import os
 import re
 import signal
@@ -19,31 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.forkserver import Forked, ForkServer, can_fork
-from tests.support import PROFILE, ROOT, allowed, patience, wait_until
+from tests.support import ROOT, allowed, patience, wait_until
 
 #: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
 SCRIPTS = Path(sys.executable).parent
-
-
-def pairs(*values: Any) -> list[tuple[Any, str]]:
-    """(value, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
-
-    Each value once and each database in turn; every pair in the profile `full`.
-    """
-    if PROFILE == "full":
-        return list(itertools.product(values, ("sqlite", "postgresql")))
-    return list(zip(values, itertools.cycle(("postgresql", "sqlite")), strict=False))
-
-
-#: For tests whose promise is not the database's: one of the two, both in the profile `full`.
-either_database = pytest.mark.parametrize(
-    "database_url", ("sqlite", "postgresql") if PROFILE == "full" else ("sqlite",), indirect=True
-)
 
 
 def free_port() -> int:

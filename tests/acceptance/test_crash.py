@@ -23,8 +23,8 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.acceptance.fleet import Fleet, fleet
-from tests.acceptance.support import Process, Processes, either_database, pairs
-from tests.support import ROOT, allowed, wait_until
+from tests.acceptance.support import Process, Processes
+from tests.support import ROOT, allowed, either_database, pairs, wait_until
 from webhooks import failpoints
 from webhooks.errors import StorageUnavailable
 from webhooks.model import DeliveryState

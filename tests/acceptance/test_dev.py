@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.support import Process, Processes, free_port, pairs, send
-from tests.support import ROOT, wait_until
+from tests.acceptance.support import Process, Processes, free_port, send
+from tests.support import ROOT, pairs, some, wait_until
 
 pytestmark = pytest.mark.forks
 
@@ -237,7 +237,7 @@ def test_the_story_is_not_told_to_handlers_of_a_source_that_is_somebodys(process
     assert list(handled_by(processes, **env)) == ["activity.whatsapp_message.created"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", some(signal.SIGINT, signal.SIGTERM), ids=lambda number: number.name)
 def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Processes, number: signal.Signals) -> None:
     dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})
     dev.wait_for("serving at")
@@ -253,7 +253,9 @@ def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Proc
     assert dev.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [*some(signal.SIGTERM, signal.SIGINT), signal.SIGKILL], ids=lambda number: number.name
+)
 def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number: signal.Signals) -> None:
     demo = start_demo(processes)
     close = demo.wait_for(r"a Close of your own at (http://127\.0\.0\.1:\d+)/")  # in the middle of its story

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import distinct, func, select
 
 from tests.acceptance.fleet import Fleet, Run, effects, fleet, percentile
-from tests.acceptance.support import Processes, either_database
-from tests.support import allowed, wait_until
+from tests.acceptance.support import Processes
+from tests.support import allowed, either_database, wait_until
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.acceptance.support import Processes, free_port, pairs, send
+from tests.acceptance.support import Processes, free_port, send
+from tests.support import pairs
 from webhooks.database.connect import connect
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source

@@ -15,9 +15,9 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.acceptance.support import Process, Processes, free_port, pairs, send
+from tests.acceptance.support import Process, Processes, free_port, send
 from tests.acceptance.test_server import KEY, SOURCE, body
-from tests.support import allowed, wait_until
+from tests.support import allowed, pairs, wait_until
 
 pytestmark = pytest.mark.forks("run")
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.acceptance.support import Answer, Process, Processes, free_port, pairs, send
-from tests.support import ROOT, allowed, wait_until
+from tests.acceptance.support import Answer, Process, Processes, free_port, send
+from tests.support import ROOT, allowed, pairs, wait_until
 from webhooks.database.connect import connect
 from webhooks.sources import Secret, SourceSettings, make_source
 
