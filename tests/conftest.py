@@ -246,7 +246,7 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     end = "-----END CERTIFICATE-----\n"
     one = tmp_path_factory.mktemp("authority") / "one.pem"
     one.write_text(Path(paths.openssl_cafile).read_text().partition(end)[0] + end)
-    paths = paths._replace(cafile=str(one), openssl_cafile=str(one), capath=None, openssl_capath="")
+    paths = paths._replace(cafile=str(one), openssl_cafile=str(one), capath="", openssl_capath="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "get_default_verify_paths", lambda: paths)
         yield

@@ -197,11 +197,11 @@ def serve(requests: socket.socket) -> dict[str, object]:
     signal.set_wakeup_fd(tells)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while True:
-        ready = select.select([requests, hears], [], [])[0]
+        ready = select.select([requests.fileno(), hears], [], [])[0]
         if hears in ready:
             os.read(hears, 1000)
         _reap(pipes)
-        if requests not in ready:
+        if requests.fileno() not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(requests, _LARGEST_REQUEST, 3)
         if not message:

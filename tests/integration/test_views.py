@@ -42,7 +42,7 @@ else:  # each way once, and each database
     ways = {"either": None}
 
 
-@pytest.fixture(params=ways.values(), ids=ways)
+@pytest.fixture(params=list(ways.values()), ids=list(ways))
 def takes_short_cut(request: pytest.FixtureRequest, database_url: str) -> bool:
     """Every promise holds in somebody's Flask application, and in the service, which does not ask Flask for posts."""
     return database_url.startswith("postgresql") if request.param is None else bool(request.param)
