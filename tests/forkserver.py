@@ -247,7 +247,6 @@ def become(request: Mapping[str, object]) -> None:
     os.environ.update(env)
     os.chdir(str(request["cwd"]))
     random.seed()
-    gc.unfreeze()
     sys.stdout.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
     if env.get("PYTHONFAULTHANDLER"):
         faulthandler.enable()
@@ -266,7 +265,7 @@ def become(request: Mapping[str, object]) -> None:
 def main() -> None:
     import_everything()
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # for good: to look through and free all of it would be most of what a forked process costs
     become(serve(socket.socket(fileno=int(sys.argv[1]))))
 
 
