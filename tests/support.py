@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import itertools
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 #: The checkout.
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,11 +22,82 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Close's sample payloads, as they travel in the wheel.
 PAYLOADS = ROOT / "webhooks" / "sources" / "close" / "payloads"
 
-#: Whether the long tests were asked for; `make crash` sets it.
-LONG = os.environ.get("WEBHOOKS_TEST_LONG") == "1"
+#: {marker of tests that run only when asked for: (the variable that asks, the command that sets it)}.
+LEFT_OUT = {
+    "long": ("WEBHOOKS_TEST_LONG", "make crash"),
+    "release": ("WEBHOOKS_TEST_RELEASE", "make test-release"),
+}
+
+#: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.
+PROFILE = os.environ.get("WEBHOOKS_TEST_PROFILE", "quick")
+
+#: Where the slowness that was measured at the beginning of the run is kept.
+SLOWNESS = "WEBHOOKS_TEST_SLOWNESS"
+
+#: What the measure takes on an idle machine, and how many times that is heeded at most.
+IDLE_START_SECONDS, SLOWEST = 0.6, 6.0
 
 #: A little after the timestamps of the sample payloads.
 START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
+
+
+def examples(full: int) -> int:
+    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it."""
+    return full if PROFILE == "full" else max(1, full // 3)
+
+
+def some(*values: Any) -> tuple[Any, ...]:
+    """Of cases that say nearly the same: all in the profile `full`, else the first."""
+    return values if PROFILE == "full" else values[:1]
+
+
+def pairs(*values: Any) -> list[tuple[Any, str]]:
+    """(value, database) for `parametrize(…, indirect=["database_url"])`, where the one does not hang on the other.
+
+    Each value once and each database in turn; every pair in the profile `full`.
+    """
+    if PROFILE == "full":
+        return list(itertools.product(values, ("sqlite", "postgresql")))
+    return list(zip(values, itertools.cycle(("postgresql", "sqlite")), strict=False))
+
+
+#: For tests whose promise is not the database's: one of the two, both in the profile `full`.
+either_database = pytest.mark.parametrize(
+    "database_url", ("sqlite", "postgresql") if PROFILE == "full" else ("sqlite",), indirect=True
+)
+
+
+def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `pytest.mark.parametrize`, in one test, which goes through all the values and fails with every message.
+
+    For cases that say one thing and may share their fixtures: a test of its own costs more than most of them take.
+    names: of one argument, or of several.
+    values: of that argument, or a tuple of as many values.
+    """
+    wanted = (names,) if isinstance(names, str) else tuple(names)
+    cases = [dict(zip(wanted, (value,) if isinstance(names, str) else value, strict=True)) for value in values]
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def go_through(**fixtures: Any) -> None:
+            failed: list[Exception] = []
+            for case in cases:
+                try:
+                    test(**fixtures, **case)
+                except Exception as error:
+                    error.add_note(f"with {case!r}")
+                    failed.append(error)
+                except pytest.fail.Exception as error:  # which is no Exception
+                    failed.append(AssertionError(f"with {case!r}: {error}").with_traceback(error.__traceback__))
+            if failed:
+                raise ExceptionGroup(f"{len(failed)} of {len(cases)}", failed)
+
+        signature = inspect.signature(test)
+        left = [parameter for name, parameter in signature.parameters.items() if name not in wanted]
+        go_through.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+        return go_through
+
+    return decorate
 
 
 class Clock:
@@ -36,14 +115,52 @@ class Clock:
         return self.now
 
 
+def slowness() -> float:
+    """How many times longer than on an idle machine a process took to start at the beginning of the run: 1 to 6."""
+    return float(os.environ.get(SLOWNESS, "1"))
+
+
+def allowed(seconds: float) -> float:
+    """A bound for what a test measures: `seconds` on an idle machine, more on a slow or busy one, never less."""
+    return seconds * slowness()
+
+
+def patience(seconds: float) -> float:
+    """How long to wait for what will come: as `allowed`, and longer while more runs than the machine has cores for.
+
+    Never so long that the time-out of the test comes first.
+    """
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return min(seconds * min(max(slowness(), crowd), SLOWEST), max(seconds, 80.0))
+
+
+def measure_slowness() -> None:
+    """Measure it, for this process and those that it starts, unless one that started this did."""
+    if SLOWNESS in os.environ:
+        return
+    took = []
+    for _ in range(2):  # the first one may read from a cold disk
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", "import flask, sqlalchemy.orm"], check=True)
+        took.append(time.monotonic() - began)
+    os.environ[SLOWNESS] = f"{min(max(1.0, min(took) / IDLE_START_SECONDS), SLOWEST):.2f}"
+
+
 def wait_until(
     condition: Callable[[], object], timeout: timedelta = timedelta(seconds=10), what: str = "the condition"
 ) -> None:
-    """Return as soon as `condition()` is true. Raises AssertionError when it is not within `timeout`."""
-    deadline = time.monotonic() + timeout.total_seconds()
+    """Return as soon as `condition()` is true.
+
+    timeout: on an idle machine; longer on a busy one, see `patience`.
+    Raises AssertionError when it is not true within that.
+    """
+    seconds = timeout.total_seconds()
+    began = time.monotonic()
     pause = 0.001
     while not condition():
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"waited {timeout.total_seconds():g} s in vain for {what}")
+        waited = time.monotonic() - began
+        if waited >= seconds and waited >= patience(seconds):
+            longer = f"; {waited:.0f} s, since the machine is busy" if waited > seconds + 1 else ""
+            raise AssertionError(f"waited {seconds:g} s in vain for {what}{longer}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)

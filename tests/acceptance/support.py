@@ -14,12 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tests.support import ROOT, wait_until
+from tests.forkserver import Forked, ForkServer, can_fork
+from tests.support import ROOT, allowed, patience, wait_until
 
 #: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
 SCRIPTS = Path(sys.executable).parent
@@ -57,7 +58,7 @@ def send(
     match = re.fullmatch(r"http://([^/:]+):(\d+)(/.*)?", url)
     if match is None:
         raise ValueError(f"{url!r} is not http://HOST:PORT/…")
-    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=timeout.total_seconds())
+    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=allowed(timeout.total_seconds()))
     with contextlib.closing(connection):
         connection.request(method or ("GET" if body is None else "POST"), match[3] or "/", body, dict(headers or {}))
         response = connection.getresponse()
@@ -67,7 +68,7 @@ def send(
 class Process:
     """A running command. Made by `Processes.start`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], log: Path, command: str) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | Forked, log: Path, command: str) -> None:
         self._popen = popen
         self._log = log
         self.command = command
@@ -107,7 +108,7 @@ class Process:
     def wait(self, timeout: timedelta = timedelta(seconds=30)) -> int:
         """Wait for its end; returns the exit status, negative when a signal ended it."""
         try:
-            return self._popen.wait(timeout.total_seconds())
+            return self._popen.wait(patience(timeout.total_seconds()))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} still runs after {timeout}; it wrote:\n{self.output}") from None
 
@@ -141,41 +142,66 @@ class Process:
 
 def _sessions() -> Iterator[tuple[int, int]]:
     """(pid, session id) of every process that is not a zombie."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True)
-    for line in listing.stdout.splitlines():
-        pid, session, state = line.split()[:3]
-        if not state.startswith("Z"):
-            yield int(pid), int(session)
+    if not Path("/proc/self/stat").exists():  # macOS; CI runs on Linux
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True)
+        rows = [line.split()[:3] for line in listing.stdout.splitlines()]
+        yield from ((int(pid), int(session)) for pid, session, state in rows if not state.startswith("Z"))
+        return
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", "rb") as stat:
+            state, _parent, _group, session = stat.read().rpartition(b")")[2].split()[:4]
+            if state != b"Z":
+                yield int(pid), int(session)
 
 
 class Processes:
-    """The processes of one test; `end` ends them all. directory: where they run unless told otherwise."""
+    """The processes of one test; `end` ends them all.
 
-    def __init__(self, directory: Path, logs: Path) -> None:
+    directory: where they run unless told otherwise.
+    logs: where their output goes.
+    server: forks them where that comes to the same as `exec`.
+    forked: which of them: "all", "run" for those whose end `run` waits for, or "none".
+    """
+
+    def __init__(self, directory: Path, logs: Path, server: ForkServer, forked: str = "none") -> None:
         self.directory = directory
         self._logs = logs
+        self._server = server
+        self._forked = forked
         self._started: list[Process] = []
 
     def start(self, *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
         """Start a command. The first word is looked for beside this Python, then on the PATH.
 
         env: added to the environment of the test, which has no settings of the developer's.
+        cwd: the directory of the test unless given.
         """
+        return self._start(command, env, cwd, forks=self._forked == "all")
+
+    def _start(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None, cwd: Path | None, *, forks: bool
+    ) -> Process:
         first, *rest = map(str, command)
         script = SCRIPTS / first
         argv = [str(script) if script.exists() else first, *rest]
         self._logs.mkdir(exist_ok=True)
         log = self._logs / f"{len(self._started)}-{Path(first).name}.log"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
+        cwd = cwd or self.directory
+        popen: subprocess.Popen[bytes] | Forked
         with log.open("wb") as output:
-            popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=cwd or self.directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
-                start_new_session=True,
-            )
+            if forks and argv[0].startswith(str(SCRIPTS)) and can_fork(argv, env):
+                popen = self._server.start(argv, output=output.fileno(), cwd=cwd, env=env)
+            else:
+                popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                )
         process = Process(popen, log, " ".join([first, *rest]))
         self._started.append(process)
         return process
@@ -188,7 +214,7 @@ class Processes:
         timeout: timedelta = timedelta(seconds=60),
     ) -> Process:
         """Start a command and wait for its end, whatever its exit status (`process.wait()` tells it again)."""
-        process = self.start(*command, env=env, cwd=cwd)
+        process = self._start(command, env, cwd, forks=self._forked != "none")
         process.wait(timeout)
         return process
 

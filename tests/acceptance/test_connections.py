@@ -13,6 +13,9 @@ import pytest
 
 from tests.acceptance.support import Processes, send
 from tests.acceptance.test_server import Server, Wire, body, signed
+from tests.support import allowed
+
+pytestmark = pytest.mark.forks
 
 HEAD = b"POST /webhooks/close%b HTTP/1.1\r\nHost: x\r\n"
 SLOW = {
@@ -55,17 +58,21 @@ def test_slow_senders_of_every_kind_cost_others_nothing(database_url: str, proce
         for number in range(10):
             begin = time.monotonic()
             assert server.post(body(f"ok-{number}")).status == 200
-            assert time.monotonic() - begin < 1.0
+            assert time.monotonic() - begin < allowed(1.0)
 
 
-@pytest.mark.parametrize("kind", SLOW)
-def test_where_there_are_too_many_a_newcomer_is_served(sqlite_url: str, processes: Processes, kind: str) -> None:
+def test_where_there_are_too_many_a_newcomer_is_served(sqlite_url: str, processes: Processes) -> None:
     server = Server(processes, sqlite_url, GUNICORN_CMD_ARGS="--workers 2 --worker-connections 20").ready()
-    with crowd(server.port, 120, kind):
-        for number in range(5):
-            begin = time.monotonic()
-            assert server.post(body(f"ok-{number}")).status == 200
-            assert time.monotonic() - begin < 1.0
+    not_served = []
+    for kind in SLOW:
+        with crowd(server.port, 120, kind):
+            for number in range(5):
+                begin = time.monotonic()
+                status = server.post(body(f"{kind}-{number}")).status
+                took = time.monotonic() - begin
+                if status != 200 or took >= allowed(1.0):
+                    not_served.append(f"{kind}, post {number}: {status} after {took:.2f} s")
+    assert not_served == []
 
 
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread", "sync"])
@@ -79,7 +86,7 @@ def test_what_does_not_come_whole_is_closed_in_time(sqlite_url: str, processes: 
             with contextlib.suppress(ConnectionResetError):
                 while member.recv(10_000):
                     pass
-        assert 8 < time.monotonic() - begin < 14
+        assert 8 < time.monotonic() - begin < allowed(14)
 
 
 def seconds_until_closed(port: int, first: bytes, piece: bytes, pause: float) -> float:
@@ -132,10 +139,10 @@ def test_under_gthread_a_post_waits_for_one_deadline(sqlite_url: str, processes:
     with crowd(server.port, 100, *SLOW):
         begin = time.monotonic()
         assert server.post(body("one"), timeout=30).status == 200
-        assert time.monotonic() - begin < 13
+        assert time.monotonic() - begin < allowed(13)
         begin = time.monotonic()
         assert server.post(body("another"), timeout=30).status == 200
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < allowed(1)
 
 
 def test_under_gthread_a_newcomer_is_served_where_there_are_too_many(sqlite_url: str, processes: Processes) -> None:
@@ -189,4 +196,4 @@ def test_one_sender_that_sends_many_at_once_makes_others_wait_little(sqlite_url:
         begin = time.monotonic()
         assert send(server.url + "/healthz").status == 200
         assert server.post(body("one")).status == 200
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < allowed(1)

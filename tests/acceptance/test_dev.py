@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.support import Process, Processes, free_port, send
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, pairs, some, wait_until
+
+pytestmark = pytest.mark.forks
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
@@ -70,7 +72,7 @@ def test_the_demo_shows_an_event_handled_in_an_empty_directory(processes: Proces
 
 
 def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> None:
-    assert processes.start("webhooks", "init").wait() == 0
+    assert processes.run("webhooks", "init").wait() == 0
     for _ in range(2):
         demo = start_demo(processes, "--once")
         assert demo.wait() == 0, demo.output
@@ -81,13 +83,13 @@ def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> 
 def test_commands_beside_a_running_dev_find_it_and_know_its_handlers(processes: Processes) -> None:
     demo = start_demo(processes)
     demo.wait_for("next, in another terminal", STORY_LIMIT)
-    trigger = processes.start("webhooks", "trigger", "lead.created")
+    trigger = processes.run("webhooks", "trigger", "lead.created")
     assert trigger.wait() == 0, trigger.output
     assert '"status":"stored"' in trigger.output.replace(" ", "")
-    listed = processes.start("webhooks", "events", "list", "--limit", "1", "--json")
+    listed = processes.run("webhooks", "events", "list", "--limit", "1", "--json")
     assert listed.wait() == 0
     assert [event["type"] for event in json.loads(listed.output)["events"]] == ["lead.created"]
-    dry = processes.start("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
+    dry = processes.run("webhooks", "replay", "--type", "activity.whatsapp_message.**", "--dry-run")
     assert dry.wait() == 0
     assert "would get none now" not in dry.output
     assert "4 events selected" in dry.output
@@ -235,7 +237,7 @@ def test_the_story_is_not_told_to_handlers_of_a_source_that_is_somebodys(process
     assert list(handled_by(processes, **env)) == ["activity.whatsapp_message.created"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", some(signal.SIGINT, signal.SIGTERM), ids=lambda number: number.name)
 def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Processes, number: signal.Signals) -> None:
     dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})
     dev.wait_for("serving at")
@@ -251,7 +253,9 @@ def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Proc
     assert dev.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [*some(signal.SIGTERM, signal.SIGINT), signal.SIGKILL], ids=lambda number: number.name
+)
 def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number: signal.Signals) -> None:
     demo = start_demo(processes)
     close = demo.wait_for(r"a Close of your own at (http://127\.0\.0\.1:\d+)/")  # in the middle of its story
@@ -335,7 +339,7 @@ def test_a_handler_that_never_ends_is_told_when_its_time_is_up(processes: Proces
     assert re.search(dead, demo.output, re.MULTILINE), demo.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(("number", "database_url"), pairs(signal.SIGTERM, signal.SIGKILL), indirect=["database_url"])
 def test_run_with_a_worker_handles_and_ends_whole(
     processes: Processes, database_url: str, number: signal.Signals
 ) -> None:
@@ -344,7 +348,7 @@ def test_run_with_a_worker_handles_and_ends_whole(
     run = processes.start("webhooks", "run", "--with-worker", "--", "--bind", f"127.0.0.1:{port}", env=environment)
     wait_until(lambda: _is_ready(port), timedelta(seconds=20), f"{run} to be ready: {run.output}")
     to = f"http://127.0.0.1:{port}/webhooks/close"
-    trigger = processes.start("webhooks", "trigger", "lead.created", "--to", to, env=environment)
+    trigger = processes.run("webhooks", "trigger", "lead.created", "--to", to, env=environment)
     assert trigger.wait() == 0, trigger.output
     family = children(run.pid)
     run.signal(number)
@@ -356,7 +360,7 @@ def test_a_worker_waits_for_its_tables(processes: Processes, empty_database_url:
     environment = {"DATABASE_URL": empty_database_url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
     worker = processes.start("webhooks", "worker", env=environment)
     worker.wait_for("the worker cannot start yet, trying again in .*: .* run: webhooks db upgrade")
-    assert processes.start("webhooks", "db", "upgrade", env=environment).wait() == 0
+    assert processes.run("webhooks", "db", "upgrade", env=environment).wait() == 0
     worker.wait_for("started with 0 handlers")
     assert worker.stop() == 0
     assert "Traceback" not in worker.output
@@ -411,7 +415,7 @@ def test_a_replay_that_is_interrupted_is_resumed(processes: Processes, sqlite_ur
         (made,) = store.replays.all()
         if made.state.label == "open":  # else it was faster than we are
             assert 0 < made.deliveries < 6000
-            assert processes.start("webhooks", "replay", "resume", str(made.id), env=environment).wait() == 0
+            assert processes.run("webhooks", "replay", "resume", str(made.id), env=environment).wait() == 0
         (done,) = store.replays.all()
         assert (done.state.label, done.deliveries) == ("done", 6000)
         assert sum(store.replays.progress(done.id).values()) == 6000

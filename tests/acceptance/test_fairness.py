@@ -15,9 +15,11 @@ from sqlalchemy import distinct, func, select
 
 from tests.acceptance.fleet import Fleet, Run, effects, fleet, percentile
 from tests.acceptance.support import Processes
-from tests.support import wait_until
+from tests.support import allowed, either_database, wait_until
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
+
+pytestmark = pytest.mark.forks
 
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
 
@@ -95,7 +97,7 @@ def poison(made: Fleet, events: int, wait: float) -> None:
     made.keep(2)
     without = percentile(poisoned(made, events, with_poison=False, wait=wait), 0.99)
     with_it = percentile(poisoned(made, events, with_poison=True, wait=wait), 0.99)
-    assert with_it <= max(3 * without, 1.0), f"p99 {with_it:.2f} s with poison, {without:.2f} s without"
+    assert with_it <= max(3 * without, allowed(1.0)), f"p99 {with_it:.2f} s with poison, {without:.2f} s without"
     made.wait_until_finished(60)
     sick = events // 10
     assert len(made.dead()) == sick, made.states()
@@ -118,6 +120,7 @@ def test_poison_among_two_thousand_events(processes: Processes, database_url: st
 # -- slow and fast -----------------------------------------------------------------------------------------
 
 
+@either_database
 def test_slow_handlers_leave_threads_to_fast_ones(processes: Processes, database_url: str) -> None:
     handlers = """
     @on("**", name="slow", timeout=timedelta(seconds=60))
@@ -135,7 +138,7 @@ def test_slow_handlers_leave_threads_to_fast_ones(processes: Processes, database
         for n in range(20):
             made.put([{"n": n}] * 5, "slow", "fast")
         wait_until(lambda: len(made.journal("done")) == 100, timedelta(seconds=15), "the fast ones")
-        assert percentile(delays(made, "fast", "done"), 0.99) <= 2
+        assert percentile(delays(made, "fast", "done"), 0.99) <= allowed(2)
         assert made.states()[DeliveryState.PENDING] > 50, "the slow ones still wait"
 
 
@@ -160,7 +163,7 @@ def test_a_hundred_thousand_waiting_retries_do_not_delay_fresh_events(processes:
             made.put([{"n": n}], "work")
             time.sleep(0.02)
         wait_until(lambda: len(made.journal("start")) == 30, timedelta(seconds=10), "the fresh ones")
-        assert percentile(delays(made, "work"), 0.99) <= 1
+        assert percentile(delays(made, "work"), 0.99) <= allowed(1)
 
 
 # -- limits over all workers -------------------------------------------------------------------------------
@@ -289,7 +292,9 @@ def test_fifty_lanes_of_twenty_and_a_replay_of_all_of_them(processes: Processes,
         with_it = load()
         assert replay.wait(timedelta(seconds=60)) == 0, replay.output
         made.wait_until_finished(120)
-        assert with_it <= max(2 * without, 0.5), f"p99 {with_it:.3f} s during the replay, {without:.3f} s without"
+        assert with_it <= max(2 * without, allowed(0.5)), (
+            f"p99 {with_it:.3f} s during the replay, {without:.3f} s without"
+        )
         assert made.states()[DeliveryState.DEAD] == 0
 
 
@@ -307,7 +312,7 @@ def test_an_idle_worker_begins_within_fifty_milliseconds_of_the_commit(processes
         for n in range(21):
             made.put([{"n": n}], "work")
             wait_until(lambda n=n: len(made.journal("start")) == n + 1, what="the handler")  # type: ignore[misc]
-        assert percentile(delays(made, "work"), 0.5) < 0.05
+        assert percentile(delays(made, "work"), 0.5) < allowed(0.05)
 
 
 def test_a_session_handler_that_sleeps_before_it_writes_does_not_slow_ingest(
@@ -332,6 +337,6 @@ def test_a_session_handler_that_sleeps_before_it_writes_does_not_slow_ingest(
             made.put([{"n": 2}])
             took.append(time.monotonic() - before)
             time.sleep(0.005)
-        assert percentile(took, 0.99) < 0.1, f"{len(took)} events, p99 {percentile(took, 0.99):.3f} s"
+        assert percentile(took, 0.99) < allowed(0.1), f"{len(took)} events, p99 {percentile(took, 0.99):.3f} s"
         made.wait_until_finished(10)
         assert len(made.effects()) == 1

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.support import Processes, free_port, send
-from tests.support import wait_until
+from tests.support import some, wait_until
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
@@ -35,6 +37,7 @@ Webhooks(app)
 """
 
 
+@pytest.mark.parametrize("empty_database_url", some("postgresql", "sqlite"), indirect=True)
 def test_everything_that_dev_starts_reads_the_applications_config(
     empty_database_url: str, processes: Processes, payload: Any, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Processes, free_port, send
+from tests.support import pairs
 from webhooks.database.connect import connect
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
@@ -41,7 +42,7 @@ def post(url: str, payload: bytes, number: int) -> int:
     return answer.status
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gthread", "gevent"), indirect=["database_url"])
 def test_preloaded_workers_answer_each_post_with_its_own_outcome(
     database_url: str, processes: Processes, payload: Any, worker_class: str
 ) -> None:

@@ -24,6 +24,8 @@ from tests.acceptance.test_crash import HANDLERS, check
 from tests.conftest import migrate
 from tests.support import wait_until
 
+pytestmark = pytest.mark.forks
+
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
 
 

@@ -6,8 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
+import pytest
+
 from tests.acceptance.support import SCRIPTS, Process, Processes, free_port
 from tests.support import ROOT
+
+pytestmark = pytest.mark.release
 
 
 def part(page: str, first: str, last: str) -> str:

@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Process, Processes, free_port, send
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, either_database, wait_until
 from webhooks.database.connect import connect
 from webhooks.sandbox import World, serve
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY
 from webhooks.sandbox.poster import post as really_post
 from webhooks.sandbox.server import LocalClose, write_secret
+
+pytestmark = pytest.mark.forks("run")
 
 
 class Site:
@@ -93,6 +95,7 @@ def site(database_url: str, processes: Processes) -> Iterator[Site]:
         yield site
 
 
+@either_database
 def test_rotation_under_load_leaves_no_401_that_is_not_accepted_on_the_next_try_and_every_event_stored_once(
     site: Site, processes: Processes, database_url: str
 ) -> None:
@@ -134,6 +137,7 @@ def test_rotation_under_load_leaves_no_401_that_is_not_accepted_on_the_next_try_
     assert any(delivery.endswith(second.id) for delivery in tries)
 
 
+@either_database
 def test_a_second_process_takes_a_new_key_at_once_without_a_restart(site: Site, tmp_path: Path) -> None:
     second = site.world.subscribe(site.url, [{"object_type": "contact", "action": "created"}])
     write_secret(site.directory / "keys.json", second)

@@ -17,14 +17,17 @@ from webhooks.app.webhooks import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
 
+#: One web process: what every one of them says is seen with two in the first case.
+ONE = {"WEB_CONCURRENCY": "1"}
+
 
 @pytest.mark.parametrize(
     ("command", "env", "said"),
     [
         ("webhooks run", {}, "no source is configured"),
-        ("webhooks run", {"WEBHOOKS_SOURCES__close__SECRET": "letmein"}, "must be 64 hex characters"),
-        ("webhooks run", {**KEY, "WEBHOOKS_CONCURENCY": "4"}, "did you mean 'concurrency'?"),
-        ("webhooks run", {**KEY, "WEBHOOKS_HANDLERS": "mistaken"}, "mistaken.py, line 1"),
+        ("webhooks run", {"WEBHOOKS_SOURCES__close__SECRET": "letmein", **ONE}, "must be 64 hex characters"),
+        ("webhooks run", {**KEY, "WEBHOOKS_CONCURENCY": "4", **ONE}, "did you mean 'concurrency'?"),
+        ("webhooks run", {**KEY, "WEBHOOKS_HANDLERS": "mistaken", **ONE}, "mistaken.py, line 1"),
         ("webhooks run --with-worker", {**KEY, "WEBHOOKS_HANDLERS": "mistaken"}, "mistaken.py, line 1"),
     ],
     ids=["no source", "wrong secret", "misspelled setting", "broken handler", "broken handler, with a worker"],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from datetime import timedelta
 
 import pytest
 
-from tests.acceptance.support import Processes, free_port, send
+from tests.acceptance.support import SCRIPTS, Processes, free_port, send
 from tests.support import wait_until
 
 SERVER = """
@@ -63,3 +65,19 @@ def test_settings_of_the_developer_do_not_reach_a_process(processes: Processes) 
 def test_waiting_in_vain_says_for_what() -> None:
     with pytest.raises(AssertionError, match=r"waited 0.01 s in vain for rain"):
         wait_until(lambda: False, timedelta(milliseconds=10), "rain")
+
+
+@pytest.mark.forks
+def test_a_forked_program_is_what_an_executed_one_is(processes: Processes) -> None:
+    executed = subprocess.run([SCRIPTS / "webhooks", "nonsense"], capture_output=True, text=True)
+    forked = processes.run("webhooks", "nonsense")
+    assert forked.wait() == executed.returncode == 2
+    assert forked.output == executed.stderr
+    sleeping = processes.start(
+        "python", "-m", "timeit", "-n", "1", "-r", "1", "print('asleep'); __import__('time').sleep(60)"
+    )
+    sleeping.wait_for("asleep")
+    assert sleeping.members() == [sleeping.pid]
+    sleeping.kill()
+    assert sleeping.wait() == -signal.SIGKILL
+    assert sleeping.members() == []

@@ -11,6 +11,7 @@ from benchmarks import synced
 from benchmarks.databases import Unavailable
 
 
+@pytest.mark.release
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
 def test_each_2xx_follows_a_flush_of_the_log(tmp_path: Path, worker_class: str) -> None:

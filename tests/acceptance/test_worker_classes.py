@@ -18,10 +18,10 @@ import pytest
 
 from tests.acceptance.support import Processes, free_port, send
 from tests.acceptance.test_server import KEY, body, signed, stored
-from tests.support import wait_until
+from tests.support import examples, wait_until
 
 #: How many requests: in each run of the tests, and in `make crash`.
-SHORT, LONG = 1_500, 50_000
+SHORT, LONG = examples(1_500), 50_000
 _ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r]*\r\n(?:[^\r]+\r\n)*?Connection: (\S+)\r\n")
 _SAID = re.compile(rb'"(?:status|error)":\s?"(\w+)"')
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.integration.local_close import Pair
 from tests.integration.test_cli import Cli
-from tests.support import Clock, wait_until
+from tests.support import Clock, examples, wait_until
 from webhooks import signals
 from webhooks.errors import Malformed, StorageUnavailable
 from webhooks.operations import CatchUpDuty, Report
@@ -88,7 +88,7 @@ def test_after_a_day_away_and_an_emptied_queue_one_catch_up_makes_the_store_equa
     assert pair.catch_up(since=DAY * 3).repaired == 0
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), lost=st.integers(0, 3), disorder=st.booleans())
 def test_whatever_was_lost_of_a_history_the_store_ends_as_the_log(
     sqlite_url: str, tmp_path_factory: pytest.TempPathFactory, seed: int, lost: int, disorder: bool

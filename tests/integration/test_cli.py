@@ -21,6 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.forkserver import ForkServer
 from tests.support import Clock
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
@@ -731,24 +732,30 @@ def test_a_schema_that_is_missing_names_the_command(empty_database_url: str) -> 
     assert "webhooks db upgrade" in result.stderr
 
 
-def looked_at(url: str, tmp_path: Path, *arguments: str) -> Result:
-    """What a command that shows handlers or sources does with this database, in a directory with a handler."""
-    (tmp_path / "handlers").mkdir(exist_ok=True)
+@pytest.fixture
+def looked_at(tmp_path: Path, fork_server: ForkServer) -> Callable[..., Result]:
+    """Run a command that shows handlers or sources on a database, in a directory with a handler; what it does."""
+    (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "mine.py").write_text(
         "from webhooks import on\n\n@on('lead.*', name='mine')\ndef mine(event): pass\n"
     )
-    code = f"from webhooks.cli import main; main({list(arguments)!r})"
-    environment = {**os.environ, "DATABASE_URL": url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    return Result(CliRunner(), done.stdout.encode(), done.stderr.encode(), b"", None, done.returncode, None)
+
+    def run(url: str, *arguments: str) -> Result:
+        environment = {**os.environ, "DATABASE_URL": url, "WEBHOOKS_SOURCES__close__SECRET": KEY}
+        done = fork_server.run([sys.executable, "-m", "webhooks", *arguments], cwd=tmp_path, env=environment)
+        return Result(CliRunner(), done.stdout, done.stderr, b"", None, done.returncode, None)
+
+    return run
 
 
-def test_handlers_and_sources_are_shown_without_tables(empty_database_url: str, tmp_path: Path) -> None:
-    handlers = looked_at(empty_database_url, tmp_path, "handlers", "--json")
+def test_handlers_and_sources_are_shown_without_tables(
+    empty_database_url: str, looked_at: Callable[..., Result]
+) -> None:
+    handlers = looked_at(empty_database_url, "handlers", "--json")
     assert handlers.exit_code == 0, handlers.stderr
     (mine,) = json.loads(handlers.stdout)["handlers"]
     assert (mine["name"], mine["patterns"], mine["state"], mine["seen_at"]) == ("mine", ["lead.*"], "unknown", None)
-    sources = looked_at(empty_database_url, tmp_path, "sources")
+    sources = looked_at(empty_database_url, "sources")
     assert sources.exit_code == 0, sources.stderr
     assert re.search(r"close +close +/webhooks/close +1 +30 d +whole body +unknown", sources.stdout), sources.stdout
     for result in (handlers, sources):
@@ -757,13 +764,13 @@ def test_handlers_and_sources_are_shown_without_tables(empty_database_url: str, 
         assert line.endswith("run: webhooks db upgrade")
 
 
-def test_handlers_and_sources_are_shown_without_a_database(tmp_path: Path) -> None:
+def test_handlers_and_sources_are_shown_without_a_database(tmp_path: Path, looked_at: Callable[..., Result]) -> None:
     for url, why in (
         ("postgresql://nobody@127.0.0.1:1/nothing", "the database cannot be reached: "),
         ("sqlite:///absent.db", "there is no file 'absent.db'; run: webhooks db upgrade"),
     ):
         for command in ("handlers", "sources"):
-            result = looked_at(url, tmp_path, command)
+            result = looked_at(url, command)
             assert result.exit_code == 0, result.stderr
             assert ("mine" if command == "handlers" else "/webhooks/close") in result.stdout
             (line,) = result.stderr.splitlines()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.forkserver import ForkServer
 from tests.support import ROOT
 from webhooks.contrib.alembic import not_ours, ours
 from webhooks.database.connect import connect
@@ -46,36 +47,38 @@ Table("garden_beds", metadata, Column("id", Integer, primary_key=True), Column("
 """
 
 
-def flask(directory: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "theirs", *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": "", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def flask(tmp_path: Path, fork_server: ForkServer) -> Callable[..., str]:
+    """Run a command of the application `theirs`; what it wrote."""
+
+    def run(*arguments: str) -> str:
+        argv = [sys.executable, "-m", "flask", "--app", "theirs", *arguments]
+        done = fork_server.run(argv, cwd=tmp_path, env={"PATH": "", "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.decode()
+
+    return run
 
 
-def test_flask_db_migrate_proposes_nothing_of_ours(tmp_path: Path, empty_database_url: str) -> None:
+def test_flask_db_migrate_proposes_nothing_of_ours(
+    tmp_path: Path, empty_database_url: str, flask: Callable[..., str]
+) -> None:
     uri = empty_database_url.replace("postgresql://", "postgresql+psycopg://")
     (tmp_path / "theirs.py").write_text(APP.format(uri=uri, url=empty_database_url))
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "garden.py").write_text(GARDEN)
-    flask(tmp_path, "webhooks", "db", "upgrade")
-    flask(tmp_path, "webhooks", "db", "revision", "garden", "-m", "beds")
-    flask(tmp_path, "webhooks", "db", "upgrade")
+    flask("webhooks", "db", "upgrade")
+    flask("webhooks", "db", "revision", "garden", "-m", "beds")
+    flask("webhooks", "db", "upgrade")
     if not empty_database_url.startswith("sqlite"):
-        flask(tmp_path, "webhooks", "db", "partition")
+        flask("webhooks", "db", "partition")
     database = connect(empty_database_url)
     with database.write() as connection:
         connection.exec_driver_sql("create table garden_old (id integer primary key)")
     database.dispose()
 
-    flask(tmp_path, "db", "init")
-    flask(tmp_path, "db", "migrate", "-m", "first")
+    flask("db", "init")
+    flask("db", "migrate", "-m", "first")
     (written,) = (tmp_path / "migrations" / "versions").glob("*.py")
     upward = written.read_text().partition("def downgrade")[0]
 
@@ -85,9 +88,9 @@ def test_flask_db_migrate_proposes_nothing_of_ours(tmp_path: Path, empty_databas
     assert "drop_table('garden_old')" in upward, "that is the application's own affair"
     assert "garden_beds" not in upward
     assert "ix_garden_n" not in upward
-    flask(tmp_path, "db", "upgrade")
-    flask(tmp_path, "webhooks", "db", "check")
-    flask(tmp_path, "db", "check")
+    flask("db", "upgrade")
+    flask("webhooks", "db", "check")
+    flask("db", "check")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from tests.integration.rig import Rig, effects, rig
-from tests.support import wait_until
+from tests.support import examples, wait_until
 from webhooks import failpoints
 from webhooks.delivery.dispatcher import Attempt, released
 from webhooks.errors import AttemptTimeout, LeaseLost, WriteLockHeldTooLong
@@ -192,7 +192,7 @@ def test_an_attempt_succeeded_if_and_only_if_its_effect_is_there(stage: Stage, k
                 holds(stage, Plan(writes=writes, lane=lane, swallows=swallows, at=((step, kind),)))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans)
 def test_an_attempt_succeeded_if_and_only_if_its_effect_is_there_whatever_comes_together(
     stage: Stage, plan: Plan

@@ -85,63 +85,65 @@ def run_inner(
     return run
 
 
-def test_an_open_connection_fails_the_test_that_left_it(run_inner: Callable[..., pytest.RunResult]) -> None:
-    result = run_inner(
-        """
-        from webhooks.database.connect import connect
-
-        kept = []
-
-        def test_forgets_to_dispose(database_url):
-            database = connect(database_url)
-            kept.append(database)
-            database.ping()
-        """
-    )
-    result.assert_outcomes(passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*the test left */webhooks.db* open; dispose its engine*"])
-    result.stdout.fnmatch_lines(["*the test left connections open; dispose its engine:*"])
-
-
-def test_a_running_thread_fails_the_test_that_left_it(run_inner: Callable[..., pytest.RunResult]) -> None:
-    result = run_inner(
-        """
-        import threading
-
-        def test_leaves_a_thread():
-            timer = threading.Timer(2, print)
-            timer.name = "forgotten"
-            timer.start()
-        """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*the test left threads running: forgotten*"])
-
-
-def test_a_pushed_context_fails_the_test_that_left_it(run_inner: Callable[..., pytest.RunResult]) -> None:
-    result = run_inner(
-        """
-        import flask
-
-        def test_pushes():
-            flask.Flask("other").app_context().push()
-        """
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*the test left a Flask application context pushed*"])
-
-
 EITHER = """
     def test_on_each(database_url):
         assert database_url
 """
 
+#: Tests that break a rule each.
+FORGETFUL = """
+    import threading
 
-def test_the_last_lines_count_by_database(run_inner: Callable[..., pytest.RunResult]) -> None:
-    result = run_inner(EITHER + "\n    def test_on_none():\n        pass\n", "-n", "2")
-    result.assert_outcomes(passed=3)
+    import flask
+    import pytest
+    from webhooks.database.connect import connect
+
+    kept = []
+
+    @pytest.fixture(scope="session", autouse=True)
+    def at_the_end():
+        yield
+        for timer in kept:
+            if isinstance(timer, threading.Timer):
+                timer.cancel()  # else the process would wait for it
+
+    def test_forgets_to_dispose(database_url):
+        database = connect(database_url)
+        kept.append(database)
+        database.ping()
+
+    def test_leaves_a_thread():
+        timer = threading.Timer(600, print)
+        timer.name = "forgotten"
+        kept.append(timer)
+        timer.start()
+
+    def test_pushes():
+        flask.Flask("other").app_context().push()
+"""
+
+
+def test_a_test_that_leaves_something_behind_fails_and_the_last_lines_count_by_database(
+    run_inner: Callable[..., pytest.RunResult],
+) -> None:
+    """All in one run: a pytest with two workers takes longer than most tests."""
+    result = run_inner(FORGETFUL + EITHER + "\n    def test_on_none():\n        pass\n", "-n", "2")
+    result.assert_outcomes(passed=7, errors=4)
+    for said in (
+        "*the test left */webhooks.db* open; dispose its engine*",
+        "*the test left connections open; dispose its engine:*",
+        "*the test left threads running: forgotten*",
+        "*the test left a Flask application context pushed*",
+    ):
+        result.stdout.fnmatch_lines([said])
     result.stdout.fnmatch_lines(
-        ["*= databases =*", "PostgreSQL * (*): 1 passed", "SQLite *: 1 passed", "no database: 1 passed", "*3 passed*"]
+        [
+            "*= databases =*",
+            "PostgreSQL * (*): 2 passed, 1 error",
+            "SQLite *: 2 passed, 1 error",
+            "no database: 3 passed, 2 error",
+            "*7 passed*",
+        ]
     )
 
 

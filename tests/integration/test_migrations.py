@@ -438,7 +438,8 @@ def upgrade_once(url: str, barrier: Any, results: Any) -> None:
 
 
 def test_processes_that_upgrade_at_once_do_it_once(empty_database_url: str) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "alembic.command"])
     barrier, results = context.Barrier(3), context.Queue()
     processes = [context.Process(target=upgrade_once, args=(empty_database_url, barrier, results)) for _ in range(3)]
     for process in processes:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from tests.support import Clock, wait_until
+from tests.support import Clock, examples, wait_until
 from webhooks.errors import ConfigurationError
 from webhooks.model import Headers
 from webhooks.sandbox import Rules, World, create_app, run, serve
@@ -213,7 +213,7 @@ PATHS = st.lists(
 ).map("/".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"]),
     root=st.sampled_from(["/api/v1/", "/sandbox/"]),

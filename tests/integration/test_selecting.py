@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from tests.support import examples
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
@@ -102,7 +103,7 @@ segments = st.sampled_from(
 
 
 @given(st.lists(segments, min_size=1, max_size=5).map(".".join))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150))
 def test_a_pattern_selects_in_sql_what_it_matches(typed: Store, pattern: str) -> None:
     found = types_in_sql(typed, pattern)
     wanted = sorted(type for type in TYPES if Pattern(pattern).matches(type))
@@ -118,7 +119,7 @@ REASONS = ["ValueError: no", "valueerror: no", "100% [sure]", "100_ [sure]", "a*
 
 
 @given(st.text(st.sampled_from("ValueError: no100%_[sure]a*b?back\\slashé^-!"), min_size=1, max_size=12))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150))
 def test_a_glob_finds_in_sql_what_it_matches(store: Store, glob: str) -> None:
     import re
 

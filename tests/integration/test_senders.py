@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.integration.conftest import Consumer
-from tests.support import Clock
+from tests.support import Clock, pairs
 from tests.unit.sources.cases import CASES, NOW, Case, secret_for
 from webhooks.database import tables as schema
 from webhooks.model import Event
@@ -20,7 +20,12 @@ from webhooks.routing import Registry
 from webhooks.sources.samples import samples
 
 by_scheme = {case.scheme: case for case in CASES}
-every_scheme = pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+every_scheme = pytest.mark.parametrize(
+    ("case", "database_url"),
+    pairs(*CASES),
+    indirect=["database_url"],
+    ids=lambda value: getattr(value, "scheme", value),
+)
 
 
 @pytest.fixture

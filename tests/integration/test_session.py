@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import registry
 
 from tests.integration.rig import NO_MARK, Rig, effects, rig
-from tests.support import wait_until
+from tests.support import examples, wait_until
 from webhooks.database import LockFile, SQLiteDatabase
 from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
 from webhooks.model import DeliveryState
@@ -139,7 +139,7 @@ def test_a_session_survives(made: Rig, act: Callable[[Any], None]) -> None:
     assert made.count_effects() == 1
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.sampled_from(["insert", "commit", "roll back", "keep", "undo", "fail", "look"]), max_size=9))
 def test_commit_and_rollback_act_as_in_a_session_of_ones_own(made: Rig, steps: list[str]) -> None:
     """Whatever the order: what was committed or left at the end stays, what was rolled back is gone."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks.cli import COMMANDS, catch_up, doctor, explain, group, quarantine, records, replay, sources, subscriptions
 from webhooks.formats import ROOTS
 from webhooks.selection import CONDITIONS
@@ -30,7 +30,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
         yield " ".join(path)
 
 
-@pytest.mark.parametrize("name", list(commands(group)))
+@each("name", list(commands(group)))
 def test_every_command_is_documented(name: str) -> None:
     assert f"`webhooks {name}`" in TEXT
 
@@ -40,7 +40,7 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
     assert named <= set(commands(group))
 
 
-@pytest.mark.parametrize("name", sorted(set(CONDITIONS) - {"event"}))
+@each("name", sorted(set(CONDITIONS) - {"event"}))
 def test_every_condition_is_documented(name: str) -> None:
     assert f"`--{name} " in TEXT
 
@@ -63,7 +63,7 @@ WITHOUT_JSON = {"dev", "run", "worker", "sandbox", "init", "completion", "db rev
 DOCUMENTS = TEXT.split("## JSON")[1]
 
 
-@pytest.mark.parametrize("name", sorted(MEMBERS))
+@each("name", sorted(MEMBERS))
 def test_every_member_of_the_json_is_documented(name: str) -> None:
     assert re.search(rf"\b{name}\b", DOCUMENTS), f"{name!r} is in no list under JSON"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks import signals
 from webhooks.cli import group
 from webhooks.cli.replay import start as replay_start
@@ -127,7 +127,7 @@ def test_a_table_says_what_the_code_says(name: str) -> None:
     assert read(name) == refreshed(name), f"{name}: {REFRESH}"
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@each("setting", SETTINGS)
 def test_every_setting_is_documented_with_its_variable_and_default(setting: object) -> None:
     name, variable, default, text = (getattr(setting, each) for each in ("name", "variable", "default", "text"))
     (row,) = [line for line in read("docs/settings.md").splitlines() if line.startswith(f"| `{name}` |")]
@@ -137,7 +137,7 @@ def test_every_setting_is_documented_with_its_variable_and_default(setting: obje
     assert name not in FALLBACKS or f"falls back to {FALLBACKS[name]}" in row
 
 
-@pytest.mark.parametrize("name", signals.TABLE)
+@each("name", signals.TABLE)
 def test_every_signal_is_documented_with_its_arguments(name: str) -> None:
     (row,) = [line for line in read("docs/signals.md").splitlines() if line.startswith(f"| `{name}` |")]
     assert [each for each in signals.TABLE[name].arguments if f"`{each}`:" not in row] == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from webhooks.cli import follow
 from webhooks.cli.follow import WIDTH, Arrival, Follower, Posts, Tally, describe
 from webhooks.cli.trigger import Answer
@@ -57,8 +58,8 @@ def test_a_failure_is_shown_with_its_reason_on_one_line_without_control_characte
     assert all(line.isprintable() for line in shown.splitlines())
 
 
-@pytest.mark.parametrize("type", sorted(known_types()))
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
+@each("type", sorted(known_types()))
+@each("count", [0, 1, 2, 5])
 def test_no_line_is_wider_than_a_small_terminal(type: str, count: int) -> None:
     names = ["outcomes.count", "leads.mirror_members", "whatsapp.mirror", "emails.alert", "forward.warehouse"]
     deliveries = [replace(SUCCEEDED, handler=name) for name in names[:count]]

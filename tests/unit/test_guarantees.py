@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
-from tests.support import ROOT
+from tests.support import ROOT, each
 
 PAGE = ROOT / "docs" / "guarantees.md"
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", PAGE.read_text("utf-8"))))
 
 
-@pytest.mark.parametrize(("path", "name"), NAMED, ids=[name for _, name in NAMED])
+@each(("path", "name"), NAMED)
 def test_a_test_that_proves_a_promise_exists(path: str, name: str) -> None:
     assert re.search(rf"^def {name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
 

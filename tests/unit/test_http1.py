@@ -14,6 +14,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support import examples
 from webhooks.http.gunicorn import plain_posts as http1
 from webhooks.http.gunicorn.plain_posts import (
     HEAD_LIMIT,
@@ -246,7 +247,7 @@ def make_config() -> Any:
 CONFIG = make_config()
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(almost_plain())
 @example(request())
 @example(request() + request())
@@ -311,7 +312,7 @@ any_head = almost_plain() | st.binary(max_size=200) | st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=3000)
+@settings(max_examples=examples(3000))
 @given(any_head.filter(bool))
 @example(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n")
 @example(b"\r\nGET / HTTP/1.1\r\n\r\n")

@@ -78,6 +78,7 @@ def test_every_package_is_named_in_setup_cfg() -> None:
     assert sorted(named - found) == [], "these are in [options] packages of setup.cfg, and hold no module"
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", TRAVELS)
 def test_the_wheel_carries_every_file(wheel: zipfile.ZipFile, name: str) -> None:
     expected = {f"{TRAVELS[name]}/{path.relative_to(ROOT / name).as_posix()}": path for path in files(ROOT / name)}
@@ -88,11 +89,13 @@ def test_the_wheel_carries_every_file(wheel: zipfile.ZipFile, name: str) -> None
     assert changed == []
 
 
+@pytest.mark.release
 def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
     """Above all not the deployer's handlers/ and our tests."""
     assert {name.split("/")[0] for name in wheel.namelist()} == {"webhooks", _dist_info(wheel)}
 
 
+@pytest.mark.release
 def test_the_wheel_has_the_command_the_licence_and_the_types_marker(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert "webhooks/py.typed" in names
@@ -101,11 +104,13 @@ def test_the_wheel_has_the_command_the_licence_and_the_types_marker(wheel: zipfi
     assert entry_points.split() == ["[console_scripts]", "webhooks", "=", "webhooks.cli:main"]
 
 
+@pytest.mark.release
 def test_the_metadata_names_licence_and_python(metadata: email.message.Message) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
 
 
+@pytest.mark.release
 def test_every_requirement_is_pinned_within_its_range(metadata: email.message.Message) -> None:
     """constraints.txt is what CI installs: a pin that is missing lets another version in, unseen."""
     pins = {
@@ -122,6 +127,7 @@ def test_every_requirement_is_pinned_within_its_range(metadata: email.message.Me
         assert requirement.specifier.contains(pins[name]), f"constraints.txt pins {name}=={pins[name]}: {requirement}"
 
 
+@pytest.mark.release
 def test_an_ordinary_install_brings_what_the_worker_class_needs(metadata: email.message.Message) -> None:
     """gunicorn's gevent class imports more than gunicorn itself requires: its extra has it."""
     (gunicorn,) = (
@@ -137,6 +143,7 @@ def test_constraints_hold_no_address_and_no_path() -> None:
     assert [line for line in lines if not line.startswith("#") and ("/" in line or " " in line)] == []
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("extra", ["postgres", "http", "crypto"])
 def test_the_extra_test_has_what_an_extra_needs(metadata: email.message.Message, extra: str) -> None:
     """The extra `test` alone must be enough to run every test."""
@@ -149,6 +156,7 @@ def test_the_extra_test_has_what_an_extra_needs(metadata: email.message.Message,
     assert extra in nested
 
 
+@pytest.mark.release
 def test_the_distribution_has_one_name(metadata: email.message.Message) -> None:
     """The package index has another project of the package's name, which would be put over ours."""
     setup = read_setup()

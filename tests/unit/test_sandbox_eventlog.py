@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import Clock
+from tests.support import Clock, each
 from webhooks.formats.json import dump
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.accounts import ADMIN, MEMBER
@@ -249,9 +249,7 @@ ALLOWED = [
 NAMES = ["object_type", "object_id", "action", "lead_id", "user_id", "request_id"]
 
 
-@pytest.mark.parametrize(
-    "names", [list(each) for size in range(7) for each in itertools.combinations(NAMES, size)], ids="+".join
-)
+@each("names", [list(each) for size in range(7) for each in itertools.combinations(NAMES, size)])
 def test_only_some_filters_may_be_combined(world: World, names: list[str]) -> None:
     """Written out once more, so that the table in the code is not its own witness."""
     is_allowed = set(names) in [set(each) for each in ALLOWED]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import PAYLOADS, START, Clock
+from tests.support import PAYLOADS, START, Clock, examples
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.accounts import ADMIN, APPLICATION, INES, MEMBER, NOBODY, TOMASZ
 from webhooks.sandbox.eventlog import Entry
@@ -563,7 +563,7 @@ def mirror(world: World) -> dict[str, dict[str, Any]]:
     return made
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data(), steps=st.integers(0, 60), absorbs=st.booleans())
 def test_the_newest_events_are_the_state_whatever_happened(data: st.DataObject, steps: int, absorbs: bool) -> None:
     world = World(Clock(), rules=Rules(unlisted=True, created_absorbs=absorbs))
@@ -637,7 +637,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_no_body_does_anything_but_be_taken_or_refused(data: st.DataObject) -> None:
     world = World(Clock(), rules=Rules(unlisted=True))

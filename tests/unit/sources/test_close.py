@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import ConfigurationError, Malformed, SignatureError
 from webhooks.formats import json as jsonio
 from webhooks.model import Headers, InboundRequest, ParsedEvent
@@ -594,8 +595,8 @@ def test_a_log_entry_is_the_event_that_the_webhook_carried(path: Path) -> None:
     assert envelope.read(logged.body, logged.type) == envelope.read(posted.body, posted.type)
 
 
-@pytest.mark.parametrize("path", PAYLOADS, ids=lambda p: p.stem)
-@pytest.mark.parametrize("gone", [..., None, {}])
+@each("path", PAYLOADS)
+@each("gone", [..., None, {}])
 def test_a_stripped_log_entry_is_revision_minus_one(path: Path, gone: Any) -> None:
     event = entry(path)
     for name in ("data", "previous_data"):

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import webhooks.sources
 import webhooks.sources.signing
+from tests.support import each, examples
 from tests.unit.sources.cases import CASES, NOW, Case, doubled, with_header, without
 from webhooks.errors import ConfigurationError, Malformed, Rejected, SignatureError
 from webhooks.model import Content, Headers, InboundRequest, ParsedEvent
@@ -148,7 +149,7 @@ def test_headers_of_another_sender_alone_are_refused(case: Case) -> None:
 
 
 @with_signature_header
-@pytest.mark.parametrize(
+@each(
     "change",
     [
         lambda value: value[:-1],
@@ -170,7 +171,6 @@ def test_headers_of_another_sender_alone_are_refused(case: Case) -> None:
             + b"!"
         ),
     ],
-    ids=range(15),
 )
 def test_a_changed_signature_is_refused(case: Case, change: Any) -> None:
     request = case.request()
@@ -314,7 +314,7 @@ ODD_TIMES = [
 
 
 @pytest.mark.parametrize("case", timed, ids=lambda case: case.scheme)
-@pytest.mark.parametrize("time", ODD_TIMES, ids=range(len(ODD_TIMES)))
+@each("time", ODD_TIMES)
 def test_a_time_of_another_shape_is_refused_even_when_signed(case: Case, time: bytes) -> None:
     """Signed anew with the odd time, so that only its shape can be the reason."""
     source = case.source()
@@ -530,7 +530,7 @@ SHAPES: list[Any] = [None, True, 5, "text", [1], [[]], {}, {"id": None}]
 
 
 @every_scheme
-@pytest.mark.parametrize("shape", SHAPES, ids=repr)
+@each("shape", SHAPES)
 def test_json_of_another_shape_is_unrecognised_or_read_with_fixed_names(case: Case, shape: Any) -> None:
     scheme = row(case)
     raw = json.dumps(shape).encode()
@@ -595,7 +595,7 @@ bodies = st.binary() | json_values.map(lambda value: json.dumps(value).encode())
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -610,7 +610,7 @@ def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -630,14 +630,14 @@ def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(cas
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=bodies, kind=st.text())
 def test_read_raises_nothing(case: Case, raw: bytes, kind: str) -> None:
     assert isinstance(case.source().read(raw, kind), Content)
 
 
 @every_scheme
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body_that_the_sender_signs_verifies(case: Case, data: st.DataObject) -> None:
     if case.scheme in ("twilio", "linear", "mailgun", "adyen"):

@@ -1,0 +1,47 @@
+"""What makes a run of the tests shorter leaves nothing out."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from tests.support import SLOWNESS, allowed, each, examples, patience
+
+
+def test_each_goes_through_all_values_and_tells_of_every_failure() -> None:
+    seen: list[tuple[int, str, str]] = []
+
+    @each("n", [1, 2, 3])
+    @each(("a", "b"), [("x", "y"), ("z", "z")])
+    def about(fixture: list[tuple[int, str, str]], n: int, a: str, b: str) -> None:
+        fixture.append((n, a, b))
+        assert a != b, "the same"
+        if n == 3:
+            pytest.fail("three")
+
+    assert list(inspect.signature(about).parameters) == ["fixture"]
+    with pytest.raises(ExceptionGroup, match="3 of 3") as caught:
+        about(fixture=seen)
+    assert seen == [(n, a, b) for n in (1, 2, 3) for a, b in (("x", "y"), ("z", "z"))]
+    assert [len(group.exceptions) for group in caught.value.exceptions] == [1, 1, 2]
+    told = str(caught.value.exceptions[2].exceptions)
+    assert "three" in told
+    assert "the same" in told
+
+
+def test_bounds_and_waits_grow_with_the_slowness_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setenv(SLOWNESS, "3")
+    assert (allowed(2), patience(10), patience(60)) == (6, 30, 80)
+    monkeypatch.setenv(SLOWNESS, "1")
+    assert (allowed(2), patience(10)) == (2, 10)
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    assert (allowed(2), patience(10), patience(100)) == (2, 60, 100)
+
+
+def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.PROFILE", "full")
+    assert examples(90) == 90
+    monkeypatch.setattr("tests.support.PROFILE", "quick")
+    assert (examples(90), examples(1)) == (30, 1)
