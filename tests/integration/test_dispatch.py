@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.rig import Rig, rig
+from webhooks.delivery.attempt import NOTES, Cause
 from webhooks.delivery.dispatcher import own_change
 from webhooks.errors import Discard, Retry, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryCause, DeliveryState
@@ -107,9 +108,9 @@ def test_a_stale_delivery_is_skipped_where_its_handler_says_so(made: Rig) -> Non
 
     made.put(lane="l", at=5)
     made.run_one()
-    (elder,) = made.put(lane="l", at=1)
+    (older,) = made.put(lane="l", at=1)
     made.run_one()
-    assert state_of(made, elder) == ("cancelled", "stale: a younger event of its lane ran before")
+    assert state_of(made, older) == ("cancelled", "stale: a newer event of its lane ran before")
     assert len(ran) == 1
 
 
@@ -221,11 +222,11 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
     (id,) = made.put()
     delivery = made.claim().delivery
     spared = [
-        made.dispatcher.interrupted(made.registry.get("h"), replace(delivery, number=n), "gone").counts
+        made.dispatcher.outcomes.interrupted(made.registry.get("h"), replace(delivery, number=n), "gone").counts
         for n in (1, 2, 30, 31)
     ]
     assert spared == [False, False, False, True]
-    waits = [made.dispatcher.interrupted(None, replace(delivery, number=n), "gone").wait for n in range(1, 30)]
+    waits = [made.dispatcher.outcomes.interrupted(None, replace(delivery, number=n), "gone").wait for n in range(1, 30)]
     assert max(waits) <= timedelta(seconds=5)
     del id
 
@@ -238,9 +239,9 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
     [
         (False, None, 0, "pending", "lost", False, True),
         (True, None, 0, "pending", "lost", False, True),
-        (False, DeliveryCause.TIME_WAS_UP, 0, "pending", "timed-out", True, False),
-        (False, DeliveryCause.TIME_WAS_UP, 2, "dead", "timed-out", True, False),
-        (False, DeliveryCause.WAS_STOPPED, 0, "pending", "released", False, False),
+        (False, NOTES[Cause.TIME_UP], 0, "pending", "timed-out", True, False),
+        (False, NOTES[Cause.TIME_UP], 2, "dead", "timed-out", True, False),
+        (False, NOTES[Cause.STOPPED], 0, "pending", "released", False, False),
     ],
     ids=["first death", "with its worker while alone", "time was up", "time was up too often", "was stopped"],
 )
@@ -268,7 +269,7 @@ def test_a_death_while_alone_counts(made: Rig, failures: int, state: str) -> Non
     made.on(retry=RetryPolicy(max_attempts=3))(lambda: None)
     made.put()
     delivery = replace(made.claim().delivery, alone=True, failures=failures)
-    finished = made.dispatcher.died_alone(delivery)
+    finished = made.dispatcher.outcomes.died_isolated(delivery)
     assert (finished.verdict.state.label, finished.verdict.outcome, finished.verdict.counts) == (state, "lost", True)
     assert finished.alone
 
@@ -284,4 +285,4 @@ def test_who_takes_its_worker_along_each_time_counts_in_the_end(made: Rig) -> No
 def test_a_delivery_for_a_handler_that_is_not_known_here_is_never_declared_dead_here(made: Rig) -> None:
     made.put(1, "elsewhere")
     delivery = made.claim("elsewhere").delivery
-    assert made.dispatcher.died_alone(replace(delivery, failures=99)).verdict.state is DeliveryState.PENDING
+    assert made.dispatcher.outcomes.died_isolated(replace(delivery, failures=99)).verdict.state is DeliveryState.PENDING

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from tests.integration.rig import Rig, rig
 from webhooks.database import tables as schema
 from webhooks.delivery import Maintenance, Retention, prune
-from webhooks.delivery.dispatcher import SPARED_DEATHS
+from webhooks.delivery.outcomes import SPARED_DEATHS
 from webhooks.delivery.rescue import DUTY, Pruned
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED as DONE

@@ -7,7 +7,7 @@ Pruning goes on between two rescues, a moment at a time, so that neither waits f
 A clock may be wrong for a while: this machine's, or the database's. Every process moves back what lies further ahead than
 its reason (`store.clocks`), elected or not. A clock that jumps by more than a minute between two rounds is one warning;
 one that jumps ahead makes rescue wait for a lease, in which living workers extend theirs; and nothing is pruned
-until rounds have followed each other for an hour without a jump or a gap, whoever held the duty.
+until rounds have followed each other for an hour without a jump or a gap, whichever process had the duty.
 
 `prune` is also what `webhooks prune` calls.
 """
@@ -139,7 +139,7 @@ class Maintenance:
             return self._rescue_all(holder, now) or freed
         if not is_elected:
             self._is_steady = None
-            self._pruning = None  # whoever has the duty now begins anew
+            self._pruning = None  # the process that has the duty now begins anew
             return freed
         if time.monotonic() - asked > SLOW:
             self.store.deliveries.was_blind()
@@ -236,7 +236,7 @@ class Maintenance:
             )
             signals.emit(signals.delivery_lost, delivery.handler, delivery=delivery)
             if finished.verdict.state is DeliveryState.DEAD:
-                self.dispatcher.announce(finished)
+                self.dispatcher.announcements.recorded(finished)
         return len(found)
 
     # -- prune ---------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def prune_steps(
     """Delete what is old, a batch at a step; each step tells what was done so far.
 
     payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`). events_before: the
-    same for events alone, where younger ones go with their partition. dedup_before: keys last seen earlier go; None
+    same for events alone, where newer ones go with their partition. dedup_before: keys last seen earlier go; None
     leaves them to the workers. states: only events with a delivery in one of these.
     """
     done = Pruned()

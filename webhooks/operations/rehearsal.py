@@ -35,7 +35,8 @@ class Runner(Protocol):
 
     @property
     def loop(self) -> Any: ...
-    def timeout_of(self, handler: Any) -> timedelta: ...
+    @property
+    def outcomes(self) -> Any: ...
     def filtered(self, handler: Any, event: Event, delivery: Delivery) -> str | None: ...
     def arguments(self, handler: Any, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]: ...
 
@@ -99,7 +100,7 @@ class Rehearser:
             return Rehearsal(event.id, handler.name, "not run", reason)
         event = self.replayer.store.events.with_superseded(event)
         run = _Run(event.id, lambda run: self._perform(run, event, handler, sessions))
-        limit = self.runner.timeout_of(handler)
+        limit = self.runner.outcomes.timeout_of(handler)
         try:
             run.start()
             run.join(limit.total_seconds())
