@@ -270,6 +270,9 @@ class Ledger:
         self._lock = threading.Lock()
         self._attempts: set[RunningAttempt] = set()
 
+    def __len__(self) -> int:
+        return len(self._attempts)
+
     def add(self, attempts: Collection[RunningAttempt]) -> None:
         """Hold what was claimed."""
         with self._lock:
