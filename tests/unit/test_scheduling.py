@@ -91,7 +91,7 @@ def test_no_place_stays_empty_while_something_waits_that_has_room(
 
 @given(st.integers(8, 100), st.integers(0, 1000))
 def test_of_every_full_claim_retries_and_replays_get_their_share_while_they_wait(places: int, round: int) -> None:
-    room = {"a": places, "b": places, "c": places}
+    capacity = {"a": places, "b": places, "c": places}
     taken = allocate({("a", F): 500, ("b", R): 500, ("c", P): 500}, places, capacity, round)
     assert taken["b", R] >= places // 4
     assert taken["c", P] >= places // 8

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
     from webhooks.delivery.isolation import IsolatedPool as IsolatedPool
+    from webhooks.delivery.rehearsal import Rehearsal as Rehearsal
+    from webhooks.delivery.rehearsal import Rehearser as Rehearser
     from webhooks.delivery.rescue import Maintenance as Maintenance
     from webhooks.delivery.rescue import Retention as Retention
     from webhooks.delivery.rescue import prune as prune
@@ -40,6 +42,7 @@ else:
             "attempt": ["RunningAttempt"],
             "dispatcher": ["Dispatcher"],
             "isolation": ["IsolatedPool"],
+            "rehearsal": ["Rehearsal", "Rehearser"],
             "rescue": ["Maintenance", "Retention", "prune"],
             "runner": ["Runner", "RunnerSettings"],
             "worker": ["REPLACE", "STOPPED", "Worker", "WorkerSettings", "handler_rows"],

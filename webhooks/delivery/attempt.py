@@ -19,16 +19,23 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
+from typing import Protocol
 
 from webhooks.delivery.async_loop import Job
 from webhooks.errors import AttemptTimeout, LeaseLost
 from webhooks.model import Delivery
 from webhooks.routing import Handler
-from webhooks.session import HandlerSession
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
 
 logger = logging.getLogger(__name__)
+
+
+class EndableSession(Protocol):
+    """What `revoke` does to a handler's session."""
+
+    def abort(self, reason: BaseException | None = None) -> None:
+        """Make the attempt unable to commit, from any thread."""
 
 
 class Phase(enum.Enum):
@@ -103,7 +110,7 @@ class RunningAttempt:
         #: What is to be recorded.
         self.finished: Finished | None = None
         self._is_taken = False
-        self._session: HandlerSession | None = None
+        self._session: EndableSession | None = None
         self._job: Job | None = None
         self._kill: Callable[[], None] | None = None
         self._lock = threading.Lock()
@@ -173,7 +180,7 @@ class RunningAttempt:
     def hold(
         self,
         *,
-        session: HandlerSession | None = None,
+        session: EndableSession | None = None,
         job: Job | None = None,
         kill: Callable[[], None] | None = None,
     ) -> None:

@@ -33,15 +33,38 @@ from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
 from webhooks.model import Delivery, Event
 from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict
-from webhooks.session import HandlerSession
+from webhooks.session import DoneMark
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
+
+
+class OpenSession(Protocol):
+    """A handler's session as the dispatcher ends it: `session.HandlerSession`, or a rehearsal's."""
+
+    @property
+    def session(self) -> Any:
+        """What the handler gets."""
+
+    def flush(self) -> None:
+        """Write what the handler left in its session. Raises what made the attempt unable to commit."""
+
+    def finish(self, mark: DoneMark) -> bool:
+        """Mark the delivery as done and commit; False: the lease was lost, and nothing is committed."""
+
+    def check(self) -> None:
+        """Raise the reason if this attempt can no longer commit."""
+
+    def abort(self, reason: BaseException | None = None) -> None:
+        """Make this attempt unable to commit, from any thread."""
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the attempt failed because the database went away."""
 
 
 class SessionSource(Protocol):
     """What gives a handler its session: `session.Sessions`, or a rehearsal's."""
 
-    def open(self) -> AbstractContextManager[HandlerSession]:
+    def open(self) -> AbstractContextManager[OpenSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end. Raises `NoConnection`."""
 
     def make_room(self) -> None:
