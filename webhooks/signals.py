@@ -1,9 +1,10 @@
 """What happened, told to whoever listens: metrics, alerts, tests, an application of your own.
 
 Every signal of the house is in this module, with its sender and its keyword arguments. They are sent after the fact:
-when `event_stored` is sent the event is committed. Observers run in the thread that sends (of the web process for
-requests and events, of the worker for deliveries), one after another, so they should be quick; what they raise is
-logged and changes nothing. An observer sees what its own process does.
+when `event_stored` is sent the event is committed. Only `delivery_started` and `handler_raised` come while a delivery
+runs. Observers run in the thread that sends (of the web process for requests and events, of the worker for deliveries),
+one after another, so they should be quick; what they raise is logged and changes nothing. An observer sees what its own
+process does.
 
     from webhooks import signals
 

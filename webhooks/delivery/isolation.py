@@ -319,7 +319,7 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
         with ready:
             ready.wait_for(lambda: bool(lines))
             order = msgspec.json.decode(lines.pop(0), type=IsolatedOrder)
-        report = _run(dispatcher, store, order)
+        report = run_order(dispatcher, store, order)
         if order.short:
             dispatcher.sessions.dispose()
             store.database.dispose()
@@ -328,7 +328,8 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
             message = message[os.write(reports, message) :]
 
 
-def _run(dispatcher: Dispatcher, store: Store, order: IsolatedOrder) -> IsolatedReport:
+def run_order(dispatcher: Dispatcher, store: Store, order: IsolatedOrder) -> IsolatedReport:
+    """Run one order in this process, which is the child; what came of it."""
     try:
         claimed = _load(store, order.id)
     except NoConnection as away:
