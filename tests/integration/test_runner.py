@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -67,6 +68,17 @@ def test_what_it_is_given_is_run_and_recorded_when_it_returns(made: Rig) -> None
         assert made.count_effects() == 2
         assert len(runner.ledger) == 0
         assert made.row(good[0]).worker.startswith("other:")
+
+
+def test_the_orm_is_imported_before_any_thread_could(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that makes a statement while another imports `sqlalchemy.orm` for the first time fails."""
+    monkeypatch.delitem(sys.modules, "webhooks.session.orm", raising=False)
+    made.on("plain")(lambda: None)
+    with running(made):
+        assert "webhooks.session.orm" not in sys.modules, "it takes long, and only sessions need it"
+    made.on()(lambda session: None)
+    with running(made):
+        assert "webhooks.session.orm" in sys.modules
 
 
 def test_any_number_of_threads_may_have_theirs_run_at_once(made: Rig) -> None:

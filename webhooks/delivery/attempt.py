@@ -278,6 +278,7 @@ class Ledger:
         self._attempts: set[RunningAttempt] = set()
 
     def __len__(self) -> int:
+        """How many there are."""
         return len(self._attempts)
 
     def add(self, attempts: Collection[RunningAttempt]) -> None:

@@ -269,12 +269,15 @@ class _Connections:
         self._short_at = 0.0
 
     def took(self, name: str) -> None:
+        """A run of the handler begins."""
         self._in_use += name in self._handlers
 
     def gave_back(self, name: str) -> None:
+        """A run of the handler has ended."""
         self._in_use -= name in self._handlers
 
     def has_one_for(self, name: str) -> bool:
+        """Whether another run of the handler may begin."""
         return name not in self._handlers or self._in_use < self._most()
 
     def short(self, name: str | None) -> int:

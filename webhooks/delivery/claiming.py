@@ -1,6 +1,6 @@
 """What to claim next: one pure decision between what waits and what this process can run.
 
-`plan` is given what a look at the database found (`Backlog`), how much fits (`buffer.Capacity`), what is known of each
+`plan` is given what a look at the database found (`ClaimBacklog`), how much fits (`buffer.Capacity`), what is known of each
 handler (`HandlerTerms`) and the number of the round; its `Plan` says how much of which handler and class one statement
 claims, and which need the statement that also asks for limits. `Worker` looks, plans and executes both.
 
@@ -48,7 +48,7 @@ class HandlerTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class ClaimBacklog:
     """What a look found. due: {(handler, class): how many}. next_due: until more is due (None: nothing waits)."""
 
     due: Mapping[Queue, int]
@@ -71,7 +71,7 @@ class Plan:
     next_look: float = LONG
 
 
-def plan(backlog: Backlog, capacity: Capacity, terms: Mapping[str, HandlerTerms], round: int) -> Plan:
+def plan(backlog: ClaimBacklog, capacity: Capacity, terms: Mapping[str, HandlerTerms], round: int) -> Plan:
     """Decide what to claim of the backlog.
 
     capacity: how much may be claimed; handlers that it does not name get nothing.
@@ -87,10 +87,10 @@ def plan(backlog: Backlog, capacity: Capacity, terms: Mapping[str, HandlerTerms]
     return Plan(free, limited, probes, _next_look(backlog, free, limited, terms))
 
 
-def fresh_of_all(capacity: Capacity, terms: Mapping[str, HandlerTerms]) -> Backlog:
+def fresh_of_all(capacity: Capacity, terms: Mapping[str, HandlerTerms]) -> ClaimBacklog:
     """What a call after a quiet time is most likely about: fresh deliveries of any handler that needs no permission."""
     places = {**capacity.slow, **capacity.fast}
-    return Backlog(
+    return ClaimBacklog(
         {(name, DeliveryClass.FRESH): n for name, n in places.items() if n > 0 and not terms[name].needs_permission}
     )
 
@@ -129,7 +129,7 @@ def _probing(quotas: dict[Queue, int], due: Mapping[Queue, int], terms: Mapping[
 
 
 def _next_look(
-    backlog: Backlog, free: Mapping[Queue, int], limited: Mapping[Queue, int], terms: Mapping[str, HandlerTerms]
+    backlog: ClaimBacklog, free: Mapping[Queue, int], limited: Mapping[Queue, int], terms: Mapping[str, HandlerTerms]
 ) -> float:
     pauses = [LONG if backlog.next_due is None else max(SHORTEST_PAUSE, backlog.next_due.total_seconds())]
     if limited:

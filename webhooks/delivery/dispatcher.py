@@ -193,18 +193,18 @@ class Dispatcher:
         return None
 
     def _run_with_session(self, attempt: RunningAttempt, event: Event) -> Finished:
-        with self.sessions.open() as holder:
-            attempt.hold(session=holder)
+        with self.sessions.open() as opened:
+            attempt.hold(session=opened)
             try:
-                self._call(attempt, event, holder.session)
+                self._call(attempt, event, opened.session)
                 failpoints.hit("run.after_handler")
-                holder.flush()
+                opened.flush()
                 finished = self.outcomes.finished(attempt, SUCCEEDED, ran=True)
-                if not holder.finish(self.store.deliveries.done_mark(finished)):
+                if not opened.finish(self.store.deliveries.done_mark(finished)):
                     raise LeaseLost(f"delivery {attempt.delivery.id} belongs to another worker now")
             except BaseException as error:
-                holder.check()  # what ended the attempt from outside explains the error better than the error does
-                if holder.is_outage(error):
+                opened.check()  # what ended the attempt from outside explains the error better than the error does
+                if opened.is_outage(error):
                     raise StorageUnavailable(error_summary(error)) from error
                 raise
             attempt.committed = True

@@ -99,6 +99,7 @@ class IsolatedProcess:
         self.runs = 0
 
     def send(self, message: bytes) -> None:
+        """Give it one line. Raises `OSError` when it is gone."""
         os.write(self._orders, message + b"\n")
 
     def receive(self, timeout: float) -> bytes | None:

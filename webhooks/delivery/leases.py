@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Heartbeat:
     """The leases of one process. `beat` is called again and again by one thread.
 
-    holder: the id of the process. kind: of process ("worker").
+    process_id: by which the database knows this process. kind: of process ("worker").
     handlers: names of those that it runs.
     lease: for how long deliveries are held from each beat on; heartbeat: until the next.
     """
@@ -34,7 +34,7 @@ class Heartbeat:
         *,
         store: Store,
         ledger: Ledger,
-        holder: str,
+        process_id: str,
         kind: str,
         version: str,
         handlers: Sequence[str],
@@ -43,7 +43,7 @@ class Heartbeat:
     ) -> None:
         self.store = store
         self.ledger = ledger
-        self.holder = holder
+        self.process_id = process_id
         self.kind = kind
         self.version = version
         self.handlers = list(handlers)
@@ -73,7 +73,7 @@ class Heartbeat:
 
     def _tell_of_life(self) -> None:
         with contextlib.suppress(Locked):
-            self.store.processes.beat(self.holder, self.kind, self.version, self.handlers, lease=self.lease)
+            self.store.processes.beat(self.process_id, self.kind, self.version, self.handlers, lease=self.lease)
         if self.unregistered:
             self.unregistered = self.store.handlers.register(self.unregistered)
 

@@ -65,6 +65,7 @@ class Pruned:
 
     @property
     def kept(self) -> int:
+        """Events that were old enough, and are needed still."""
         return self.looked_at - self.events
 
 
@@ -86,7 +87,8 @@ class ClockWatch:
 class Duty(Protocol):
     """A recurring duty of its own election, looked at with every tick; it must not take long (catch-up)."""
 
-    def tick(self, holder: str) -> None: ...
+    def tick(self, holder: str) -> None:
+        """Do what is due, if `holder`, a process, is elected for it."""
 
     def wait(self, timeout: timedelta) -> None:
         """Wait for what it has under way, which goes on in the next process if it takes longer."""
@@ -139,7 +141,7 @@ class Maintenance:
             return self._rescue_all(holder, now) or freed
         if not is_elected:
             self._is_steady = None
-            self._pruning = None  # the process that has the duty now begins anew
+            self._pruning = None  # whoever has the duty now begins anew
             return freed
         if time.monotonic() - asked > SLOW:
             self.store.deliveries.was_blind()

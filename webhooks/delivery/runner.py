@@ -11,6 +11,7 @@ past its lease (the process was stopped, say) is not begun.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -95,20 +96,11 @@ class Runner:
         self.recorder = Recorder(store, self.ledger, dispatcher.announcements)
         limit = settings.abandoned_threads or ABANDONED_FOR_A_SLOT * settings.slots + 1
         self.replacement = Replacement(limit, self.recorder)
-        self.supervisor = Supervisor(
-            store=store,
-            dispatcher=dispatcher,
-            ledger=self.ledger,
-            buffer=self.buffer,
-            breaker=self.breaker,
-            recorder=self.recorder,
-            replacement=self.replacement,
-            add_slot=self._add_slot,
-        )
+        self.supervisor = self._make_supervisor()
         self.heartbeat = Heartbeat(
             store=store,
             ledger=self.ledger,
-            holder=self.id,
+            process_id=self.id,
             kind=kind,
             version=version,
             handlers=list(self.handlers),
@@ -121,10 +113,25 @@ class Runner:
         self._threads: list[threading.Thread] = []
         self._recording = threading.Lock()
 
+    def _make_supervisor(self) -> Supervisor:
+        return Supervisor(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            ledger=self.ledger,
+            buffer=self.buffer,
+            breaker=self.breaker,
+            recorder=self.recorder,
+            replacement=self.replacement,
+            add_slot=self._add_slot,
+        )
+
     # -- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the threads; `end_threads` ends them."""
+        if any(handler.wants_session for handler in self.handlers.values()):
+            # now, not in a slot: statements of other threads fail while the ORM is half imported
+            importlib.import_module("webhooks.session.orm")
         for _ in range(self.settings.slots):
             self._add_slot()
         self.start_thread("webhooks-supervisor", self._supervise)

@@ -24,7 +24,7 @@ from webhooks import signals
 from webhooks.database import SQLITE_LOOK_SECONDS, PostgresListener, SQLiteWatch
 from webhooks.delivery import claiming
 from webhooks.delivery.breaker import STATES_OLDEST_SECONDS, STATES_SECONDS
-from webhooks.delivery.claiming import Backlog, Plan, fresh_of_all
+from webhooks.delivery.claiming import ClaimBacklog, Plan, fresh_of_all
 from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.delivery.isolation import IsolatedPool
 from webhooks.delivery.rescue import Maintenance
@@ -105,6 +105,11 @@ class Worker:
     def has_ended(self) -> threading.Event:
         """Set when nothing runs any more."""
         return self.runner.ended
+
+    @property
+    def abandoned_threads(self) -> int:
+        """How many threads ran past their time-out and still run."""
+        return len(self.runner.ledger.abandoned())
 
     def stop(self) -> None:
         """Stop claiming and finish what runs; called again, stop at once. Safe in a signal handler."""
@@ -219,7 +224,7 @@ class Worker:
             if self._claim_free(plan.free):
                 return True, claiming.LONG
         most = max([*capacity.slow.values(), *capacity.fast.values()])
-        backlog = Backlog(*self.store.deliveries.waiting(names, most))
+        backlog = ClaimBacklog(*self.store.deliveries.waiting(names, most))
         plan = claiming.plan(backlog, capacity, terms, self._next_round() if backlog.due else self._round)
         claimed = self._claim_free(plan.free) + self._claim_limited(plan)
         return claimed > 0, plan.next_look
