@@ -161,7 +161,12 @@ def test_one_that_ends_gives_back_what_no_thread_has_begun(made: Rig) -> None:
     with running(made, slots=1) as runner:
         runner.accept(claim(made, runner), runner.lease_until())
         wait_until(lambda: runner.ledger.with_threads())
-        opens = threading.Timer(0, lambda: wait_until(lambda: made.states().count(PENDING) == 4) or gate.set())
+
+        def open_when_given_back() -> None:
+            wait_until(lambda: made.states().count(PENDING) == 4)
+            gate.set()
+
+        opens = threading.Thread(target=open_when_given_back)
         opens.start()
     opens.join()
     assert sorted(made.states()) == [PENDING] * 4 + [SUCCEEDED]

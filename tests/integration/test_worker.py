@@ -774,8 +774,7 @@ def test_a_call_after_a_quiet_time_claims_nothing_of_what_is_paused(
             return worker.runner.breaker.is_closed_to("h")
 
         wait_until(knows)
-        claims: list[Any] = []
-        monkeypatch.setattr(made.store.deliveries, "claim", lambda *arguments, **_: claims.append(arguments) or [])
+        claims = noted(made.store.deliveries, "claim", monkeypatch)
         looked = noted(worker.runner.breaker, "read", monkeypatch)
         made.put(3)
         before = len(looked)
