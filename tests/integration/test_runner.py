@@ -15,7 +15,7 @@ from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks.delivery import IsolatedPool, Runner, RunnerSettings
 from webhooks.delivery.attempt import Cause
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import DeliveryClass, DeliveryState
 
 PENDING, RUNNING, SUCCEEDED = DeliveryState.PENDING, DeliveryState.RUNNING, DeliveryState.SUCCEEDED
@@ -152,6 +152,24 @@ def test_a_database_that_is_away_for_a_while_costs_time_only(made: Rig, monkeypa
     with running(made) as runner:
         runner.run(claim(made, runner), runner.lease_until())
     assert made.outcomes(id) == ["succeeded"]
+
+
+def test_one_that_waits_for_a_connection_is_waited_for(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.on()(lambda session: None)
+    (id,) = made.put()
+    real, refusals = made.sessions.open, [0]
+
+    def refuse() -> Any:
+        refusals[0] += 1
+        if refusals[0] <= 2:
+            raise NoConnection("too many connections")
+        return real()
+
+    monkeypatch.setattr(made.sessions, "open", refuse)
+    with running(made) as runner:
+        runner.run(claim(made, runner), runner.lease_until())
+        assert made.outcomes(id) == ["succeeded"]
+        assert made.row(id).attempts == 1
 
 
 def test_one_that_ends_gives_back_what_no_thread_has_begun(made: Rig) -> None:

@@ -142,6 +142,16 @@ def test_a_revoked_attempt_ends_whatever_runs_for_it(cause: Cause, error: type[E
     assert ends.ended == ["killed", error, "cancelled"]
 
 
+def test_what_comes_after_an_outcome_was_recorded_is_ended_too() -> None:
+    """A process that starts, or a connection that opens, while its attempt is given back."""
+    attempt, ends = attempt_of(), Ends()
+    attempt.begin()
+    attempt.revoke(Cause.STOPPED)
+    attempt.settle()
+    attempt.hold(kill=ends.kill)
+    assert ends.ended == ["killed"]
+
+
 def test_what_cannot_be_ended_keeps_the_rest_from_nothing(caplog: pytest.LogCaptureFixture) -> None:
     attempt, ends = attempt_of(), Ends()
 
@@ -216,5 +226,6 @@ def test_an_attempt_that_did_not_begin_is_held_as_another() -> None:
     ledger.add([attempt])
     ledger.replace(attempt, again)
     assert ledger.held() == [again]
+    assert ledger.unrecorded() == {(again.delivery.id, again.delivery.token)}
     ledger.replace(attempt, attempt)
     assert ledger.held() == [again], "only in place of what is held"

@@ -194,7 +194,7 @@ class RunningAttempt:
             self._session = session or self._session
             self._job = job or self._job
             self._kill = kill or self._kill
-            is_revoked = self.phase is Phase.REVOKED
+            is_revoked = self.cause is not None  # perhaps recorded meanwhile
         if is_revoked:
             self._end_what_runs()
 
@@ -287,11 +287,20 @@ class Ledger:
             self._attempts.update(attempts)
 
     def replace(self, attempt: RunningAttempt, again: RunningAttempt) -> None:
-        """Hold `again` for an attempt that did not begin."""
+        """Hold `again` for an attempt that did not begin, in place of it."""
         with self._lock:
             if attempt in self._attempts:
                 self._attempts.remove(attempt)
                 self._attempts.add(again)
+
+    def unrecorded(self) -> set[tuple[int, int]]:
+        """(delivery id, token by which it was claimed) of those of which something is to be recorded."""
+        with self._lock:
+            return {
+                (attempt.delivery.id, attempt.delivery.token)
+                for attempt in self._attempts
+                if attempt.phase is not Phase.RECORDED
+            }
 
     def settle(self, attempt: RunningAttempt) -> None:
         """Nothing more is to be recorded for it: its lease is extended no longer."""

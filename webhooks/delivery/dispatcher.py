@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from webhooks import failpoints
 from webhooks.delivery.announcements import Announcements
 from webhooks.delivery.async_loop import Loop
-from webhooks.delivery.attempt import Phase, RunningAttempt
+from webhooks.delivery.attempt import RunningAttempt
 from webhooks.delivery.outcomes import Outcomes, cancelled, deaths_of
 from webhooks.errors import LeaseLost, NoConnection, StorageUnavailable
 from webhooks.forks import PerProcess
@@ -166,7 +166,7 @@ class Dispatcher:
     def _failed(self, attempt: RunningAttempt, event: Event | None, error: BaseException) -> Verdict:
         """The verdict for what a handler raised, once that is told. event: None when it was its condition that raised."""
         verdict = self.outcomes.decide(attempt.handler, attempt.delivery, error)
-        if event is not None and attempt.phase is not Phase.REVOKED:
+        if event is not None and attempt.cause is None:
             self.announcements.raised(attempt, event, error, verdict)
         return verdict
 

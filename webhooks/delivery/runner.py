@@ -200,8 +200,8 @@ class Runner:
 
         For an engine that claims by itself: `start` first. While the database is away it waits; the leases run on.
         """
-        attempts = self.accept(claimed, leased_until)
-        while any(attempt.phase is not Phase.RECORDED for attempt in attempts) and not self.ended.is_set():
+        keys = {(attempt.delivery.id, attempt.delivery.token) for attempt in self.accept(claimed, leased_until)}
+        while not self.ended.is_set() and keys & self.ledger.unrecorded():
             with self._recording:  # one thread records for all that wait
                 try:
                     self.recorder.record(self.recorder.wait(time.monotonic() + RUN_LOOK_SECONDS)[0])
