@@ -1,4 +1,4 @@
-"""What happened, told to whoever listens: metrics, alerts, tests, an application of your own.
+"""What happened, told to those that listen: metrics, alerts, tests, an application of your own.
 
 Every signal of the house is in this module, with its sender and its keyword arguments. They are sent after the fact:
 when `event_stored` is sent the event is committed. Only `delivery_started` and `handler_raised` come while a delivery

@@ -346,7 +346,7 @@ def test_leases_are_extended_while_a_handler_runs(made: Rig) -> None:
 def test_what_waited_past_its_lease_is_not_begun(made: Rig) -> None:
     @made.on()
     def h() -> None:
-        raise AssertionError("nobody may run this")
+        raise AssertionError("nothing may run this")
 
     (id,) = made.put()
     with made.running(lease=timedelta(0), heartbeat=timedelta(hours=1), slots=1):
@@ -370,7 +370,7 @@ def test_a_delivery_whose_lease_ran_out_is_rescued_and_runs_alone(made: Rig) -> 
     assert made.row(id).failures == 0
 
 
-# -- rows that somebody else has locked --------------------------------------------------------------------
+# -- rows that another client has locked --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
