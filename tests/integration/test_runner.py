@@ -126,8 +126,8 @@ def test_what_another_process_has_taken_over_ends_without_a_record(made: Rig) ->
         claimed = claim(made, runner)
         thread = threading.Thread(target=lambda: runner.run(claimed, runner.lease_until()))
         thread.start()
-        wait_until(lambda: runner.ledger.with_threads())
-        (attempt,) = runner.ledger.with_threads()
+        wait_until(lambda: runner.buffer.running())
+        (attempt,) = runner.buffer.running()
         made.store.deliveries.fence(attempt.delivery)
         wait_until(lambda: attempt.cause is Cause.LEASE_LOST)
         gate.set()
@@ -178,7 +178,7 @@ def test_one_that_ends_gives_back_what_no_thread_has_begun(made: Rig) -> None:
     ids = made.put(5)
     with running(made, slots=1) as runner:
         runner.accept(claim(made, runner), runner.lease_until())
-        wait_until(lambda: runner.ledger.with_threads())
+        wait_until(lambda: runner.buffer.running())
 
         def open_when_given_back() -> None:
             wait_until(lambda: made.states().count(PENDING) == 4)

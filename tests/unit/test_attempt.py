@@ -186,15 +186,15 @@ def test_the_row_of_a_delivery_says_why_its_run_was_revoked() -> None:
 #: {state: in which of its lists the ledger has the attempt}
 LISTS = {
     "claimed": {"held"},
-    "running": {"held", "with_threads"},
+    "running": {"held"},
     "ended": {"held"},
-    "taken": {"held", "unsettled", "abandoned"},
-    "taken, its thread ended": {"held", "unsettled"},
-    "lease lost": {"with_threads"},
+    "taken": {"held", "taken", "unsettled", "abandoned"},
+    "taken, its thread ended": {"held", "taken", "unsettled"},
+    "lease lost": set(),
     "lease lost, its thread ended": set(),
-    "died": {"held", "with_threads"},
+    "died": {"held"},
     "recorded": set(),
-    "recorded, its thread runs": {"abandoned"},
+    "recorded, its thread runs": {"taken", "abandoned"},
 }
 
 
@@ -204,9 +204,7 @@ def test_the_ledger_knows_what_is_to_be_done_for_each(state: str) -> None:
     ledger.add([attempt])
     for event in STATES[state]:
         EVENTS[event](attempt)
-    assert {name for name in ("held", "with_threads", "unsettled", "abandoned") if getattr(ledger, name)()} == LISTS[
-        state
-    ]
+    assert {name for name in ("held", "taken", "unsettled", "abandoned") if getattr(ledger, name)()} == LISTS[state]
 
 
 def test_the_ledger_forgets_what_is_recorded_once_no_thread_is_left() -> None:

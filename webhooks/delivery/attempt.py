@@ -83,8 +83,8 @@ class RunningAttempt:
     """One delivery being run; see the module's docstring for its phases. Every method may be called by any thread."""
 
     __slots__ = (
-        "_is_taken", "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "fenced", "finished", "handler",
-        "is_over", "leased_until", "phase", "single", "started", "waits_for_thread",
+        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "fenced", "finished", "handler",
+        "is_over", "is_taken", "leased_until", "phase", "single", "started", "waits_for_thread",
     )  # fmt: skip
 
     def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
@@ -101,6 +101,8 @@ class RunningAttempt:
         self.started: float | None = None
         #: Its thread is done with it.
         self.is_over = False
+        #: Another thread ended it, records what came of it, and has given its place away.
+        self.is_taken = False
         #: Its outcome is committed already, in the handler's own transaction.
         self.committed = False
         #: The delivery under the token that took it away from its thread.
@@ -109,7 +111,6 @@ class RunningAttempt:
         self.waits_for_thread = False
         #: What is to be recorded.
         self.finished: Finished | None = None
-        self._is_taken = False
         self._session: EndableSession | None = None
         self._job: Job | None = None
         self._kill: Callable[[], None] | None = None
@@ -150,17 +151,17 @@ class RunningAttempt:
     @property
     def has_thread(self) -> bool:
         """Whether a thread runs it whose place was not given to another."""
-        return self.started is not None and not self.is_over and not self._is_taken
+        return self.started is not None and not self.is_over and not self.is_taken
 
     @property
     def is_unsettled(self) -> bool:
         """Whether another thread has taken it, and its token has not been moved yet."""
-        return self._is_taken and self.phase is Phase.REVOKED and self.fenced is None
+        return self.is_taken and self.phase is Phase.REVOKED and self.fenced is None
 
     @property
     def is_abandoned(self) -> bool:
         """Whether a thread still runs it that is waited for no more."""
-        return self._is_taken and not self.is_over
+        return self.is_taken and not self.is_over
 
     def took(self) -> timedelta:
         """How long it has run."""
@@ -209,7 +210,7 @@ class RunningAttempt:
             self.is_over = True
             if self.phase is Phase.CLAIMED or self.phase is Phase.RUNNING:
                 self.phase = Phase.ENDED
-            return not self._is_taken
+            return not self.is_taken
 
     def revoke(self, cause: Cause, *, keeps_thread: bool = False) -> bool:
         """Make it unable to commit, and end it where that is possible; whether the caller was the first.
@@ -221,13 +222,13 @@ class RunningAttempt:
         Waits for a commit that is on its way; then the token of the delivery says that it came first. Raises nothing.
         """
         with self._lock:
-            if self.is_over or self._is_taken or self.phase in _DONE:
+            if self.is_over or self.is_taken or self.phase in _DONE:
                 return False
             if self.phase is Phase.REVOKED and keeps_thread:
                 return False
             self.phase = Phase.REVOKED
             self.cause = cause
-            self._is_taken = not keeps_thread
+            self.is_taken = not keeps_thread
         self._end_what_runs()
         return True
 
@@ -318,22 +319,19 @@ class Ledger:
         with self._lock:
             return [attempt for attempt in self._attempts if attempt.is_held]
 
-    def with_threads(self) -> list[RunningAttempt]:
-        """Those that a thread runs, whose place was not given to another."""
+    def taken(self) -> list[RunningAttempt]:
+        """Those that were taken from their threads; mostly none."""
         with self._lock:
-            return [attempt for attempt in self._attempts if attempt.has_thread]
+            return [attempt for attempt in self._attempts if attempt.is_taken]
 
     def unsettled(self) -> list[RunningAttempt]:
         """Those that were taken from their threads, and whose tokens have not been moved yet."""
-        with self._lock:
-            return [attempt for attempt in self._attempts if attempt.is_unsettled]
+        return [attempt for attempt in self.taken() if attempt.is_unsettled]
 
     def abandoned(self) -> list[RunningAttempt]:
         """Those whose threads are left behind and still run."""
-        with self._lock:
-            return [attempt for attempt in self._attempts if attempt.is_abandoned]
+        return [attempt for attempt in self.taken() if attempt.is_abandoned]
 
     def waiting_for_threads(self) -> list[RunningAttempt]:
         """Those whose outcome is recorded when their thread has ended."""
-        with self._lock:
-            return [attempt for attempt in self._attempts if attempt.waits_for_thread and attempt.is_held]
+        return [attempt for attempt in self.taken() if attempt.waits_for_thread and attempt.is_held]

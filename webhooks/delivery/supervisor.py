@@ -70,6 +70,8 @@ class Supervisor:
     def look(self) -> None:
         """End what runs too long, record that, and see which threads ended. Raises `StorageUnavailable`."""
         self._end_late_ones()
+        if not self.ledger.taken():
+            return
         waits: Locked | None = None
         for attempt in self.ledger.unsettled():
             if attempt.cause is not Cause.TIME_UP:
