@@ -12,10 +12,10 @@ import pytest
 
 from tests.integration.rig import Rig, rig
 from webhooks import signals
-from webhooks.delivery.attempt import NOTES, Cause
+from webhooks.delivery.attempt import Cause
 from webhooks.delivery.dispatcher import own_change
 from webhooks.errors import Discard, LeaseLost, Retry, StorageUnavailable
-from webhooks.model import AttemptOutcome, Content, DeliveryState
+from webhooks.model import AttemptOutcome, Content, DeliveryCause, DeliveryState
 from webhooks.routing import RetryPolicy, field
 
 OURS = "api_ours"
@@ -240,9 +240,9 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
     [
         (False, None, 0, "pending", "lost", False, True),
         (True, None, 0, "pending", "lost", False, True),
-        (False, NOTES[Cause.TIME_UP], 0, "pending", "timed-out", True, False),
-        (False, NOTES[Cause.TIME_UP], 2, "dead", "timed-out", True, False),
-        (False, NOTES[Cause.STOPPED], 0, "pending", "released", False, False),
+        (False, DeliveryCause.TIME_WAS_UP, 0, "pending", "timed-out", True, False),
+        (False, DeliveryCause.TIME_WAS_UP, 2, "dead", "timed-out", True, False),
+        (False, DeliveryCause.WAS_STOPPED, 0, "pending", "released", False, False),
     ],
     ids=["first death", "with its worker while alone", "time was up", "time was up too often", "was stopped"],
 )

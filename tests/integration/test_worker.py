@@ -17,7 +17,8 @@ from sqlalchemy import text
 from tests.integration.rig import SOON, Rig, effects, rig
 from tests.support import wait_until
 from webhooks import signals
-from webhooks.database.connect import LOCK_PATIENCE, connect
+from webhooks.database import LOCK_PATIENCE
+from webhooks.database.connect import connect
 from webhooks.delivery import REPLACE, STOPPED
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState

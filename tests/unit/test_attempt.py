@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.attempts import attempt_of
 from webhooks.delivery import RunningAttempt
-from webhooks.delivery.attempt import NOTES, Cause, Ledger, Phase, cause_of
+from webhooks.delivery.attempt import Cause, Ledger, Phase
 from webhooks.errors import AttemptTimeout, LeaseLost
 
 CLAIMED, RUNNING, ENDED, REVOKED, RECORDED = Phase
@@ -170,15 +169,6 @@ def test_a_process_that_serves_others_by_now_is_not_killed() -> None:
     attempt.let_process_live()
     attempt.revoke(Cause.STOPPED)
     assert ends.ended == []
-
-
-def test_the_row_of_a_delivery_says_why_its_run_was_revoked() -> None:
-    delivery = attempt_of().delivery
-    assert {cause: cause_of(replace(delivery, reason=note)) for cause, note in NOTES.items()} == {
-        Cause.TIME_UP: Cause.TIME_UP,
-        Cause.STOPPED: Cause.STOPPED,
-    }
-    assert cause_of(replace(delivery, reason=None)) is cause_of(replace(delivery, reason="ValueError: no")) is None
 
 
 # -- the ledger ----------------------------------------------------------------------------------------------

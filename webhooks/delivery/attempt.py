@@ -23,7 +23,7 @@ from typing import Protocol
 
 from webhooks.delivery.async_loop import Job
 from webhooks.errors import AttemptTimeout, LeaseLost
-from webhooks.model import Delivery
+from webhooks.model import Delivery, DeliveryCause
 from webhooks.routing import Handler
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
@@ -57,13 +57,18 @@ class Cause(enum.Enum):
     DIED = "died"  # the process that ran it ended
 
 
-#: Written on the row of a running delivery that may not commit any more, while the thread that ran it may still be
-#: running: its next run waits for that thread or its process. `cause_of` reads them back for what is rescued.
+#: Written, as text and code, on the row of a running delivery that may not commit any more, while the thread that ran it may
+#: still be running: its next run waits for that thread or its process, and the process that rescues it knows what happened.
 NOTES = {
-    Cause.TIME_UP: "its time was up; the next run waits until the thread that ran it, or its process, has ended",
-    Cause.STOPPED: "its worker stopped before it was done; the next run waits until that process has ended",
+    Cause.TIME_UP: (
+        "its time was up; the next run waits until the thread that ran it, or its process, has ended",
+        DeliveryCause.TIME_WAS_UP,
+    ),
+    Cause.STOPPED: (
+        "its worker stopped before it was done; the next run waits until that process has ended",
+        DeliveryCause.WAS_STOPPED,
+    ),
 }
-_CAUSES = {note: cause for cause, note in NOTES.items()}
 
 _ERRORS: dict[Cause, type[AttemptTimeout] | type[LeaseLost]] = {
     Cause.TIME_UP: AttemptTimeout,
@@ -256,18 +261,13 @@ class RunningAttempt:
 _DONE = (Phase.ENDED, Phase.RECORDED)
 
 
-def cause_of(delivery: Delivery) -> Cause | None:
-    """Why the last run of a delivery was revoked, as its row says; None when nothing was noted."""
-    return _CAUSES.get(delivery.reason or "")
-
-
 def fence(store: Store, attempt: RunningAttempt) -> Delivery | None:
     """Move the token of a revoked attempt's delivery, so that its run can record nothing any more.
 
     None: it committed before, or the delivery is another worker's. Raises `Locked`, `StorageUnavailable`.
     """
-    note = None if attempt.cause is None else NOTES.get(attempt.cause)
-    attempt.fenced = store.deliveries.fence(attempt.current, note)
+    note, code = (None, None) if attempt.cause is None else NOTES.get(attempt.cause, (None, None))
+    attempt.fenced = store.deliveries.fence(attempt.current, note, code)
     return attempt.fenced
 
 

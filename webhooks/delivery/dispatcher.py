@@ -31,7 +31,7 @@ from webhooks.delivery.outcomes import Outcomes, cancelled, deaths_of
 from webhooks.errors import LeaseLost, NoConnection, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
-from webhooks.model import Delivery, Event
+from webhooks.model import Delivery, DeliveryCause, Event
 from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict
 from webhooks.session import DoneMark
 from webhooks.store import Store
@@ -136,9 +136,9 @@ class Dispatcher:
                 return self.outcomes.finished(attempt, cancelled("the event's payload was pruned"), ran=False)
             if event.previous_id is not None:
                 event = self.store.events.with_superseded(event)
-            reason = self.filtered(handler, event, delivery)
-            if reason is not None:
-                return self.outcomes.finished(attempt, cancelled(reason), ran=False)
+            why_not = self.why_not(handler, event, delivery)
+            if why_not is not None:
+                return self.outcomes.finished(attempt, cancelled(*why_not), ran=False)
             self.announcements.started(delivery, event)
             ran = True
             failpoints.hit("run.before_handler")
@@ -170,18 +170,13 @@ class Dispatcher:
             self.announcements.raised(attempt, event, error, verdict)
         return verdict
 
-    def filtered(self, handler: Handler, event: Event, delivery: Delivery) -> str | None:
-        """Why the handler is not to run for this event, in words; None when it is. See `why_not`."""
-        why_not = self.why_not(handler, event, delivery)
-        return None if why_not is None else why_not[0]
-
     def why_not(self, handler: Handler, event: Event, delivery: Delivery) -> tuple[str, DeliveryCause] | None:
         """Why the handler is not to run for this event; None when it is.
 
         A predicate that raises lets it raise: the delivery fails loudly and is tried again.
         """
         if delivery.stale and handler.stale == "skip":
-            return "stale: a newer event of its lane ran before"
+            return "stale: a newer event of its lane ran before", DeliveryCause.STALE
         if handler.ignore_own:
             whose = own_change(event, self.own.get(event.source, frozenset()))
             if whose is not None:

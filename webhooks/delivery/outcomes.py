@@ -9,15 +9,14 @@ one was guilty (`lost`).
 
 from __future__ import annotations
 
-import enum
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from webhooks.delivery.attempt import Cause, RunningAttempt, cause_of
+from webhooks.delivery.attempt import Cause, RunningAttempt
 from webhooks.errors import AttemptTimeout, StorageUnavailable
 from webhooks.formats import error_summary, one_line
-from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryState
+from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryCause, DeliveryState
 from webhooks.routing import Handler, Registry, RetryPolicy, Verdict, decide
 from webhooks.store.deliveries import Finished
 
@@ -30,23 +29,18 @@ SPARED_RUNS = 30
 SPARED_DEATHS = 10
 
 
-class Death(enum.Enum):
-    """How the process of an attempt died; its value begins the text on record."""
-
-    WITH_WORKER = "its worker died or lost its lease"
-    ISOLATED = "its process died while it ran alone"
+#: How the record of an attempt begins whose process died.
+DIED = "its worker died or lost its lease"
+DIED_ALONE = "its process died while it ran alone"
 
 
 def deaths_of(attempts: Iterable[Attempt]) -> dict[int, int]:
     """{delivery id: how often it is on record to have died with its worker, or with a process of its own}."""
     found: dict[int, int] = {}
     for attempt in attempts:
-        if attempt.outcome is AttemptOutcome.LOST and (attempt.error or "").startswith(_DEATHS):
+        if attempt.cause in (DeliveryCause.DIED, DeliveryCause.DIED_ALONE):
             found[attempt.delivery_id] = found.get(attempt.delivery_id, 0) + 1
     return found
-
-
-_DEATHS = tuple(death.value for death in Death)
 
 
 class Outcomes:
@@ -148,30 +142,29 @@ class Outcomes:
         gone too, nothing tells whose fault it was.
         """
         handler = self.registry.get(delivery.handler)
-        cause = cause_of(delivery)
-        if cause is Cause.TIME_UP and handler is not None:
+        if delivery.cause is DeliveryCause.TIME_WAS_UP and handler is not None:
             verdict = self.timed_out(handler, delivery)
             return Finished(delivery, verdict, holds_lane=holds_lane(handler, delivery, verdict))
-        if cause is Cause.STOPPED:
+        if delivery.cause is DeliveryCause.WAS_STOPPED:
             return Finished(delivery, released())
         spared = delivery.number - delivery.failures - 1
         if delivery.alone and spared >= SPARED_DEATHS:
             return self.died_isolated(delivery)
         how = "alone, in a process of its own" if deaths else "apart from others that died so"
-        return Finished(delivery, _lost(f"{Death.WITH_WORKER.value}; the next run is {how}"), alone=True)
+        return Finished(delivery, _lost(f"{DIED}; the next run is {how}", cause=DeliveryCause.DIED), alone=True)
 
     def died_isolated(self, delivery: Delivery, took: timedelta = timedelta(0)) -> Finished:
         """What becomes of a delivery whose process died while it ran nothing else. took: how long it had run."""
         handler = self.registry.get(delivery.handler)
         policy = self.retry_of(handler)
         failures = delivery.failures + 1
-        reason = f"{Death.ISOLATED.value} (attempt {failures} of {policy.max_attempts})"
+        reason, cause = f"{DIED_ALONE} (attempt {failures} of {policy.max_attempts})", DeliveryCause.DIED_ALONE
         if handler is not None and failures >= policy.max_attempts:
-            verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason)
+            verdict = Verdict(DeliveryState.DEAD, AttemptOutcome.LOST, reason=reason, error=reason, cause=cause)
             holds = holds_lane(handler, delivery, verdict)
             return Finished(delivery, verdict, took=took, holds_lane=holds, alone=True)
         wait = policy.wait(failures, self.jitter())
-        verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait=wait, reason=reason, error=reason)
+        verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, cause=cause)
         return Finished(delivery, verdict, took=took, alone=True)
 
     def not_started(self, delivery: Delivery, why: str) -> Finished:
@@ -181,8 +174,8 @@ class Outcomes:
         return Finished(delivery, _lost(reason, wait), ran=False, alone=True)
 
 
-def _lost(reason: str, wait: timedelta = timedelta(0)) -> Verdict:
-    return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, counts=False)
+def _lost(reason: str, wait: timedelta = timedelta(0), cause: DeliveryCause | None = None) -> Verdict:
+    return Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, wait, reason, reason, counts=False, cause=cause)
 
 
 def _blocked() -> Verdict:
@@ -196,9 +189,9 @@ def released() -> Verdict:
     return Verdict(DeliveryState.PENDING, AttemptOutcome.RELEASED, reason=reason, error=reason, counts=False)
 
 
-def cancelled(reason: str) -> Verdict:
+def cancelled(reason: str, cause: DeliveryCause | None = None) -> Verdict:
     """The verdict for a delivery that is not to run; no attempt is counted towards its limit."""
-    return Verdict(DeliveryState.CANCELLED, AttemptOutcome.CANCELLED, reason=reason, counts=False)
+    return Verdict(DeliveryState.CANCELLED, AttemptOutcome.CANCELLED, reason=reason, counts=False, cause=cause)
 
 
 def holds_lane(handler: Handler, delivery: Delivery, verdict: Verdict) -> bool:

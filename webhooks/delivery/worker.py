@@ -129,7 +129,7 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop; `STOPPED`, or `REPLACE` when abandoned threads are left behind."""
         runner = self.runner
-        watch = SQLiteWatch(self.store.database) if self.store.database.is_sqlite else None
+        watch = self.store.database.commit_watch()
         listener = None if watch else PostgresListener(self.store.database, runner.recorder.wake)
         self._listener = listener
         runner.start()
