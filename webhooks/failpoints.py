@@ -1,7 +1,7 @@
 """Places where a test can kill this process: at every commit boundary of a delivery's life.
 
 `WEBHOOKS_TEST_FAILPOINT="finish.before_commit:3"` (several with commas) makes the third passage of that place a
-`kill -9` of this process; without the variable `hit` is an empty function. `tests/acceptance/test_failpoints.py` goes
+`kill -9` of this process; without the variable `hit` is an empty function. `tests/acceptance/test_crash.py` goes
 through `NAMES` on both databases and checks that nothing is lost, stuck or done twice.
 """
 

@@ -1,9 +1,10 @@
-"""What happened, told to whoever listens: metrics, alerts, tests, an application of somebody's own.
+"""What happened, told to those that listen: metrics, alerts, tests, an application of your own.
 
 Every signal of the house is in this module, with its sender and its keyword arguments. They are sent after the fact:
-when `event_stored` is sent the event is committed. Observers run in the thread that sends (of the web process for
-requests and events, of the worker for deliveries), one after another, so they should be quick; what they raise is
-logged and changes nothing. An observer sees what its own process does.
+when `event_stored` is sent the event is committed. Only `delivery_started` and `handler_raised` come while a delivery
+runs. Observers run in the thread that sends (of the web process for requests and events, of the worker for deliveries),
+one after another, so they should be quick; what they raise is logged and changes nothing. An observer sees what its own
+process does.
 
     from webhooks import signals
 
@@ -125,6 +126,17 @@ delivery_started = _signal(
     delivery=_DELIVERY,
     event="the `Event`",
 )
+handler_raised = _signal(
+    "handler_raised",
+    _HANDLER,
+    "A handler raised, and nothing of that is recorded yet; not for `Retry`, `Discard`, a time-out, or a database that went "
+    "away. Sent by the thread, or the isolated process, that ran it. Observers must not keep `exception`: its frames hold "
+    "the payload.",
+    delivery=_DELIVERY,
+    event="the `Event`",
+    exception="what it raised",
+    verdict="the `Verdict`: the delivery's next `state`, `outcome`, `wait`, `reason`",
+)
 delivery_succeeded = _signal(
     "delivery_succeeded",
     _HANDLER,
@@ -152,7 +164,7 @@ delivery_retried = _signal(
 delivery_dead = _signal(
     "delivery_dead",
     _HANDLER,
-    "A delivery used up its attempts; it runs again only when somebody requeues it.",
+    "A delivery used up its attempts; it runs again only when it is requeued.",
     delivery=_DELIVERY,
     reason="the error on one line",
 )
@@ -178,7 +190,7 @@ delivery_released = _signal(
 lane_blocked = _signal(
     "lane_blocked",
     _HANDLER,
-    "A dead delivery holds its lane: the younger ones of the same ordering key wait.",
+    "A dead delivery holds its lane: the newer ones of the same ordering key wait.",
     delivery=_DELIVERY,
     lane="the ordering key",
 )

@@ -15,8 +15,15 @@ from tests.support import wait_until
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
-from webhooks.delivery import Dispatcher, IsolatedPool, Maintenance, Worker, WorkerSettings, handler_rows
-from webhooks.delivery.dispatcher import Attempt
+from webhooks.delivery import (
+    Dispatcher,
+    IsolatedPool,
+    Maintenance,
+    RunningAttempt,
+    Worker,
+    WorkerSettings,
+    handler_rows,
+)
 from webhooks.model import DeliveryClass, DeliveryState, new_id
 from webhooks.routing import Registry, RetryPolicy
 from webhooks.session import DoneMark, Sessions
@@ -42,6 +49,8 @@ class Rig:
     timeout: timedelta = timedelta(seconds=30)
     own: dict[str, list[str]] = field(default_factory=dict)
     content: Any = None
+    #: What the last worker's `run` answered; None while it runs.
+    result: int | None = None
 
     def __post_init__(self) -> None:
         self.store = Store(self.database, {} if self.content is None else {"close": self.content})
@@ -92,16 +101,16 @@ class Rig:
         ]
         return one
 
-    def attempt(self, handler: str = "h") -> Attempt:
+    def attempt(self, handler: str = "h") -> RunningAttempt:
         made = self.registry.get(handler)
         assert made is not None
-        return Attempt(self.claim(handler), made)
+        return RunningAttempt(self.claim(handler), made)
 
     def run_one(self, handler: str = "h") -> Finished | None:
         """Claim one, run it here, record it."""
         attempt = self.attempt(handler)
         finished = self.dispatcher.run(attempt)
-        if finished is not None and not attempt.recorded:
+        if finished is not None and not attempt.committed:
             assert self.store.deliveries.finish([finished])
         return finished
 
@@ -120,17 +129,21 @@ class Rig:
             isolated=IsolatedPool(command=None, dispatcher=self.dispatcher, store=self.store),
             maintenance=Maintenance(self.store, self.dispatcher) if maintenance else None,
         )
-        results: list[int] = []
-        thread = threading.Thread(target=lambda: results.append(worker.run()), name="worker under test")
+        self.result = None
+
+        def run() -> None:
+            self.result = worker.run()
+
+        thread = threading.Thread(target=run, name="worker under test")
         thread.start()
         try:
             yield worker
         finally:
-            if not worker._stopping:  # a second time would mean "at once"
+            if not worker.is_stopping:  # a second time would mean "at once"
                 worker.stop()
             thread.join(timeout=30)
             assert not thread.is_alive(), "the worker does not stop"
-            self.result = results[0]
+            assert self.result is not None
 
     def ids(self) -> list[int]:
         """Of all deliveries."""
@@ -138,7 +151,7 @@ class Rig:
             return list(connection.execute(select(schema.deliveries.c.id)).scalars())
 
     def states(self) -> list[DeliveryState]:
-        """Of all deliveries, eldest first."""
+        """Of all deliveries, oldest first."""
         with self.database.read() as connection:
             rows = connection.execute(select(schema.deliveries.c.state).order_by(schema.deliveries.c.id))
             return [DeliveryState(state) for state in rows.scalars()]

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tests.integration.rig import Rig, rig
+from webhooks import signals
+from webhooks.delivery.attempt import Cause
 from webhooks.delivery.dispatcher import own_change
-from webhooks.errors import Discard, Retry, StorageUnavailable
+from webhooks.errors import Discard, LeaseLost, Retry, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryCause, DeliveryState
 from webhooks.routing import RetryPolicy, field
 
@@ -107,9 +109,9 @@ def test_a_stale_delivery_is_skipped_where_its_handler_says_so(made: Rig) -> Non
 
     made.put(lane="l", at=5)
     made.run_one()
-    (elder,) = made.put(lane="l", at=1)
+    (older,) = made.put(lane="l", at=1)
     made.run_one()
-    assert state_of(made, elder) == ("cancelled", "stale: a younger event of its lane ran before")
+    assert state_of(made, older) == ("cancelled", "stale: a newer event of its lane ran before")
     assert len(ran) == 1
 
 
@@ -221,11 +223,11 @@ def test_a_database_that_goes_away_again_and_again_counts_in_the_end(made: Rig) 
     (id,) = made.put()
     delivery = made.claim().delivery
     spared = [
-        made.dispatcher.interrupted(made.registry.get("h"), replace(delivery, number=n), "gone").counts
+        made.dispatcher.outcomes.interrupted(made.registry.get("h"), replace(delivery, number=n), "gone").counts
         for n in (1, 2, 30, 31)
     ]
     assert spared == [False, False, False, True]
-    waits = [made.dispatcher.interrupted(None, replace(delivery, number=n), "gone").wait for n in range(1, 30)]
+    waits = [made.dispatcher.outcomes.interrupted(None, replace(delivery, number=n), "gone").wait for n in range(1, 30)]
     assert max(waits) <= timedelta(seconds=5)
     del id
 
@@ -268,7 +270,7 @@ def test_a_death_while_alone_counts(made: Rig, failures: int, state: str) -> Non
     made.on(retry=RetryPolicy(max_attempts=3))(lambda: None)
     made.put()
     delivery = replace(made.claim().delivery, alone=True, failures=failures)
-    finished = made.dispatcher.died_alone(delivery)
+    finished = made.dispatcher.outcomes.died_isolated(delivery)
     assert (finished.verdict.state.label, finished.verdict.outcome, finished.verdict.counts) == (state, "lost", True)
     assert finished.alone
 
@@ -284,4 +286,100 @@ def test_who_takes_its_worker_along_each_time_counts_in_the_end(made: Rig) -> No
 def test_a_delivery_for_a_handler_that_is_not_known_here_is_never_declared_dead_here(made: Rig) -> None:
     made.put(1, "elsewhere")
     delivery = made.claim("elsewhere").delivery
-    assert made.dispatcher.died_alone(replace(delivery, failures=99)).verdict.state is DeliveryState.PENDING
+    assert made.dispatcher.outcomes.died_isolated(replace(delivery, failures=99)).verdict.state is DeliveryState.PENDING
+
+
+# -- the signal of what a handler raised -------------------------------------------------------------------
+
+
+@pytest.fixture
+def raised(made: Rig) -> Iterator[list[Any]]:
+    """What observers of `handler_raised` are told, with the state of the delivery at that moment."""
+    seen: list[Any] = []
+
+    def observe(handler: str, *, delivery: Any, event: Any, exception: Any, verdict: Any) -> None:
+        state = DeliveryState(made.row(delivery.id).state)
+        seen.append((handler, event.id, exception, verdict.outcome, state, threading.current_thread()))
+
+    signals.connect(signals.handler_raised, observe)
+    yield seen
+    signals.handler_raised.disconnect(observe)
+
+
+@pytest.mark.parametrize("wants_session", [True, False])
+def test_what_a_handler_raises_is_signalled_with_its_exception_before_it_is_recorded(
+    made: Rig, raised: list[Any], wants_session: bool
+) -> None:
+    error = LookupError("gone")
+
+    def with_session(session: Any) -> None:
+        raise error
+
+    def without() -> None:
+        raise error
+
+    made.on()(with_session if wants_session else without)
+    (id,) = made.put()
+    made.run_one()
+    claimed = made.store.deliveries.load(id)
+    assert claimed is not None
+    assert raised == [
+        (
+            "h",
+            claimed.delivery.event_id,
+            error,
+            AttemptOutcome.FAILED,
+            DeliveryState.RUNNING,
+            threading.current_thread(),
+        )
+    ]
+    assert state_of(made, id)[0] == "pending"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Retry("busy"), Discard("spam"), StorageUnavailable("away"), LeaseLost("late")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_no_error_of_the_handler_is_not_signalled(made: Rig, raised: list[Any], error: BaseException) -> None:
+    @made.on()
+    def h() -> None:
+        raise error
+
+    made.put()
+    made.dispatcher.run(made.attempt())
+    assert raised == []
+
+
+def test_a_condition_that_raises_is_not_signalled_as_the_handlers_error(made: Rig, raised: list[Any]) -> None:
+    def broken(event: Any) -> bool:
+        raise LookupError
+
+    made.on(where=broken)(lambda: None)
+    made.put()
+    made.run_one()
+    assert raised == []
+
+
+def test_what_a_handler_raises_after_its_time_was_up_is_not_signalled(made: Rig, raised: list[Any]) -> None:
+    made.on()(lambda: attempts[0].revoke(Cause.TIME_UP) and 1 / 0)
+    made.put()
+    attempts = [made.attempt()]
+    made.dispatcher.run(attempts[0])
+    assert raised == []
+
+
+@pytest.mark.parametrize("error", [LookupError, SystemExit], ids=lambda error: error.__name__)
+def test_an_observer_that_fails_changes_nothing_for_the_delivery(made: Rig, error: type[BaseException]) -> None:
+    def fail(handler: str, **_: Any) -> None:
+        raise error
+
+    @made.on()
+    def h() -> None:
+        raise ValueError("no")
+
+    (id,) = made.put()
+    signals.connect(signals.handler_raised, fail)
+    made.run_one()
+    signals.handler_raised.disconnect(fail)
+    assert state_of(made, id) == ("pending", "ValueError: no")

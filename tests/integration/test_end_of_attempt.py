@@ -7,6 +7,8 @@ starts the interruption, and waits for it unless it is in the critical section, 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,10 +23,11 @@ from sqlalchemy import select, text
 from tests.integration.rig import Rig, effects, rig
 from tests.support import examples, wait_until
 from webhooks import failpoints
-from webhooks.delivery.dispatcher import Attempt, released
-from webhooks.errors import AttemptTimeout, LeaseLost, WriteLockHeldTooLong
+from webhooks.delivery import RunningAttempt
+from webhooks.delivery.attempt import Cause, fence
+from webhooks.errors import WriteLockHeldTooLong
 from webhooks.model import AttemptOutcome, DeliveryState
-from webhooks.store.deliveries import Finished
+from webhooks.session import HandlerSession
 
 IN_HANDLER = "in handler"
 STEPS = [
@@ -66,7 +69,8 @@ class Stage:
 
     made: Rig
     plan: Plan = field(default_factory=Plan)
-    attempt: Attempt | None = None
+    attempt: RunningAttempt | None = None
+    session: HandlerSession | None = None
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,6 +85,13 @@ class Stage:
                     raise
             if self.plan.raises:
                 raise LookupError
+
+    @contextlib.contextmanager
+    def open(self, real: Any) -> Iterator[HandlerSession]:
+        """In place of `Sessions.open`: notes the session, which the watchdog knows."""
+        with real() as session:
+            self.session = session
+            yield session
 
     def _write(self, session: Any, what: str) -> None:
         insert = effects.insert().values(what=what)
@@ -115,32 +126,28 @@ class Stage:
         if not waits:
             thread.join()
 
-    def _act(self, kind: str, attempt: Attempt) -> None:
+    def _act(self, kind: str, attempt: RunningAttempt) -> None:
         """What a worker does; see `Worker`."""
-        deliveries = self.made.store.deliveries
         if kind == "write limit":
-            attempt.abort(WriteLockHeldTooLong("held too long"))
+            if self.session is not None:
+                self.session.abort(WriteLockHeldTooLong("held too long"))
         elif kind == "lease lost":
-            attempt.abort(LeaseLost("another worker has it"))
-        elif attempt.expire():
-            attempt.abort(AttemptTimeout("time is up"))
-            fenced = deliveries.fence(attempt.current)
+            attempt.revoke(Cause.LEASE_LOST, keeps_thread=True)
+        elif attempt.revoke(Cause.TIME_UP if kind == "time-out" else Cause.STOPPED):
+            fenced = fence(self.made.store, attempt)
             if fenced is not None:
-                attempt.fenced = fenced
-                dispatcher = self.made.dispatcher
-                finished = dispatcher.expired(attempt, fenced) if kind == "time-out" else Finished(fenced, released())
-                deliveries.finish([finished])
+                self.made.store.deliveries.finish([self.made.dispatcher.outcomes.revoked(attempt, fenced)])
 
     def run(self, plan: Plan) -> tuple[DeliveryState, int]:
         """The delivery's state and its effects, when all is over."""
-        self.plan, self.threads = plan, []
+        self.plan, self.threads, self.session = plan, [], None
         (id,) = self.made.put(1, "h", lane=f"lane of {len(plan.at)}" if plan.lane else None)
         handler = self.made.registry.get("h")
         assert handler is not None
         claimed = [one for one in [self.made.claim("h")] if one.delivery.id == id]
-        self.attempt = Attempt(claimed[0], handler)
+        self.attempt = RunningAttempt(claimed[0], handler)
         finished = self.made.dispatcher.run(self.attempt)
-        if self.attempt.end() and finished is not None and not self.attempt.recorded:
+        if self.attempt.end() and finished is not None and not self.attempt.committed:
             self.made.store.deliveries.finish([finished])
         for thread in self.threads:
             thread.join()
@@ -170,6 +177,7 @@ def stage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]
     with rig(database_url) as made:
         stage = Stage(made)
         monkeypatch.setattr(failpoints, "hit", stage.pass_by)
+        monkeypatch.setattr(made.sessions, "open", functools.partial(stage.open, made.sessions.open))
         yield stage
     mappings.dispose()
 
@@ -234,7 +242,7 @@ def test_the_store_refuses_to_mark_outside_an_open_transaction(database_url: str
         finished = made.dispatcher.run(attempt)
         assert finished is not None
         assert finished.verdict.outcome is AttemptOutcome.FAILED
-        assert not attempt.recorded
+        assert not attempt.committed
         assert made.row(id).state == DeliveryState.RUNNING
         assert made.count_effects() == 0
 
@@ -286,13 +294,12 @@ def test_a_commit_that_is_not_answered_does_not_hold_up_who_ends_the_attempt(
                 "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%done_mark%'"
             )
             wait_until(lambda: watcher.execute(waiting).scalar_one() == 1, timedelta(seconds=10))
-        assert attempt.expire()
-        attempt.abort(AttemptTimeout("time is up"))
+        assert attempt.revoke(Cause.TIME_UP)
         thread.join(timeout=10)
         assert not thread.is_alive()
         other.rollback()
-        fenced = made.store.deliveries.fence(attempt.current)
+        fenced = fence(made.store, attempt)
         assert fenced is not None
-        made.store.deliveries.finish([made.dispatcher.expired(attempt, fenced)])
+        made.store.deliveries.finish([made.dispatcher.outcomes.revoked(attempt, fenced)])
         assert made.row(id).state == DeliveryState.PENDING
         assert made.count_effects() == 0

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from tests.integration.rig import Rig, rig
 from webhooks.database import tables as schema
 from webhooks.delivery import Maintenance, Retention, prune
-from webhooks.delivery.dispatcher import SPARED_DEATHS
+from webhooks.delivery.outcomes import SPARED_DEATHS
 from webhooks.delivery.rescue import DUTY, Pruned
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED as DONE
@@ -266,7 +266,7 @@ def test_pruning_runs_when_it_is_due_a_moment_at_a_time(made: Rig) -> None:
 def test_a_rescued_delivery_that_is_dead_is_announced_once(made: Rig, caplog: pytest.LogCaptureFixture) -> None:
     (id,) = made.put(1, "g")
     with made.database.write() as connection:
-        # so many deaths with a parent that died, too, are nobody's fault; this one is counted
+        # so many deaths with a parent that died, too, are no handler's fault; this one is counted
         died = 2 + SPARED_DEATHS
         connection.execute(update(schema.deliveries).values(alone=True, failures=2, attempts=died))
     made.claim("g", lease=timedelta(seconds=-1))

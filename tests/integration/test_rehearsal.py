@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -17,12 +18,16 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, t
 from sqlalchemy.orm import Session
 
 from tests.support import Clock, wait_until
+from webhooks import signals
 from webhooks.app import Webhooks
 from webhooks.cli import group
+from webhooks.delivery import Rehearsal
+from webhooks.errors import Discard, LeaseLost, NoConnection, Retry, StorageUnavailable
 from webhooks.model import Event, Headers, InboundRequest
-from webhooks.operations import Options, Rehearsal, Rehearser, Replayer
-from webhooks.routing import Registry, field
+from webhooks.operations import Options, ReplayRehearsal
+from webhooks.routing import Registry, RetryPolicy, field
 from webhooks.selection import Selection
+from webhooks.session import Sessions
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 metadata = MetaData()
@@ -79,9 +84,8 @@ def received(instance: Webhooks, payload: Any) -> Webhooks:
 
 
 def test_what_would_be_written_is_told_and_nothing_lasts(received: Webhooks) -> None:
-    replayer = Replayer(store=received.store, registry=received.registry)
-    rehearser = Rehearser(replayer=replayer, runner=received.dispatcher)
-    plan = replayer.plan(Selection(), Options())
+    rehearser = received.make_rehearser()
+    plan = rehearser.replayer.plan(Selection(), Options())
     found = {one.handler: one for one in rehearser.run(plan)}
     assert rehearser.not_rehearsable(plan) == ["forbidden"]
     assert {name: one.outcome for name, one in found.items()} == {
@@ -122,7 +126,7 @@ def test_the_command_prints_it_and_fails_when_a_handler_would(received: Webhooks
 
 def test_the_command_counts_what_was_not_run(received: Webhooks, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Rehearsal(1, "h", "would succeed"), Rehearsal(2, "h", "not run", "it hangs")]
-    monkeypatch.setattr(Rehearser, "run", lambda self, plan: iter(found))
+    monkeypatch.setattr(ReplayRehearsal, "run", lambda self, plan: iter(found))
     info = SimpleNamespace(load_app=lambda: SimpleNamespace(extensions={"webhooks": received}))
     result = CliRunner().invoke(group, ["replay", "--all", "--rehearse"], obj=info)
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "2  h  not run: it hangs")
@@ -199,9 +203,8 @@ class Rehearsing:
         metadata.create_all(self.instance.database.engine)
         for name in ("lead_merged", "lead_created_untitled"):
             self.receive(name)
-        replayer = self.instance.make_replayer()
-        rehearser = Rehearser(replayer=replayer, runner=self.instance.dispatcher, patience=SHORT)
-        return list(rehearser.run(replayer.plan(Selection(), Options())))
+        rehearser = self.instance.make_rehearser(patience=SHORT)
+        return list(rehearser.run(rehearser.replayer.plan(Selection(), Options())))
 
     def receive(self, name: str) -> str:
         headers = Headers(dict(self.instance.sources["close"].sign(self.payload(name), self._clock())))
@@ -258,6 +261,70 @@ def test_a_handler_that_cannot_be_ended_is_left_behind_once_and_the_others_go_on
     assert outcomes(found, "h") == [LATE, ("not run", f"its run for event {first} did not end when its time was up")]
     assert outcomes(found, "later") == [("would succeed", None)] * 2
     hanging.let_go()  # what it writes now comes to nothing, which `rehearse` looks at in the end
+
+
+def test_a_connection_that_takes_long_is_not_counted_as_the_handlers_time(
+    rehearse: Rehearsing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Sessions.open
+
+    @contextlib.contextmanager
+    def slow(sessions: Sessions) -> Iterator[Any]:
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 3 * SHORT.total_seconds())
+        with real(sessions) as session:
+            yield session
+
+    monkeypatch.setattr(Sessions, "open", slow)
+    registry = Registry()
+    registry.add(writes, "lead.*", name="h", rehearsable=True, timeout=SHORT)
+    assert outcomes(rehearse(registry), "h") == [("would succeed", None)] * 2
+
+
+def test_without_a_connection_a_rehearsal_says_so(rehearse: Rehearsing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sessions: Sessions) -> Any:
+        raise NoConnection("too many connections")
+
+    monkeypatch.setattr(Sessions, "open", refuse)
+    registry = Registry()
+    registry.add(writes, "lead.*", name="h", rehearsable=True)
+    with pytest.raises(StorageUnavailable, match="too many connections"):
+        rehearse(registry)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Retry("busy"), "Retry: busy"),
+        (Discard("spam"), "Discard: spam"),
+        (SystemExit(3), "SystemExit: 3"),
+        (LeaseLost("no"), "LeaseLost"),
+    ],
+    ids=["retry", "discard", "exit", "lease"],
+)
+def test_what_a_handler_raises_is_told_and_nothing_is_announced(
+    rehearse: Rehearsing, error: BaseException, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(event: Event, session: Session) -> None:
+        raise error
+
+    seen: list[str] = []
+    registry = Registry()
+    registry.add(raises, "lead.*", name="h", rehearsable=True, retry=RetryPolicy(max_attempts=1))
+
+    def see(sender: Any, **_: Any) -> None:
+        seen.append(sender)
+
+    of_deliveries = [signal for signal in signals.all_signals() if signal.name.startswith(("delivery", "handler"))]
+    for signal in of_deliveries:
+        signal.connect(see)
+    try:
+        assert outcomes(rehearse(registry), "h") == [("would fail", reason)] * 2
+    finally:
+        for signal in of_deliveries:
+            signal.disconnect(see)
+    assert seen == []
+    assert "delivery 0" not in caplog.text
 
 
 def test_what_was_written_before_the_time_was_up_is_told(rehearse: Rehearsing, hanging: Hanging) -> None:

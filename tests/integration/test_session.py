@@ -20,6 +20,7 @@ from sqlalchemy.orm import registry
 from tests.integration.rig import NO_MARK, Rig, effects, rig
 from tests.support import examples, wait_until
 from webhooks.database import LockFile, SQLiteDatabase
+from webhooks.delivery.attempt import Cause
 from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
 from webhooks.model import DeliveryState
 
@@ -607,8 +608,7 @@ def test_a_function_that_hangs_in_a_statement_does_not_hold_up_who_ends_the_atte
         thread = threading.Thread(target=lambda: made.dispatcher.run(attempt))
         thread.start()
         hangs.wait()
-        assert attempt.expire()
-        aborting = threading.Thread(target=lambda: attempt.abort(AttemptTimeout("time is up")), daemon=True)
+        aborting = threading.Thread(target=lambda: attempt.revoke(Cause.TIME_UP), daemon=True)
         aborting.start()
         aborting.join(timeout=10)
         held_up = aborting.is_alive()
@@ -616,8 +616,9 @@ def test_a_function_that_hangs_in_a_statement_does_not_hold_up_who_ends_the_atte
         thread.join(timeout=10)
         aborting.join(timeout=10)
         assert not held_up
+        assert attempt.cause is Cause.TIME_UP
         assert not thread.is_alive()
-        assert made.row(id).state == DeliveryState.RUNNING  # whoever expired it records what came of it
+        assert made.row(id).state == DeliveryState.RUNNING  # who revoked it records what came of it
         assert made.count_effects() == 0
         assert is_free(made)
 

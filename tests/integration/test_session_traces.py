@@ -500,7 +500,7 @@ def test_nothing_of_it_reaches_the_next(made: Rig, database: str, name: str) -> 
         (id,) = made.put(1, handler)
         attempt = made.attempt(handler)
         finished = made.dispatcher.run(attempt)
-        if finished is not None and not attempt.recorded:
+        if finished is not None and not attempt.committed:
             made.store.deliveries.finish([finished])
         return made.row(id)
 

@@ -28,7 +28,7 @@ from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.database import Database
 from webhooks.database import tables as schema
-from webhooks.delivery.dispatcher import Attempt
+from webhooks.delivery import RunningAttempt
 from webhooks.model import DeliveryClass, Event
 from webhooks.routing import Registry
 from webhooks.settings import set_up_logging
@@ -105,10 +105,10 @@ class Sweep:
         claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
         assert claimed, handler
         for one in claimed:
-            finished = self.webhooks.dispatcher.run(Attempt(one, made))
+            finished = self.webhooks.dispatcher.run(RunningAttempt(one, made))
             if finished is not None:
                 store.deliveries.finish([finished])
-                self.webhooks.dispatcher.announce(finished)
+                self.webhooks.dispatcher.announcements.recorded(finished)
         self.failures += 1
 
     def do(self, statement: str) -> None:

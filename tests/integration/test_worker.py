@@ -8,7 +8,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,8 +19,7 @@ from tests.support import wait_until
 from webhooks import signals
 from webhooks.database import LOCK_PATIENCE
 from webhooks.database.connect import connect
-from webhooks.delivery import REPLACE
-from webhooks.delivery.worker import ALONE_AT_ONCE, STOPPED, Buffer
+from webhooks.delivery import REPLACE, STOPPED
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.routing import RetryPolicy, Verdict
@@ -106,7 +104,7 @@ def test_what_a_timed_out_handler_writes_never_commits(made: Rig) -> None:
 def test_an_async_handler_is_cancelled_and_its_loop_serves_on(made: Rig) -> None:
     cancelled: list[bool] = []
 
-    @made.on(retry=NEVER)
+    @made.on(retry=NEVER, timeout=timedelta(seconds=1))  # it must have begun when its time is up
     async def h() -> None:
         try:
             await asyncio.sleep(60)
@@ -123,7 +121,8 @@ def test_an_async_handler_is_cancelled_and_its_loop_serves_on(made: Rig) -> None
         wait_until(lambda: made.outcomes(id) == ["timed-out"])
         made.put(1, "g")
         made.wait_for(SUCCEEDED)
-        assert worker._abandoned == []
+        # its thread ends a moment after its coroutine, perhaps after the outcome is on record
+        wait_until(lambda: worker.abandoned_threads == 0)
     assert cancelled == [True]
 
 
@@ -143,9 +142,9 @@ def test_an_async_handler_that_blocks_its_loop_is_left_with_it(made: Rig) -> Non
         wait_until(lambda: made.outcomes(id) == ["timed-out"])
         made.put(1, "g")
         made.wait_for(SUCCEEDED)
-        assert [attempt.delivery.id for attempt, _ in worker._abandoned] == [id]
+        assert [attempt.delivery.id for attempt in worker.runner.ledger.abandoned()] == [id]
         gate.open()
-        wait_until(lambda: worker._abandoned == [])
+        wait_until(lambda: worker.abandoned_threads == 0)
 
 
 def test_who_was_blocked_by_another_on_its_loop_is_not_counted(made: Rig) -> None:
@@ -217,7 +216,7 @@ def test_in_a_lane_the_next_run_waits_until_the_abandoned_thread_has_ended(made:
 
     first, second = made.put(lane="l", at=1) + made.put(lane="l", at=2)
     with made.running() as worker:
-        wait_until(lambda: worker._abandoned)
+        wait_until(lambda: worker.abandoned_threads)
         wait_until(lambda: made.row(first).reason)
         assert (made.row(first).state, made.row(second).state) == (RUNNING, PENDING)
         assert "the next run waits until the thread" in made.row(first).reason
@@ -235,7 +234,7 @@ def test_a_worker_with_too_many_abandoned_threads_asks_to_be_replaced(made: Rig)
 
     ids = made.put(2)
     with made.running(abandoned_threads=2) as worker:
-        wait_until(lambda: worker._ended.is_set())
+        wait_until(lambda: worker.has_ended.is_set())
         gate.open()
     assert [made.outcomes(id) for id in ids] == [["timed-out"], ["timed-out"]]
 
@@ -248,13 +247,11 @@ def test_replace_is_what_run_answers(made: Rig) -> None:
         gate()
 
     made.put()
-    results: list[int] = []
     with made.running(abandoned_threads=1) as worker:
-        wait_until(lambda: worker._ended.is_set())
-        worker._stopping = False  # `running` is about to stop what has stopped
-        results.append(REPLACE if worker._replace else STOPPED)
+        wait_until(lambda: made.result is not None)
         gate.open()
-    assert results == [REPLACE]
+        assert not worker.is_stopping
+    assert made.result == REPLACE
 
 
 def test_a_lanes_abandoned_delivery_is_judged_as_timed_out_by_whoever_rescues_it(made: Rig) -> None:
@@ -268,7 +265,7 @@ def test_a_lanes_abandoned_delivery_is_judged_as_timed_out_by_whoever_rescues_it
 
     (id,) = made.put(lane="l")
     with made.running(abandoned_threads=1, grace=timedelta(0)) as worker:
-        wait_until(lambda: worker._ended.is_set())
+        wait_until(lambda: worker.has_ended.is_set())
     with made.running(maintenance=True):
         made.wait_for(SUCCEEDED)
     gate.open()
@@ -301,7 +298,7 @@ def test_who_comes_too_late_is_refused_with_one_line(made: Rig, caplog: pytest.L
         wait_until(lambda: gate.inside)
         lose(made, id)
         gate.open()
-        wait_until(lambda: not worker._held)
+        wait_until(lambda: not worker.runner.ledger.held())
     assert made.outcomes(id) == ["lost"]
     assert sum("was lost while it ran" in record.message for record in caplog.records) == 1
 
@@ -323,7 +320,7 @@ def test_a_heartbeat_that_finds_its_lease_gone_ends_the_session(made: Rig) -> No
     with made.running(heartbeat=timedelta(seconds=0.02)) as worker:
         wait_until(lambda: gate.inside)
         lose(made, id)
-        wait_until(lambda: not worker._held)
+        wait_until(lambda: not worker.runner.ledger.held())
         gate.open()
         wait_until(lambda: failures)
     assert made.count_effects() == 0
@@ -350,7 +347,7 @@ def test_leases_are_extended_while_a_handler_runs(made: Rig) -> None:
 def test_what_waited_past_its_lease_is_not_begun(made: Rig) -> None:
     @made.on()
     def h() -> None:
-        raise AssertionError("nobody may run this")
+        raise AssertionError("nothing may run this")
 
     (id,) = made.put()
     with made.running(lease=timedelta(0), heartbeat=timedelta(hours=1), slots=1):
@@ -374,7 +371,7 @@ def test_a_delivery_whose_lease_ran_out_is_rescued_and_runs_alone(made: Rig) -> 
     assert made.row(id).failures == 0
 
 
-# -- rows that somebody else has locked --------------------------------------------------------------------
+# -- rows that another client has locked --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -558,16 +555,16 @@ def test_stopping_gives_back_all_but_what_is_locked(brief: Rig, postgresql_url: 
 
     ids = brief.put(8)
     with brief.running(slots=2) as worker:
-        worker.buffer._mean["h"] = 0.01  # fast enough to be claimed ahead
+        worker.runner.buffer.note_run("h", 0.01)  # fast enough to be claimed ahead
         wait_until(lambda: gate.inside == 2)
-        worker._inbox.put(None)
+        worker.runner.recorder.wake()
         wait_until(lambda: brief.states().count(RUNNING) == 8)
-        waiting = [id for id in ids if id not in worker.buffer.active]
+        waiting = [id for id in ids if id not in {each.delivery.id for each in worker.runner.buffer.running()}]
         with locked(postgresql_url, "select 1 from webhooks_deliveries where id = %s for update", waiting[0]):
             worker.stop()
             wait_until(lambda: brief.states().count(PENDING) == 5)
             gate.open()
-            wait_until(lambda: worker._ended.is_set())
+            wait_until(lambda: worker.has_ended.is_set())
     assert brief.row(waiting[0]).state == RUNNING, "its lease runs out"
 
 
@@ -635,13 +632,13 @@ def test_an_outcome_that_the_database_refuses_is_recorded_without_its_text(made:
         raise LookupError
 
     ids = made.put(2)
-    decide = made.dispatcher.decide
+    decide = made.dispatcher.outcomes.decide
 
     def spoil(*arguments: Any) -> Verdict:
         verdict = decide(*arguments)
         return Verdict(verdict.state, verdict.outcome, verdict.wait, "\ud800", "\0\ud800")
 
-    made.dispatcher.decide = spoil  # type: ignore[method-assign, assignment]
+    made.dispatcher.outcomes.decide = spoil  # type: ignore[method-assign, assignment]
     with made.running():
         wait_until(lambda: [made.outcomes(id) for id in ids] == [["failed"], ["failed"]])
     assert {made.row(id).reason for id in ids} == {"its text could not be stored"}
@@ -702,6 +699,18 @@ def test_a_rate_holds_over_two_workers(made: Rig) -> None:
         assert later - first > 10 / 20 * 0.7, "never more than a tenth above the rate"
 
 
+def noted(thing: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a method is called with from now on."""
+    real, calls = getattr(thing, name), []
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(thing, name, note)
+    return calls
+
+
 @pytest.fixture
 def made_on_postgresql(postgresql_url: str) -> Iterator[Rig]:
     with rig(postgresql_url) as made:
@@ -730,7 +739,7 @@ def test_a_call_after_a_quiet_time_is_answered_without_a_look_at_what_waits(
             looks.append(pending)
 
     with made.running(poll_interval=timedelta(seconds=60)) as worker:
-        wait_until(lambda: bool(worker._states))
+        wait_until(lambda: worker.runner.breaker.is_known)
         made.put()
         assert started.wait(15)
         made.wait_for(SUCCEEDED)
@@ -738,7 +747,7 @@ def test_a_call_after_a_quiet_time_is_answered_without_a_look_at_what_waits(
 
         for number in range(2, 12):
             before = len(looks)
-            worker._inbox.put(None)
+            worker.runner.recorder.wake()
             wait_until(lambda before=before: len(looks) > before)  # type: ignore[misc]
             started.clear()
             made.put()
@@ -748,7 +757,9 @@ def test_a_call_after_a_quiet_time_is_answered_without_a_look_at_what_waits(
     assert looks.count(True) <= 5
 
 
-def test_a_call_after_a_quiet_time_claims_nothing_of_what_is_paused(made_on_postgresql: Rig) -> None:
+def test_a_call_after_a_quiet_time_claims_nothing_of_what_is_paused(
+    made_on_postgresql: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = made_on_postgresql
 
     @made.on()
@@ -756,20 +767,26 @@ def test_a_call_after_a_quiet_time_claims_nothing_of_what_is_paused(made_on_post
         pass
 
     with made.running(poll_interval=timedelta(seconds=60)) as worker:
-        wait_until(lambda: bool(worker._states))
+        wait_until(lambda: worker.runner.breaker.is_known)
         made.store.handlers.pause("h", "ines")
 
         def knows() -> bool:
-            worker._inbox.put(None)
-            return worker._states["h"].paused
+            worker.runner.recorder.wake()
+            return worker.runner.breaker.is_closed_to("h")
 
         wait_until(knows)
+        claims = noted(made.store.deliveries, "claim", monkeypatch)
+        looked = noted(worker.runner.breaker, "read", monkeypatch)
         made.put(3)
-        calls = worker._turn
-        worker._inbox.put(None)
-        wait_until(lambda: worker._inbox.empty())
+        before = len(looked)
+
+        def looked_twice() -> bool:
+            worker.runner.recorder.wake()
+            return len(looked) > before + 1
+
+        wait_until(looked_twice)
         assert made.states() == [PENDING] * 3
-        assert worker._turn == calls
+        assert claims == []
 
 
 def test_pause_and_resume_are_felt_within_two_seconds(made: Rig) -> None:
@@ -865,7 +882,7 @@ def test_half_open_one_delivery_tries_and_its_failure_opens_for_longer(made: Rig
         wait_until(lambda: len([1 for state in made.states() if state is PENDING]) == 5)
     with made.running() as worker:
         made.store.handlers.open_breaker("h", 10, timedelta(0))
-        wait_until(lambda: worker._breaker("h") is not BreakerState.CLOSED)
+        wait_until(lambda: worker.runner.breaker.state_of("h") is not BreakerState.CLOSED)
         made.put(5)
         wait_until(lambda: made.store.handlers.states()["h"].breaker_failures == 11)
         state = made.store.handlers.states()["h"]
@@ -968,14 +985,14 @@ def test_a_worker_is_replaced_once_in_ten_minutes_for_one_handler(
 
     made.put(2)
     with made.running(abandoned_threads=2) as worker:
-        wait_until(lambda: worker._ended.is_set())
+        wait_until(lambda: worker.has_ended.is_set())
     for name, value in worker.to_be_replaced().items():
         monkeypatch.setenv(name, value)
     made.put(3)
     with made.running(abandoned_threads=2) as worker:
-        wait_until(lambda: len(worker._abandoned) == 3)
+        wait_until(lambda: worker.abandoned_threads == 3)
         wait_until(lambda: "has just been replaced" in caplog.text)
-        assert not worker._replace
+        assert not worker.runner.replacement.is_due
         gate.open()
 
 
@@ -988,10 +1005,10 @@ def test_a_worker_bears_four_abandoned_threads_for_each_of_its_slots(made: Rig) 
 
     made.put(4)
     with made.running(slots=1) as worker:
-        wait_until(lambda: len(worker._abandoned) == 4)
-        assert not worker._replace
+        wait_until(lambda: worker.abandoned_threads == 4)
+        assert not worker.runner.replacement.is_due
         made.put(1)
-        wait_until(lambda: worker._ended.is_set())
+        wait_until(lambda: worker.has_ended.is_set())
         gate.open()
 
 
@@ -1029,7 +1046,7 @@ def test_what_outlives_the_grace_period_is_given_back_uncounted(made: Rig, lane:
     with made.running(grace=timedelta(0)) as worker:
         wait_until(lambda: gate.inside)
         worker.stop()
-        wait_until(lambda: worker._ended.is_set())
+        wait_until(lambda: worker.has_ended.is_set())
         if lane:
             assert made.row(id).state == RUNNING, "the next of a lane waits for the end of this process"
         gate.open()
@@ -1071,104 +1088,6 @@ def test_workers_go_on_by_themselves_when_every_connection_was_cut(postgresql_ur
             wait_until(lambda: len(set(runs)) == 30)
             made.wait_for(SUCCEEDED, 30)
         other.dispose()
-
-
-# -- the buffer --------------------------------------------------------------------------------------------
-
-
-def attempt_of(made: Rig, name: str) -> Any:
-    made.put(1, name)
-    return made.attempt(name)
-
-
-def test_a_late_end_of_an_abandoned_attempt_frees_nobody_elses_slot(made: Rig) -> None:
-    made.on()(lambda: None)
-    buffer = Buffer(["h"], 2)
-    old: Any = attempt_of(made, "h")
-    buffer.add([old])
-    assert (buffer.take() is old) is True
-    buffer.done(old)  # timed out
-    new: Any = type(old)(old.claimed, old.handler)
-    buffer.add([new])
-    assert (buffer.take() is new) is True
-    buffer.done(old)  # the abandoned thread ends
-    assert buffer.running() == [new]
-
-
-def test_slow_handlers_together_leave_threads_and_places_to_others(made: Rig) -> None:
-    buffer = Buffer(["slow", "slower", "new"], 8)
-    buffer._mean.update(slow=5.0, slower=9.0)
-    room = buffer.room()
-    assert room.slow_places == 6
-    assert set(room.slow) == {"slow", "slower", "new"}, "unknown ones count as slow until they are known"
-    buffer._mean["new"] = 0.001
-    room = buffer.room()
-    assert set(room.fast) == {"new"}
-    assert room.fast["new"] > 6
-
-
-def test_a_buffer_is_filled_again_when_it_is_half_empty_and_not_place_by_place(made: Rig) -> None:
-    made.on()(lambda: None)
-    buffer = Buffer(["h"], 2)
-    buffer._mean["h"] = 0.038  # ten of them in the time that may be claimed ahead
-    buffer.add([attempt_of(made, "h") for _ in range(buffer.room().fast["h"])])
-    assert [attempt.delivery.handler for attempt in buffer.unstarted()] == ["h"] * 12, "two at once and ten ahead"
-    buffer.add([attempt_of(made, "h") for _ in range(8)])
-    told = []
-    while not buffer.room().fast:
-        attempt: Any = buffer.take()
-        attempt.started -= 0.038
-        told.append(buffer.done(attempt))
-    assert told == [False, False, True], "whoever leaves half of it tells the worker to claim"
-
-
-def test_those_that_run_alone_leave_threads_to_the_others(made: Rig) -> None:
-    made.on()(lambda: None)
-    buffer = Buffer(["h"], 2 * ALONE_AT_ONCE)
-    crowd = [attempt_of(made, "h") for _ in range(ALONE_AT_ONCE + 2)]
-    for attempt in crowd:
-        attempt.claimed = replace(attempt.claimed, delivery=replace(attempt.delivery, alone=True))
-    healthy = attempt_of(made, "h")
-    buffer.add([*crowd, healthy])
-    taken = [buffer.take() for _ in range(ALONE_AT_ONCE + 1)]
-    assert taken == [*crowd[:ALONE_AT_ONCE], healthy]
-    buffer.done(crowd[0])
-    assert buffer.take() is crowd[ALONE_AT_ONCE]
-
-
-def test_what_died_with_its_worker_begins_one_after_the_other(made: Rig) -> None:
-    made.on()(lambda: None)
-    buffer = Buffer(["h"], 8)
-    first, second, other = (attempt_of(made, "h") for _ in range(3))
-    for suspect in (first, second):
-        suspect.claimed = replace(suspect.claimed, delivery=replace(suspect.delivery, alone=True))
-        suspect.single = True
-    buffer.add([first, second, other])
-    assert [buffer.take(), buffer.take()] == [first, other], "what is no suspect goes past it"
-    buffer.done(first)
-    assert buffer.take() is second
-    third = attempt_of(made, "h")
-    third.single = True
-    buffer.add([third])
-    assert buffer.take() is third, "and one that runs on holds nobody up"
-
-
-def test_where_connections_are_short_no_more_is_claimed_than_can_run(made: Rig) -> None:
-    made.on("s")(lambda: None)
-    buffer = Buffer(["s", "other"], 4, sessions=["s"])
-    assert buffer.room().session_places is None
-    attempts = [attempt_of(made, "s") for _ in range(3)]
-    buffer.add(attempts)
-    taken: list[Any] = [buffer.take() for _ in range(3)]
-    assert buffer.short(taken[2]) == 2, "two have a connection"
-    again = type(taken[2])(taken[2].claimed, taken[2].handler)
-    buffer.put_back(taken[2], again)
-    assert buffer.room().session_places == 0
-    assert buffer._next() is None
-    buffer.done(taken[0])
-    assert buffer.take() is again
-    buffer._short_at -= 60
-    assert buffer.room().session_places is None, "after a while as many as before are let try"
 
 
 # -- connections that are short ----------------------------------------------------------------------------

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
+    from webhooks.delivery import Rehearsal
     from webhooks.http import DirectRoute, Readiness
-    from webhooks.operations import Doctor, Rehearser, Replayer
+    from webhooks.operations import Doctor, Replayer, ReplayRehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +232,7 @@ class Webhooks:
                 lease=settings.lease,
             ),
         )
-        worker.unregistered = unregistered
+        worker.register_later(unregistered)
         return worker
 
     def serve_single_attempts(self) -> None:
@@ -265,11 +266,13 @@ class Webhooks:
 
         return Replayer(store=self.store, registry=self.registry)
 
-    def make_rehearser(self) -> Rehearser:
-        """Rehearses the plans of a replayer."""
-        from webhooks.operations import Rehearser
+    def make_rehearser(self, patience: timedelta | None = None) -> ReplayRehearsal[Rehearsal]:
+        """Rehearses the plans of a replayer. patience: see `delivery.rehearsal.PATIENCE`."""
+        from webhooks.delivery import Rehearser
+        from webhooks.operations import ReplayRehearsal
 
-        return Rehearser(replayer=self.make_replayer(), runner=self.dispatcher)
+        rehearser = Rehearser(self.dispatcher, **({} if patience is None else {"patience": patience}))
+        return ReplayRehearsal(self.make_replayer(), rehearser.run)
 
     def make_doctor(self, holder: str) -> Doctor:
         """Examines this installation, and repairs it. holder: who runs the catch-ups that it starts."""

@@ -15,8 +15,9 @@ from webhooks.formats import json as jsonio
 from webhooks.formats import printable
 
 if TYPE_CHECKING:
+    from webhooks.delivery import Rehearsal
     from webhooks.model import Attempt, Event
-    from webhooks.operations import Plan, Rehearsal
+    from webhooks.operations import Plan
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
     from webhooks.store.replays import Replay
     from webhooks.store.scratch import Write

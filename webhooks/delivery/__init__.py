@@ -1,12 +1,16 @@
 """Out: from a due delivery to a recorded attempt.
 
-Promises: an attempt is on record before it runs; its outcome is recorded once, by whoever holds its token; a handler
-that hangs or dies harms its own attempt alone. Not here: which handler is meant (`routing`), its transaction
+Promises: an attempt is on record before it runs; its outcome is recorded once, by the process that holds its token; a
+handler that hangs or dies harms its own attempt alone. Not here: which handler is meant (`routing`), its transaction
 (`session`), SQL (`store.deliveries`).
 
-A delivery meets `worker` (claims, time-outs, leases, draining), `scheduling` (who runs next), then `dispatcher`
-(resolve, filter, run, decide, record, announce), in a process of its own by `isolation`. `rescue` finds deliveries
-whose worker is gone, and prunes.
+A delivery is claimed by `worker`: `claiming` plans how much, with the shares of `scheduling` and what `breaker` knows. It is
+in hand as an `attempt`, waits in `buffer`, and a thread of `runner` gives it to `dispatcher` (resolve, filter, run, decide,
+announce), or to a process of its own by `isolation`. Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
+up. `outcomes` says what becomes of it, `recording` writes that down, `announcements` tells it. `draining` is the stop.
+`rescue` finds deliveries whose worker is gone, and prunes. `rehearsal` runs handlers without trace.
+
+`Runner` is all of it but the claims: what another engine gives deliveries that it claimed itself.
 """
 
 from __future__ import annotations
@@ -16,12 +20,18 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
     from webhooks.delivery.isolation import IsolatedPool as IsolatedPool
+    from webhooks.delivery.rehearsal import Rehearsal as Rehearsal
+    from webhooks.delivery.rehearsal import Rehearser as Rehearser
     from webhooks.delivery.rescue import Maintenance as Maintenance
     from webhooks.delivery.rescue import Retention as Retention
     from webhooks.delivery.rescue import prune as prune
+    from webhooks.delivery.runner import Runner as Runner
+    from webhooks.delivery.runner import RunnerSettings as RunnerSettings
     from webhooks.delivery.worker import REPLACE as REPLACE
+    from webhooks.delivery.worker import STOPPED as STOPPED
     from webhooks.delivery.worker import Worker as Worker
     from webhooks.delivery.worker import WorkerSettings as WorkerSettings
     from webhooks.delivery.worker import handler_rows as handler_rows
@@ -29,9 +39,12 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "attempt": ["RunningAttempt"],
             "dispatcher": ["Dispatcher"],
             "isolation": ["IsolatedPool"],
+            "rehearsal": ["Rehearsal", "Rehearser"],
             "rescue": ["Maintenance", "Retention", "prune"],
-            "worker": ["REPLACE", "Worker", "WorkerSettings", "handler_rows"],
+            "runner": ["Runner", "RunnerSettings"],
+            "worker": ["REPLACE", "STOPPED", "Worker", "WorkerSettings", "handler_rows"],
         },
     )

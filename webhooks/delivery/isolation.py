@@ -24,14 +24,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from webhooks.database import SHORT_SECONDS
-from webhooks.delivery.dispatcher import Attempt, Dispatcher, released
+from webhooks.delivery.attempt import Cause, RunningAttempt, fence
+from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.forks import process
 from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryState
@@ -47,7 +47,7 @@ LOAD_SECONDS = 2.0
 RUNS_OF_A_CHILD = 100
 
 
-class Order(msgspec.Struct):
+class IsolatedOrder(msgspec.Struct):
     """What a child is to run: a delivery under the fencing token that its parent claimed.
 
     short: connections are, so it keeps none afterwards.
@@ -58,7 +58,7 @@ class Order(msgspec.Struct):
     short: bool = False
 
 
-class Report(msgspec.Struct):
+class IsolatedReport(msgspec.Struct):
     """What came of it. recorded: it is committed already. lost: the delivery was not ours any more.
 
     no_connection: why it could not begin.
@@ -77,7 +77,7 @@ class Report(msgspec.Struct):
     ran: bool = True
 
 
-class _Child:
+class IsolatedProcess:
     """One child process and the two pipes to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -95,9 +95,11 @@ class _Child:
             os.close(report_write)
         self._buffer = b""
         self._owner = process()
+        self._is_killed = False
         self.runs = 0
 
     def send(self, message: bytes) -> None:
+        """Give it one line. Raises `OSError` when it is gone."""
         os.write(self._orders, message + b"\n")
 
     def receive(self, timeout: float) -> bytes | None:
@@ -121,15 +123,17 @@ class _Child:
         return line
 
     def kill(self) -> None:
-        """End it and all that it started; any thread. The pipes stay open for whoever waits on them."""
+        """End it and all that it started; any thread. The pipes stay open for the thread that waits on them."""
         if self._owner != process():
             return  # it is the child of the process that this one was forked from
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if not self._is_killed:  # its number may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self._is_killed = True
 
     def close(self) -> None:
-        """Kill it and close the pipes; only when nobody waits on them."""
+        """Kill it and close the pipes; only when no thread waits on them."""
         self.kill()
         for descriptor in (self._orders, self._reports):
             with contextlib.suppress(OSError):
@@ -147,18 +151,18 @@ class IsolatedPool:
         self._command = command
         self._dispatcher = dispatcher
         self._store = store
-        self._idle: list[_Child] = []
-        self._busy: set[_Child] = set()
+        self._idle: list[IsolatedProcess] = []
+        self._busy: set[IsolatedProcess] = set()
         self._lock = threading.Lock()
         #: one starts at a time: importing handlers is work, and a crowd of starts would take the cores from the rest
         self._starting = threading.Lock()
         self._closed = False
         self._short_until = 0.0
 
-    def run(self, attempt: Attempt) -> Finished | None:
+    def run(self, attempt: RunningAttempt) -> Finished | None:
         """Run one attempt in a child; what came of it, or None when the delivery was not ours any more.
 
-        `attempt.recorded` says whether that is committed. Raises `NoConnection` when the child could not have the database.
+        `attempt.committed` says whether that is committed. Raises `NoConnection` when the child had no connection.
         """
         if self._command is None:
             return self._dispatcher.run(attempt)
@@ -166,22 +170,25 @@ class IsolatedPool:
         try:
             child = self._take()
         except (OSError, EOFError, TimeoutError) as error:
-            return self._dispatcher.not_started(delivery, type(error).__name__)
+            return self._dispatcher.outcomes.not_started(delivery, type(error).__name__)
         attempt.started = time.monotonic()
         attempt.hold(kill=child.kill)
-        timeout = self._dispatcher.timeout_of(attempt.handler)
+        timeout = self._dispatcher.outcomes.timeout_of(attempt.handler)
+        is_short = time.monotonic() < self._short_until
+        cause = Cause.TIME_UP
         try:
-            child.send(msgspec.json.encode(Order(delivery.id, delivery.token, time.monotonic() < self._short_until)))
+            child.send(msgspec.json.encode(IsolatedOrder(delivery.id, delivery.token, is_short)))
             line = child.receive(timeout.total_seconds())
         except (OSError, EOFError):
-            self._forget(child)
-            return self._died(attempt)
+            line, cause = None, Cause.STOPPED if self._closed else Cause.DIED
         if line is None:
-            self._forget(child)
-            return self._timed_out(attempt)
-        attempt.kill = None
+            try:
+                return self._revoked(attempt, cause)
+            finally:
+                self._forget(child)
+        attempt.let_process_live()
         self._give_back(child)
-        return self._reported(attempt, msgspec.json.decode(line, type=Report))
+        return self._reported(attempt, msgspec.json.decode(line, type=IsolatedReport))
 
     def close(self) -> None:
         """Kill every child."""
@@ -190,7 +197,7 @@ class IsolatedPool:
             idle, busy = list(self._idle), list(self._busy)
             self._idle.clear()
         for child in busy:
-            child.kill()  # whoever waits for it closes it
+            child.kill()  # the thread that waits for it closes it
         for child in idle:
             child.close()
 
@@ -205,7 +212,7 @@ class IsolatedPool:
 
     # -- children ------------------------------------------------------------------------------------------
 
-    def _take(self) -> _Child:
+    def _take(self) -> IsolatedProcess:
         child = self._take_idle()
         if child is not None:
             return child
@@ -217,7 +224,7 @@ class IsolatedPool:
             with self._lock:
                 if self._closed:
                     raise EOFError
-                child = _Child(self._command)
+                child = IsolatedProcess(self._command)
                 self._busy.add(child)
             try:
                 if child.receive(START_SECONDS) != b"ready":
@@ -227,7 +234,7 @@ class IsolatedPool:
                 raise
             return child
 
-    def _take_idle(self) -> _Child | None:
+    def _take_idle(self) -> IsolatedProcess | None:
         with self._lock:
             while self._idle:
                 child = self._idle.pop()
@@ -237,7 +244,7 @@ class IsolatedPool:
                 child.close()
         return None
 
-    def _give_back(self, child: _Child) -> None:
+    def _give_back(self, child: IsolatedProcess) -> None:
         child.runs += 1
         with self._lock:
             self._busy.discard(child)
@@ -246,14 +253,14 @@ class IsolatedPool:
                 return
         child.close()
 
-    def _forget(self, child: _Child) -> None:
+    def _forget(self, child: IsolatedProcess) -> None:
         with self._lock:
             self._busy.discard(child)
         child.close()
 
     # -- outcomes ------------------------------------------------------------------------------------------
 
-    def _reported(self, attempt: Attempt, report: Report) -> Finished | None:
+    def _reported(self, attempt: RunningAttempt, report: IsolatedReport) -> Finished | None:
         if report.no_connection is not None:
             raise NoConnection(report.no_connection)
         if report.lost:
@@ -267,33 +274,24 @@ class IsolatedPool:
             report.counts,
             DeliveryCause(report.cause) if report.cause else None,
         )
-        finished = self._dispatcher.finished(attempt, verdict, ran=report.ran)
+        finished = self._dispatcher.outcomes.finished(attempt, verdict, ran=report.ran)
         if report.recorded:
-            attempt.recorded = True
-            self._dispatcher.announce(finished)
+            attempt.committed = True
+            self._dispatcher.announcements.recorded(finished)
         return finished
 
-    def _timed_out(self, attempt: Attempt) -> Finished | None:
-        # it is dead, but may have committed just before; then the token does not move
+    def _revoked(self, attempt: RunningAttempt, cause: Cause) -> Finished | None:
+        """What came of an attempt whose process is gone; None when another thread ended it, or it committed before."""
+        if not attempt.revoke(cause, keeps_thread=True):
+            return None  # ended by a stop, which records it
         delivery = self._fence(attempt)
-        return None if delivery is None else self._dispatcher.expired(attempt, delivery)
+        return None if delivery is None else self._dispatcher.outcomes.revoked(attempt, delivery)
 
-    def _died(self, attempt: Attempt) -> Finished | None:
-        if attempt.expired:
-            return None  # killed by its supervisor, which records it
-        delivery = self._fence(attempt)
-        if delivery is None:
-            return None
-        if self._closed:
-            return replace(Finished(delivery, released()), took=attempt.took())
-        return replace(self._dispatcher.died_alone(delivery), took=attempt.took())
-
-    def _fence(self, attempt: Attempt) -> Delivery | None:
+    def _fence(self, attempt: RunningAttempt) -> Delivery | None:
         """Wait for the database if need be: what became of the attempt is known here alone."""
         while True:
             try:
-                attempt.fenced = self._store.deliveries.fence(attempt.delivery)
-                return attempt.fenced
+                return fence(self._store, attempt)
             except StorageUnavailable:
                 if self._closed:
                     return None  # its lease runs out
@@ -314,15 +312,15 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
                 with ready:
                     lines.append(line)
                     ready.notify()
-        os._exit(0)  # the parent is gone: nobody may go on in its name
+        os._exit(0)  # the parent is gone: nothing may continue in its name
 
     threading.Thread(target=read, name="webhooks-orders", daemon=True).start()
     os.write(reports, b"ready\n")
     while True:
         with ready:
             ready.wait_for(lambda: bool(lines))
-            order = msgspec.json.decode(lines.pop(0), type=Order)
-        report = _run(dispatcher, store, order)
+            order = msgspec.json.decode(lines.pop(0), type=IsolatedOrder)
+        report = run_order(dispatcher, store, order)
         if order.short:
             dispatcher.sessions.dispose()
             store.database.dispose()
@@ -331,25 +329,26 @@ def serve(dispatcher: Dispatcher, store: Store, orders: int, reports: int) -> No
             message = message[os.write(reports, message) :]
 
 
-def _run(dispatcher: Dispatcher, store: Store, order: Order) -> Report:
+def run_order(dispatcher: Dispatcher, store: Store, order: IsolatedOrder) -> IsolatedReport:
+    """Run one order in this process, which is the child; what came of it."""
     try:
         claimed = _load(store, order.id)
     except NoConnection as away:
-        return Report(no_connection=away.reason)
+        return IsolatedReport(no_connection=away.reason)
     handler = None if claimed is None else dispatcher.registry.get(claimed.delivery.handler)
     if claimed is None or handler is None or claimed.delivery.token != order.token:
-        return Report(lost=True)
-    attempt = Attempt(claimed, handler)
+        return IsolatedReport(lost=True)
+    attempt = RunningAttempt(claimed, handler)
     # its own process is its isolation: a handler that dies here is the parent's to record
     try:
         finished = dispatcher.run(attempt)
     except NoConnection as away:
-        return Report(no_connection=away.reason)
+        return IsolatedReport(no_connection=away.reason)
     if finished is None:
-        return Report(lost=True)
+        return IsolatedReport(lost=True)
     verdict = finished.verdict
-    return Report(
-        recorded=attempt.recorded,
+    return IsolatedReport(
+        recorded=attempt.committed,
         state=int(verdict.state),
         outcome=verdict.outcome,
         wait=verdict.wait.total_seconds(),

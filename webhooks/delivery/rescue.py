@@ -7,7 +7,7 @@ Pruning goes on between two rescues, a moment at a time, so that neither waits f
 A clock may be wrong for a while: this machine's, or the database's. Every process moves back what lies further ahead than
 its reason (`store.clocks`), elected or not. A clock that jumps by more than a minute between two rounds is one warning;
 one that jumps ahead makes rescue wait for a lease, in which living workers extend theirs; and nothing is pruned
-until rounds have followed each other for an hour without a jump or a gap, whoever held the duty.
+until rounds have followed each other for an hour without a jump or a gap, whichever process had the duty.
 
 `prune` is also what `webhooks prune` calls.
 """
@@ -65,6 +65,7 @@ class Pruned:
 
     @property
     def kept(self) -> int:
+        """Events that were old enough, and are needed still."""
         return self.looked_at - self.events
 
 
@@ -86,7 +87,8 @@ class ClockWatch:
 class Duty(Protocol):
     """A recurring duty of its own election, looked at with every tick; it must not take long (catch-up)."""
 
-    def tick(self, holder: str) -> None: ...
+    def tick(self, holder: str) -> None:
+        """Do what is due, if `holder`, a process, is elected for it."""
 
     def wait(self, timeout: timedelta) -> None:
         """Wait for what it has under way, which goes on in the next process if it takes longer."""
@@ -236,7 +238,7 @@ class Maintenance:
             )
             signals.emit(signals.delivery_lost, delivery.handler, delivery=delivery)
             if finished.verdict.state is DeliveryState.DEAD:
-                self.dispatcher.announce(finished)
+                self.dispatcher.announcements.recorded(finished)
         return len(found)
 
     # -- prune ---------------------------------------------------------------------------------------------
@@ -320,7 +322,7 @@ def prune_steps(
     """Delete what is old, a batch at a step; each step tells what was done so far.
 
     payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`). events_before: the
-    same for events alone, where younger ones go with their partition. dedup_before: keys last seen earlier go; None
+    same for events alone, where newer ones go with their partition. dedup_before: keys last seen earlier go; None
     leaves them to the workers. states: only events with a delivery in one of these.
     """
     done = Pruned()

@@ -3,7 +3,7 @@
 Promises: whatever changes rows is planned first, counted, and safe to run twice. Not here: words and tables for a
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
-`replay` makes new deliveries, `rehearsal` tries a replay without trace, `requeue` runs the same ones again, `catch_up`
+`replay` makes new deliveries, `rehearsal` says what a replay would run, so that it can be tried without trace, `requeue` runs the same ones again, `catch_up`
 reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is wrong.
 """
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from webhooks.operations.doctor import Finding as Finding
     from webhooks.operations.doctor import Level as Level
     from webhooks.operations.doctor import diagnose as diagnose
-    from webhooks.operations.rehearsal import Rehearsal as Rehearsal
-    from webhooks.operations.rehearsal import Rehearser as Rehearser
+    from webhooks.operations.rehearsal import ReplayRehearsal as ReplayRehearsal
     from webhooks.operations.replay import Options as Options
     from webhooks.operations.replay import Order as Order
     from webhooks.operations.replay import Plan as Plan
@@ -46,7 +45,7 @@ else:
         {
             "catch_up": ["CatchUp", "CatchUpDuty", "HasLog", "Report"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
-            "rehearsal": ["Rehearsal", "Rehearser"],
+            "rehearsal": ["ReplayRehearsal"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
             "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],
             "subscriptions": ["Change", "Subscriptions", "Wanted", "ours", "wanted_types"],
