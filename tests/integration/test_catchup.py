@@ -30,6 +30,7 @@ from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY, MEMBER_KEY
 from webhooks.sandbox.histories import play_seed
 from webhooks.settings import Secret
 from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogPage, Subscription, Topic
+from webhooks.sources.close.source import words
 from webhooks.store.positions import Mark
 
 HOUR = timedelta(hours=1)
@@ -504,7 +505,7 @@ def test_a_quarantined_entry_of_a_source_that_has_no_log_any_more_stays(
     unreadable: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.delattr(type(unreadable.source), "parse_log_body")
+        patch.setattr(type(unreadable.source), "log_kind", None)
         result = Cli(unreadable.webhooks)("quarantine", "retry", "--all", "--json")
     assert result.exit_code == 1
     (told,) = json.loads(result.stdout)["results"]
@@ -732,7 +733,7 @@ def test_what_surfaces_late_in_the_last_five_minutes_is_found(pair: Pair) -> Non
 
 
 def report_of(*subscriptions: Subscription, none: bool = False, **added: int) -> Report:
-    report = Report("close", at(0), at(5), subscriptions=None if none else subscriptions)
+    report = Report("close", at(0), at(5), words("close"), subscriptions=None if none else subscriptions)
     report.added.update({type.replace("_", "."): number for type, number in added.items()})
     report.first_at, report.last_at = at(1), at(2)
     return report

@@ -101,7 +101,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Fix.RESUME,
         ),
         (
-            with_subscription(status="paused", pause_reason="api"),
+            with_subscription(status="paused", pause_reason="api", paused_by_call=True),
             Level.ERROR,
             "subscription-paused",
             "somebody paused it by a call",
@@ -202,7 +202,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             None,
         ),
         (
-            replace(WELL, labels=["whsub_1", "whsub_gone"]),
+            replace(WELL, labels=["whsub_1", "whsub_gone"], id_labels=["whsub_1", "whsub_gone"]),
             Level.WARNING,
             "key-never-matched",
             "no subscription has this id any more",

@@ -77,6 +77,7 @@ def _make(settings: Settings, source: str | None, store: Store, registry: Callab
     from webhooks.sources.close.api import read_api
     from webhooks.sources.close.client import CloseClient, log_retries
     from webhooks.sources.close.signature import decode_key
+    from webhooks.sources.close.source import words
 
     section = _section(settings, source)
     api, problems = read_api(section.name, section.options)
@@ -95,6 +96,7 @@ def _make(settings: Settings, source: str | None, store: Store, registry: Callab
             labels=[secret.label for secret in section.secrets],
             public_url=section.public_url,
             check_key=decode_key,
+            words=words(section.name),
         ),
         lambda: registry().handlers(),
     )

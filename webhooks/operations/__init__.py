@@ -16,7 +16,6 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.operations.catch_up import CatchUp as CatchUp
     from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
-    from webhooks.operations.catch_up import HasLog as HasLog
     from webhooks.operations.catch_up import Report as Report
     from webhooks.operations.doctor import Doctor as Doctor
     from webhooks.operations.doctor import Finding as Finding
@@ -44,7 +43,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "catch_up": ["CatchUp", "CatchUpDuty", "HasLog", "Report"],
+            "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "rehearsal": ["Rehearsal", "Rehearser"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],

@@ -23,10 +23,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from webhooks import signals
 from webhooks.errors import Malformed, RowRefused, StorageUnavailable, WebhooksError
@@ -35,11 +35,14 @@ from webhooks.intake import Ingest, require_storable
 from webhooks.model import Origin, ParsedEvent, Receipt, ReceiptStatus
 from webhooks.routing import Registry
 from webhooks.sources import (
+    ANY_SENDER,
     ApiError,
     ApiMalformed,
     ApiRefused,
     ApiUnavailable,
-    LogPage,
+    LogClient,
+    SenderWords,
+    SourceWithLog,
     StaleCursor,
     Subscription,
     Topic,
@@ -74,37 +77,6 @@ BATCH = 100
 RESTARTS = 3
 #: Pages without an entry that are followed before the log is taken for broken.
 EMPTY_PAGES = 20
-
-
-class EventLog(Protocol):
-    """What is asked of a client of the sender."""
-
-    clock_ahead: timedelta | None
-
-    def page(self, since: datetime, until: datetime, cursor: str | None = None) -> LogPage: ...
-
-    def subscriptions(self) -> list[Subscription]: ...
-
-
-@runtime_checkable
-class HasLog(Protocol):
-    """A source whose sender keeps an event log."""
-
-    name: str
-    log_keeps: timedelta
-
-    @property
-    def can_connect(self) -> bool: ...
-
-    def connect(self) -> AbstractContextManager[Any]: ...
-
-    def log_body(self, raw: bytes) -> bytes: ...
-
-    def parse_log_body(self, body: bytes) -> ParsedEvent: ...
-
-    def still_grows(self, entry: ParsedEvent, now: datetime) -> bool: ...
-
-    def would_send(self, entry: ParsedEvent, topic: Topic) -> bool: ...
 
 
 class Busy(WebhooksError):
@@ -195,6 +167,7 @@ class Report:
     source: str
     since: datetime
     until: datetime
+    words: SenderWords = ANY_SENDER
     is_dry: bool = False
     is_resumed: bool = False
     fetched: int = 0
@@ -250,7 +223,7 @@ def likely_cause(report: Report, was_quiet: bool) -> str:
             return f"no subscription asks for {shown}; see webhooks subscriptions sync --dry-run"
         for each in subscriptions:
             if each.latest_error:
-                return f"Close reports for subscription {each.id}: {each.latest_error}"
+                return f"{report.words.sender} reports for subscription {each.id}: {each.latest_error}"
     if was_quiet and report.first_at is not None and report.last_at is not None:
         return (
             f"nothing arrived from {_shown(report.first_at)} to {_shown(report.last_at)}: the server was down, could "
@@ -271,8 +244,8 @@ class CatchUp:
 
     def __init__(
         self,
-        source: Any,
-        log: EventLog,
+        source: SourceWithLog,
+        log: LogClient,
         *,
         ingest: Ingest,
         store: Store,
@@ -301,8 +274,7 @@ class CatchUp:
 
     @property
     def name(self) -> str:
-        name: str = self._source.name
-        return name
+        return self._source.name
 
     def run(self, since: datetime | None = None, until: datetime | None = None, *, dry_run: bool = False) -> Report:
         """Read the log from `since` (default: before the mark) to `until` (default: now) and take in what is missing.
@@ -331,7 +303,15 @@ class CatchUp:
         lost = mark.mark_at if mark.mark_at is not None and mark.mark_at < eldest else None
         since = min(max(since, eldest), until)
         window = Window(since, until, since) if dry_run else plan(mark, since, until)
-        report = Report(self.name, window.start, until, is_dry=dry_run, is_resumed=window.is_resumed, lost_before=lost)
+        report = Report(
+            self.name,
+            window.start,
+            until,
+            self._source.words,
+            is_dry=dry_run,
+            is_resumed=window.is_resumed,
+            lost_before=lost,
+        )
         report.mark_at = mark.mark_at
         self._choose(report)
         if not dry_run:
@@ -463,9 +443,9 @@ class CatchUp:
 
     def _parse(self, raw: bytes, report: Report) -> ParsedEvent | None:
         """An entry as an event; None when it cannot be read and is quarantined, as a webhook would be."""
-        body: bytes = self._source.log_body(raw)
+        body = self._source.log_body(raw)
         try:
-            entry: ParsedEvent = self._source.parse_log_body(body)
+            entry = self._source.parse_log_body(body)
             require_storable(entry)
             return entry
         except Malformed as error:
@@ -548,7 +528,9 @@ class CatchUp:
                 report.duplicates += 1  # its webhook came while we read
 
     def _store_all(self, batch: Sequence[ParsedEvent]) -> list[Receipt]:
-        return self._ingest.record(self._source, batch, received_at=self._clock(), origin=Origin.CATCH_UP)
+        return self._ingest.record(
+            self._ingest.source(self.name), batch, received_at=self._clock(), origin=Origin.CATCH_UP
+        )
 
     # -- one at a time -------------------------------------------------------------------------------------------
 
@@ -605,10 +587,12 @@ def say(report: Report) -> None:
         logger.warning("catch-up repaired %d events of %s (%s); likely cause: %s", report.repaired, report.source, types, report.cause, extra=extra)  # fmt: skip
     if report.stripped:
         logger.warning(
-            "%d entries of %s's event log came without their content, because the API key is not an admin's: they are "
-            "not delivered, and the mark waits for them; set an admin's key as api_key",
+            "%d entries of %s's event log came without their content, because %s: they are not delivered, and the mark "
+            "waits for them; %s",
             report.stripped,
             report.source,
+            report.words.no_content,
+            report.words.remedy,
             extra=extra,
         )
     if report.lost_before is not None:
@@ -632,8 +616,8 @@ class CatchUpDuty:
 
     def __init__(
         self,
-        sources: Sequence[HasLog],
-        make: Callable[[HasLog, Any, str], CatchUp],
+        sources: Sequence[SourceWithLog],
+        make: Callable[[SourceWithLog, Any, str], CatchUp],
         store: Store,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
@@ -669,7 +653,7 @@ class CatchUpDuty:
         if self._thread is not None:
             self._thread.join(timeout.total_seconds())
 
-    def _run(self, sources: Sequence[HasLog], holder: str) -> None:
+    def _run(self, sources: Sequence[SourceWithLog], holder: str) -> None:
         for source in sources:
             try:
                 with source.connect() as client:
@@ -689,4 +673,4 @@ class CatchUpDuty:
                     self._store.marks.fail(source.name, "a fault of ours; the log has the traceback")
 
 
-__all__ = ["Busy", "CatchUp", "CatchUpDuty", "HasLog", "Report", "is_due", "likely_cause", "moved_mark", "plan", "say"]
+__all__ = ["Busy", "CatchUp", "CatchUpDuty", "Report", "is_due", "likely_cause", "moved_mark", "plan", "say"]

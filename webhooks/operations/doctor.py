@@ -23,9 +23,9 @@ from webhooks.database import History, Unmigrated
 from webhooks.database.migrations import run as migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable, hide_keys
 from webhooks.formats import one_line
-from webhooks.operations.subscriptions import Wanted, ours, wanted_types
+from webhooks.operations.subscriptions import Subscriptions, Wanted, ours, wanted_types
 from webhooks.routing import Registry
-from webhooks.sources import ApiError, Subscription
+from webhooks.sources import ANY_SENDER, ApiError, SenderWords, Source, SourceWithLog, Subscription, with_log
 from webhooks.store import Store
 from webhooks.store.durability import Doubt
 from webhooks.store.handlers import BreakerState, HandlerState
@@ -93,7 +93,8 @@ class SourceFacts:
     """What is known of one source.
 
     subscriptions: those that post to us; None when the sender could not be asked, and why_not says why.
-    every: all that the API key may see. labels: of the keys that are held. file_labels: of those in the secret_file.
+    every: all that the API key may see. labels: of the keys that are held. id_labels: of those, the ones with the form of
+    a subscription's id. words: what messages say of the sender.
     key_uses: {label: when it last verified a delivery}. arrivals: when webhooks came, the eldest first.
     skews: how late each was by its signed timestamp. api_ahead: how far our clock is ahead of the API's.
     """
@@ -109,6 +110,8 @@ class SourceFacts:
     wanted: Wanted = field(default_factory=lambda: Wanted(frozenset()))
     seen: Mapping[str, Seen] = field(default_factory=dict)
     labels: Collection[str] = ()
+    id_labels: Collection[str] = ()
+    words: SenderWords = ANY_SENDER
     key_uses: Mapping[str, datetime] = field(default_factory=dict)
     arrivals: Sequence[datetime] = ()
     skews: Sequence[timedelta] = ()
@@ -333,7 +336,7 @@ def _subscriptions(source: SourceFacts) -> list[Finding]:
 def _subscription(source: SourceFacts, each: Subscription) -> list[Finding]:
     findings = []
     if not each.is_active:
-        by_hand = each.pause_reason == "api"
+        by_hand = each.paused_by_call
         reason = f" ({each.pause_reason})" if each.pause_reason else ""
         findings.append(
             Finding(
@@ -397,7 +400,7 @@ def _keys(source: SourceFacts, now: datetime) -> list[Finding]:
                 Finding(Level.WARNING, "key-never-matched", label, text, f"webhooks subscriptions rotate {label}")
             )
         elif subscription is None:
-            why = "; no subscription has this id any more" if label.startswith("whsub_") and source.every else ""
+            why = "; no subscription has this id any more" if label in source.id_labels and source.every else ""
             findings.append(
                 Finding(
                     Level.WARNING,
@@ -520,7 +523,7 @@ def _catch_up(source: SourceFacts, now: datetime) -> list[Finding]:
                 "events-without-content",
                 source.name,
                 f"since {_at(mark.stripped_at)} there are events of {source.name} that catch-up could only see without "
-                "their content, because the API key is not an admin's; set an admin's key as api_key, then",
+                f"their content, because {source.words.no_content}; {source.words.remedy}, then",
                 command,
             )
         )
@@ -696,7 +699,7 @@ class Doctor:
     def __init__(
         self,
         *,
-        sources: Mapping[str, Any],
+        sources: Mapping[str, Source],
         store: Store,
         registry: Registry,
         clock: Callable[[], datetime],
@@ -705,8 +708,8 @@ class Doctor:
         labels: Callable[[str], Collection[str]] = lambda name: (),
         plugins: Sequence[History] = (),
         histories: Sequence[History] = (),
-        subscriptions: Callable[[Any, Any], Any] | None = None,
-        catch_up: Callable[[Any], object] | None = None,
+        subscriptions: Callable[[SourceWithLog, Any], Subscriptions] | None = None,
+        catch_up: Callable[[SourceWithLog], object] | None = None,
     ) -> None:
         self._sources = sources
         self._store = store
@@ -759,11 +762,10 @@ class Doctor:
     def _source(self, name: str, seen: Mapping[str, Seen] | None, quarantined: int = 0) -> SourceFacts:
         """Facts of one source. seen: None when the database is not looked at."""
         source = self._sources[name]
-        has_log = hasattr(source, "parse_log_body")
+        log = with_log(source)
         labels = frozenset(self._labels(name))
         path = f"{self._url_prefix.rstrip('/')}/{name}"
-        every, why_not, is_refused, ahead = self._ask(source) if has_log else (None, None, False, None)
-        published: Collection[str] = getattr(source, "published_types", frozenset())
+        every, why_not, is_refused, ahead = self._ask(log) if log is not None else (None, None, False, None)
         facts: dict[str, Any] = {}
         if seen is not None:
             arrivals = self._store.health.arrivals(name)
@@ -771,32 +773,34 @@ class Doctor:
                 "seen": seen,
                 "key_uses": self._store.key_uses.of(name),
                 "arrivals": [arrival.received_at for arrival in arrivals],
-                "skews": _skews(arrivals, getattr(source, "timestamp_header", None)),
-                "mark": self._store.marks.get(name) if has_log else None,
+                "skews": _skews(arrivals, source.timestamp_header),
+                "mark": self._store.marks.get(name) if log is not None else None,
                 "quarantined": quarantined,
+            }
+        if log is not None:
+            facts |= {
+                "wanted": wanted_types(self._registry.handlers(), name, log.published_types, log.known_types),
+                "id_labels": frozenset(label for label in labels if log.is_subscription_id(label)),
+                "words": log.words,
             }
         return SourceFacts(
             name,
-            has_log=has_log,
+            has_log=log is not None,
             subscriptions=None if every is None else ours(every, labels, source.settings.public_url, path),
             every=every or (),
             why_not=why_not,
             is_refused=is_refused,
             public_url=source.settings.public_url,
             path=path,
-            wanted=wanted_types(self._registry.handlers(), name, published, source.known_types)
-            if published
-            else Wanted(frozenset()),
             labels=labels,
             api_ahead=ahead,
             **facts,
         )
 
-    def _ask(self, source: Any) -> tuple[Sequence[Subscription] | None, str | None, bool, timedelta | None]:
+    def _ask(self, source: SourceWithLog) -> tuple[Sequence[Subscription] | None, str | None, bool, timedelta | None]:
         """The sender's subscriptions; or why they could not be had, and whether that is wrong (not merely unset)."""
         if not source.can_connect:
-            setting = f"WEBHOOKS_SOURCES__{source.name}__API_KEY"
-            return None, f"there is no API key; set {setting} to have status, types and keys checked", False, None
+            return None, source.words.no_connection, False, None
         try:
             with source.connect() as client:
                 return client.subscriptions(), None, False, client.clock_ahead
@@ -855,12 +859,14 @@ class Doctor:
     def _repair(self, source: SourceFacts, fixes: Sequence[tuple[Fix, str]]) -> list[str]:
         done = []
         kinds = {fix for fix, _ in fixes}
-        with self._sources[source.name].connect() as client:
+        log = with_log(self._sources[source.name])
+        assert log is not None  # nothing else has subscriptions
+        with log.connect() as client:
             if self._subscriptions is not None and kinds - {Fix.CATCH_UP}:
-                subscriptions = self._subscriptions(self._sources[source.name], client)
+                subscriptions = self._subscriptions(log, client)
                 if kinds & {Fix.SUBSCRIBE, Fix.FETCH_KEY}:
                     for change in subscriptions.plan_sync(source.wanted, keep=True, move=False):
-                        if change.is_needed:
+                        if change.subscription is not None and change.is_needed:
                             subscriptions.apply([change])
                             added = f" asks for {_some(change.add)} as well" if change.add else ""
                             key = " has its key held" if change.needs_key else ""
@@ -870,7 +876,7 @@ class Doctor:
                         subscriptions.resume(id)
                         done.append(f"{id} is resumed")
         if self._catch_up is not None and kinds & {Fix.CATCH_UP, Fix.RESUME}:
-            self._catch_up(self._sources[source.name])
+            self._catch_up(log)
             done.append(f"caught up with {source.name}")
         return done
 

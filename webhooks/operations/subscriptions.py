@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from webhooks.errors import NotFound, WebhooksError
 from webhooks.routing import Pattern, expand
-from webhooks.sources import ApiMalformed, KeyFile, Subscription, Topic
+from webhooks.sources import ANY_SENDER, ApiMalformed, KeyFile, SenderWords, Subscription, SubscriptionClient, Topic
 from webhooks.store import Store
 
 logger = logging.getLogger(__name__)
@@ -38,22 +38,6 @@ LOOK_EVERY_SECONDS = 0.5
 
 class SubscriptionError(WebhooksError):
     """Subscriptions that are not as a command needs them; the text says what to do."""
-
-
-class Api(Protocol):
-    """What is asked of a client of the sender."""
-
-    def subscriptions(self) -> list[Subscription]: ...
-
-    def subscription(self, id: str) -> Subscription: ...
-
-    def create(self, url: str, topics: Sequence[Topic], *, verify_ssl: bool = True) -> Subscription: ...
-
-    def update(
-        self, id: str, *, status: str | None = None, topics: Sequence[Topic] | None = None, url: str | None = None
-    ) -> Subscription: ...
-
-    def delete(self, id: str) -> None: ...
 
 
 class Wants(Protocol):
@@ -180,20 +164,24 @@ class Rotation:
 class Subscriptions:
     """The subscriptions of one source.
 
-    keys: where its keys are written. labels: of all keys that are configured, in the file or not. check_key: raises
-    ValueError for what the source would not take as a key. public_url: where the sender reaches us.
+    keys: where its keys are written.
+    labels: of all keys that are configured, in the file or not.
+    public_url: where the sender reaches us.
+    check_key: raises ValueError for what the source would not take as a key.
+    words: what messages say of the sender.
     """
 
     def __init__(
         self,
         source: str,
-        api: Api,
+        api: SubscriptionClient,
         keys: KeyFile,
         *,
         store: Store,
         labels: Collection[str] = (),
         public_url: str = "",
         check_key: Callable[[str], object] = lambda text: None,
+        words: SenderWords = ANY_SENDER,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -204,6 +192,7 @@ class Subscriptions:
         self._store = store
         self._configured = frozenset(labels)
         self._check_key = check_key
+        self._words = words
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -275,7 +264,7 @@ class Subscriptions:
         changes = difference(found, wanted, url=url if move or not found else "", labels=labels, keep=keep)
         if changes[0].subscription is None and not url:
             raise SubscriptionError(
-                f"no subscription posts to source {self.source!r}; to make one, say where Close reaches it: --url "
+                f"no subscription posts to source {self.source!r}; to make one, say where {self._words.sender} reaches it: --url "
                 f"https://…/webhooks/{self.source}, or public_url in [sources.{self.source}]"
             )
         return changes
@@ -349,7 +338,7 @@ class Subscriptions:
             tell(f"made subscription {new.id} beside {old.id}; its key is in {self._keys.path}")
         else:
             tell(f"going on with the rotation from {old.id} to {new.id}")
-        tell("waiting for a delivery under the new key; Close sends no test, so for the next event")
+        tell(f"waiting for a delivery under the new key; {self._words.no_test}")
         seen_at = self._wait_for_use(new.id, wait)
         if seen_at is None:
             raise SubscriptionError(

@@ -425,6 +425,7 @@ def _subscription(raw: Any) -> Subscription:
         health_status=_text(raw, "health_status"),
         latest_error=_words(raw.get("latest_error")),
         pause_reason=_text(raw, "pause_reason"),
+        paused_by_call=raw.get("pause_reason") == "api",
         created_at=_instant(raw, "date_created"),
         updated_at=_instant(raw, "date_updated"),
         key=None if key is None else Secret(key, raw["id"]),
