@@ -115,7 +115,7 @@ class Pair:
     def make(self, client: Any, holder: str = "test", **options: Any) -> CatchUp:
         made = self.webhooks.make_catch_up(self.source, client, holder)
         for name, value in options.items():
-            setattr(made, f"_{name}", value)
+            setattr(made, name, value)
         return made
 
     @property

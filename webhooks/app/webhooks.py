@@ -249,7 +249,7 @@ class Webhooks:
             registry=self.registry,
             clock=self.clock,
             holder=holder,
-            ours=lambda every: ours(
+            pick=lambda every: ours(
                 every,
                 self.labels_of(source.name),
                 self.sources[source.name].settings.public_url,
