@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 from webhooks.sandbox.accounts import USERS, Actor, User, authenticate
+from webhooks.sandbox.objects import RESOURCES
 from webhooks.sandbox.refusals import Fault, Invalid, Missing, Refused, WrongMethod
 from webhooks.sandbox.resources import leads, opportunities
 from webhooks.sandbox.resources.resource import Resource, stamp
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.story import STORY
 from webhooks.sandbox.subscriptions import Post
-from webhooks.sandbox.world import RESOURCES, World
+from webhooks.sandbox.world import World
 
 ROOT = "/api/v1/"
 
@@ -178,7 +179,7 @@ def _opportunity_statuses(world: World, request: Request, id: str | None, actor:
 
 def _merge(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
     _only(request, "POST")
-    leads.merge(world, request.body, actor)
+    leads.merge(world.objects, request.body, actor)
     return 200, {}
 
 

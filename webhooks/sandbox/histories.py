@@ -256,7 +256,7 @@ def play(world: World, choose: Choose, steps: int) -> list[str]:
         with world.lock:
             getattr(player, name)()
             world.advance(_PAUSES[choose(len(_PAUSES))])
-            send_due(world)
+            send_due(world.objects)
         done.append(name)
     return done
 

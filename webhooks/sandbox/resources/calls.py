@@ -6,7 +6,7 @@ Shape as in `payloads/call_updated_outcome_set.json`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources import outcomes
@@ -14,6 +14,7 @@ from webhooks.sandbox.resources.resource import (
     Activity,
     Field,
     Object,
+    Objects,
     amount,
     choice,
     formatted,
@@ -25,9 +26,6 @@ from webhooks.sandbox.resources.resource import (
     url,
     user,
 )
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 
 class Calls(Activity):
@@ -58,21 +56,21 @@ class Calls(Activity):
         "date_answered": Field(optional(instant)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
         made["note_html"] = paragraph(made["note"])
         made["remote_phone"] = made["phone"]
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        outcomes.require(world, made["outcome_id"], "calls")
-        super().before_create(world, made, actor, params)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        outcomes.require(objects, made["outcome_id"], "calls")
+        super().before_create(objects, made, actor, params)
         made["duration"] = 0
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
         if params.get("duration"):
-            world.change("activity.call", made["id"], {"duration": params["duration"]}, actor)
+            objects.change("activity.call", made["id"], {"duration": params["duration"]}, actor)
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
         if values.get("outcome_id") != before["outcome_id"]:
-            outcomes.require(world, values.get("outcome_id"), "calls")
+            outcomes.require(objects, values.get("outcome_id"), "calls")

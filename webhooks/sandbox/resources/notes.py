@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from webhooks.sandbox.resources.resource import Activity, Field, Object, instant, name, optional, paragraph, text, user
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
+from webhooks.sandbox.resources.resource import (
+    Activity,
+    Field,
+    Object,
+    Objects,
+    instant,
+    name,
+    optional,
+    paragraph,
+    text,
+    user,
+)
 
 
 class Notes(Activity):
@@ -25,5 +33,5 @@ class Notes(Activity):
         "note": Field(text, ""),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
         made["note_html"] = paragraph(made["note"])

@@ -1,7 +1,7 @@
 """What every kind of object has in common: fields with their checks, and the places where a kind has rules of its own.
 
-A kind is one small module (`leads`, `emails`, …) with a subclass of `Resource`. `World` creates, changes and removes
-objects and writes the events; the subclass says which fields there are (`fields`), what follows from them (`derive`),
+A kind is one small module (`leads`, `emails`, …) with a subclass of `Resource`. `ObjectTables` creates, changes and
+removes objects and writes the events; the subclass says which fields there are (`fields`), what follows from them (`derive`),
 and what else happens (`before_create`, `after_update`, …).
 """
 
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from webhooks.sandbox.accounts import USERS, Actor
+from webhooks.sandbox.ids import Ids
 from webhooks.sandbox.refusals import Invalid
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
+from webhooks.sandbox.rules import Rules
 
 #: An object as the API shows it.
 Object = dict[str, Any]
@@ -46,6 +45,56 @@ REQUIRED = "This field is required."
 NO_SUCH_OBJECT = "Object does not exist."
 
 
+class Objects(Protocol):
+    """What a kind of object may do with the others: look, make, change, remove."""
+
+    ids: Ids
+    rules: Rules
+    #: ids of the messages sent to the inbox
+    inbox: list[str]
+
+    def now(self) -> datetime:
+        """The time of the world."""
+
+    def resource(self, kind: str) -> Resource:
+        """The kind of that name. Raises Missing."""
+
+    def table(self, kind: str) -> Mapping[str, Object]:
+        """{id: object} of one kind."""
+
+    def find(self, kind: str, id: Any) -> Object | None:
+        """One object, to be read only; None when there is none."""
+
+    def stored(self, kind: str, id: str) -> Object:
+        """The same. Raises Missing."""
+
+    def children(self, lead_id: str) -> Iterator[tuple[str, Object]]:
+        """(kind, object) of all that belongs to a lead."""
+
+    def create(self, kind: str, body: Mapping[str, Any], by: Actor) -> Object:
+        """Make an object as a request does. Raises Invalid."""
+
+    def insert(self, kind: str, body: Mapping[str, Any], actor: Actor, **presets: Any) -> Object:
+        """Make an object. presets: fields that a request cannot write. Raises Invalid."""
+
+    def change(
+        self,
+        kind: str,
+        id: str,
+        changes: Mapping[str, Any],
+        actor: Actor,
+        is_silent: bool = False,
+        is_touch: bool = False,
+    ) -> Object:
+        """Change an object and write its `updated`. is_silent: without it. is_touch: also when only its dates change."""
+
+    def remove(self, kind: str, id: str, actor: Actor, is_cascade: bool = False) -> None:
+        """Remove an object and write its `deleted`. is_cascade: because its lead goes."""
+
+    def announce(self, kind: str, id: str, action: str, actor: Actor) -> None:
+        """Write an event of another action, with the object as it is."""
+
+
 class Resource:
     """One kind of object."""
 
@@ -66,25 +115,25 @@ class Resource:
     has_custom_fields: ClassVar[bool] = False
     may_post: ClassVar[bool] = True
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
         """Set the fields that follow from others; called before an object is stored, new or changed."""
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
         """Fill in what a new object needs; may make other objects. params: the request as sent. Raises Invalid."""
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
         """What else happens once `created` is in the log."""
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
         """Judge or complete a change; `values` are only what was sent. Raises Invalid."""
 
-    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
         """What else happens once `updated` is in the log."""
 
-    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
+    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
         """What goes first."""
 
-    def after_delete(self, world: World, gone: Object, actor: Actor) -> None:
+    def after_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
         """What follows."""
 
     def lead_of(self, made: Object) -> str | None:
@@ -127,22 +176,22 @@ class Activity(Resource):
         "users": list,
     }
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        place_on_lead(world, made)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        place_on_lead(objects, made)
 
 
-def place_on_lead(world: World, made: Object) -> None:
+def place_on_lead(objects: Objects, made: Object) -> None:
     """Check `lead_id` and `contact_id`; the lead of the contact is taken when none is given. Raises Invalid."""
     contact = None
     if made.get("contact_id") is not None:
-        contact = world.find("contact", made["contact_id"])
+        contact = objects.find("contact", made["contact_id"])
         if contact is None:
             raise Invalid.field("contact_id", NO_SUCH_OBJECT)
     if made.get("lead_id") is None:
         if contact is None:
             raise Invalid.field("lead_id", REQUIRED)
         made["lead_id"] = contact["lead_id"]
-    elif world.find("lead", made["lead_id"]) is None:
+    elif objects.find("lead", made["lead_id"]) is None:
         raise Invalid.field("lead_id", NO_SUCH_OBJECT)
     if contact is not None and contact["lead_id"] != made["lead_id"]:
         raise Invalid.field("contact_id", "This contact belongs to another lead.")

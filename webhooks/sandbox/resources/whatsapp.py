@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.refusals import Invalid
@@ -21,6 +21,7 @@ from webhooks.sandbox.resources.resource import (
     Check,
     Field,
     Object,
+    Objects,
     Wrong,
     amount,
     choice,
@@ -34,9 +35,6 @@ from webhooks.sandbox.resources.resource import (
     url,
     user,
 )
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 FILES = "https://app.close.com/go/file/"
 MAX_ATTACHMENT_BYTES = 25 * 1024 * 1024
@@ -105,29 +103,29 @@ class WhatsAppMessages(Activity):
         "remote_phone": Field(optional(text)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
         made["message_html"] = to_html(made["message_markdown"])
         made["text"] = to_text(made["message_markdown"])
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        self._judge_answer(world, made["response_to_id"], made["id"])
-        super().before_create(world, made, actor, params)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        self._judge_answer(objects, made["response_to_id"], made["id"])
+        super().before_create(objects, made, actor, params)
         made["integration_name"] = actor.integration
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
         if params.get("send_to_inbox") in (True, "true", "1"):
-            world.inbox.append(made["id"])
+            objects.inbox.append(made["id"])
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
         if "response_to_id" in values and values["response_to_id"] != before["response_to_id"]:
-            self._judge_answer(world, values["response_to_id"], before["id"])
+            self._judge_answer(objects, values["response_to_id"], before["id"])
 
-    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
-        if gone["id"] in world.inbox:
-            world.inbox.remove(gone["id"])
+    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        if gone["id"] in objects.inbox:
+            objects.inbox.remove(gone["id"])
 
-    def _judge_answer(self, world: World, id: str | None, own_id: str) -> None:
-        if id is not None and (id == own_id or world.find("activity.whatsapp_message", id) is None):
+    def _judge_answer(self, objects: Objects, id: str | None, own_id: str) -> None:
+        if id is not None and (id == own_id or objects.find("activity.whatsapp_message", id) is None):
             raise Invalid.field("response_to_id", f"{NO_SUCH_OBJECT} It is the id in Close of a WhatsApp message.")
