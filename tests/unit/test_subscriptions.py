@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from webhooks.errors import ConfigurationError
-from webhooks.operations import Change, Wanted, ours, wanted_types
+from webhooks.operations import SubscriptionChange, Wanted, ours, wanted_types
 from webhooks.operations.subscriptions import difference
 from webhooks.routing import Pattern, Registry
 from webhooks.settings import Secret
@@ -66,7 +66,7 @@ def test_the_difference_names_what_lacks_and_what_is_too_much() -> None:
     wanted = Wanted(frozenset({"lead.created", "contact.created"}))
     found = subscription("whsub_1", "lead.created", "task.lead.created")
     (change,) = difference([found], wanted, labels=["whsub_1"])
-    assert change == Change(found, ("contact.created",), ("task.lead.created",))
+    assert change == SubscriptionChange(found, ("contact.created",), ("task.lead.created",))
     assert [topic.type for topic in change.topics()] == ["lead.created", "contact.created"]
     (kept,) = difference([found], wanted, labels=["whsub_1"], keep=True)
     assert kept.remove == ()

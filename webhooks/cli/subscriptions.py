@@ -20,7 +20,7 @@ from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.operations import Change, Subscriptions, Wanted
+    from webhooks.operations import SubscriptionChange, Subscriptions, Wanted
     from webhooks.routing import Registry
     from webhooks.settings import Settings, SourceSettings
     from webhooks.sources import Subscription, Topic
@@ -330,7 +330,7 @@ def _said(wanted: Wanted) -> Wanted:
     return wanted
 
 
-def change_lines(change: Change) -> list[str]:
+def change_lines(change: SubscriptionChange) -> list[str]:
     """A change as a difference: a heading, and a line for each type."""
     if change.subscription is None:
         return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
@@ -344,7 +344,7 @@ def change_lines(change: Change) -> list[str]:
     return lines
 
 
-def change_json(change: Change) -> dict[str, Any]:
+def change_json(change: SubscriptionChange) -> dict[str, Any]:
     return {
         "subscription": None if change.subscription is None else change.subscription.id,
         "is_needed": change.is_needed,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from webhooks.operations.requeue import Requeued as Requeued
     from webhooks.operations.requeue import Requeuer as Requeuer
     from webhooks.operations.requeue import waits as waits
-    from webhooks.operations.subscriptions import Change as Change
+    from webhooks.operations.subscriptions import SubscriptionChange as SubscriptionChange
     from webhooks.operations.subscriptions import Subscriptions as Subscriptions
     from webhooks.operations.subscriptions import Wanted as Wanted
     from webhooks.operations.subscriptions import ours as ours
@@ -48,6 +48,6 @@ else:
             "rehearsal": ["Rehearsal", "Rehearser"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
             "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],
-            "subscriptions": ["Change", "Subscriptions", "Wanted", "ours", "wanted_types"],
+            "subscriptions": ["SubscriptionChange", "Subscriptions", "Wanted", "ours", "wanted_types"],
         },
     )

@@ -1,4 +1,4 @@
-"""The sender's subscriptions to us: what they must ask for, whether they run, and whose key we hold.
+"""The sender's subscriptions to us: what they must ask for, whether they run, and which keys we hold.
 
 `Subscriptions` lists, makes, compares, pauses, resumes and rotates them through the sender's API. What must be asked for
 follows from the registered handlers: `wanted_types` expands their patterns by the catalogue, `difference` says what a
@@ -6,7 +6,7 @@ subscription lacks and has too much. Keys go from the API's answer into the SECR
 
 Rotation promises that no delivery is refused for good: the new key is in the file before the old subscription goes,
 the old one goes only when a delivery under the new key was seen, and its key stays a little longer. Interrupted at any
-point, the same command goes on.
+point, the same command continues it.
 
 What surprises: a subscription is ours if we hold a key under its id, or if it posts to the source's `public_url`. One
 that merely has a similar address may be another installation's, and is never touched.
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a rotation waits for a delivery under the new key: there is no test delivery, so for real traffic.
 WAIT = timedelta(minutes=15)
-#: How long the old key is still taken after its subscription is gone: for what was under way.
+#: How long the old key is still accepted after its subscription is gone: for what was under way.
 GRACE = timedelta(seconds=30)
 LOOK_EVERY_SECONDS = 0.5
 
@@ -44,10 +44,12 @@ class Wants(Protocol):
     """What is asked of a handler."""
 
     @property
-    def source(self) -> str | None: ...
+    def source(self) -> str | None:
+        """The source that it is for; None for every one."""
 
     @property
-    def patterns(self) -> Sequence[Pattern]: ...
+    def patterns(self) -> Sequence[Pattern]:
+        """The event types that it wants."""
 
 
 # -- rules --------------------------------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ class Wants(Protocol):
 def ours(
     subscriptions: Iterable[Subscription], labels: Collection[str], public_url: str = "", path: str = ""
 ) -> list[Subscription]:
-    """Those that post to us: whose key we hold under their id, or whose address is `public_url`.
+    """Those that post to us: a key is held under their id, or their address is `public_url`.
 
     path: of our route; when neither tells, those whose address ends with it. Only for looking: never change one of these.
     """
@@ -101,7 +103,7 @@ def wanted_types(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SubscriptionChange:
     """What makes one subscription what it must be. subscription: None to make one. url: where it shall post, when it
     does not. needs_key: we do not hold its key."""
 
@@ -113,6 +115,7 @@ class Change:
 
     @property
     def is_needed(self) -> bool:
+        """Whether anything is to be done."""
         return self.subscription is None or bool(self.add or self.remove or self.url or self.needs_key)
 
     def topics(self) -> list[Topic]:
@@ -129,15 +132,15 @@ def difference(
     url: str = "",
     labels: Collection[str] = (),
     keep: bool = False,
-) -> list[Change]:
+) -> list[SubscriptionChange]:
     """What has to be done so that each of our subscriptions asks for exactly what is wanted.
 
     url: where they shall post ("" leaves them where they are). labels: of the keys that we hold. keep: take nothing away.
     """
     if not found:
-        return [Change(None, tuple(sorted(wanted.types)), url=url or None)]
+        return [SubscriptionChange(None, tuple(sorted(wanted.types)), url=url or None)]
     return [
-        Change(
+        SubscriptionChange(
             each,
             add=tuple(sorted(wanted.types - each.types)),
             remove=() if keep else tuple(sorted(each.types - wanted.types)),
@@ -227,7 +230,7 @@ class Subscriptions:
         try:
             self._take_key(made)
         except BaseException:
-            # whose key is lost would only be answered 401
+            # without its key its deliveries would only be answered 401
             self._api.delete(made.id)
             raise
         logger.info("made subscription %s for source %s", made.id, self.source, extra={"action": "subscribe"})
@@ -250,7 +253,9 @@ class Subscriptions:
 
     # -- sync ----------------------------------------------------------------------------------------------
 
-    def plan_sync(self, wanted: Wanted, *, url: str = "", keep: bool = False, move: bool = True) -> list[Change]:
+    def plan_sync(
+        self, wanted: Wanted, *, url: str = "", keep: bool = False, move: bool = True
+    ) -> list[SubscriptionChange]:
         """What `sync` would do; a change for each of our subscriptions, needed or not. move: also to `public_url`."""
         self._keys.require_writable()
         if not wanted.types:
@@ -269,7 +274,7 @@ class Subscriptions:
             )
         return changes
 
-    def apply(self, changes: Sequence[Change]) -> list[Subscription]:
+    def apply(self, changes: Sequence[SubscriptionChange]) -> list[Subscription]:
         """Do what `plan_sync` said; the subscriptions afterwards."""
         done = []
         for change in changes:
@@ -311,7 +316,7 @@ class Subscriptions:
         return self._api.update(self.the_one(id).id, status="paused")
 
     def resume(self, id: str | None) -> Subscription:
-        """Let a subscription run again, and have what it missed fetched soon by whichever worker is elected."""
+        """Let a subscription run again, and have what it missed fetched soon by the elected worker."""
         resumed = self._api.update(self.the_one(id).id, status="active")
         self._store.marks.request(self.source)
         return resumed
@@ -329,7 +334,7 @@ class Subscriptions:
         """Replace a subscription by a second one of the same address and topics, and so its key.
 
         Raises SubscriptionError when no delivery under the new key was seen within `wait`; both subscriptions then stay,
-        and calling again goes on.
+        and calling again continues it.
         """
         self._keys.require_writable()
         old, new = self._pair(self.all(), id)
@@ -337,13 +342,13 @@ class Subscriptions:
             new = self._create(old.url, old.topics, old.verify_ssl)
             tell(f"made subscription {new.id} beside {old.id}; its key is in {self._keys.path}")
         else:
-            tell(f"going on with the rotation from {old.id} to {new.id}")
+            tell(f"continuing the rotation from {old.id} to {new.id}")
         tell(f"waiting for a delivery under the new key; {self._words.no_test}")
         seen_at = self._wait_for_use(new.id, wait)
         if seen_at is None:
             raise SubscriptionError(
                 f"no delivery under the new key was seen within {_shown(wait)}; both subscriptions stay, and nothing is "
-                f"lost: once events came, go on with: webhooks subscriptions rotate {old.id}"
+                f"lost: once events came, continue with: webhooks subscriptions rotate {old.id}"
             )
         tell(f"a delivery under the new key was seen at {seen_at:%Y-%m-%d %H:%M:%S} UTC; removing {old.id}")
         self._api.delete(old.id)
@@ -409,8 +414,8 @@ def _shown(duration: timedelta) -> str:
 
 
 __all__ = [
-    "Change",
     "Rotation",
+    "SubscriptionChange",
     "SubscriptionError",
     "Subscriptions",
     "Wanted",

@@ -28,6 +28,7 @@ _PAUSES = tuple(timedelta(seconds=seconds) for seconds in (0, 0.002, 1, 3, 4.999
 
 
 def by_seed(seed: int) -> Choose:
+    """Choices of a seeded generator."""
     return random.Random(seed).randrange
 
 

@@ -27,7 +27,7 @@ from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources import emails, leads
 from webhooks.sandbox.resources.resource import Object, Resource, stamp
 from webhooks.sandbox.rules import Rules
-from webhooks.sandbox.subscriptions import Attempt, Deliveries, Post, Subscription, Subscriptions
+from webhooks.sandbox.subscriptions import LocalSubscription, LocalSubscriptions, Post, PostQueues, PostResult
 from webhooks.sandbox.world_time import WorldTime
 
 #: Objects in one list, at most.
@@ -37,6 +37,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def utc_now() -> datetime:
+    """The time, as an aware UTC instant."""
     return datetime.now(UTC)
 
 
@@ -61,11 +62,11 @@ class World:
         self.lock = threading.RLock()
         self.ids = Ids(seed)
         self.log = EventLog()
-        self.subscriptions = Subscriptions(self.ids)
+        self.subscriptions = LocalSubscriptions(self.ids)
         self.limits = RateLimits()
         self.faults: list[FaultOrder] = []
         self._time = WorldTime(clock)
-        self._deliveries = Deliveries(self.subscriptions, self.ids)
+        self._deliveries = PostQueues(self.subscriptions, self.ids)
         self.objects = ObjectTables(self.ids, self._time, rules or Rules(), self._emit)
 
     @property
@@ -75,6 +76,7 @@ class World:
 
     @rules.setter
     def rules(self, rules: Rules) -> None:
+        """From now on."""
         self.objects.rules = rules
 
     @property
@@ -172,7 +174,7 @@ class World:
 
     def subscribe(
         self, url: str, events: list[dict[str, Any]], by: Actor = ADMIN, verify_ssl: bool = True
-    ) -> Subscription:
+    ) -> LocalSubscription:
         """Make a webhook subscription. Raises Invalid."""
         with self.lock:
             body = {"url": url, "events": events, "verify_ssl": verify_ssl}
@@ -190,7 +192,7 @@ class World:
 
     # -- webhooks -------------------------------------------------------------------------------------------
 
-    def deliver(self, post: Post, now: datetime | None = None) -> list[Attempt]:
+    def deliver(self, post: Post, now: datetime | None = None) -> list[PostResult]:
         """Let go the mail that is due and post the webhooks that are; returns how each went.
 
         post: called with address, headers and body; returns the status; raises anything when there was no answer.
@@ -208,15 +210,15 @@ class World:
                 status = post(parcel.url, parcel.headers, parcel.body)
             except Exception as raised:  # a receiver may fail in any way, and the next one must be served
                 error = f"{type(raised).__name__}: {raised}"[:200]
-            attempt = Attempt(parcel.pending.subscription_id, parcel.pending.entry.id, self.now(), status, error)
+            attempt = PostResult(parcel.pending.subscription_id, parcel.pending.entry.id, self.now(), status, error)
             attempts.append(attempt)
             with self.lock:
                 self._deliveries.settle(parcel, attempt, self.rules)
         return attempts
 
-    def drain(self, post: Post, within: timedelta = timedelta(days=4)) -> list[Attempt]:
+    def drain(self, post: Post, within: timedelta = timedelta(days=4)) -> list[PostResult]:
         """Deliver and move the time on until nothing waits, or `within` has passed; returns every attempt."""
-        attempts: list[Attempt] = []
+        attempts: list[PostResult] = []
         end = self.now() + within
         while True:
             attempts += self.deliver(post)
@@ -232,7 +234,7 @@ class World:
             return min(dues, default=None)
 
     def waiting(self) -> int:
-        """Deliveries in all queues."""
+        """How many deliveries wait, in all queues."""
         with self.lock:
             return self._deliveries.waiting()
 

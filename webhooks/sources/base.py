@@ -38,8 +38,11 @@ class LogKind(enum.StrEnum):
 class SenderWords:
     """What only the source can say of its sender, for messages of catch-up, subscriptions and doctor.
 
-    sender: its name. no_connection: why it cannot be asked, and what to set. no_content: why entries of its log may come
-    without their content. remedy: what ends that. no_test: how a delivery can be waited for that nobody can order.
+    sender: its name.
+    no_connection: why it cannot be asked, and what to set.
+    no_content: why entries of its log may come without their content.
+    remedy: what ends that.
+    no_test: what a rotation waits for, where the sender has no test delivery that could be ordered.
     """
 
     sender: str = "the sender"
@@ -64,7 +67,7 @@ class Source(ABC):
     scheme: ClassVar[str] = ""
     #: all headers, lower case, that carry a signature or credential: never stored or logged
     sensitive_headers: frozenset[str] = frozenset()
-    #: event types that the sender is known to send, for "did you mean"; empty when nobody knows
+    #: event types that the sender is known to send, for "did you mean"; empty when that is unknown
     known_types: Collection[str] = frozenset()
     #: whether the signature covers the whole body
     signs_whole_body: bool = True

@@ -1,4 +1,4 @@
-"""Catch up: read a sender's event log, and take in what never reached us.
+"""Catch up: read a sender's event log, and accept what never reached us.
 
 Promises: a run may be repeated and interrupted at any point; dedup and revisions see to it that nothing is stored twice,
 and an interrupted run continues where it was. The mark, up to where the log was read without a gap, moves only when a

@@ -19,7 +19,6 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.operations.doctor.checks import CHECKS as CHECKS
     from webhooks.operations.doctor.checks import diagnose as diagnose
-    from webhooks.operations.doctor.checks import expected_silence as expected_silence
     from webhooks.operations.doctor.collect import Doctor as Doctor
     from webhooks.operations.doctor.facts import Facts as Facts
     from webhooks.operations.doctor.facts import HandlerFacts as HandlerFacts
@@ -27,13 +26,15 @@ if TYPE_CHECKING:
     from webhooks.operations.doctor.findings import Finding as Finding
     from webhooks.operations.doctor.findings import Fix as Fix
     from webhooks.operations.doctor.findings import Level as Level
+    from webhooks.operations.doctor.source_checks import expected_silence as expected_silence
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "checks": ["CHECKS", "diagnose", "expected_silence"],
+            "checks": ["CHECKS", "diagnose"],
             "collect": ["Doctor"],
             "facts": ["Facts", "HandlerFacts", "SourceFacts"],
             "findings": ["Finding", "Fix", "Level"],
+            "source_checks": ["expected_silence"],
         },
     )

@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class Complaint:
     """What one check says; a `Finding` but for its code, which is the name of the check."""
 
     level: Level
@@ -85,4 +85,4 @@ def rough(duration: timedelta) -> str:
     return f"{seconds:.0f} s"
 
 
-__all__ = ["Finding", "Fix", "Level", "Wrong", "counted", "rough", "shown_instant", "some"]
+__all__ = ["Complaint", "Finding", "Fix", "Level", "counted", "rough", "shown_instant", "some"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from webhooks.operations.doctor.facts import Facts, SourceFacts
 from webhooks.operations.doctor.findings import Finding, Fix, some
-from webhooks.operations.subscriptions import Change, Subscriptions
+from webhooks.operations.subscriptions import SubscriptionChange, Subscriptions
 from webhooks.sources import Source, SourceWithLog, with_log
 
 
@@ -67,7 +67,7 @@ def _sync(subscriptions: Subscriptions, source: SourceFacts) -> list[str]:
     return done
 
 
-def _told(change: Change) -> str:
+def _told(change: SubscriptionChange) -> str:
     added = f" asks for {some(change.add)} as well" if change.add else ""
     key = " has its key held" if change.needs_key else ""
     return " and".join(part for part in (added, key) if part)

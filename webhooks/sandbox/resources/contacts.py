@@ -18,7 +18,7 @@ from webhooks.sandbox.resources.resource import (
     Object,
     Objects,
     Resource,
-    Wrong,
+    WrongValue,
     country_of,
     flag,
     formatted,
@@ -32,16 +32,18 @@ from webhooks.sandbox.resources.resource import (
 
 
 def email_address(value: Any) -> str:
+    """Check: an email address."""
     local, at, domain = text(value).partition("@")
     if not (local and at and domain) or "@" in domain or any(each.isspace() for each in value):
-        raise Wrong("Not an email address.")
+        raise WrongValue("Not an email address.")
     return str(value)
 
 
 def phone_number(value: Any) -> str:
+    """Check: a phone number."""
     digits = text(value).removeprefix("+")
     if not (digits.isascii() and digits.isdigit() and 3 <= len(digits) <= 20):
-        raise Wrong("Invalid phone number; write it like +33639980177.")
+        raise WrongValue("Invalid phone number; write it like +33639980177.")
     return str(value)
 
 
@@ -66,6 +68,7 @@ class Contacts(Resource):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         first = [each["email"] for each in made["emails"]] + [each["phone"] for each in made["phones"]]
         made["display_name"] = made["name"] or next(iter(first), "")
         for each in made["emails"]:
@@ -78,6 +81,7 @@ class Contacts(Resource):
             each["type"] = each.get("type") or "url"
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         if made["lead_id"] is None:
             self.derive(objects, made)
             lead = objects.insert(
@@ -88,11 +92,13 @@ class Contacts(Resource):
             raise Invalid.field("lead_id", NO_SUCH_OBJECT)
 
     def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
         lead = objects.stored("lead", made["lead_id"])
         if made["id"] not in lead["contact_ids"]:
             objects.change("lead", lead["id"], {"contact_ids": [*lead["contact_ids"], made["id"]]}, actor)
 
     def after_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        """What follows; see `Resource`."""
         lead = objects.stored("lead", gone["lead_id"])
         rest = [id for id in lead["contact_ids"] if id != gone["id"]]
         objects.change("lead", lead["id"], {"contact_ids": rest}, actor)

@@ -25,11 +25,11 @@ from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
     REQUIRED,
-    Activity,
+    ActivityResource,
     Field,
     Object,
     Objects,
-    Wrong,
+    WrongValue,
     choice,
     instant,
     list_of,
@@ -52,7 +52,7 @@ _LEGAL = (errors.ObsoleteHeaderDefect, errors.NonASCIILocalPartDefect)
 def sender(value: Any) -> str:
     """One mailbox of RFC 5322: an address, or a name, quoted or not, and an address in angle brackets."""
     if not _is_mailbox(text(value)):
-        raise Wrong("Neither an address nor Name <address>; quote a name that holds more than words.")
+        raise WrongValue("Neither an address nor Name <address>; quote a name that holds more than words.")
     return str(value)
 
 
@@ -67,13 +67,13 @@ def _is_mailbox(value: str) -> bool:
     return is_whole and all(isinstance(defect, _LEGAL) for defect in header.defects)
 
 
-class Emails(Activity):
+class Emails(ActivityResource):
     object_type: ClassVar[str] = "activity.email"
     path: ClassVar[str] = "activity/email"
     type_name: ClassVar[str | None] = "Email"
     filters: ClassVar[tuple[str, ...]] = ("lead_id", "contact_id", "user_id", "status", "thread_id")
     constants: ClassVar[Mapping[str, Any]] = {
-        **Activity.constants,
+        **ActivityResource.constants,
         "attachments": list,
         "bulk_email_action_id": None,
         "email_account_id": None,
@@ -111,6 +111,7 @@ class Emails(Activity):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["direction"] = "incoming" if made["status"] == "inbox" else "outgoing"
         if made["body_text"] and not made["body_html"]:
             made["body_html"] = paragraph(made["body_text"].strip())
@@ -118,6 +119,7 @@ class Emails(Activity):
         made["body_preview"] = " ".join(words.split())[:200]
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         super().before_create(objects, made, actor, params)
         made["thread_id"] = objects.ids.make("acti")
         if made["in_reply_to_id"] is not None:
@@ -128,6 +130,7 @@ class Emails(Activity):
         self._judge(objects, made, made)
 
     def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         self._judge(objects, {**before, **values}, values)
 
     def _judge(self, objects: Objects, made: Object, values: Object) -> None:
@@ -177,6 +180,7 @@ def send_due(objects: Objects) -> None:
 
 
 def next_due(objects: Objects) -> datetime | None:
+    """When the next mail leaves the outbox; None when none waits."""
     kind = objects.resource("activity.email")
     assert isinstance(kind, Emails)
     dues = (kind.due(made, objects) for made in objects.table("activity.email").values())

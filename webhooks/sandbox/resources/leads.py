@@ -15,13 +15,13 @@ from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
     REQUIRED,
-    Activity,
+    ActivityResource,
     Check,
     Field,
     Object,
     Objects,
     Resource,
-    Wrong,
+    WrongValue,
     list_of,
     name,
     optional,
@@ -48,13 +48,13 @@ def status(value: Any) -> str:
     for id, label in STATUSES.items():
         if value in (id, label):
             return id
-    raise Wrong(f"No such status; there are {', '.join(STATUSES.values())}.")
+    raise WrongValue(f"No such status; there are {', '.join(STATUSES.values())}.")
 
 
 def nested(value: Any) -> list[Object]:
     """Contacts that are posted inside a lead; each is checked when it is made."""
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
-        raise Wrong("Not a list of contacts.")
+        raise WrongValue("Not a list of contacts.")
     return [dict(each) for each in value]
 
 
@@ -74,28 +74,33 @@ class Leads(Resource):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["display_name"] = made["name"] or "Untitled"
         made["status_label"] = STATUSES[made["status_id"]]
         made["html_url"] = f"https://app.close.com/lead/{made['id']}/"
 
     def read(self, body: Mapping[str, Any], is_new: bool) -> Object:
+        """The fields of a request, checked; see `Resource`."""
         if "status" in body and "status_id" not in body:
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         try:
             contacts = nested(params.get("contacts") or [])
-        except Wrong as error:
+        except WrongValue as error:
             raise Invalid.field("contacts", str(error)) from None
         for each in contacts:  # all are judged before anything is made
             objects.resource("contact").read(each, is_new=True)
 
     def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
         for each in params.get("contacts") or []:
             objects.create("contact", {**each, "lead_id": made["id"]}, by=actor)
 
     def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {
                 "lead_id": after["id"],
@@ -105,10 +110,12 @@ class Leads(Resource):
             objects.create("activity.lead_status_change", change, by=actor)
 
     def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        """What goes first; see `Resource`."""
         for kind, child in objects.children(gone["id"]):
             objects.remove(kind, child["id"], actor, is_cascade=True)
 
     def lead_of(self, made: Object) -> str | None:
+        """The `lead_id` of its events; see `Resource`."""
         return str(made["id"])
 
 
@@ -128,7 +135,7 @@ def merge(objects: Objects, body: Mapping[str, Any], actor: Actor) -> None:
     actor = actor.with_meta(merge_source_lead_id=source["id"], merge_destination_lead_id=destination["id"])
     contact_ids = [*destination["contact_ids"], *source["contact_ids"]]
     for kind, child in objects.children(source["id"]):
-        if f"{kind}.updated" not in known_types():  # a finished task's activity; nobody could tell that it moved
+        if f"{kind}.updated" not in known_types():  # a finished task's activity; no event could tell that it moved
             objects.remove(kind, child["id"], actor)
             continue
         changes = {"lead_id": destination["id"]}
@@ -141,7 +148,7 @@ def merge(objects: Objects, body: Mapping[str, Any], actor: Actor) -> None:
     objects.remove("lead", source["id"], actor)
 
 
-class LeadStatusChanges(Activity):
+class LeadStatusChanges(ActivityResource):
     """Made by the change of a lead's status, or by hand for the past."""
 
     object_type: ClassVar[str] = "activity.lead_status_change"
@@ -155,5 +162,6 @@ class LeadStatusChanges(Activity):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["old_status_label"] = STATUSES[made["old_status_id"]]
         made["new_status_label"] = STATUSES[made["new_status_id"]]

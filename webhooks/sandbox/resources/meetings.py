@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources import outcomes
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
     Objects,
@@ -30,12 +30,12 @@ from webhooks.sandbox.resources.resource import (
 _ACTIONS = {"completed": "completed", "canceled": "canceled", "in-progress": "started"}
 
 
-class Meetings(Activity):
+class Meetings(ActivityResource):
     object_type: ClassVar[str] = "activity.meeting"
     path: ClassVar[str] = "activity/meeting"
     type_name: ClassVar[str | None] = "Meeting"
     constants: ClassVar[Mapping[str, Any]] = {
-        **Activity.constants,
+        **ActivityResource.constants,
         "attendees": list,
         "connected_account_id": None,
         "is_recurring": False,
@@ -57,17 +57,21 @@ class Meetings(Activity):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         outcomes.require(objects, made["outcome_id"], "meetings")
         super().before_create(objects, made, actor, params)
 
     def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if values.get("outcome_id") != before["outcome_id"]:
             outcomes.require(objects, values.get("outcome_id"), "meetings")
 
     def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         action = _ACTIONS.get(after["status"])
         if before["status"] != after["status"] and action is not None:
             objects.announce("activity.meeting", after["id"], action, actor)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
     Objects,
@@ -19,11 +19,11 @@ from webhooks.sandbox.resources.resource import (
 )
 
 
-class Notes(Activity):
+class Notes(ActivityResource):
     object_type: ClassVar[str] = "activity.note"
     path: ClassVar[str] = "activity/note"
     type_name: ClassVar[str | None] = "Note"
-    constants: ClassVar[Mapping[str, Any]] = {**Activity.constants, "attachments": list}
+    constants: ClassVar[Mapping[str, Any]] = {**ActivityResource.constants, "attachments": list}
     fields: ClassVar[Mapping[str, Field]] = {
         "lead_id": Field(optional(name), is_fixed=True),
         "contact_id": Field(optional(name), is_fixed=True),
@@ -34,4 +34,5 @@ class Notes(Activity):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
     Objects,
     Resource,
-    Wrong,
+    WrongValue,
     amount,
     choice,
     day,
@@ -45,7 +45,7 @@ def status(value: Any) -> str:
     for id, (label, _) in STATUSES.items():
         if value in (id, label):
             return id
-    raise Wrong(f"No such status; there are {', '.join(label for label, _ in STATUSES.values())}.")
+    raise WrongValue(f"No such status; there are {', '.join(label for label, _ in STATUSES.values())}.")
 
 
 def money(cents: int, currency: str) -> str:
@@ -77,6 +77,7 @@ class Opportunities(Resource):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         label, kind = STATUSES[made["status_id"]]
         made |= {"status_label": label, "status_display_name": label, "status_type": kind}
         made["pipeline_id"], made["pipeline_name"] = PIPELINE
@@ -90,11 +91,13 @@ class Opportunities(Resource):
         }
 
     def read(self, body: Mapping[str, Any], is_new: bool) -> Object:
+        """The fields of a request, checked; see `Resource`."""
         if "status" in body and "status_id" not in body:
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         if made["lead_id"] is None and made["contact_id"] is None:
             made["lead_id"] = objects.insert("lead", {"name": None}, actor)["id"]
         place_on_lead(objects, made)
@@ -104,10 +107,12 @@ class Opportunities(Resource):
         self._date(objects, made, made)
 
     def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if values.get("status_id", before["status_id"]) != before["status_id"]:
             self._date(objects, {**before, **values}, values)
 
     def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {
                 "lead_id": after["lead_id"],
@@ -128,7 +133,7 @@ class Opportunities(Resource):
             values["date_lost"] = values.get("date_lost") or made.get("date_lost") or today
 
 
-class OpportunityStatusChanges(Activity):
+class OpportunityStatusChanges(ActivityResource):
     """Made by the change of a deal's status."""
 
     object_type: ClassVar[str] = "activity.opportunity_status_change"
@@ -143,5 +148,6 @@ class OpportunityStatusChanges(Activity):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         for age in ("old", "new"):
             made[f"{age}_status_label"], made[f"{age}_status_type"] = STATUSES[made[f"{age}_status_id"]]

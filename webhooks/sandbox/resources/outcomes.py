@@ -39,6 +39,7 @@ class Outcomes(Resource):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["applies_to"] = list(APPLIES_TO[made["type"]])
 
 

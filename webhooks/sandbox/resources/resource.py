@@ -23,11 +23,11 @@ from webhooks.sandbox.rules import Rules
 Object = dict[str, Any]
 
 
-class Wrong(ValueError):
+class WrongValue(ValueError):
     """A value that a field cannot have; the text says what it can."""
 
 
-#: Returns the value to store. Raises Wrong.
+#: Returns the value to store. Raises WrongValue.
 Check = Callable[[Any], Any]
 
 
@@ -150,7 +150,7 @@ class Resource:
             if name in body and (is_new or not field.is_fixed):
                 try:
                     values[name] = field.check(body[name])
-                except Wrong as error:
+                except WrongValue as error:
                     wrong[name] = str(error)
             elif is_new:
                 if field.is_required:
@@ -163,7 +163,7 @@ class Resource:
         return values
 
 
-class Activity(Resource):
+class ActivityResource(Resource):
     """What belongs to a lead's time line."""
 
     id_prefix: ClassVar[str] = "acti"
@@ -177,6 +177,7 @@ class Activity(Resource):
     }
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """Check on which lead and contact it is. Raises Invalid."""
         place_on_lead(objects, made)
 
 
@@ -198,6 +199,7 @@ def place_on_lead(objects: Objects, made: Object) -> None:
 
 
 def name_of_user(id: str | None) -> str | None:
+    """The name of a user; None for none."""
     user = USERS.get(id or "")
     return user.name if user else None
 
@@ -209,34 +211,39 @@ MAX_TEXT = 1_000_000
 
 
 def text(value: Any) -> str:
+    """Check: a text."""
     if not isinstance(value, str):
-        raise Wrong("Not a text.")
+        raise WrongValue("Not a text.")
     if len(value) > MAX_TEXT:
-        raise Wrong(f"Longer than {MAX_TEXT} characters.")
+        raise WrongValue(f"Longer than {MAX_TEXT} characters.")
     return value
 
 
 def name(value: Any) -> str:
+    """Check: a text that is not blank."""
     if not text(value).strip():
-        raise Wrong("May not be empty.")
+        raise WrongValue("May not be empty.")
     return str(value)
 
 
 def flag(value: Any) -> bool:
+    """Check: true or false."""
     if not isinstance(value, bool):
-        raise Wrong("Neither true nor false.")
+        raise WrongValue("Neither true nor false.")
     return value
 
 
 def amount(value: Any) -> int:
+    """Check: a whole number of 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise Wrong("Not a whole number of 0 or more.")
+        raise WrongValue("Not a whole number of 0 or more.")
     return value
 
 
 def percent(value: Any) -> int:
+    """Check: a whole number from 0 to 100."""
     if amount(value) > 100:
-        raise Wrong("More than 100.")
+        raise WrongValue("More than 100.")
     return int(value)
 
 
@@ -246,29 +253,33 @@ def instant(value: Any) -> str:
         at = datetime.fromisoformat(text(value))
         return stamp(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
     except (ValueError, OverflowError):
-        raise Wrong("Not a date; write it like 2026-03-10T14:05:12+00:00.") from None
+        raise WrongValue("Not a date; write it like 2026-03-10T14:05:12+00:00.") from None
 
 
 def day(value: Any) -> str:
+    """Check: a day, such as 2026-03-10."""
     try:
         return date.fromisoformat(text(value)).isoformat()
     except ValueError:
-        raise Wrong("Not a day; write it like 2026-03-10.") from None
+        raise WrongValue("Not a day; write it like 2026-03-10.") from None
 
 
 def day_or_instant(value: Any) -> str:
+    """Check: a day or an instant."""
     return day(value) if isinstance(value, str) and len(value) == len("2026-03-10") else instant(value)
 
 
 def user(value: Any) -> str:
+    """Check: the id of a user."""
     if not isinstance(value, str) or value not in USERS:
-        raise Wrong("Given user does not exist in your organization.")
+        raise WrongValue("Given user does not exist in your organization.")
     return value
 
 
 def url(value: Any) -> str:
+    """Check: an http or https address."""
     if not re.match(r"https?://[^\s]+\Z", text(value)):
-        raise Wrong("Not an http or https address.")
+        raise WrongValue("Not an http or https address.")
     return str(value)
 
 
@@ -278,18 +289,22 @@ def optional(check: Check) -> Check:
 
 
 def choice(*choices: str) -> Check:
+    """Check: one of these."""
+
     def read(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise Wrong(f"Not one of {', '.join(choices)}.")
+            raise WrongValue(f"Not one of {', '.join(choices)}.")
         return value
 
     return read
 
 
 def list_of(check: Check) -> Check:
+    """Check: a list whose members pass `check`."""
+
     def read(value: Any) -> list[Any]:
         if not isinstance(value, list):
-            raise Wrong("Not a list.")
+            raise WrongValue("Not a list.")
         return [check(each) for each in value]
 
     return read
@@ -300,10 +315,10 @@ def record(required: Mapping[str, Check], others: Mapping[str, Check]) -> Check:
 
     def read(value: Any) -> Object:
         if not isinstance(value, Mapping):
-            raise Wrong("Not an object.")
+            raise WrongValue("Not an object.")
         for key in required:
             if value.get(key) is None:
-                raise Wrong(f"Without {key!r}.")
+                raise WrongValue(f"Without {key!r}.")
         made = {key: check(value[key]) for key, check in required.items()}
         return made | {key: optional(check)(value.get(key)) for key, check in others.items()}
 
@@ -327,6 +342,7 @@ _COUNTRIES = {"+33": ("FR", 1), "+1": ("US", 3), "+44": ("GB", 4), "+49": ("DE",
 
 
 def country_of(phone: str | None) -> str | None:
+    """The country of a phone number; None when it is not known."""
     return next((country for code, (country, _) in _COUNTRIES.items() if (phone or "").startswith(code)), None)
 
 

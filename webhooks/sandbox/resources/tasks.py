@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
     Objects,
@@ -44,12 +44,14 @@ class Tasks(Resource):
     }
 
     def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["assigned_to_name"] = name_of_user(made["assigned_to"])
         made["due_date"] = made["date"]
         made["is_dateless"] = made["date"] is None
         made["view"] = "archive" if made["is_complete"] else "inbox"
 
     def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         place_on_lead(objects, made)
         contact = objects.find("contact", made["contact_id"]) if made["contact_id"] else None
         made["lead_name"] = objects.stored("lead", made["lead_id"])["display_name"]
@@ -57,6 +59,7 @@ class Tasks(Resource):
         made["assigned_to"] = made["assigned_to"] or (actor.user.id if actor.user else None)
 
     def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if after["is_complete"] and not before["is_complete"]:
             objects.announce("task.lead", after["id"], "completed", actor)
             done = {"lead_id": after["lead_id"], "task_id": after["id"], "task_text": after["text"]}
@@ -64,7 +67,7 @@ class Tasks(Resource):
             objects.change("lead", after["lead_id"], {}, actor, is_touch=True)
 
 
-class TasksCompleted(Activity):
+class TasksCompleted(ActivityResource):
     object_type: ClassVar[str] = "activity.task_completed"
     path: ClassVar[str] = "activity/task_completed"
     type_name: ClassVar[str | None] = "TaskCompleted"

@@ -90,6 +90,7 @@ class CloseSource(Source):
         return [key.label for key in self.keys.current()]
 
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
+        """Which key made the signature; a file of keys that has changed is read again first. Raises SignatureError."""
         try:
             label = signature.verify(
                 request.headers, request.body, self.keys.current(request), now, self._past, self._ahead
@@ -103,12 +104,15 @@ class CloseSource(Source):
         return Verified(label)
 
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
+        """The one event of a body. Raises Malformed."""
         return (envelope.parse_delivery(request.body),)
 
     def read(self, raw: bytes, type: str) -> Content:
+        """What a handler sees of a stored body."""
         return envelope.read(raw, type)
 
     def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
+        """Why a request was refused, for people; see `Source.diagnose`."""
         given = request.headers.one(signature.HASH_HEADER)
         timestamp = request.headers.one(signature.TIMESTAMP_HEADER)
         facts = None
@@ -120,6 +124,7 @@ class CloseSource(Source):
         return diagnosis.diagnose(self, request, now, others, facts)
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
+        """The headers that Close would add, made with the first key. Raises ConfigurationError when only secrets_from has keys."""
         keys = self.keys.current()
         if not keys:
             raise ConfigurationError(f"source {self.name!r} has only the secrets of secrets_from, and cannot sign")
