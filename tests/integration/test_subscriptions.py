@@ -176,7 +176,7 @@ def test_sync_makes_the_subscription_ask_for_exactly_what_handlers_want(pair: Pa
     changes = subscriptions.plan_sync(wanted(pair))
     assert changes[0].remove == ("contact.created",)
     subscriptions.apply(changes)
-    assert subscriptions.ours()[0].types == wanted(pair).types
+    assert subscriptions.of_this_endpoint()[0].types == wanted(pair).types
     assert not subscriptions.plan_sync(wanted(pair))[0].is_needed
 
 

@@ -29,7 +29,7 @@ from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import one_line, printable
 from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
-from webhooks.operations import CatchUp, CatchUpDuty, Subscriptions, ours
+from webhooks.operations import CatchUp, CatchUpDuty, Subscriptions, subscriptions_of_this_endpoint
 from webhooks.routing import Registry, RetryPolicy, default_registry, find_modules, load_modules
 from webhooks.session import Sessions
 from webhooks.settings import Settings, load_settings, require_dedup_covers, require_sources
@@ -249,7 +249,7 @@ class Webhooks:
             registry=self.registry,
             clock=self.clock,
             holder=holder,
-            pick=lambda every: ours(
+            pick=lambda every: subscriptions_of_this_endpoint(
                 every,
                 self.labels_of(source.name),
                 self.sources[source.name].settings.public_url,

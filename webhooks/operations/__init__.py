@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from webhooks.operations.subscriptions import SubscriptionChange as SubscriptionChange
     from webhooks.operations.subscriptions import Subscriptions as Subscriptions
     from webhooks.operations.subscriptions import Wanted as Wanted
-    from webhooks.operations.subscriptions import ours as ours
+    from webhooks.operations.subscriptions import subscriptions_of_this_endpoint as subscriptions_of_this_endpoint
     from webhooks.operations.subscriptions import wanted_types as wanted_types
 else:
     __getattr__, __dir__ = lazily(
@@ -48,6 +48,12 @@ else:
             "rehearsal": ["Rehearsal", "Rehearser"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
             "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],
-            "subscriptions": ["SubscriptionChange", "Subscriptions", "Wanted", "ours", "wanted_types"],
+            "subscriptions": [
+                "SubscriptionChange",
+                "Subscriptions",
+                "Wanted",
+                "subscriptions_of_this_endpoint",
+                "wanted_types",
+            ],
         },
     )

@@ -14,7 +14,7 @@ from webhooks.formats import one_line
 from webhooks.operations.doctor.facts import LOOK_BACK, MISSED_LOOK_BACK, Facts, HandlerFacts, SourceFacts
 from webhooks.operations.doctor.findings import Finding
 from webhooks.operations.doctor.repair import Repairer
-from webhooks.operations.subscriptions import Subscriptions, ours, wanted_types
+from webhooks.operations.subscriptions import Subscriptions, subscriptions_of_this_endpoint, wanted_types
 from webhooks.routing import Handler, Registry
 from webhooks.sources import ApiError, Source, SourceWithLog, Subscription, with_log
 from webhooks.store import Store
@@ -152,7 +152,9 @@ class Doctor:
             answered = _ask(log)
             asked = {
                 "has_log": True,
-                "subscriptions": None if answered.every is None else ours(answered.every, labels, public_url, path),
+                "subscriptions": None
+                if answered.every is None
+                else subscriptions_of_this_endpoint(answered.every, labels, public_url, path),
                 "every": answered.every or (),
                 "why_not": answered.why_not,
                 "is_refused": answered.is_refused,

@@ -1,29 +1,22 @@
-"""The sender's subscriptions to us: what they must ask for, whether they run, and which keys we hold.
-
-`Subscriptions` lists, makes, compares, pauses, resumes and rotates them through the sender's API. What must be asked for
-follows from the registered handlers: `wanted_types` expands their patterns by the catalogue, `difference` says what a
-subscription lacks and has too much. Keys go from the API's answer into the SECRET_FILE and nowhere else.
-
-Rotation promises that no delivery is refused for good: the new key is in the file before the old subscription goes,
-the old one goes only when a delivery under the new key was seen, and its key stays a little longer. Interrupted at any
-point, the same command continues it.
-
-What surprises: a subscription is ours if we hold a key under its id, or if it posts to the source's `public_url`. One
-that merely has a similar address may be another installation's, and is never touched.
-"""
+"""Do something about subscriptions: make, change, pause, resume and rotate them through the sender's API."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
 
 from webhooks.errors import NotFound, WebhooksError
-from webhooks.routing import Pattern, expand
+from webhooks.operations.subscriptions.wanted import (
+    SubscriptionChange,
+    Wanted,
+    difference,
+    is_same_url,
+    subscriptions_of_this_endpoint,
+)
 from webhooks.sources import ANY_SENDER, ApiMalformed, KeyFile, SenderWords, Subscription, SubscriptionClient, Topic
 from webhooks.store import Store
 
@@ -38,120 +31,6 @@ LOOK_EVERY_SECONDS = 0.5
 
 class SubscriptionError(WebhooksError):
     """Subscriptions that are not as a command needs them; the text says what to do."""
-
-
-class Wants(Protocol):
-    """What is asked of a handler."""
-
-    @property
-    def source(self) -> str | None:
-        """The source that it is for; None for every one."""
-
-    @property
-    def patterns(self) -> Sequence[Pattern]:
-        """The event types that it wants."""
-
-
-# -- rules --------------------------------------------------------------------------------------------------------
-
-
-def ours(
-    subscriptions: Iterable[Subscription], labels: Collection[str], public_url: str = "", path: str = ""
-) -> list[Subscription]:
-    """Those that post to us: a key is held under their id, or their address is `public_url`.
-
-    path: of our route; when neither tells, those whose address ends with it. Only for looking: never change one of these.
-    """
-    every = list(subscriptions)
-    found = [each for each in every if each.id in labels or (public_url and _same_url(each.url, public_url))]
-    if found or not path:
-        return found
-    return [each for each in every if urlsplit(each.url).path.rstrip("/").endswith(path.rstrip("/"))]
-
-
-def _same_url(one: str, other: str) -> bool:
-    return one.rstrip("/") == other.rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What handlers want of one source. types: event types that can be subscribed to. unknown: patterns that match
-    no type which the sender publishes, and so cannot be turned into a subscription."""
-
-    types: frozenset[str]
-    unknown: tuple[str, ...] = ()
-
-
-def wanted_types(
-    handlers: Iterable[Wants], source: str, published: Collection[str], known: Collection[str] = ()
-) -> Wanted:
-    """The types that the handlers of `source` ask for.
-
-    published: what the sender's list names; wildcards mean these. known: further spellings, taken when asked for exactly.
-    """
-    types: set[str] = set()
-    unknown: set[str] = set()
-    for handler in handlers:
-        if handler.source not in (None, source):
-            continue
-        for pattern in handler.patterns:
-            found = expand(pattern, published) or ([pattern.text] if pattern.is_exact and pattern.text in known else [])
-            types.update(found)
-            if not found:
-                unknown.add(pattern.text)
-    return Wanted(frozenset(types), tuple(sorted(unknown)))
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionChange:
-    """What makes one subscription what it must be. subscription: None to make one. url: where it shall post, when it
-    does not. needs_key: we do not hold its key."""
-
-    subscription: Subscription | None
-    add: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    url: str | None = None
-    needs_key: bool = False
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether anything is to be done."""
-        return self.subscription is None or bool(self.add or self.remove or self.url or self.needs_key)
-
-    def topics(self) -> list[Topic]:
-        """The topics afterwards; those that stay keep their filters."""
-        before = self.subscription.topics if self.subscription is not None else ()
-        kept = [topic for topic in before if topic.type not in self.remove]
-        return [*kept, *(Topic(type) for type in self.add)]
-
-
-def difference(
-    found: Sequence[Subscription],
-    wanted: Wanted,
-    *,
-    url: str = "",
-    labels: Collection[str] = (),
-    keep: bool = False,
-) -> list[SubscriptionChange]:
-    """What has to be done so that each of our subscriptions asks for exactly what is wanted.
-
-    url: where they shall post ("" leaves them where they are). labels: of the keys that we hold. keep: take nothing away.
-    """
-    if not found:
-        return [SubscriptionChange(None, tuple(sorted(wanted.types)), url=url or None)]
-    return [
-        SubscriptionChange(
-            each,
-            add=tuple(sorted(wanted.types - each.types)),
-            remove=() if keep else tuple(sorted(each.types - wanted.types)),
-            url=url if url and not _same_url(each.url, url) else None,
-            needs_key=each.id not in labels,
-        )
-        for each in found
-    ]
-
-
-# -- doing it -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +86,9 @@ class Subscriptions:
         """Every subscription that the API key may see."""
         return self._api.subscriptions()
 
-    def ours(self) -> list[Subscription]:
+    def of_this_endpoint(self) -> list[Subscription]:
         """Those that post to us."""
-        return ours(self.all(), self.labels(), self.public_url)
+        return subscriptions_of_this_endpoint(self.all(), self.labels(), self.public_url)
 
     def key_uses(self) -> Mapping[str, datetime]:
         """{label: when the key was last seen to verify a delivery}."""
@@ -265,7 +144,7 @@ class Subscriptions:
             )
         labels = self.labels()
         url = url or self.public_url
-        found = ours(self.all(), labels, self.public_url)
+        found = subscriptions_of_this_endpoint(self.all(), labels, self.public_url)
         changes = difference(found, wanted, url=url if move or not found else "", labels=labels, keep=keep)
         if changes[0].subscription is None and not url:
             raise SubscriptionError(
@@ -304,7 +183,7 @@ class Subscriptions:
         """The subscription of that id, or the only one of ours."""
         if id is not None:
             return self.find(id)
-        found = self.ours()
+        found = self.of_this_endpoint()
         if len(found) == 1:
             return found[0]
         if not found:
@@ -366,7 +245,7 @@ class Subscriptions:
     def _pair(self, every: Sequence[Subscription], id: str | None) -> tuple[Subscription, Subscription | None]:
         """The subscription to replace, and the one that an interrupted rotation made already."""
         labels = self.labels()
-        candidates = sorted(ours(every, labels, self.public_url), key=_age)
+        candidates = sorted(subscriptions_of_this_endpoint(every, labels, self.public_url), key=_age)
         if id is not None:
             chosen = [each for each in every if each.id == id]
             if not chosen:
@@ -401,7 +280,7 @@ class Subscriptions:
 
 
 def _are_alike(one: Subscription, other: Subscription) -> bool:
-    return _same_url(one.url, other.url) and one.types == other.types
+    return is_same_url(one.url, other.url) and one.types == other.types
 
 
 def _age(subscription: Subscription) -> Any:
@@ -413,13 +292,4 @@ def _shown(duration: timedelta) -> str:
     return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
-__all__ = [
-    "Rotation",
-    "SubscriptionChange",
-    "SubscriptionError",
-    "Subscriptions",
-    "Wanted",
-    "difference",
-    "ours",
-    "wanted_types",
-]
+__all__ = ["Rotation", "SubscriptionError", "Subscriptions"]
