@@ -53,7 +53,7 @@ class SenderWords:
 
 
 #: Of a sender that says nothing of itself.
-ANY_SENDER = SenderWords()
+ANY_SENDER: SenderWords = SenderWords()
 
 
 class Source(ABC):
