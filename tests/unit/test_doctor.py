@@ -216,7 +216,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             replace(WELL, arrivals=[NOW - HOUR * (45 - n) for n in range(40)]),
             Level.WARNING,
             "source-silent",
-            "nothing came from close for 6 h; after what came before, 90 min would be long",
+            "nothing came from close for 6 h; after what came before, 1 h 30 min would be long",
             "webhooks catch-up close",
             Fix.CATCH_UP,
         ),
@@ -224,7 +224,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             replace(WELL, skews=[timedelta(seconds=200), timedelta(seconds=90)]),
             Level.WARNING,
             "clock-skew",
-            "every delivery of close was signed at least 90 s before it came",
+            "every delivery of close was signed at least 1 min 30 s before it came",
             "timedatectl set-ntp true",
             None,
         ),
@@ -232,7 +232,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             replace(WELL, skews=[timedelta(seconds=1), timedelta(seconds=-100)]),
             Level.WARNING,
             "clock-skew",
-            "deliveries of close were signed 100 s after they came: this machine's clock is behind",
+            "deliveries of close were signed 1 min 40 s after they came: this machine's clock is behind",
             "timedatectl set-ntp true",
             None,
         ),
@@ -370,7 +370,7 @@ def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
     waiting = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - HOUR))
     finding = only(of(handler=waiting, processes=[replace(WORKER, kind="web")]))
     assert (finding.code, finding.command) == ("no-worker", "webhooks worker")
-    assert finding.text == "no worker runs, with 5 deliveries waiting, the oldest for 60 min"
+    assert finding.text == "no worker runs, with 5 deliveries waiting, the oldest for 1 h"
     assert of(handler=waiting) == []
     fresh = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - timedelta(seconds=5)))
     assert of(handler=fresh, processes=[]) == []

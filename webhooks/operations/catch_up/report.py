@@ -6,8 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from webhooks.formats import shown_instant
 from webhooks.model import ParsedEvent
 from webhooks.sources import ANY_SENDER, SenderWords, Subscription
 
@@ -82,7 +83,7 @@ def likely_cause(report: Report, was_quiet: bool) -> str:
         return told
     if was_quiet and report.first_at is not None and report.last_at is not None:
         return (
-            f"nothing arrived from {shown(report.first_at)} to {shown(report.last_at)}: the server was down, could "
+            f"nothing arrived from {shown_instant(report.first_at)} to {shown_instant(report.last_at)}: the server was down, could "
             "not be reached, or the subscription was paused"
         )
     known = (
@@ -138,14 +139,9 @@ def log_report(report: Report) -> None:
         logger.error(
             "the event log of %s no longer reaches back to the last catch-up at %s: what happened between is lost",
             report.source,
-            shown(report.lost_before),
+            shown_instant(report.lost_before),
             extra=extra,
         )
 
 
-def shown(instant: datetime) -> str:
-    """An instant in a sentence, in UTC to the second."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-__all__ = ["Report", "likely_cause", "log_report", "shown"]
+__all__ = ["Report", "likely_cause", "log_report"]

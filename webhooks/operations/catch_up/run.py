@@ -18,11 +18,11 @@ from typing import cast
 
 from webhooks import signals
 from webhooks.errors import Malformed, RowRefused, StorageUnavailable
-from webhooks.formats import one_line
+from webhooks.formats import one_line, shown_instant
 from webhooks.intake import Ingest, require_storable
 from webhooks.model import Origin, ParsedEvent, ReceiptStatus
 from webhooks.operations.catch_up.exclusive import Exclusive
-from webhooks.operations.catch_up.report import Report, likely_cause, shown
+from webhooks.operations.catch_up.report import Report, likely_cause
 from webhooks.operations.catch_up.slices import MOST_ENTRIES, SHORTEST, Choice, LogEntry, Slice
 from webhooks.operations.catch_up.window import (
     NEGLIGIBLE,
@@ -302,7 +302,7 @@ class CatchUp:
                 if restart == RESTARTS:
                     raise ApiUnavailable(
                         f"the cursor of {self.name}'s event log went stale {restart + 1} times in the window from "
-                        f"{shown(since)} to {shown(until)} ({error}); run the same again later"
+                        f"{shown_instant(since)} to {shown_instant(until)} ({error}); run the same again later"
                     ) from error
                 logger.info("the cursor of %s's event log went stale; the window begins again", self.name)
         raise AssertionError("the loop returns or raises")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from webhooks.formats import one_line
 
@@ -65,24 +64,4 @@ def some(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def counted(number: int, noun: str, is_more: bool = False) -> str:
-    """`2,000 deliveries`. is_more: counting stopped there."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{'at least ' if is_more else ''}{number:,} {noun if number == 1 else plural}"
-
-
-def shown_instant(instant: datetime) -> str:
-    """An instant in a sentence and in a command, in UTC to the second."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def rough(duration: timedelta) -> str:
-    """A duration in its largest unit of which there are two: `90 s`, `60 min`, `5 h`, `3 days`; without its sign."""
-    seconds = abs(duration.total_seconds())
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-__all__ = ["Complaint", "Finding", "Fix", "Level", "counted", "rough", "shown_instant", "some"]
+__all__ = ["Complaint", "Finding", "Fix", "Level", "some"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from webhooks.formats import counted, shown_instant, span
 from webhooks.operations.doctor.facts import Facts, HandlerFacts, MissedFacts
-from webhooks.operations.doctor.findings import Complaint, Level, counted, rough, shown_instant
+from webhooks.operations.doctor.findings import Complaint, Level
 from webhooks.store.handlers import BreakerState
 
 #: A pending delivery older than this, with no worker in sight, is waiting for one.
@@ -39,7 +40,7 @@ def orphaned_deliveries(handler: HandlerFacts) -> Complaint | None:
         Level.WARNING,
         handler.name,
         f"handler {handler.name!r}, which neither this directory nor any running process has, has "
-        f"{counted(unfinished, 'delivery', backlog.is_more)} waiting: bring it back under that name, or cancel them",
+        f"{counted(unfinished, 'delivery', is_more=backlog.is_more)} waiting: bring it back under that name, or cancel them",
         f"webhooks deliveries cancel --handler {handler.name} --dry-run",
     )
 
@@ -66,7 +67,7 @@ def dead_deliveries(handler: HandlerFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING,
         handler.name,
-        f"handler {handler.name!r} has {counted(backlog.dead, 'dead delivery', backlog.is_more)}: their attempts are used up",
+        f"handler {handler.name!r} has {counted(backlog.dead, 'dead delivery', is_more=backlog.is_more)}: their attempts are used up",
         f"webhooks deliveries list --handler {handler.name} --state dead --group",
     )
 
@@ -80,7 +81,7 @@ def handler_failing(handler: HandlerFacts) -> Complaint | None:
         Level.WARNING,
         handler.name,
         f"handler {handler.name!r} has succeeded with nothing since {shown_instant(backlog.failing_since)}: "
-        f"{counted(backlog.retrying, 'delivery', backlog.is_more)} failed {counted(backlog.failures, 'time')} and "
+        f"{counted(backlog.retrying, 'delivery', is_more=backlog.is_more)} failed {counted(backlog.failures, 'time')} and "
         f"{'waits' if backlog.retrying == 1 else 'wait'} for a retry; once it is mended: webhooks requeue --handler "
         f"{handler.name} --state pending",
         f"webhooks deliveries list --handler {handler.name} --state pending --group",
@@ -95,7 +96,7 @@ def handler_paused(handler: HandlerFacts) -> Complaint | None:
         Level.WARNING,
         handler.name,
         f"handler {handler.name!r} was paused by {handler.state.paused_by}, with "
-        f"{counted(handler.backlog.pending, 'delivery', handler.backlog.is_more)} waiting",
+        f"{counted(handler.backlog.pending, 'delivery', is_more=handler.backlog.is_more)} waiting",
         f"webhooks handlers resume {handler.name}",
     )
 
@@ -135,6 +136,6 @@ def no_worker(facts: Facts) -> Complaint | None:
     return Complaint(
         Level.ERROR,
         "worker",
-        f"no worker runs, with {counted(count, 'delivery', is_more)} waiting, the oldest for {rough(facts.now - oldest)}",
+        f"no worker runs, with {counted(count, 'delivery', is_more=is_more)} waiting, the oldest for {span(facts.now - oldest)}",
         "webhooks worker",
     )

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from webhooks.errors import hide_keys
-from webhooks.formats import one_line
+from webhooks.formats import counted, one_line, shown_instant, span
 from webhooks.operations.doctor.facts import LOOK_BACK, Against, ClockFacts, KeyFacts, SourceFacts, SubscriptionFacts
-from webhooks.operations.doctor.findings import Complaint, Fix, Level, counted, rough, shown_instant, some
+from webhooks.operations.doctor.findings import Complaint, Fix, Level, some
 
 #: Clocks that differ by more are reported.
 SKEW = timedelta(seconds=60)
@@ -186,7 +186,7 @@ def source_silent(source: SourceFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING,
         source.name,
-        f"nothing came from {source.name} for {rough(silent)}; after what came before, {rough(expected)} would be long",
+        f"nothing came from {source.name} for {span(silent)}; after what came before, {span(expected)} would be long",
         f"webhooks catch-up {source.name}" if source.has_log else "webhooks sources",
         Fix.CATCH_UP if source.has_log and source.subscriptions is not None else None,
     )
@@ -197,7 +197,7 @@ def clock_skew(clock: ClockFacts) -> Complaint | None:
     if abs(clock.ahead) <= SKEW:
         return None
     is_ahead = clock.ahead > timedelta(0)
-    by, subject = rough(clock.ahead), clock.subject
+    by, subject = span(abs(clock.ahead)), clock.subject
     if clock.against is Against.DATABASE:
         text = f"the database's clock is {by} {'behind' if is_ahead else 'ahead of'} this machine's; set both by NTP"
     elif clock.against is Against.API:
@@ -242,7 +242,7 @@ def catch_up_late(source: SourceFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING,
         source.name,
-        f"the last catch-up of {source.name} was {rough(ago)} ago, and workers do it hourly: does a worker with the API key "
+        f"the last catch-up of {source.name} was {span(ago)} ago, and workers do it hourly: does a worker with the API key "
         "run?",
         f"webhooks catch-up {source.name}",
         Fix.CATCH_UP,

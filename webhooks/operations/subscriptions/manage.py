@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks.errors import NotFound, WebhooksError
+from webhooks.formats import span
 from webhooks.operations.subscriptions.wanted import (
     SubscriptionChange,
     Wanted,
@@ -226,7 +227,7 @@ class Subscriptions:
         seen_at = self._wait_for_use(new.id, wait)
         if seen_at is None:
             raise SubscriptionError(
-                f"no delivery under the new key was seen within {_shown(wait)}; both subscriptions stay, and nothing is "
+                f"no delivery under the new key was seen within {span(wait)}; both subscriptions stay, and nothing is "
                 f"lost: once events came, continue with: webhooks subscriptions rotate {old.id}"
             )
         tell(f"a delivery under the new key was seen at {seen_at:%Y-%m-%d %H:%M:%S} UTC; removing {old.id}")
@@ -285,11 +286,6 @@ def _are_alike(one: Subscription, other: Subscription) -> bool:
 
 def _age(subscription: Subscription) -> Any:
     return (subscription.created_at is not None, subscription.created_at, subscription.id)
-
-
-def _shown(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
 __all__ = ["Rotation", "SubscriptionError", "Subscriptions"]
