@@ -262,7 +262,8 @@ class Webhooks:
         """Plans, makes and cancels replays over this consumer's handlers."""
         from webhooks.operations import Replayer
 
-        return Replayer(store=self.store, registry=self.registry)
+        names = {name: source.group_name for name, source in self.sources.items()}
+        return Replayer(store=self.store, registry=self.registry, group_names=names)
 
     def make_rehearser(self) -> Rehearser:
         """Rehearses the plans of a replayer."""

@@ -69,6 +69,9 @@ class Source(ABC):
     sensitive_headers: frozenset[str] = frozenset()
     #: event types that the sender is known to send, for "did you mean"; empty when that is unknown
     known_types: Collection[str] = frozenset()
+    #: what it calls the groups of its events (all of one customer, say), as `ordered_by` names them; "" without groups. `parse`
+    #: gives the group in `ordering` under this name, `read` in `meta`
+    group_name: ClassVar[str] = ""
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
     #: what a 2xx must carry, where the sender's protocol fixes it; None means our own JSON

@@ -119,6 +119,16 @@ def test_a_source_whose_sender_can_be_asked_offers_all_that_is_asked_of_it(case:
 
 
 @every_scheme
+def test_the_group_of_an_event_has_one_name_at_ingest_and_for_handlers(case: Case) -> None:
+    source = case.source()
+    for sample in samples(case.scheme):
+        for event in source.parse(case.request(sample)):
+            assert set(event.ordering) <= {"object_id", source.group_name}
+            if source.group_name in event.ordering:
+                assert source.read(event.body, event.type).meta[source.group_name] == event.ordering[source.group_name]
+
+
+@every_scheme
 def test_another_secret_is_refused(case: Case) -> None:
     request = case.request()
     with pytest.raises(SignatureError, match="none of 1 secrets"):

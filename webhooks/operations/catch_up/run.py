@@ -246,7 +246,7 @@ class CatchUp:
             return None
 
     def _complete(self, run: Run) -> None:
-        """Close the window, and move the mark."""
+        """End the window, and move the mark."""
         mark, window, report = run.mark, run.window, run.report
         if report.lost_before is not None and window.covers_from == run.now - self._source.log_keeps:
             # nothing older is in the log any more, so the mark need not wait for it

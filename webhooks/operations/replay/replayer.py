@@ -14,7 +14,7 @@ from typing import Any
 from webhooks import signals
 from webhooks.database import to_microseconds
 from webhooks.errors import NotFound
-from webhooks.model import Event, new_id
+from webhooks.model import EMPTY, Event, new_id
 from webhooks.operations.replay.options import (
     Options,
     Order,
@@ -26,7 +26,7 @@ from webhooks.operations.replay.options import (
 )
 from webhooks.operations.replay.order import cursor_of, in_order, limited, with_last
 from webhooks.operations.replay.plan import Plan, PlanCounts
-from webhooks.routing import ordering_failed, ordering_key
+from webhooks.routing import OBJECT_KEY, ordering_failed, ordering_key
 from webhooks.selection import Selection, did_you_mean
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary
@@ -34,8 +34,6 @@ from webhooks.store.replays import Planned, Replay, ReplayState
 
 #: Events of one transaction.
 CHUNK = 250
-#: Ordering keys that have a column, so that bodies need not be read for them.
-_KEPT_KEYS = ("object_id", "lead_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,7 @@ class Replayer:
     registry: today's handlers.
     new_upper_id: the id that no stored row has reached.
     chunk: events of one transaction.
+    group_names: {source: what it calls the groups of its events}; of a source that is not among them any name counts.
     """
 
     def __init__(
@@ -61,11 +60,13 @@ class Replayer:
         registry: ReplayedRegistry,
         new_upper_id: Callable[[], int] = new_id,
         chunk: int = CHUNK,
+        group_names: Mapping[str, str] = EMPTY,
     ) -> None:
         self.store = store
         self.registry = registry
         self.new_upper_id = new_upper_id
         self.chunk = chunk
+        self.group_names = group_names
 
     # -- plan ----------------------------------------------------------------------------------------------
 
@@ -239,7 +240,8 @@ class Replayer:
         return [handler for handler in self.registry.handlers() if handler.name in got_it]
 
     def _needs_bodies(self) -> bool:
-        return any(handler.ordered_by not in (None, *_KEPT_KEYS) for handler in self.registry.handlers())
+        """Keys that are named have columns; a function of the event needs all of it."""
+        return any(callable(handler.ordered_by) for handler in self.registry.handlers())
 
     def _planned(
         self, chunk: Sequence[EventSummary], selection: Selection, options: Options, replay: Replay
@@ -251,26 +253,26 @@ class Replayer:
         planned: list[Planned] = []
         for summary, handler in self.pairs(chunk, selection, options, replay.upper_id):
             due_at = start if options.rate is None else start + timedelta(seconds=len(planned) / options.rate)
-            planned.append(_plan_one(summary, handler, due_at, options.order))
+            planned.append(self._plan_one(summary, handler, due_at, options.order))
         return planned
 
-
-def _plan_one(summary: EventSummary, handler: ReplayedHandler, due_at: datetime, order: Order) -> Planned:
-    if handler.ordered_by is None:
-        return Planned(summary.id, handler.name, due_at)
-    try:
-        lane = _lane(summary, handler)
-    except Exception as error:  # the author's function; as in ingest, the delivery is dead from the start
-        return Planned(summary.id, handler.name, due_at, error=ordering_failed(error))
-    if not lane:
-        return Planned(summary.id, handler.name, due_at)
-    at = summary.occurred_at if order is Order.OCCURRED else summary.received_at
-    return Planned(summary.id, handler.name, due_at, lane, to_microseconds(at), summary.revision)
-
-
-def _lane(summary: EventSummary, handler: ReplayedHandler) -> str | None:
-    kept = {"object_id": summary.object_id, "lead_id": summary.lead_id}
-    return ordering_key(handler.ordered_by, kept.get, lambda: _event(summary), handler.name)
+    def _plan_one(self, summary: EventSummary, handler: ReplayedHandler, due_at: datetime, order: Order) -> Planned:
+        if handler.ordered_by is None:
+            return Planned(summary.id, handler.name, due_at)
+        group_name = self.group_names.get(summary.source, handler.ordered_by)
+        try:
+            lane = ordering_key(
+                handler.ordered_by,
+                {group_name: summary.group_id, OBJECT_KEY: summary.object_id}.get,
+                lambda: _event(summary),
+                handler.name,
+            )
+        except Exception as error:  # the author's function; as in ingest, the delivery is dead from the start
+            return Planned(summary.id, handler.name, due_at, error=ordering_failed(error))
+        if not lane:
+            return Planned(summary.id, handler.name, due_at)
+        at = summary.occurred_at if order is Order.OCCURRED else summary.received_at
+        return Planned(summary.id, handler.name, due_at, lane, to_microseconds(at), summary.revision)
 
 
 def _event(summary: EventSummary) -> Event:

@@ -46,6 +46,8 @@ class CloseSource(Source):
     sensitive_headers: frozenset[str] = frozenset((signature.HASH_HEADER,))
     timestamp_header = signature.TIMESTAMP_HEADER
     log_kind = LogKind.READ_LOG
+    #: all that belongs to one lead
+    group_name = "lead_id"
 
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)
