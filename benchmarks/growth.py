@@ -38,7 +38,7 @@ _FILL = {
         insert into webhooks_dedup_log (source, dedup_key, revision, event_id, offered, first_seen_at, last_seen_at)
         select 'close', {key}, {microseconds}, {id}, {id}, {at}, {at} from n""",
     "webhooks_events": """
-        insert into webhooks_events (id, source, type, dedup_key, revision, receipt, object_id, lead_id, occurred_at,
+        insert into webhooks_events (id, source, type, dedup_key, revision, receipt, object_id, group_id, occurred_at,
             received_at, origin, key_label, request_id, headers, body)
         select {id}, 'close', case i % 3 when 0 then 'lead.updated' when 1 then 'lead.created' else 'note.created' end,
             {key}, {microseconds}, 0, {object}, {object}, {at}, {at}, 0, '1', 'fill', '{{}}', {body} from n""",

@@ -19,7 +19,7 @@ from webhooks.routing import Registry
 from webhooks.sandbox import World, serve
 from webhooks.sandbox.accounts import ADMIN_KEY
 from webhooks.sandbox.server import LocalClose, subscribe_all, write_secret
-from webhooks.sandbox.subscriptions import Subscription
+from webhooks.sandbox.subscriptions import LocalSubscription
 from webhooks.sources.close.client import CloseClient
 
 #: What the local Close is told to post to; `Pair.post` takes it from there.
@@ -64,7 +64,7 @@ class Pair:
         self.close._threads = self.close._threads[:1]
         self.close.start()
         self.secret_file = directory / "keys.json"
-        self.subscription: Subscription = subscribe_all(self.world, URL, events)
+        self.subscription: LocalSubscription = subscribe_all(self.world, URL, events)
         write_secret(self.secret_file, self.subscription)
         section = {
             "secret_file": str(self.secret_file),
@@ -115,7 +115,7 @@ class Pair:
     def make(self, client: Any, holder: str = "test", **options: Any) -> CatchUp:
         made = self.webhooks.make_catch_up(self.source, client, holder)
         for name, value in options.items():
-            setattr(made, f"_{name}", value)
+            setattr(made, name, value)
         return made
 
     @property

@@ -17,19 +17,19 @@ from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.local_close import Pair
+from tests.integration.local_close import URL, Pair
 from tests.integration.test_cli import Cli
 from tests.support import Clock, examples, wait_until
 from webhooks import signals
 from webhooks.errors import Malformed, StorageUnavailable
 from webhooks.operations import CatchUpDuty, Report
-from webhooks.operations import catch_up as catchup
-from webhooks.operations.catch_up import Busy, Window, is_due, likely_cause, moved_mark, plan
+from webhooks.operations.catch_up import Busy, Window, is_due, likely_cause, log_report, moved_mark, plan
 from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY, MEMBER_KEY
 from webhooks.sandbox.histories import play_seed
 from webhooks.settings import Secret
-from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogPage, Subscription, Topic
+from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogKind, LogPage, Subscription, Topic
+from webhooks.sources.close.source import words
 from webhooks.store.positions import Mark
 
 HOUR = timedelta(hours=1)
@@ -231,7 +231,7 @@ def test_stripped_copies_of_unknown_events_are_reported_and_wait_for_an_admins_k
     pair.clock.move(HOUR * 2)
     report = pair.catch_up(since=DAY)
     assert (report.stripped, report.repaired, pair.deliveries()) == (1, 0, 0)
-    catchup.say(report)
+    log_report(report)
     assert "the API key is not an admin's" in caplog.text
     assert pair.mark.mark_at == first_at == pair.mark.stripped_at
     pair.source.api = replace(pair.source.api, key=Secret(ADMIN_KEY))
@@ -292,6 +292,59 @@ def test_a_key_that_may_not_see_subscriptions_leaves_the_choice_to_handlers(pair
     lead(pair)
     pair.clock.move(HOUR)
     assert pair.catch_up(since=DAY).repaired == 1
+
+
+# -- a sender that is asked again ---------------------------------------------------------------------------
+
+
+class AsksAgain:
+    """A client of a sender whose log says what it sent; what is asked for again comes as a webhook."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._client = pair.source.connect()
+        self.clock_ahead = None
+        self.asked: list[str] = []
+
+    def page(self, since: datetime, until: datetime, cursor: str | None = None) -> Any:
+        return self._client.page(since, until, cursor)
+
+    def subscriptions(self) -> Any:
+        return self._client.subscriptions()
+
+    def ask_again(self, entry: Any) -> None:
+        self.asked.append(entry.dedup_key)
+        body = json.dumps({"event": self._pair.log()[entry.dedup_key]}).encode()
+        self._pair.post(URL, self._pair.source.sign(body, self._pair.clock()), body)
+
+
+def test_a_sender_that_is_asked_again_delivers_what_is_missing_through_the_front_door(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(pair.source), "log_kind", LogKind.ASK_AGAIN)
+    lead(pair, "arrived")
+    pair.deliver()
+    lead(pair, "missed")
+    pair.clock.move(HOUR)
+    client = AsksAgain(pair)
+    assert pair.make(client).run(pair.clock() - DAY, dry_run=True).repaired == 1
+    assert client.asked == []
+    report = pair.make(client).run(pair.clock() - DAY)
+    assert (len(client.asked), report.added, report.duplicates) == (1, {"lead.created": 1}, 1)
+    assert {each.origin for each in pair.webhooks.store.listings.events(_everything(), limit=9)} == {"webhook"}
+    assert pair.stored() == pair.log()
+    assert pair.make(client).run(pair.clock() - DAY).repaired == 0
+    assert len(client.asked) == 1
+
+
+def test_what_a_sender_that_is_asked_again_says_unreadably_is_counted_and_not_kept(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(pair.source), "log_kind", LogKind.ASK_AGAIN)
+    pair.clock.move(HOUR)
+    pair.world.fail_next(200, 1, '{"data": [{"id": 3}], "cursor_next": null}', "event/")
+    assert pair.make(AsksAgain(pair)).run(pair.clock() - timedelta(minutes=61)).unreadable == 1
+    assert pair.webhooks.store.quarantine.list(5) == []
 
 
 # -- failures: the mark stays, nothing is lost --------------------------------------------------------------
@@ -504,7 +557,7 @@ def test_a_quarantined_entry_of_a_source_that_has_no_log_any_more_stays(
     unreadable: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.delattr(type(unreadable.source), "parse_log_body")
+        patch.setattr(type(unreadable.source), "log_kind", None)
         result = Cli(unreadable.webhooks)("quarantine", "retry", "--all", "--json")
     assert result.exit_code == 1
     (told,) = json.loads(result.stdout)["results"]
@@ -542,7 +595,7 @@ def test_an_interrupted_run_goes_on_where_it_was(pair: Pair) -> None:
 
     since = pair.clock() - timedelta(hours=11)
     with pytest.raises(KeyboardInterrupt):
-        pair.make(IsInterrupted(pair), largest=2).run(since)
+        pair.make(IsInterrupted(pair), most_entries=2).run(since)
     kept = len(pair.stored())
     assert 0 < kept < 10
     mark = pair.mark
@@ -561,7 +614,7 @@ def test_a_slice_with_too_many_entries_is_cut_until_it_fits(pair: Pair) -> None:
     for number in range(30):
         lead(pair, str(number))
         pair.clock.move(timedelta(minutes=1))
-    report = pair.catch_up(since=DAY, largest=5)
+    report = pair.catch_up(since=DAY, most_entries=5)
     assert report.repaired == 30
     assert report.fetched >= 30
     assert pair.stored() == pair.log()
@@ -702,7 +755,7 @@ def test_what_the_log_no_longer_has_is_said_to_be_lost_and_does_not_hold_the_mar
     before = pair.mark.mark_at
     pair.clock.move(DAY * 40)
     report = pair.catch_up()
-    catchup.say(report)
+    log_report(report)
     assert report.lost_before == before
     assert "no longer reaches back" in caplog.text
     assert pair.mark.mark_at == pair.clock()
@@ -732,7 +785,7 @@ def test_what_surfaces_late_in_the_last_five_minutes_is_found(pair: Pair) -> Non
 
 
 def report_of(*subscriptions: Subscription, none: bool = False, **added: int) -> Report:
-    report = Report("close", at(0), at(5), subscriptions=None if none else subscriptions)
+    report = Report("close", at(0), at(5), words("close"), subscriptions=None if none else subscriptions)
     report.added.update({type.replace("_", "."): number for type, number in added.items()})
     report.first_at, report.last_at = at(1), at(2)
     return report

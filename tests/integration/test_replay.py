@@ -375,6 +375,20 @@ def test_ordered_deliveries_wait_in_their_lane_behind_fresh_ones(store: Store) -
     assert [run(store) for _ in range(4)] == [2, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("names", "lane"), [({"close": "lead_id"}, "lead_1"), ({"close": "deal_id"}, None), ({}, "lead_1")]
+)
+def test_deliveries_ordered_by_a_group_are_so_where_the_source_calls_it_so(
+    store: Store, names: dict[str, str], lane: str | None
+) -> None:
+    handlers = Registry()
+    handlers.add(nothing, "lead.**", name="a", ordered_by="lead_id")
+    put(store, 1, handlers=(), object_id="acti_1", group_id="lead_1")
+    planner = Replayer(store=store, registry=handlers, group_names=names)
+    made = planner.run(planner.start(planner.plan(EVERYTHING), by="ines"))
+    assert [row.lane for row in rows(store, made)] == [lane]
+
+
 def test_an_ordering_key_that_fails_makes_a_dead_delivery(store: Store) -> None:
     def broken(event: Event) -> str:
         raise ValueError("no key")

@@ -24,7 +24,7 @@ from webhooks.operations.catch_up import is_due
 from webhooks.operations.subscriptions import Rotation, SubscriptionError
 from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN, ADMIN_KEY
-from webhooks.sandbox.subscriptions import Subscription
+from webhooks.sandbox.subscriptions import LocalSubscription
 from webhooks.selection import Selection
 from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, KeyFile, Topic, read_secret_file
 from webhooks.sources.close.signature import decode_key
@@ -149,8 +149,8 @@ def test_a_subscription_whose_key_cannot_be_kept_is_removed_again(
 def test_a_key_that_close_does_not_show_is_asked_for_and_then_the_subscription_given_up(
     pair: Pair, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Subscription.as_json
-    monkeypatch.setattr(Subscription, "as_json", lambda self, now, with_key: real(self, now, with_key=False))
+    real = LocalSubscription.as_json
+    monkeypatch.setattr(LocalSubscription, "as_json", lambda self, now, with_key: real(self, now, with_key=False))
     before = known(pair)
     with pytest.raises(ApiMalformed, match=r"the signature key of subscription whsub_\w+ cannot be had"):
         make().create(URL, [Topic("lead.created")])
@@ -176,7 +176,7 @@ def test_sync_makes_the_subscription_ask_for_exactly_what_handlers_want(pair: Pa
     changes = subscriptions.plan_sync(wanted(pair))
     assert changes[0].remove == ("contact.created",)
     subscriptions.apply(changes)
-    assert subscriptions.ours()[0].types == wanted(pair).types
+    assert subscriptions.of_this_endpoint()[0].types == wanted(pair).types
     assert not subscriptions.plan_sync(wanted(pair))[0].is_needed
 
 

@@ -441,7 +441,10 @@ def event_and_more(event: Event, more: int) -> str | None: ...
         ({"where": "data.x"}, "where: 'data.x' is no condition; use changed"),
         ({"where": field("data.x")}, 'where: field("data.x") alone says nothing'),
         ({"where": event_and_more}, "cannot be called with the event alone"),
-        ({"ordered_by": "objekt_id"}, "ordered_by is 'objekt_id'; give 'object_id' or 'lead_id', or a function"),
+        (
+            {"ordered_by": "data.lead"},
+            "ordered_by is 'data.lead'; give 'object_id', the name of a source's groups, or a",
+        ),
         ({"ordered_by": 5}, "ordered_by is 5; give 'object_id'"),
         ({"ordered_by": event_and_more}, "ordered_by: event_and_more cannot be called with the event alone"),
         ({"ordered_by": waits}, "ordered_by: waits is async"),
@@ -754,9 +757,10 @@ class KnownTypes:
     """A source, as far as the check looks at it."""
 
     known_types: Collection[str]
+    group_name: str = ""
 
 
-CLOSE = KnownTypes(frozenset(("lead.created", "activity.whatsapp_message.created")))
+CLOSE = KnownTypes(frozenset(("lead.created", "activity.whatsapp_message.created")), "lead_id")
 
 
 def test_a_pattern_of_no_known_type_is_one_warning_with_a_suggestion(registry: Registry) -> None:
@@ -782,6 +786,30 @@ def test_where_types_are_not_known_nothing_is_said(registry: Registry) -> None:
 
     assert registry.check_known({"close": CLOSE, "own": KnownTypes(())}) == []
     assert registry.check_known({"own": KnownTypes(())}, strict=True) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "ordered_by", "complaint"),
+    [
+        ("close", "object_id", None),
+        ("close", "lead_id", None),
+        (None, "lead_id", None),
+        ("not_configured", "anything", None),
+        ("close", "objekt_id", "ordered_by is 'objekt_id'; give 'object_id' or 'lead_id', or a function of the event"),
+        (None, "objekt_id", "ordered_by is 'objekt_id'; give 'object_id' or 'lead_id', or a function of the event"),
+        ("own", "lead_id", "ordered_by is 'lead_id'; give 'object_id', or a function of the event"),
+    ],
+)
+def test_a_key_that_is_named_is_one_that_a_source_of_the_handler_gives(
+    registry: Registry, source: str | None, ordered_by: str, complaint: str | None
+) -> None:
+    registry.add(nothing, "lead.created", name="h", source=source, ordered_by=ordered_by)
+    sources = {"close": CLOSE, "own": KnownTypes(())}
+    if complaint is None:
+        registry.check_known(sources)
+        return
+    with pytest.raises(InvalidHandler, match=re.escape(f"handler 'h': {complaint}")):
+        registry.check_known(sources)
 
 
 def test_a_source_that_is_not_configured_is_a_warning(registry: Registry) -> None:

@@ -19,7 +19,7 @@ from webhooks.sandbox.accounts import ADMIN, MEMBER
 from webhooks.sandbox.histories import play_seed
 from webhooks.sandbox.refusals import Forbidden, Invalid, Missing
 from webhooks.sandbox.server import subscribe_all
-from webhooks.sandbox.subscriptions import Subscription
+from webhooks.sandbox.subscriptions import LocalSubscription
 from webhooks.sources import Secret, SourceSettings
 from webhooks.sources.close import CloseSource, signature
 from webhooks.sources.close.views import (
@@ -74,11 +74,11 @@ def receiver() -> Receiver:
 
 
 @pytest.fixture
-def subscription(world: World) -> Subscription:
+def subscription(world: World) -> LocalSubscription:
     return world.subscribe(URL, [CREATED, UPDATED])
 
 
-def shown(world: World, subscription: Subscription) -> dict[str, Any]:
+def shown(world: World, subscription: LocalSubscription) -> dict[str, Any]:
     return subscription.as_json(world.now(), with_key=False)
 
 
@@ -86,7 +86,7 @@ def shown(world: World, subscription: Subscription) -> dict[str, Any]:
 
 
 def test_a_created_event_is_posted_at_once_and_rightly_signed(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.create("lead", {"name": "A 🏠"})
     (attempt,) = world.deliver(receiver)
@@ -102,7 +102,9 @@ def test_a_created_event_is_posted_at_once_and_rightly_signed(
     assert world.deliver(receiver) == []
 
 
-def test_updated_waits_until_nothing_more_comes(world: World, receiver: Receiver, subscription: Subscription) -> None:
+def test_updated_waits_until_nothing_more_comes(
+    world: World, receiver: Receiver, subscription: LocalSubscription
+) -> None:
     lead = world.create("lead", {"name": "A"})
     world.deliver(receiver)
     world.advance(timedelta(minutes=1))
@@ -118,7 +120,7 @@ def test_updated_waits_until_nothing_more_comes(world: World, receiver: Receiver
 
 
 def test_an_entry_that_grows_after_it_was_sent_is_sent_again(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(delivery_delay=1)
     lead = world.create("lead", {"name": "A"})
@@ -163,7 +165,7 @@ def test_an_entry_that_outgrew_its_filter_is_not_sent(world: World, receiver: Re
 
 
 def test_two_subscriptions_get_the_same_event_under_two_ids_and_keys(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     other = world.subscribe(URL, [CREATED])
     world.create("lead", {"name": "A"})
@@ -188,7 +190,7 @@ def test_outcomes_are_sent_only_when_unlisted_events_are(clock: Clock, receiver:
 
 @pytest.mark.parametrize("status", [0, 301, 400, 401, 404, 410, 429, 500, 503])
 def test_whatever_is_not_2xx_is_tried_again(
-    world: World, receiver: Receiver, subscription: Subscription, status: int
+    world: World, receiver: Receiver, subscription: LocalSubscription, status: int
 ) -> None:
     receiver.status = status
     world.create("lead", {"name": "A"})
@@ -207,7 +209,7 @@ def test_whatever_is_not_2xx_is_tried_again(
 
 
 def test_retries_back_off_and_are_never_more_than_twenty_minutes_apart(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     receiver.status = 503
     world.create("lead", {"name": "A"})
@@ -217,7 +219,9 @@ def test_retries_back_off_and_are_never_more_than_twenty_minutes_apart(
     assert max(waits) == timedelta(minutes=20)
 
 
-def test_a_delivery_is_given_up_after_72_hours(world: World, receiver: Receiver, subscription: Subscription) -> None:
+def test_a_delivery_is_given_up_after_72_hours(
+    world: World, receiver: Receiver, subscription: LocalSubscription
+) -> None:
     world.set_rules(failing_for=10**8)
     receiver.status = 503
     world.create("lead", {"name": "A"})
@@ -228,7 +232,7 @@ def test_a_delivery_is_given_up_after_72_hours(world: World, receiver: Receiver,
 
 
 def test_a_receiver_that_is_down_is_not_asked_without_end(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(retry_base=0, retry_cap=0)
     receiver.status = 503
@@ -238,7 +242,7 @@ def test_a_receiver_that_is_down_is_not_asked_without_end(
 
 @pytest.mark.parametrize("resign", [True, False])
 def test_a_retry_is_signed_anew_or_as_at_first(
-    world: World, receiver: Receiver, subscription: Subscription, resign: bool
+    world: World, receiver: Receiver, subscription: LocalSubscription, resign: bool
 ) -> None:
     world.set_rules(resign_retries=resign)
     receiver.status = 503
@@ -250,7 +254,7 @@ def test_a_retry_is_signed_anew_or_as_at_first(
 
 
 def test_three_bad_days_pause_a_subscription_and_empty_its_queue(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     receiver.status = 503
     for name in ("A", "B"):
@@ -272,7 +276,7 @@ def test_three_bad_days_pause_a_subscription_and_empty_its_queue(
 
 
 def test_one_success_in_three_days_keeps_a_subscription_going(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     for _ in range(4):
         receiver.status = 503
@@ -284,7 +288,7 @@ def test_one_success_in_three_days_keeps_a_subscription_going(
 
 
 def test_too_much_waiting_pauses_a_subscription_and_empties_its_queue(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(backlog=10)
     for number in range(9):
@@ -297,7 +301,7 @@ def test_too_much_waiting_pauses_a_subscription_and_empties_its_queue(
 
 
 def test_pausing_by_hand_empties_the_queue_and_resuming_does_not_fill_it(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.create("lead", {"name": "lost"})
     world.subscriptions.update(subscription.id, {"status": "paused"}, ADMIN, "", world.rules)
@@ -310,7 +314,7 @@ def test_pausing_by_hand_empties_the_queue_and_resuming_does_not_fill_it(
     assert receiver.names == ["sent"]
 
 
-def test_a_subscription_removed_during_a_post_is_not_revived(world: World, subscription: Subscription) -> None:
+def test_a_subscription_removed_during_a_post_is_not_revived(world: World, subscription: LocalSubscription) -> None:
     def removes_it(url: str, headers: Mapping[str, str], body: bytes) -> int:
         world.subscriptions.delete(subscription.id, ADMIN)
         return 503
@@ -323,7 +327,7 @@ def test_a_subscription_removed_during_a_post_is_not_revived(world: World, subsc
 @pytest.mark.parametrize("is_resumed", [False, True])
 @pytest.mark.parametrize("status", [200, 503])
 def test_a_pause_during_a_post_leaves_nothing_behind(
-    world: World, subscription: Subscription, status: int, is_resumed: bool
+    world: World, subscription: LocalSubscription, status: int, is_resumed: bool
 ) -> None:
     world.set_rules(duplicates=1.0)
 
@@ -343,7 +347,7 @@ def test_a_pause_during_a_post_leaves_nothing_behind(
 
 
 def test_without_disorder_deliveries_come_in_order(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     for number in range(30):
         world.create("lead", {"name": str(number)})
@@ -352,7 +356,7 @@ def test_without_disorder_deliveries_come_in_order(
 
 
 def test_disorder_changes_the_order_and_loses_nothing(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(disorder=60)
     for number in range(30):
@@ -363,7 +367,7 @@ def test_disorder_changes_the_order_and_loses_nothing(
 
 
 def test_duplicates_come_a_second_time_with_the_same_bytes(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(duplicates=1.0)
     for number in range(5):
@@ -374,7 +378,7 @@ def test_duplicates_come_a_second_time_with_the_same_bytes(
 
 
 def test_a_share_of_duplicates_is_about_that_share(
-    world: World, receiver: Receiver, subscription: Subscription
+    world: World, receiver: Receiver, subscription: LocalSubscription
 ) -> None:
     world.set_rules(duplicates=0.3)
     for number in range(200):
@@ -520,11 +524,11 @@ def test_a_subscription_can_be_given_a_key(world: World) -> None:
     assert len(list(world.subscriptions)) == 1
 
 
-def test_a_key_is_not_shown_by_accident(subscription: Subscription) -> None:
+def test_a_key_is_not_shown_by_accident(subscription: LocalSubscription) -> None:
     assert subscription.signature_key not in repr(subscription)
 
 
-def test_a_wrong_update_changes_nothing(world: World, subscription: Subscription) -> None:
+def test_a_wrong_update_changes_nothing(world: World, subscription: LocalSubscription) -> None:
     before = shown(world, subscription)
     for body in ({"url": "http://other.example/", "status": "asleep"}, {"status": "paused", "events": []}):
         with pytest.raises(Invalid):

@@ -10,7 +10,8 @@ from tests.support import ROOT
 from webhooks.sandbox import Rules, api
 from webhooks.sandbox.accounts import ADMIN_KEY, MEMBER_KEY, OAUTH_TOKEN
 from webhooks.sandbox.api import Request
-from webhooks.sandbox.world import RESOURCES, World
+from webhooks.sandbox.objects import RESOURCES
+from webhooks.sandbox.world import World
 
 TEXT = (ROOT / "docs" / "sandbox.md").read_text("utf-8")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhooks.sandbox.resources.emails import sender
-from webhooks.sandbox.resources.resource import Wrong
+from webhooks.sandbox.resources.resource import WrongValue
 
 LEGAL = (
     "ada@example.com",
@@ -74,7 +74,7 @@ def test_a_mailbox_is_a_sender(value: str) -> None:
 
 @pytest.mark.parametrize("value", ILLEGAL)
 def test_what_is_no_mailbox_is_refused(value: str) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(WrongValue):
         sender(value)
 
 
@@ -88,7 +88,7 @@ def test_every_display_name_of_words_is_legal(words: list[str], local: str) -> N
 def test_what_is_taken_is_one_address_to_pythons_parser_of_mail_too(value: str) -> None:
     try:
         sender(value)
-    except Wrong:
+    except WrongValue:
         return
     ((_, address),) = getaddresses([value])
     assert "@" in address

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from webhooks.errors import ConfigurationError
-from webhooks.operations import Change, Wanted, ours, wanted_types
+from webhooks.operations import SubscriptionChange, Wanted, subscriptions_of_this_endpoint, wanted_types
 from webhooks.operations.subscriptions import difference
 from webhooks.routing import Pattern, Registry
 from webhooks.settings import Secret
@@ -55,18 +55,18 @@ def test_a_spelling_that_is_not_published_is_taken_when_asked_for_exactly_and_ne
 
 def test_a_subscription_is_ours_by_its_key_or_its_address_and_never_by_a_similar_address() -> None:
     mine, staging = subscription("whsub_1"), subscription("whsub_2", url="https://staging.example/webhooks/close")
-    assert ours([mine, staging], ["whsub_2"]) == [staging]
-    assert ours([mine, staging], [], public_url=URL + "/") == [mine]
-    assert ours([mine, staging], ["1"]) == []
-    assert ours([mine, staging], ["1"], path="/webhooks/close") == [mine, staging]
-    assert ours([mine, staging], ["whsub_1"], path="/webhooks/close") == [mine]
+    assert subscriptions_of_this_endpoint([mine, staging], ["whsub_2"]) == [staging]
+    assert subscriptions_of_this_endpoint([mine, staging], [], public_url=URL + "/") == [mine]
+    assert subscriptions_of_this_endpoint([mine, staging], ["1"]) == []
+    assert subscriptions_of_this_endpoint([mine, staging], ["1"], path="/webhooks/close") == [mine, staging]
+    assert subscriptions_of_this_endpoint([mine, staging], ["whsub_1"], path="/webhooks/close") == [mine]
 
 
 def test_the_difference_names_what_lacks_and_what_is_too_much() -> None:
     wanted = Wanted(frozenset({"lead.created", "contact.created"}))
     found = subscription("whsub_1", "lead.created", "task.lead.created")
     (change,) = difference([found], wanted, labels=["whsub_1"])
-    assert change == Change(found, ("contact.created",), ("task.lead.created",))
+    assert change == SubscriptionChange(found, ("contact.created",), ("task.lead.created",))
     assert [topic.type for topic in change.topics()] == ["lead.created", "contact.created"]
     (kept,) = difference([found], wanted, labels=["whsub_1"], keep=True)
     assert kept.remove == ()

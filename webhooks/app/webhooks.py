@@ -29,12 +29,11 @@ from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import one_line, printable
 from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
-from webhooks.operations import CatchUp, CatchUpDuty, HasLog, Subscriptions, ours
+from webhooks.operations import CatchUp, CatchUpDuty, Subscriptions, subscriptions_of_this_endpoint
 from webhooks.routing import Registry, RetryPolicy, default_registry, find_modules, load_modules
 from webhooks.session import Sessions
 from webhooks.settings import Settings, load_settings, require_dedup_covers, require_sources
-from webhooks.sources import KeyFile, Source, make_source
-from webhooks.sources.close.signature import decode_key
+from webhooks.sources import KeyFile, Source, SourceWithLog, make_source, with_log
 from webhooks.store import Store
 from webhooks.version import VERSION
 
@@ -209,7 +208,7 @@ class Webhooks:
         slots = slots or settings.concurrency
         self.database.serve_worker(slots)
         unregistered = self.store.handlers.register(handler_rows(self.registry))
-        logs = [source for source in self.sources.values() if isinstance(source, HasLog) and source.can_connect]
+        logs = [log for log in map(with_log, self.sources.values()) if log is not None and log.can_connect]
         worker = Worker(
             store=self.store,
             registry=self.registry,
@@ -240,7 +239,7 @@ class Webhooks:
         self.database.serve_worker(1, pool_size=1)
 
     def make_catch_up(
-        self, source: HasLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
+        self, source: SourceWithLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
     ) -> CatchUp:
         """One run over the event log of a source. log: an open client of its sender. holder: who runs it."""
         return CatchUp(
@@ -251,7 +250,7 @@ class Webhooks:
             registry=self.registry,
             clock=self.clock,
             holder=holder,
-            ours=lambda every: ours(
+            pick=lambda every: subscriptions_of_this_endpoint(
                 every,
                 self.labels_of(source.name),
                 self.sources[source.name].settings.public_url,
@@ -264,7 +263,8 @@ class Webhooks:
         """Plans, makes and cancels replays over this consumer's handlers."""
         from webhooks.operations import Replayer
 
-        return Replayer(store=self.store, registry=self.registry)
+        names = {name: source.group_name for name, source in self.sources.items()}
+        return Replayer(store=self.store, registry=self.registry, group_names=names)
 
     def make_rehearser(self, patience: timedelta | None = None) -> ReplayRehearsal[Rehearsal]:
         """Rehearses the plans of a replayer. patience: see `delivery.rehearsal.PATIENCE`."""
@@ -278,7 +278,7 @@ class Webhooks:
         """Examines this installation, and repairs it. holder: who runs the catch-ups that it starts."""
         from webhooks.operations import Doctor
 
-        def subscriptions(source: Any, client: Any) -> Subscriptions:
+        def subscriptions(source: SourceWithLog, client: Any) -> Subscriptions:
             return Subscriptions(
                 source.name,
                 client,
@@ -286,10 +286,11 @@ class Webhooks:
                 store=self.store,
                 labels=self.labels_of(source.name),
                 public_url=source.settings.public_url,
-                check_key=decode_key,
+                check_key=source.check_key,
+                words=source.words,
             )
 
-        def catch_up(source: Any) -> object:
+        def catch_up(source: SourceWithLog) -> object:
             with source.connect() as client:
                 return self.make_catch_up(source, client, holder).run()
 
@@ -309,8 +310,7 @@ class Webhooks:
 
     def labels_of(self, name: str) -> list[str]:
         """The labels of the keys that a source holds now."""
-        keys = getattr(self.sources[name], "keys", None)
-        return [key.label for key in keys.current()] if keys is not None else []
+        return list(self.sources[name].labels())
 
     # -- Flask ---------------------------------------------------------------------------------------------
 

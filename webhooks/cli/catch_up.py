@@ -17,7 +17,8 @@ from webhooks.selection import did_you_mean, parse_time
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.operations import HasLog, Report
+    from webhooks.operations import Report
+    from webhooks.sources import SourceWithLog
 
 
 @click.command("catch-up", epilog="Example: webhooks catch-up close --since 6h")
@@ -63,21 +64,22 @@ def holder() -> str:
     return f"cli:{socket.gethostname()}:{os.getpid()}"
 
 
-def source_with_log(instance: Webhooks, name: str) -> HasLog:
+def source_with_log(instance: Webhooks, name: str) -> SourceWithLog:
     """The source of that name. Raises SelectionError when there is none, or its sender keeps no log."""
-    from webhooks.operations import HasLog
+    from webhooks.sources import with_log
 
-    logs = sorted(each.name for each in instance.sources.values() if isinstance(each, HasLog))
+    logs = sorted(each.name for each in instance.sources.values() if with_log(each) is not None)
     found = instance.sources.get(name)
     if found is None:
         raise SelectionError(
             f"no source named {name!r}{did_you_mean(name, instance.sources)}; configured: {', '.join(sorted(instance.sources))}"
         )
-    if not isinstance(found, HasLog):
+    log = with_log(found)
+    if log is None:
         raise SelectionError(
             f"the sender of source {name!r} keeps no event log that can be read; sources with one: {', '.join(logs) or 'none'}"
         )
-    return found
+    return log
 
 
 class Progress:

@@ -45,7 +45,7 @@ def event_json(summary: EventSummary) -> dict[str, Any]:
         "receipt": summary.receipt,
         "previous_id": _id(summary.previous_id),
         "object_id": summary.object_id,
-        "lead_id": summary.lead_id,
+        "lead_id": summary.group_id,
         "occurred_at": iso(summary.occurred_at),
         "received_at": iso(summary.received_at),
         "origin": summary.origin,

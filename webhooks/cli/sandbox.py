@@ -30,7 +30,7 @@ from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
     from webhooks.sandbox.rules import Rules
-    from webhooks.sandbox.subscriptions import Post, Subscription
+    from webhooks.sandbox.subscriptions import LocalSubscription, Post
     from webhooks.settings import Settings
     from webhooks.sources import Source
 
@@ -145,7 +145,7 @@ def find_url(url: str | None, settings: Settings, source: Source | None) -> str 
     return None
 
 
-def _tell_commands(api_url: str, subscription: Subscription | None, source: Source | None) -> None:
+def _tell_commands(api_url: str, subscription: LocalSubscription | None, source: Source | None) -> None:
     """Let the commands of this directory ask it; where a source is configured, only say how."""
     from webhooks.sandbox.accounts import ADMIN_KEY
 

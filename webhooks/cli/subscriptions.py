@@ -20,7 +20,7 @@ from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.operations import Change, Subscriptions, Wanted
+    from webhooks.operations import SubscriptionChange, Subscriptions, Wanted
     from webhooks.routing import Registry
     from webhooks.settings import Settings, SourceSettings
     from webhooks.sources import Subscription, Topic
@@ -77,6 +77,7 @@ def _make(settings: Settings, source: str | None, store: Store, registry: Callab
     from webhooks.sources.close.api import read_api
     from webhooks.sources.close.client import CloseClient, log_retries
     from webhooks.sources.close.signature import decode_key
+    from webhooks.sources.close.source import words
 
     section = _section(settings, source)
     api, problems = read_api(section.name, section.options)
@@ -95,6 +96,7 @@ def _make(settings: Settings, source: str | None, store: Store, registry: Callab
             labels=[secret.label for secret in section.secrets],
             public_url=section.public_url,
             check_key=decode_key,
+            words=words(section.name),
         ),
         lambda: registry().handlers(),
     )
@@ -328,7 +330,7 @@ def _said(wanted: Wanted) -> Wanted:
     return wanted
 
 
-def change_lines(change: Change) -> list[str]:
+def change_lines(change: SubscriptionChange) -> list[str]:
     """A change as a difference: a heading, and a line for each type."""
     if change.subscription is None:
         return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
@@ -342,7 +344,7 @@ def change_lines(change: Change) -> list[str]:
     return lines
 
 
-def change_json(change: Change) -> dict[str, Any]:
+def change_json(change: SubscriptionChange) -> dict[str, Any]:
     return {
         "subscription": None if change.subscription is None else change.subscription.id,
         "is_needed": change.is_needed,

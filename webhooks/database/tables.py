@@ -139,7 +139,7 @@ events = Table(
     Column("receipt", SmallInteger, nullable=False, comment="0 stored, 2 revision, 3 stale, 4 conflict, 5 stripped copy"),
     Column("previous_id", BigInteger, comment="the revision before this one"),
     Column("object_id", Key),
-    Column("lead_id", Key),
+    Column("group_id", Key),
     Column("occurred_at", Instant, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("origin", SmallInteger, nullable=False, server_default=text("0"), comment="0 webhook, 1 catch-up, 2 quarantine"),

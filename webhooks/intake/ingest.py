@@ -269,7 +269,7 @@ class Ingest:
             body=parsed.body,
             digest=hashlib.blake2b(parsed.body, digest_size=16).digest() if parsed.revision == 0 else b"",
             object_id=ordering.get("object_id", ""),
-            lead_id=ordering.get("lead_id", ""),
+            group_id=ordering.get(source.group_name, ""),
             origin=origin,
             key_label=key_label,
             request_id=request_id,

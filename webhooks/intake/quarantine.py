@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.formats import one_line
 from webhooks.intake.ingest import Ingest, stored_headers
 from webhooks.intake.keys import require_storable
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
+from webhooks.sources import Source, with_log
 from webhooks.store import Store
 from webhooks.store.quarantine import Quarantined
 
@@ -79,8 +79,8 @@ def _record(kept: Quarantined, ingest: Ingest) -> list[Receipt]:
     return ingest.record(source, parsed, received_at=kept.received_at, origin=Origin.QUARANTINE, **came_with)
 
 
-def _parse_entry(source: Any, body: bytes) -> ParsedEvent:
-    if not hasattr(source, "parse_log_body"):
+def _parse_entry(source: Source, body: bytes) -> ParsedEvent:
+    log = with_log(source)
+    if log is None:
         raise Malformed(f"it was read in an event log, and source {source.name!r} has none now")
-    event: ParsedEvent = source.parse_log_body(body)
-    return event
+    return log.parse_log_body(body)

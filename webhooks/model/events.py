@@ -34,7 +34,7 @@ class ParsedEvent:
     revision: microseconds since 1970 (UTC) of the state shown; 0 when the sender has no revisions, -1 for a copy stripped
     of its content.
     occurred_at: None when the sender does not say.
-    ordering: the keys by which handlers may ask for order, `{"object_id": …, "lead_id": …}`.
+    ordering: the keys by which handlers may ask for order, by name: "object_id", and what the source calls its groups.
     subscription: the sender's id of the subscription that sent it, if any.
     """
 
@@ -154,7 +154,7 @@ class Event:
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What the sender tells beside the data: in Close the request that made the change; empty where nothing."""
+        """What the sender tells beside the data, such as the request that made the change; empty where nothing."""
         return self.content.meta
 
     def did_change(self, name: str, *, to: Any = ..., was: Any = ..., since: str = "previous") -> bool:

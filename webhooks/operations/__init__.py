@@ -16,7 +16,6 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.operations.catch_up import CatchUp as CatchUp
     from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
-    from webhooks.operations.catch_up import HasLog as HasLog
     from webhooks.operations.catch_up import Report as Report
     from webhooks.operations.doctor import Doctor as Doctor
     from webhooks.operations.doctor import Finding as Finding
@@ -34,20 +33,26 @@ if TYPE_CHECKING:
     from webhooks.operations.requeue import Requeued as Requeued
     from webhooks.operations.requeue import Requeuer as Requeuer
     from webhooks.operations.requeue import waits as waits
-    from webhooks.operations.subscriptions import Change as Change
+    from webhooks.operations.subscriptions import SubscriptionChange as SubscriptionChange
     from webhooks.operations.subscriptions import Subscriptions as Subscriptions
     from webhooks.operations.subscriptions import Wanted as Wanted
-    from webhooks.operations.subscriptions import ours as ours
+    from webhooks.operations.subscriptions import subscriptions_of_this_endpoint as subscriptions_of_this_endpoint
     from webhooks.operations.subscriptions import wanted_types as wanted_types
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "catch_up": ["CatchUp", "CatchUpDuty", "HasLog", "Report"],
+            "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "rehearsal": ["ReplayRehearsal"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
             "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],
-            "subscriptions": ["Change", "Subscriptions", "Wanted", "ours", "wanted_types"],
+            "subscriptions": [
+                "SubscriptionChange",
+                "Subscriptions",
+                "Wanted",
+                "subscriptions_of_this_endpoint",
+                "wanted_types",
+            ],
         },
     )

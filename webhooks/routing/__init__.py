@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from webhooks.routing.discovery import load_modules as load_modules
     from webhooks.routing.handler import Handler as Handler
     from webhooks.routing.handler import HandlerOptions as HandlerOptions
-    from webhooks.routing.ordering import ORDERING_KEYS as ORDERING_KEYS
+    from webhooks.routing.ordering import OBJECT_KEY as OBJECT_KEY
     from webhooks.routing.ordering import ordering_failed as ordering_failed
     from webhooks.routing.ordering import ordering_key as ordering_key
     from webhooks.routing.ordering import require_lane as require_lane
@@ -46,7 +46,7 @@ else:
             "conditions": ["changed", "field"],
             "discovery": ["find_modules", "load_modules"],
             "handler": ["Handler", "HandlerOptions"],
-            "ordering": ["ORDERING_KEYS", "ordering_failed", "ordering_key", "require_lane"],
+            "ordering": ["OBJECT_KEY", "ordering_failed", "ordering_key", "require_lane"],
             "patterns": ["Pattern", "expand", "suggest"],
             "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on"],
             "retry": ["RetryPolicy", "SUCCEEDED", "Verdict", "decide"],

@@ -18,10 +18,12 @@ from webhooks.formats import Unreadable, did_you_mean, read_rate
 from webhooks.model import Event
 from webhooks.routing.arguments import arguments_of, as_blinker_calls
 from webhooks.routing.conditions import Condition, as_condition, require_function_of_event
-from webhooks.routing.ordering import ORDERING_KEYS, ordering_key
+from webhooks.routing.ordering import OBJECT_KEY, ordering_key
 from webhooks.routing.patterns import Pattern
 from webhooks.routing.retry import RetryPolicy
 
+#: How a source may call the groups of its events.
+_KEY_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
 
 
@@ -81,7 +83,7 @@ class Handler:
         """
         return ordering_key(
             self.ordered_by,
-            lambda name: event.object_id if name == "object_id" else event.meta.get(name),
+            lambda name: event.object_id if name == OBJECT_KEY else event.meta.get(name),
             lambda: event,
             self.name,
         )
@@ -178,8 +180,8 @@ def _read_where(value: Any) -> Condition:
 
 
 def _read_ordered_by(value: Any) -> Any:
-    what = f"ordered_by is {value!r}; give {' or '.join(map(repr, ORDERING_KEYS))}, or a function of the event"
-    _require(value in ORDERING_KEYS if isinstance(value, str) else callable(value), what)
+    what = f"ordered_by is {value!r}; give {OBJECT_KEY!r}, the name of a source's groups, or a function of the event"
+    _require(bool(_KEY_NAME.fullmatch(value)) if isinstance(value, str) else callable(value), what)
     if callable(value):
         try:
             require_function_of_event(value)

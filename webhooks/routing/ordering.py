@@ -13,8 +13,9 @@ from typing import Any
 from webhooks.formats import error_summary, why_no_key
 from webhooks.model import Event
 
-#: What `ordered_by` may name; anything else is a function of the event.
-ORDERING_KEYS = ("object_id", "lead_id")
+#: The key that every source may give an event, by the name that `ordered_by` takes. A source may give one more, a group to
+#: which the event belongs, under a name of its own (`Source.group_name`).
+OBJECT_KEY = "object_id"
 
 
 def ordering_key(
@@ -26,7 +27,7 @@ def ordering_key(
     """The key under which an event waits its turn; None when it waits for no other.
 
     ordered_by: the handler's option.
-    named: gives a key of `ORDERING_KEYS`, None where the event has none.
+    named: gives a key by its name, `OBJECT_KEY` or a source's name of its groups; None where the event has none.
     event: gives the event, for a function of the author's; called only then.
     handler: its name, for the message.
 

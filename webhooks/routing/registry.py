@@ -31,6 +31,7 @@ from webhooks.routing.handler import (
     require_patterns,
     require_stable_name,
 )
+from webhooks.routing.ordering import OBJECT_KEY
 from webhooks.routing.patterns import Pattern, expand, suggest
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -45,6 +46,10 @@ class KnowsTypes(Protocol):
     @property
     def known_types(self) -> Collection[str]:
         """The event types that the sender is known to send; empty where any may come."""
+
+    @property
+    def group_name(self) -> str:
+        """What the sender calls the groups of its events; "" without groups."""
 
 
 class EventSignal(Signal):
@@ -234,11 +239,32 @@ class Registry:
         """What is probably a slip: patterns that match no known type, and sources that are not configured.
 
         Senders add types without notice, so these are warnings. strict: raises `RegistrationError` with all of them.
+
+        Raises `InvalidHandler` for an `ordered_by` that names a key which no source of the handler gives.
         """
+        wrong = [text for handler in self._handlers.values() for text in _wrong_order(handler, sources)]
+        if wrong:
+            raise InvalidHandler("\n".join(wrong))
         warnings = [text for handler in self._handlers.values() for text in _doubts(handler, sources)]
         if strict and warnings:
             raise RegistrationError("\n".join(warnings))
         return warnings
+
+
+def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
+    """That `ordered_by` names a key which no source of the handler gives; nothing while that source is not configured."""
+    named = handler.ordered_by
+    if (
+        not isinstance(named, str)
+        or named == OBJECT_KEY
+        or (handler.source is not None and handler.source not in sources)
+    ):
+        return
+    names = [handler.source] if handler.source else list(sources)
+    groups = sorted({sources[name].group_name for name in names} - {""})
+    if named not in groups:
+        given = " or ".join(map(repr, (OBJECT_KEY, *groups)))
+        yield f"handler {handler.name!r}: ordered_by is {named!r}; give {given}, or a function of the event"
 
 
 def _doubts(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
@@ -274,7 +300,8 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     name: its stable id in the database; default `module.function`.
     source: only events of this source.
     where: a condition (`changed`, `field`, a function of the event); when it does not hold, the delivery is cancelled.
-    ordered_by: "object_id", "lead_id" or a function of the event: events of one key run one after another, the oldest first.
+    ordered_by: "object_id", the name of a source's groups (such as all of one customer) or a function of the event: events
+        of one key run one after another, the oldest first.
     on_failure: "block" (a dead delivery holds its lane until it is freed by hand) or "skip".
     stale: "run" or "skip" an event that comes after a newer one of its lane has run.
     retry: a `RetryPolicy`.

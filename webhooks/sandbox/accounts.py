@@ -47,7 +47,7 @@ USERS = {user.id: user for user in (INES, TOMASZ)}
 class Actor:
     """Who makes a change, by what, in which request; all of it ends up in the event.
 
-    user: None when nobody did (a sync). request_id: None outside the API. integration: the name shown on messages.
+    user: None when no person did it (a sync). request_id: None outside the API. integration: the name shown on messages.
     meta: what else the events of this request say.
     """
 
@@ -61,6 +61,7 @@ class Actor:
 
     @property
     def is_admin(self) -> bool:
+        """Whether it may do what administrators may."""
         return self.user is not None and self.user.is_admin
 
     @property
@@ -69,9 +70,11 @@ class Actor:
         return self.api_key_id or self.oauth_client_id or ""
 
     def in_request(self, request_id: str, method: str, path: str) -> Actor:
+        """The same in a request of the API."""
         return replace(self, request_id=request_id, meta={"request_path": path, "request_method": method})
 
     def with_meta(self, **more: str) -> Actor:
+        """The same with what an event tells of its request."""
         return replace(self, meta={**self.meta, **more})
 
     def in_background(self) -> Actor:
@@ -121,6 +124,7 @@ class Allowance:
 
     @property
     def header(self) -> str:
+        """As the `RateLimit` header says it."""
         return f"limit={self.limit}, remaining={self.remaining}, reset={self.reset:g}"
 
 

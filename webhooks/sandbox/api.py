@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 from webhooks.sandbox.accounts import USERS, Actor, User, authenticate
-from webhooks.sandbox.refusals import Fault, Invalid, Missing, Refused, WrongMethod
+from webhooks.sandbox.objects import RESOURCES
+from webhooks.sandbox.refusals import Fault, Invalid, Missing, RefusedRequest, WrongMethod
 from webhooks.sandbox.resources import leads, opportunities
 from webhooks.sandbox.resources.resource import Resource, stamp
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.story import STORY
 from webhooks.sandbox.subscriptions import Post
-from webhooks.sandbox.world import RESOURCES, World
+from webhooks.sandbox.world import World
 
 ROOT = "/api/v1/"
 
@@ -35,7 +36,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiAnswer:
     """text: instead of JSON, for a fault that was asked for."""
 
     status: int
@@ -44,7 +45,7 @@ class Answer:
     text: str | None = None
 
 
-def answer(world: World, request: Request) -> Answer:
+def answer(world: World, request: Request) -> ApiAnswer:
     """What the API says; never raises for what a client sent."""
     headers: dict[str, str] = {}
     try:
@@ -57,11 +58,11 @@ def answer(world: World, request: Request) -> Answer:
                 headers["RateLimit"] = allowance.header
             actor = world.request(actor, request.method, f"{ROOT}{request.path}")
             status, body = _dispatch(world, request, segments, actor)
-        return Answer(status, body, headers)
+        return ApiAnswer(status, body, headers)
     except Fault as fault:
-        return Answer(fault.status, {"error": fault.message}, fault.headers, fault.text)
-    except Refused as refused:
-        return Answer(refused.status, refused.body, {**headers, **refused.headers})
+        return ApiAnswer(fault.status, {"error": fault.message}, fault.headers, fault.text)
+    except RefusedRequest as refused:
+        return ApiAnswer(refused.status, refused.body, {**headers, **refused.headers})
 
 
 def _raise_fault(world: World, request: Request) -> None:
@@ -178,15 +179,15 @@ def _opportunity_statuses(world: World, request: Request, id: str | None, actor:
 
 def _merge(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
     _only(request, "POST")
-    leads.merge(world, request.body, actor)
+    leads.merge(world.objects, request.body, actor)
     return 200, {}
 
 
 # -- the handles of a test ----------------------------------------------------------------------------------
 
 
-def control(world: World, request: Request, post: Post) -> Answer:
-    """What /sandbox/… says. These need no key: whoever reaches them is on this machine."""
+def control(world: World, request: Request, post: Post) -> ApiAnswer:
+    """What /sandbox/… says. These need no key: they can be reached from this machine only."""
     handles: dict[tuple[str, str], Callable[[World, Mapping[str, Any], Post], Any]] = {
         ("GET", "state"): lambda world, body, post: shown_state(world),
         ("GET", "rules"): lambda world, body, post: shown_rules(world.rules),
@@ -203,9 +204,9 @@ def control(world: World, request: Request, post: Post) -> Answer:
             if any(name == known for _, known in handles):
                 raise WrongMethod(f"{request.method} is not possible here")
             raise Missing(f"no address /sandbox/{name[:200]}; there are {', '.join(sorted({k for _, k in handles}))}")
-        return Answer(200, handles[request.method, name](world, request.body, post))
-    except Refused as refused:
-        return Answer(refused.status, refused.body, refused.headers)
+        return ApiAnswer(200, handles[request.method, name](world, request.body, post))
+    except RefusedRequest as refused:
+        return ApiAnswer(refused.status, refused.body, refused.headers)
 
 
 def shown_rules(rules: Rules) -> dict[str, Any]:
@@ -215,6 +216,7 @@ def shown_rules(rules: Rules) -> dict[str, Any]:
 
 
 def shown_state(world: World) -> dict[str, Any]:
+    """The whole state as JSON, for tests and `webhooks sandbox`."""
     with world.lock:
         due = world.next_due()
         return {

@@ -76,6 +76,7 @@ class Entry:
 
     @property
     def type(self) -> str:
+        """The event type, as in a subscription."""
         return f"{self.object_type}.{self.action}"
 
     def as_json(self, is_stripped: bool = False) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class Entry:
         return made
 
     def grow(self, later: Entry) -> None:
-        """Take in a change made right after."""
+        """Merge a change that was made right after."""
         self.date_updated = later.date_updated
         self.lead_id = later.lead_id
         self.data = later.data

@@ -28,6 +28,7 @@ _PAUSES = tuple(timedelta(seconds=seconds) for seconds in (0, 0.002, 1, 3, 4.999
 
 
 def by_seed(seed: int) -> Choose:
+    """Choices of a seeded generator."""
     return random.Random(seed).randrange
 
 
@@ -256,7 +257,7 @@ def play(world: World, choose: Choose, steps: int) -> list[str]:
         with world.lock:
             getattr(player, name)()
             world.advance(_PAUSES[choose(len(_PAUSES))])
-            send_due(world)
+            send_due(world.objects)
         done.append(name)
     return done
 

@@ -1,6 +1,6 @@
 """Ids that look like Close's and are the same for the same seed.
 
-`lead_` and 43 letters and digits for what belongs to a customer, 22 for the rest. Nobody should look at the length.
+`lead_` and 43 letters and digits for what belongs to a customer, 22 for the rest. Code should not look at the length.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Ids:
         self.random = random.Random(seed)
 
     def make(self, prefix: str) -> str:
+        """A new id with this prefix, as long as Close's are."""
         length = _LONG if prefix in _LONG_PREFIXES else _SHORT
         return f"{prefix}_{''.join(self.random.choices(_ALPHABET, k=length))}"
 

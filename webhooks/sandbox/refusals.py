@@ -11,7 +11,7 @@ from typing import Any
 from webhooks.errors import WebhooksError
 
 
-class Refused(WebhooksError):
+class RefusedRequest(WebhooksError):
     """A request of the API that is answered with an error. body: the JSON of the answer."""
 
     status = 400
@@ -22,14 +22,16 @@ class Refused(WebhooksError):
 
     @property
     def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
         return {"error": self.message}
 
     @property
     def headers(self) -> dict[str, str]:
+        """The answer's headers."""
         return {}
 
 
-class Invalid(Refused):
+class Invalid(RefusedRequest):
     """400: something in the request cannot be. fields: {name of a field: what is wrong with it}."""
 
     def __init__(self, message: str, fields: Mapping[str, Any] | None = None) -> None:
@@ -38,42 +40,45 @@ class Invalid(Refused):
 
     @classmethod
     def field(cls, name: str, problem: str) -> Invalid:
+        """A refusal for what is wrong with one field."""
         return cls(f"{name}: {problem}", {name: problem})
 
     @property
     def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
         return {"error": self.message, "field-errors": self.fields}
 
 
-class Unauthorized(Refused):
-    """401: no key, or one that nobody holds."""
+class Unauthorized(RefusedRequest):
+    """401: no key, or an unknown one."""
 
     status = 401
 
     @property
     def headers(self) -> dict[str, str]:
+        """The answer's headers."""
         return {"WWW-Authenticate": 'Basic realm="local Close"'}
 
 
-class Forbidden(Refused):
+class Forbidden(RefusedRequest):
     """403: the key is known, but it is not an administrator's."""
 
     status = 403
 
 
-class Missing(Refused):
+class Missing(RefusedRequest):
     """404: no such object or address."""
 
     status = 404
 
 
-class WrongMethod(Refused):
+class WrongMethod(RefusedRequest):
     """405: the address is there, the method is not."""
 
     status = 405
 
 
-class TooMany(Refused):
+class TooMany(RefusedRequest):
     """429: wait `reset` seconds. Source: developer.close.com/api/overview/rate-limits (read 2026-11-23)."""
 
     status = 429
@@ -85,16 +90,18 @@ class TooMany(Refused):
 
     @property
     def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
         return {"error": {"message": self.message, "rate_limit": self.limit, "rate_reset": self.reset}}
 
     @property
     def headers(self) -> dict[str, str]:
+        """The answer's headers."""
         whole = -int(-self.reset // 1)  # rounded up
         return {"RateLimit": f"limit={self.limit}, remaining=0, reset={self.reset:g}", "Retry-After": str(whole)}
 
 
-class Fault(Refused):
-    """An answer that somebody asked for, to see what a client makes of it. text: sent as it stands."""
+class Fault(RefusedRequest):
+    """An answer that was ordered, to see what a client makes of it. text: sent as it stands."""
 
     def __init__(self, status: int, text: str | None, headers: Mapping[str, str]) -> None:
         super().__init__(f"a fault that was asked for: {status}")
@@ -104,4 +111,5 @@ class Fault(Refused):
 
     @property
     def headers(self) -> dict[str, str]:
+        """The answer's headers."""
         return self.extra_headers

@@ -22,7 +22,7 @@ class Rules:
     consolidation: timedelta = timedelta(seconds=5)
     #: how long webhooks for updated and deleted wait after the last change (?)
     delivery_delay: timedelta = timedelta(seconds=5)
-    #: whether a `created` entry takes in the changes made right after it (?)
+    #: whether a `created` entry merges the changes made right after it (?)
     created_absorbs: bool = False
     #: how long the log keeps an entry
     log_keeps: timedelta = timedelta(days=30)

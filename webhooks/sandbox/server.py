@@ -28,7 +28,7 @@ from webhooks.sandbox import api, poster
 from webhooks.sandbox.accounts import ADMIN_KEY, MEMBER_KEY, OAUTH_TOKEN
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.rules import Rules
-from webhooks.sandbox.subscriptions import OUTCOME_TYPES, Post, Subscription
+from webhooks.sandbox.subscriptions import OUTCOME_TYPES, LocalSubscription, Post
 from webhooks.sandbox.world import World
 from webhooks.sources.close import signature
 from webhooks.sources.close.catalogue import known_types
@@ -81,7 +81,7 @@ def _read(path: str) -> api.Request:
     return api.Request(request.method, path, request.args.to_dict(), body, request.headers.get("Authorization"))
 
 
-def _respond(answer: Callable[[], api.Answer]) -> Response:
+def _respond(answer: Callable[[], api.ApiAnswer]) -> Response:
     try:
         made = answer()
     except Invalid as invalid:
@@ -128,6 +128,7 @@ class LocalClose:
         return f"http://{host}:{self._server.port}{api.ROOT}"
 
     def start(self) -> Self:
+        """Begin to answer and to post."""
         for thread in self._threads:
             thread.start()
         return self
@@ -194,7 +195,7 @@ def run(
     signature_key: str | None = None,
     post: Post = poster.post,
     say: Callable[[str], None] = print,
-    started: Callable[[str, Subscription | None], None] = lambda api_url, subscription: None,
+    started: Callable[[str, LocalSubscription | None], None] = lambda api_url, subscription: None,
     until: threading.Event | None = None,
 ) -> None:
     """Serve a new world until interrupted, or until `until` is set. Raises ConfigurationError.
@@ -226,7 +227,7 @@ def run(
 
 def subscribe_all(
     world: World, url: str, events: Sequence[str] | None = None, signature_key: str | None = None
-) -> Subscription:
+) -> LocalSubscription:
     """Subscribe `url` to `events`, or to all there are. signature_key: 64 hex characters; a new one when None.
 
     Raises Invalid, and ConfigurationError for a key that is none.
@@ -243,7 +244,7 @@ def subscribe_all(
     return made
 
 
-def write_secret(path: Path, subscription: Subscription) -> None:
+def write_secret(path: Path, subscription: LocalSubscription) -> None:
     """Put the subscription's key into a SECRET_FILE, {label: key}, readable by its owner alone, by renaming."""
     keys: dict[str, str] = {}
     with suppress(OSError, ValueError):

@@ -25,6 +25,7 @@ class Cast:
         return self.ids[name]
 
     def keep(self, name: str, made: dict[str, Any]) -> dict[str, Any]:
+        """Remember the id of what was made under this name; returns what was made."""
         self.ids[name] = made["id"]
         return made
 

@@ -3,7 +3,7 @@
 A subscription waits, tries, backs off, gives up after 72 hours, and pauses itself when too much waits or when every
 delivery failed for three days. Pausing empties the queue: what was in it is only in the log afterwards.
 
-`Deliveries` never posts anything: `take` hands out what is due, `settle` is told how it went. So the world's lock is
+`PostQueues` never posts anything: `take` hands out what is due, `settle` is told how it went. So the world's lock is
 not held while a receiver thinks, and tests drive it with a clock of their own.
 """
 
@@ -69,7 +69,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class PostResult:
     """How one post went. status: None when there was no answer."""
 
     subscription_id: str
@@ -80,11 +80,12 @@ class Attempt:
 
     @property
     def is_taken(self) -> bool:
+        """Whether the answer was a 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
 
 @dataclass
-class Subscription:
+class LocalSubscription:
     id: str
     url: str
     events: list[dict[str, Any]]
@@ -109,6 +110,7 @@ class Subscription:
 
     @property
     def is_active(self) -> bool:
+        """Whether it is posted to."""
         return self.status == "active"
 
     def wants(self, event: Mapping[str, Any]) -> bool:
@@ -121,6 +123,7 @@ class Subscription:
         )
 
     def fail_buckets(self, now: datetime) -> int:
+        """For how many hours in a row every post failed, the first one counted."""
         return 0 if self.failing_since is None else (now - self.failing_since) // FAIL_BUCKET + 1
 
     def pause(self, reason: str) -> None:
@@ -132,12 +135,14 @@ class Subscription:
         self.untried.clear()
 
     def resume(self) -> None:
+        """Run again; what happened meanwhile is not queued."""
         self.status = "active"
         self.pause_reason = None
         self.failing_since = None
         self.latest_error = None
 
     def as_json(self, now: datetime, with_key: bool) -> dict[str, Any]:
+        """As the API shows it. with_key: with its signature key."""
         made = {
             "id": self.id,
             "url": self.url,
@@ -162,20 +167,21 @@ class Subscription:
         return made | {"signature_key": self.signature_key} if with_key else made
 
 
-class Subscriptions:
+class LocalSubscriptions:
     """Make, read, change and remove them; each call says who asks."""
 
     def __init__(self, ids: Ids) -> None:
         self._ids = ids
-        self._all: dict[str, Subscription] = {}
+        self._all: dict[str, LocalSubscription] = {}
 
-    def __iter__(self) -> Iterator[Subscription]:
+    def __iter__(self) -> Iterator[LocalSubscription]:
         return iter(list(self._all.values()))
 
-    def find(self, id: str) -> Subscription | None:
+    def find(self, id: str) -> LocalSubscription | None:
+        """One of them, whoever asks; None when there is none."""
         return self._all.get(id)
 
-    def create(self, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> Subscription:
+    def create(self, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> LocalSubscription:
         """Raises Invalid, also when there are 40 already."""
         if len(self._all) >= rules.subscriptions:
             raise Invalid(f"an organization may have {rules.subscriptions} webhook subscriptions; remove one first")
@@ -183,7 +189,7 @@ class Subscriptions:
         if missing:
             raise Invalid("the subscription is incomplete", missing)
         user = actor.user.id if actor.user else None
-        made = Subscription(
+        made = LocalSubscription(
             id=self._ids.make("whsub"),
             url=_url(body["url"]),
             events=_events(body["events"], rules),
@@ -197,8 +203,8 @@ class Subscriptions:
         self._all[made.id] = made
         return made
 
-    def get(self, id: str, actor: Actor) -> Subscription:
-        """Raises Missing, and Forbidden for somebody else's unless an administrator asks."""
+    def get(self, id: str, actor: Actor) -> LocalSubscription:
+        """Raises Missing, and Forbidden for another user's unless an administrator asks."""
         if id not in self._all:
             raise Missing(f"no webhook subscription {id!r}")
         found = self._all[id]
@@ -206,10 +212,11 @@ class Subscriptions:
             raise Forbidden("only administrators may manage the subscriptions of others")
         return found
 
-    def visible_to(self, actor: Actor) -> list[Subscription]:
+    def visible_to(self, actor: Actor) -> list[LocalSubscription]:
+        """Those that the actor may see: all for an administrator, else its own."""
         return [each for each in self if actor.is_admin or (actor.user and each.created_by == actor.user.id)]
 
-    def update(self, id: str, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> Subscription:
+    def update(self, id: str, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> LocalSubscription:
         """Nothing is changed when anything is wrong. Raises as `get` does, and Invalid."""
         found = self.get(id, actor)
         url = _url(body["url"]) if "url" in body else found.url
@@ -228,6 +235,7 @@ class Subscriptions:
         return found
 
     def delete(self, id: str, actor: Actor) -> None:
+        """Remove one. Raises as `get` does."""
         del self._all[self.get(id, actor).id]
 
 
@@ -267,16 +275,16 @@ def _events(value: Any, rules: Rules) -> list[dict[str, Any]]:
     return made
 
 
-class Deliveries:
+class PostQueues:
     """Queues, retries, pauses. Everything here is called with the world's lock held."""
 
-    def __init__(self, subscriptions: Subscriptions, ids: Ids) -> None:
+    def __init__(self, subscriptions: LocalSubscriptions, ids: Ids) -> None:
         self._subscriptions = subscriptions
         self._random = ids.random
         self._turn = itertools.count()
 
     def offer(self, entry: Entry, now: datetime, rules: Rules) -> None:
-        """Queue an entry, new or grown, for everyone who wants it."""
+        """Queue an entry, new or grown, for every subscription that wants it."""
         event = entry.as_json()
         for each in self._subscriptions:
             if not each.is_active or entry.id in each.untried or not each.wants(event):
@@ -305,7 +313,7 @@ class Deliveries:
                     parcels.append(parcel)
         return parcels
 
-    def settle(self, parcel: Parcel, attempt: Attempt, rules: Rules) -> None:
+    def settle(self, parcel: Parcel, attempt: PostResult, rules: Rules) -> None:
         """Record how a post went, and what comes next."""
         pending, now = parcel.pending, attempt.at
         found = self._subscriptions.find(pending.subscription_id)
@@ -340,17 +348,18 @@ class Deliveries:
         return min((each.queue[0][0] for each in self._subscriptions if each.queue), default=None)
 
     def waiting(self) -> int:
+        """How many deliveries wait."""
         return sum(len(each.queue) for each in self._subscriptions)
 
     def _wait_for(self, entry: Entry, rules: Rules) -> timedelta:
         return rules.delivery_delay if entry.action in WAITING_ACTIONS else timedelta(0)
 
-    def _push(self, subscription: Subscription, pending: Pending, rules: Rules) -> None:
+    def _push(self, subscription: LocalSubscription, pending: Pending, rules: Rules) -> None:
         number = next(self._turn)
         turn = self._random.random() if rules.disorder else float(number)
         heapq.heappush(subscription.queue, (pending.due, turn, number, pending))
 
-    def _parcel(self, subscription: Subscription, pending: Pending, now: datetime, rules: Rules) -> Parcel | None:
+    def _parcel(self, subscription: LocalSubscription, pending: Pending, now: datetime, rules: Rules) -> Parcel | None:
         """The signed request; None when the entry outgrew the subscription's filter."""
         body = pending.copy_of
         if body is None:

@@ -1,4 +1,4 @@
-"""The expression language of `where`: `data.lead_id == "lead_x" and "status_id" in changed_fields`.
+"""The expression language of `where`: `data.status == "won" and "status" in changed_fields`.
 
 Operators: == != < <= > >=, `in`, `not in`, `contains`, `exists`, `and`, `or`, `not`, parentheses. Literals: "text" or
 'text', numbers, true, false, null, lists. Paths begin with a part of an event; `data.custom.cf_x` finds the flat key
@@ -29,7 +29,7 @@ _Judge = Callable[[Event], Any]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A condition on an event's content, such as `data.lead_id == "lead_x" and "status_id" in changed_fields`.
+    """A condition on an event's content, such as `data.status == "won" and "status" in changed_fields`.
 
     text: as it was written.
     judge: what it yields for an event; raises nothing.
@@ -181,9 +181,7 @@ class _Parser:
 
     def parse(self) -> _Judge:
         if self.token.kind == "end":
-            raise SelectionError(
-                'where: the expression is empty; write one such as data.lead_id == "lead_x"', self.text, 0
-            )
+            raise SelectionError('where: the expression is empty; write one such as data.status == "won"', self.text, 0)
         judge = self.either()
         if self.token.kind != "end":
             near = ""
@@ -244,7 +242,7 @@ class _Parser:
             return lambda event: _CONSTANTS[token.value]
         if token.kind == "word" and token.value not in _KEYWORDS:
             return self.path()
-        raise self.wrong('expected a path such as data.lead_id, or a value such as "text", 5, true, null')
+        raise self.wrong('expected a path such as data.status, or a value such as "text", 5, true, null')
 
     def list_of(self, opened: _Token) -> _Judge:
         self.deeper()

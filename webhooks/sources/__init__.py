@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.sources.base import ANY_SENDER as ANY_SENDER
+    from webhooks.sources.base import LogKind as LogKind
     from webhooks.sources.base import Secret as Secret
+    from webhooks.sources.base import SenderWords as SenderWords
     from webhooks.sources.base import Source as Source
     from webhooks.sources.base import SourceSettings as SourceSettings
+    from webhooks.sources.base import SourceWithLog as SourceWithLog
+    from webhooks.sources.base import with_log as with_log
     from webhooks.sources.declared.schemes import make_source as make_source
     from webhooks.sources.declared.schemes import scheme_names as scheme_names
     from webhooks.sources.keys.keyfile import KeyFile as KeyFile
@@ -27,15 +32,27 @@ if TYPE_CHECKING:
     from webhooks.sources.remote import ApiMalformed as ApiMalformed
     from webhooks.sources.remote import ApiRefused as ApiRefused
     from webhooks.sources.remote import ApiUnavailable as ApiUnavailable
+    from webhooks.sources.remote import AskAgainClient as AskAgainClient
+    from webhooks.sources.remote import LogClient as LogClient
     from webhooks.sources.remote import LogPage as LogPage
     from webhooks.sources.remote import StaleCursor as StaleCursor
     from webhooks.sources.remote import Subscription as Subscription
+    from webhooks.sources.remote import SubscriptionClient as SubscriptionClient
     from webhooks.sources.remote import Topic as Topic
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "base": ["Secret", "Source", "SourceSettings"],
+            "base": [
+                "ANY_SENDER",
+                "LogKind",
+                "Secret",
+                "SenderWords",
+                "Source",
+                "SourceSettings",
+                "SourceWithLog",
+                "with_log",
+            ],
             "declared.schemes": ["make_source", "scheme_names"],
             "keys.keyfile": ["KeyFile"],
             "keys.keyring": ["read_secret_file"],
@@ -44,9 +61,12 @@ else:
                 "ApiMalformed",
                 "ApiRefused",
                 "ApiUnavailable",
+                "AskAgainClient",
+                "LogClient",
                 "LogPage",
                 "StaleCursor",
                 "Subscription",
+                "SubscriptionClient",
                 "Topic",
             ],
         },

@@ -4,20 +4,56 @@
 one, `challenge` answers a handshake, `sign` does what the sender does (for `trigger`, tests and the sandbox).
 No source touches the network, the database or a clock; time is handed in.
 
-Order is the promise (checklist section 1.3): nothing of a body is decoded before `verify` returned, except what a
-scheme's own row declares.
+Order is the promise: nothing of a body is decoded before `verify` returned, except what a scheme's own row declares.
+
+Some senders can be asked: they keep a log of what they sent, and list the subscriptions to it. `SourceWithLog` is what
+such a source offers besides, in one of two kinds (`LogKind`); `with_log` is the one question whether a source does.
+Its `connect` gives a client, which is all of a source that touches the network.
 """
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 from webhooks.errors import Rejected
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import Secret, SourceSettings
+from webhooks.sources.remote import Topic
+
+
+class LogKind(enum.StrEnum):
+    """How what never reached us is fetched from a sender."""
+
+    READ_LOG = "read_log"  #: events are read from its log; each entry holds the event
+    ASK_AGAIN = "ask_again"  #: its log says what it sent, and it is asked to deliver that again: it comes as a webhook
+
+
+@dataclass(frozen=True, slots=True)
+class SenderWords:
+    """What only the source can say of its sender, for messages of catch-up, subscriptions and doctor.
+
+    sender: its name.
+    no_connection: why it cannot be asked, and what to set.
+    no_content: why entries of its log may come without their content.
+    remedy: what ends that.
+    no_test: what a rotation waits for, where the sender has no test delivery that could be ordered.
+    """
+
+    sender: str = "the sender"
+    no_connection: str = "there is no API key; set one to have status, types and keys checked"
+    no_content: str = "the API key may not see it"
+    remedy: str = "set a key that may"
+    no_test: str = "waiting for the next event"
+
+
+#: Of a sender that says nothing of itself.
+ANY_SENDER: SenderWords = SenderWords()
 
 
 class Source(ABC):
@@ -31,12 +67,19 @@ class Source(ABC):
     scheme: ClassVar[str] = ""
     #: all headers, lower case, that carry a signature or credential: never stored or logged
     sensitive_headers: frozenset[str] = frozenset()
-    #: event types that the sender is known to send, for "did you mean"; empty when nobody knows
+    #: event types that the sender is known to send, for "did you mean"; empty when that is unknown
     known_types: Collection[str] = frozenset()
+    #: what it calls the groups of its events (all of one customer, say), as `ordered_by` names them; "" without groups. `parse`
+    #: gives the group in `ordering` under this name, `read` in `meta`
+    group_name: ClassVar[str] = ""
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
     #: what a 2xx must carry, where the sender's protocol fixes it; None means our own JSON
     success: Challenge | None = None
+    #: the header with the instant of signing, ten digits of Unix time, by which clocks are compared; None without one
+    timestamp_header: str | None = None
+    #: whether the sender can be asked for what never reached us, and how; then this is a `SourceWithLog` as well
+    log_kind: ClassVar[LogKind | None] = None
 
     def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
@@ -46,6 +89,10 @@ class Source(ABC):
     def tolerance(self) -> timedelta | None:
         """How old a signature may be that `verify` takes; None where the scheme signs no time."""
         return None
+
+    def labels(self) -> Sequence[str]:
+        """The labels of the keys that are held now; empty for a scheme without keys."""
+        return ()
 
     @abstractmethod
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
@@ -90,4 +137,53 @@ class Source(ABC):
             return error.reason
 
 
-__all__ = ["Secret", "Source", "SourceSettings"]
+class SourceWithLog(Protocol):
+    """A source whose sender keeps a log of what it sent, and subscriptions. What catch-up, subscriptions and doctor ask.
+
+    log_kind: how what is missing is fetched. log_keeps: how long the sender keeps an entry. published_types: the event
+    types that a subscription may ask for. known_types: those, and other spellings that are taken when named exactly.
+    """
+
+    name: str
+    settings: SourceSettings
+    words: SenderWords
+    log_keeps: timedelta
+    published_types: Collection[str]
+    known_types: Collection[str]
+
+    @property
+    def log_kind(self) -> LogKind | None:
+        """Never None for one of these."""
+
+    @property
+    def can_connect(self) -> bool:
+        """Whether there is what `connect` needs, such as an API key."""
+
+    def connect(self) -> AbstractContextManager[Any]:
+        """A client of the sender's API: a `remote.SenderClient`. Raises `ConfigurationError` where `can_connect` is False."""
+
+    def check_key(self, text: str) -> object:
+        """Raises ValueError, without the value, for what cannot be the key of a subscription."""
+
+    def is_subscription_id(self, label: str) -> bool:
+        """Whether a key's label has the form of a subscription's id."""
+
+    def log_body(self, raw: bytes) -> bytes:
+        """The body to keep for an entry of the log: what `parse_log_body` reads."""
+
+    def parse_log_body(self, body: bytes) -> ParsedEvent:
+        """The event that an entry holds, or names (`ASK_AGAIN`: its dedup key, type and instant count). Raises `Malformed`."""
+
+    def still_grows(self, entry: ParsedEvent, now: datetime) -> bool:
+        """Whether the sender may still add to this entry, and has not sent it yet."""
+
+    def would_send(self, entry: ParsedEvent, topic: Topic) -> bool:
+        """Whether a subscription to `topic` brings this event."""
+
+
+def with_log(source: Source) -> SourceWithLog | None:
+    """`source` as one whose sender can be asked; None when it cannot be."""
+    return cast(SourceWithLog, source) if source.log_kind is not None else None
+
+
+__all__ = ["ANY_SENDER", "LogKind", "Secret", "SenderWords", "Source", "SourceSettings", "SourceWithLog", "with_log"]

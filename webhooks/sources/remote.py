@@ -7,12 +7,13 @@ neither HTTP nor a vendor. Errors are sorted by what to do: mend the key (`ApiRe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
 from webhooks.errors import WebhooksError
+from webhooks.model import ParsedEvent
 from webhooks.settings import Secret
 
 
@@ -58,7 +59,11 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One webhook subscription as the sender has it. key: its signature key, where the sender shows it."""
+    """One webhook subscription as the sender has it.
+
+    status: "active", or why not in the sender's word. paused_by_call: a person or program paused it on purpose.
+    key: its signature key, where the sender shows it.
+    """
 
     id: str
     url: str
@@ -68,14 +73,57 @@ class Subscription:
     health_status: str | None = None
     latest_error: str | None = None
     pause_reason: str | None = None
+    paused_by_call: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
     key: Secret | None = None
 
     @property
     def is_active(self) -> bool:
+        """Whether the sender posts to it."""
         return self.status == "active"
 
     @property
     def types(self) -> frozenset[str]:
+        """The event types that it asks for."""
         return frozenset(topic.type for topic in self.topics)
+
+
+class LogClient(Protocol):
+    """What catch-up asks of an open client. clock_ahead: how far our clock is ahead of the sender's; None when unknown."""
+
+    clock_ahead: timedelta | None
+
+    def page(self, since: datetime, until: datetime, cursor: str | None = None) -> LogPage:
+        """One page of the log's entries from `since` to `until`, both included. Raises `ApiError`, `StaleCursor` among them."""
+
+    def subscriptions(self) -> list[Subscription]:
+        """Every subscription that the key may see. Raises `ApiError`."""
+
+
+class AskAgainClient(LogClient, Protocol):
+    """The same of a sender that is asked to deliver again."""
+
+    def ask_again(self, entry: ParsedEvent) -> None:
+        """Have an entry of the log delivered again. Raises `ApiError`."""
+
+
+class SubscriptionClient(Protocol):
+    """What the management of subscriptions asks of an open client; every method raises `ApiError`."""
+
+    def subscriptions(self) -> list[Subscription]:
+        """Every subscription that the key may see."""
+
+    def subscription(self, id: str) -> Subscription:
+        """One of them, with its key where the sender shows it."""
+
+    def create(self, url: str, topics: Sequence[Topic], *, verify_ssl: bool = True) -> Subscription:
+        """Make one."""
+
+    def update(
+        self, id: str, *, status: str | None = None, topics: Sequence[Topic] | None = None, url: str | None = None
+    ) -> Subscription:
+        """Change what is given and leave the rest."""
+
+    def delete(self, id: str) -> None:
+        """Remove one; one that is gone already is fine."""

@@ -21,8 +21,9 @@ from webhooks.errors import ConfigurationError
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import ApiError, ApiMalformed, ApiRefused, ApiUnavailable, StaleCursor, Topic, make_source
 from webhooks.sources.close import envelope
+from webhooks.sources.close.answers import asked_wait
 from webhooks.sources.close.api import Api, read_api
-from webhooks.sources.close.client import CloseClient, asked_wait, log_retries
+from webhooks.sources.close.client import CloseClient, log_retries
 
 KEY = "api_4pMT9x.SecretOfTheseTests"
 SINCE = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)

@@ -27,7 +27,7 @@ from tests.support import each, examples
 from tests.unit.sources.cases import CASES, NOW, Case, doubled, with_header, without
 from webhooks.errors import ConfigurationError, Malformed, Rejected, SignatureError
 from webhooks.model import Content, Headers, InboundRequest, ParsedEvent
-from webhooks.sources import Secret
+from webhooks.sources import Secret, SourceWithLog, with_log
 from webhooks.sources.close import CloseSource
 from webhooks.sources.declared.scheme import Scheme
 from webhooks.sources.declared.schemes import SCHEMES
@@ -100,6 +100,32 @@ def test_the_second_secret_verifies_too_and_is_named(case: Case) -> None:
     else:
         order = [Secret(case.secrets[1], "old"), Secret(case.secrets[0], "new")]
     assert case.source(*order).verify(case.request(), NOW).label == "new"
+
+
+@every_scheme
+def test_a_source_names_the_keys_that_it_holds(case: Case) -> None:
+    order = [Secret(case.secrets[1], "old"), Secret(case.secrets[0], "new")]
+    assert list(case.source(*order).labels()) == ["old", "new"]
+
+
+@every_scheme
+def test_a_source_whose_sender_can_be_asked_offers_all_that_is_asked_of_it(case: Case) -> None:
+    source = case.source()
+    log = with_log(source)
+    assert (log is not None) == (case.scheme == "close")
+    members = {name for name in (*vars(SourceWithLog), *SourceWithLog.__annotations__) if not name.startswith("_")}
+    assert len(members) > 10
+    assert log is None or [name for name in sorted(members) if not hasattr(source, name)] == []
+
+
+@every_scheme
+def test_the_group_of_an_event_has_one_name_at_ingest_and_for_handlers(case: Case) -> None:
+    source = case.source()
+    for sample in samples(case.scheme):
+        for event in source.parse(case.request(sample)):
+            assert set(event.ordering) <= {"object_id", source.group_name}
+            if source.group_name in event.ordering:
+                assert source.read(event.body, event.type).meta[source.group_name] == event.ordering[source.group_name]
 
 
 @every_scheme

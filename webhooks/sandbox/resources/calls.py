@@ -6,14 +6,15 @@ Shape as in `payloads/call_updated_outcome_set.json`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources import outcomes
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
+    Objects,
     amount,
     choice,
     formatted,
@@ -26,16 +27,13 @@ from webhooks.sandbox.resources.resource import (
     user,
 )
 
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
-
-class Calls(Activity):
+class Calls(ActivityResource):
     object_type: ClassVar[str] = "activity.call"
     path: ClassVar[str] = "activity/call"
     type_name: ClassVar[str | None] = "Call"
     constants: ClassVar[Mapping[str, Any]] = {
-        **Activity.constants,
+        **ActivityResource.constants,
         "cost": None,
         "dialer_id": None,
         "source": "External",
@@ -58,21 +56,25 @@ class Calls(Activity):
         "date_answered": Field(optional(instant)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])
         made["remote_phone"] = made["phone"]
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        outcomes.require(world, made["outcome_id"], "calls")
-        super().before_create(world, made, actor, params)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
+        outcomes.require(objects, made["outcome_id"], "calls")
+        super().before_create(objects, made, actor, params)
         made["duration"] = 0
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
         if params.get("duration"):
-            world.change("activity.call", made["id"], {"duration": params["duration"]}, actor)
+            objects.change("activity.call", made["id"], {"duration": params["duration"]}, actor)
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if values.get("outcome_id") != before["outcome_id"]:
-            outcomes.require(world, values.get("outcome_id"), "calls")
+            outcomes.require(objects, values.get("outcome_id"), "calls")

@@ -7,7 +7,7 @@ That lead has its own `lead.created` with the same request_id, written just befo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.refusals import Invalid
@@ -16,8 +16,9 @@ from webhooks.sandbox.resources.resource import (
     Check,
     Field,
     Object,
+    Objects,
     Resource,
-    Wrong,
+    WrongValue,
     country_of,
     flag,
     formatted,
@@ -29,21 +30,20 @@ from webhooks.sandbox.resources.resource import (
     url,
 )
 
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
-
 
 def email_address(value: Any) -> str:
+    """Check: an email address."""
     local, at, domain = text(value).partition("@")
     if not (local and at and domain) or "@" in domain or any(each.isspace() for each in value):
-        raise Wrong("Not an email address.")
+        raise WrongValue("Not an email address.")
     return str(value)
 
 
 def phone_number(value: Any) -> str:
+    """Check: a phone number."""
     digits = text(value).removeprefix("+")
     if not (digits.isascii() and digits.isdigit() and 3 <= len(digits) <= 20):
-        raise Wrong("Invalid phone number; write it like +33639980177.")
+        raise WrongValue("Invalid phone number; write it like +33639980177.")
     return str(value)
 
 
@@ -67,7 +67,8 @@ class Contacts(Resource):
         "urls": Field(list_of(_url), list),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         first = [each["email"] for each in made["emails"]] + [each["phone"] for each in made["phones"]]
         made["display_name"] = made["name"] or next(iter(first), "")
         for each in made["emails"]:
@@ -79,20 +80,25 @@ class Contacts(Resource):
         for each in made["urls"]:
             each["type"] = each.get("type") or "url"
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         if made["lead_id"] is None:
-            self.derive(world, made)
-            lead = world.insert("lead", {"name": made["display_name"].strip() or None}, actor, contact_ids=[made["id"]])
+            self.derive(objects, made)
+            lead = objects.insert(
+                "lead", {"name": made["display_name"].strip() or None}, actor, contact_ids=[made["id"]]
+            )
             made["lead_id"] = lead["id"]
-        elif world.find("lead", made["lead_id"]) is None:
+        elif objects.find("lead", made["lead_id"]) is None:
             raise Invalid.field("lead_id", NO_SUCH_OBJECT)
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        lead = world.stored("lead", made["lead_id"])
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
+        lead = objects.stored("lead", made["lead_id"])
         if made["id"] not in lead["contact_ids"]:
-            world.change("lead", lead["id"], {"contact_ids": [*lead["contact_ids"], made["id"]]}, actor)
+            objects.change("lead", lead["id"], {"contact_ids": [*lead["contact_ids"], made["id"]]}, actor)
 
-    def after_delete(self, world: World, gone: Object, actor: Actor) -> None:
-        lead = world.stored("lead", gone["lead_id"])
+    def after_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        """What follows; see `Resource`."""
+        lead = objects.stored("lead", gone["lead_id"])
         rest = [id for id in lead["contact_ids"] if id != gone["id"]]
-        world.change("lead", lead["id"], {"contact_ids": rest}, actor)
+        objects.change("lead", lead["id"], {"contact_ids": rest}, actor)

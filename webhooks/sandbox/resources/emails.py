@@ -18,17 +18,18 @@ from datetime import datetime
 from email import errors
 from email.headerregistry import HeaderRegistry
 from email.utils import format_datetime, parseaddr
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import USERS, Actor
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
     REQUIRED,
-    Activity,
+    ActivityResource,
     Field,
     Object,
-    Wrong,
+    Objects,
+    WrongValue,
     choice,
     instant,
     list_of,
@@ -39,9 +40,6 @@ from webhooks.sandbox.resources.resource import (
     text,
     user,
 )
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 STATUSES = ("inbox", "draft", "scheduled", "outbox", "sent", "error")
 NEEDS_SENDER = frozenset(("inbox", "scheduled", "outbox", "error"))
@@ -54,7 +52,7 @@ _LEGAL = (errors.ObsoleteHeaderDefect, errors.NonASCIILocalPartDefect)
 def sender(value: Any) -> str:
     """One mailbox of RFC 5322: an address, or a name, quoted or not, and an address in angle brackets."""
     if not _is_mailbox(text(value)):
-        raise Wrong("Neither an address nor Name <address>; quote a name that holds more than words.")
+        raise WrongValue("Neither an address nor Name <address>; quote a name that holds more than words.")
     return str(value)
 
 
@@ -69,13 +67,13 @@ def _is_mailbox(value: str) -> bool:
     return is_whole and all(isinstance(defect, _LEGAL) for defect in header.defects)
 
 
-class Emails(Activity):
+class Emails(ActivityResource):
     object_type: ClassVar[str] = "activity.email"
     path: ClassVar[str] = "activity/email"
     type_name: ClassVar[str | None] = "Email"
     filters: ClassVar[tuple[str, ...]] = ("lead_id", "contact_id", "user_id", "status", "thread_id")
     constants: ClassVar[Mapping[str, Any]] = {
-        **Activity.constants,
+        **ActivityResource.constants,
         "attachments": list,
         "bulk_email_action_id": None,
         "email_account_id": None,
@@ -112,27 +110,30 @@ class Emails(Activity):
         "date_sent": Field(optional(instant)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["direction"] = "incoming" if made["status"] == "inbox" else "outgoing"
         if made["body_text"] and not made["body_html"]:
             made["body_html"] = paragraph(made["body_text"].strip())
         words = made["body_text"] or re.sub(r"<[^<>]*>", " ", made["body_html"])
         made["body_preview"] = " ".join(words.split())[:200]
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        super().before_create(world, made, actor, params)
-        made["thread_id"] = world.ids.make("acti")
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
+        super().before_create(objects, made, actor, params)
+        made["thread_id"] = objects.ids.make("acti")
         if made["in_reply_to_id"] is not None:
-            answered = world.find("activity.email", made["in_reply_to_id"])
+            answered = objects.find("activity.email", made["in_reply_to_id"])
             if answered is None:
                 raise Invalid.field("in_reply_to_id", NO_SUCH_OBJECT)
             made["thread_id"] = answered["thread_id"]
-        self._judge(world, made, made)
+        self._judge(objects, made, made)
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
-        self._judge(world, {**before, **values}, values)
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
+        self._judge(objects, {**before, **values}, values)
 
-    def _judge(self, world: World, made: Object, values: Object) -> None:
+    def _judge(self, objects: Objects, made: Object, values: Object) -> None:
         """Apply the table above to `made`; what is filled in goes into `values`. Raises Invalid."""
         if made["status"] in NEEDS_SENDER and made["sender"] is None:
             raise Invalid.field("sender", f"{REQUIRED} An email with the status {made['status']} has a sender.")
@@ -143,29 +144,29 @@ class Emails(Activity):
             if made["sender"] is None and owner is not None:
                 values["sender"] = owner.sender
             if made["date_sent"] is None:
-                values["date_sent"] = stamp(world.now())
+                values["date_sent"] = stamp(objects.now())
         if made["status"] == "inbox" and made["date_sent"] is None:
-            values["date_sent"] = stamp(world.now())
+            values["date_sent"] = stamp(objects.now())
 
-    def due(self, made: Object, world: World) -> datetime | None:
+    def due(self, made: Object, objects: Objects) -> datetime | None:
         """When this mail leaves by itself; None when it does not."""
         if made["status"] == "outbox":
-            return datetime.fromisoformat(made["date_updated"]) + world.rules.sending
+            return datetime.fromisoformat(made["date_updated"]) + objects.rules.sending
         if made["status"] == "scheduled":
             return datetime.fromisoformat(made["date_scheduled"])
         return None
 
 
-def send_due(world: World) -> None:
+def send_due(objects: Objects) -> None:
     """Let go what is due in the outbox."""
-    kind = world.resource("activity.email")
+    kind = objects.resource("activity.email")
     assert isinstance(kind, Emails)
-    for made in list(world.table("activity.email").values()):
-        due = kind.due(made, world)
-        if due is not None and due <= world.now():
+    for made in list(objects.table("activity.email").values()):
+        due = kind.due(made, objects)
+        if due is not None and due <= objects.now():
             actor = Actor(USERS.get(made["user_id"] or ""))
-            at = world.now()
-            number = world.ids.random.randrange(10**5)
+            at = objects.now()
+            number = objects.ids.random.randrange(10**5)
             message_id = f"<{at:%Y%m%d%H%M%S}.{number:05d}@mail.harbourline.example>"
             changes = {
                 "status": "sent",
@@ -174,14 +175,15 @@ def send_due(world: World) -> None:
                 "message_ids": [message_id],
                 "envelope": _envelope(made, at, message_id),
             }
-            world.change("activity.email", made["id"], changes, actor)
-            world.announce("activity.email", made["id"], "sent", actor)
+            objects.change("activity.email", made["id"], changes, actor)
+            objects.announce("activity.email", made["id"], "sent", actor)
 
 
-def next_due(world: World) -> datetime | None:
-    kind = world.resource("activity.email")
+def next_due(objects: Objects) -> datetime | None:
+    """When the next mail leaves the outbox; None when none waits."""
+    kind = objects.resource("activity.email")
     assert isinstance(kind, Emails)
-    dues = (kind.due(made, world) for made in world.table("activity.email").values())
+    dues = (kind.due(made, objects) for made in objects.table("activity.email").values())
     return min((due for due in dues if due is not None), default=None)
 
 

@@ -8,19 +8,20 @@ deletes the source; deleting deletes everything on the lead first. Names, ids an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
     REQUIRED,
-    Activity,
+    ActivityResource,
     Check,
     Field,
     Object,
+    Objects,
     Resource,
-    Wrong,
+    WrongValue,
     list_of,
     name,
     optional,
@@ -29,9 +30,6 @@ from webhooks.sandbox.resources.resource import (
     url,
 )
 from webhooks.sources.close.catalogue import known_types
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 #: {id: label}
 STATUSES = {
@@ -50,13 +48,13 @@ def status(value: Any) -> str:
     for id, label in STATUSES.items():
         if value in (id, label):
             return id
-    raise Wrong(f"No such status; there are {', '.join(STATUSES.values())}.")
+    raise WrongValue(f"No such status; there are {', '.join(STATUSES.values())}.")
 
 
 def nested(value: Any) -> list[Object]:
     """Contacts that are posted inside a lead; each is checked when it is made."""
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
-        raise Wrong("Not a list of contacts.")
+        raise WrongValue("Not a list of contacts.")
     return [dict(each) for each in value]
 
 
@@ -75,75 +73,82 @@ class Leads(Resource):
         "addresses": Field(list_of(address), list),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["display_name"] = made["name"] or "Untitled"
         made["status_label"] = STATUSES[made["status_id"]]
         made["html_url"] = f"https://app.close.com/lead/{made['id']}/"
 
     def read(self, body: Mapping[str, Any], is_new: bool) -> Object:
+        """The fields of a request, checked; see `Resource`."""
         if "status" in body and "status_id" not in body:
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         try:
             contacts = nested(params.get("contacts") or [])
-        except Wrong as error:
+        except WrongValue as error:
             raise Invalid.field("contacts", str(error)) from None
         for each in contacts:  # all are judged before anything is made
-            world.resource("contact").read(each, is_new=True)
+            objects.resource("contact").read(each, is_new=True)
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
         for each in params.get("contacts") or []:
-            world.create("contact", {**each, "lead_id": made["id"]}, by=actor)
+            objects.create("contact", {**each, "lead_id": made["id"]}, by=actor)
 
-    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {
                 "lead_id": after["id"],
                 "old_status_id": before["status_id"],
                 "new_status_id": after["status_id"],
             }
-            world.create("activity.lead_status_change", change, by=actor)
+            objects.create("activity.lead_status_change", change, by=actor)
 
-    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
-        for kind, child in world.children(gone["id"]):
-            world.remove(kind, child["id"], actor, is_cascade=True)
+    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        """What goes first; see `Resource`."""
+        for kind, child in objects.children(gone["id"]):
+            objects.remove(kind, child["id"], actor, is_cascade=True)
 
     def lead_of(self, made: Object) -> str | None:
+        """The `lead_id` of its events; see `Resource`."""
         return str(made["id"])
 
 
-def merge(world: World, body: Mapping[str, Any], actor: Actor) -> None:
+def merge(objects: Objects, body: Mapping[str, Any], actor: Actor) -> None:
     """Merge `source` into `destination`. All events carry both ids, those of the children too. Raises Invalid."""
     wrong = {}
     for key in ("source", "destination"):
         if body.get(key) is None:
             wrong[key] = REQUIRED
-        elif world.find("lead", body[key]) is None:
+        elif objects.find("lead", body[key]) is None:
             wrong[key] = NO_SUCH_OBJECT
     if not wrong and body["source"] == body["destination"]:
         wrong["destination"] = "A lead cannot be merged into itself."
     if wrong:
         raise Invalid("the leads cannot be merged", wrong)
-    source, destination = world.stored("lead", body["source"]), world.stored("lead", body["destination"])
+    source, destination = objects.stored("lead", body["source"]), objects.stored("lead", body["destination"])
     actor = actor.with_meta(merge_source_lead_id=source["id"], merge_destination_lead_id=destination["id"])
     contact_ids = [*destination["contact_ids"], *source["contact_ids"]]
-    for kind, child in world.children(source["id"]):
-        if f"{kind}.updated" not in known_types():  # a finished task's activity; nobody could tell that it moved
-            world.remove(kind, child["id"], actor)
+    for kind, child in objects.children(source["id"]):
+        if f"{kind}.updated" not in known_types():  # a finished task's activity; no event could tell that it moved
+            objects.remove(kind, child["id"], actor)
             continue
         changes = {"lead_id": destination["id"]}
         if "lead_name" in child:
             changes["lead_name"] = destination["display_name"]
-        world.change(kind, child["id"], changes, actor)
-    world.change("lead", source["id"], {"contact_ids": []}, actor, is_silent=True)
-    world.change("lead", destination["id"], {"contact_ids": contact_ids}, actor, is_silent=True)
-    world.announce("lead", destination["id"], "merged", actor)
-    world.remove("lead", source["id"], actor)
+        objects.change(kind, child["id"], changes, actor)
+    objects.change("lead", source["id"], {"contact_ids": []}, actor, is_silent=True)
+    objects.change("lead", destination["id"], {"contact_ids": contact_ids}, actor, is_silent=True)
+    objects.announce("lead", destination["id"], "merged", actor)
+    objects.remove("lead", source["id"], actor)
 
 
-class LeadStatusChanges(Activity):
+class LeadStatusChanges(ActivityResource):
     """Made by the change of a lead's status, or by hand for the past."""
 
     object_type: ClassVar[str] = "activity.lead_status_change"
@@ -156,6 +161,7 @@ class LeadStatusChanges(Activity):
         "new_status_id": Field(status, is_required=True, is_fixed=True),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["old_status_label"] = STATUSES[made["old_status_id"]]
         made["new_status_label"] = STATUSES[made["new_status_id"]]

@@ -6,14 +6,15 @@ A change of `status` to completed or canceled also raises the action of that nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources import outcomes
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
+    Objects,
     amount,
     choice,
     day_or_instant,
@@ -25,19 +26,16 @@ from webhooks.sandbox.resources.resource import (
     user,
 )
 
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
-
 #: {status: the action that reaching it raises}
 _ACTIONS = {"completed": "completed", "canceled": "canceled", "in-progress": "started"}
 
 
-class Meetings(Activity):
+class Meetings(ActivityResource):
     object_type: ClassVar[str] = "activity.meeting"
     path: ClassVar[str] = "activity/meeting"
     type_name: ClassVar[str | None] = "Meeting"
     constants: ClassVar[Mapping[str, Any]] = {
-        **Activity.constants,
+        **ActivityResource.constants,
         "attendees": list,
         "connected_account_id": None,
         "is_recurring": False,
@@ -58,18 +56,22 @@ class Meetings(Activity):
         "outcome_id": Field(optional(name)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        outcomes.require(world, made["outcome_id"], "meetings")
-        super().before_create(world, made, actor, params)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
+        outcomes.require(objects, made["outcome_id"], "meetings")
+        super().before_create(objects, made, actor, params)
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if values.get("outcome_id") != before["outcome_id"]:
-            outcomes.require(world, values.get("outcome_id"), "meetings")
+            outcomes.require(objects, values.get("outcome_id"), "meetings")
 
-    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         action = _ACTIONS.get(after["status"])
         if before["status"] != after["status"] and action is not None:
-            world.announce("activity.meeting", after["id"], action, actor)
+            objects.announce("activity.meeting", after["id"], action, actor)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from webhooks.sandbox.resources.resource import Activity, Field, Object, instant, name, optional, paragraph, text, user
+from webhooks.sandbox.resources.resource import (
+    ActivityResource,
+    Field,
+    Object,
+    Objects,
+    instant,
+    name,
+    optional,
+    paragraph,
+    text,
+    user,
+)
 
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
-
-class Notes(Activity):
+class Notes(ActivityResource):
     object_type: ClassVar[str] = "activity.note"
     path: ClassVar[str] = "activity/note"
     type_name: ClassVar[str | None] = "Note"
-    constants: ClassVar[Mapping[str, Any]] = {**Activity.constants, "attachments": list}
+    constants: ClassVar[Mapping[str, Any]] = {**ActivityResource.constants, "attachments": list}
     fields: ClassVar[Mapping[str, Field]] = {
         "lead_id": Field(optional(name), is_fixed=True),
         "contact_id": Field(optional(name), is_fixed=True),
@@ -25,5 +33,6 @@ class Notes(Activity):
         "note": Field(text, ""),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])

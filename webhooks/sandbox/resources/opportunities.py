@@ -7,15 +7,16 @@ the confidence to 100. Shapes as in `payloads/opportunity_*.json`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
+    Objects,
     Resource,
-    Wrong,
+    WrongValue,
     amount,
     choice,
     day,
@@ -26,9 +27,6 @@ from webhooks.sandbox.resources.resource import (
     text,
     user,
 )
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 PIPELINE = ("pipe_gnQzceyrXDTGvCGSlxQNN9", "Sales")
 #: {id: (label, type)}
@@ -47,7 +45,7 @@ def status(value: Any) -> str:
     for id, (label, _) in STATUSES.items():
         if value in (id, label):
             return id
-    raise Wrong(f"No such status; there are {', '.join(label for label, _ in STATUSES.values())}.")
+    raise WrongValue(f"No such status; there are {', '.join(label for label, _ in STATUSES.values())}.")
 
 
 def money(cents: int, currency: str) -> str:
@@ -78,7 +76,8 @@ class Opportunities(Resource):
         "date_lost": Field(optional(day)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         label, kind = STATUSES[made["status_id"]]
         made |= {"status_label": label, "status_display_name": label, "status_type": kind}
         made["pipeline_id"], made["pipeline_name"] = PIPELINE
@@ -92,24 +91,28 @@ class Opportunities(Resource):
         }
 
     def read(self, body: Mapping[str, Any], is_new: bool) -> Object:
+        """The fields of a request, checked; see `Resource`."""
         if "status" in body and "status_id" not in body:
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
         if made["lead_id"] is None and made["contact_id"] is None:
-            made["lead_id"] = world.insert("lead", {"name": None}, actor)["id"]
-        place_on_lead(world, made)
-        contact = world.find("contact", made["contact_id"]) if made["contact_id"] else None
-        made["lead_name"] = world.stored("lead", made["lead_id"])["display_name"]
+            made["lead_id"] = objects.insert("lead", {"name": None}, actor)["id"]
+        place_on_lead(objects, made)
+        contact = objects.find("contact", made["contact_id"]) if made["contact_id"] else None
+        made["lead_name"] = objects.stored("lead", made["lead_id"])["display_name"]
         made["contact_name"] = contact["display_name"] if contact else None
-        self._date(world, made, made)
+        self._date(objects, made, made)
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if values.get("status_id", before["status_id"]) != before["status_id"]:
-            self._date(world, {**before, **values}, values)
+            self._date(objects, {**before, **values}, values)
 
-    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {
                 "lead_id": after["lead_id"],
@@ -117,11 +120,11 @@ class Opportunities(Resource):
                 "old_status_id": before["status_id"],
                 "new_status_id": after["status_id"],
             }
-            world.create("activity.opportunity_status_change", change, by=actor)
+            objects.create("activity.opportunity_status_change", change, by=actor)
 
-    def _date(self, world: World, made: Object, values: Object) -> None:
+    def _date(self, objects: Objects, made: Object, values: Object) -> None:
         """Set what a deal's end sets, into `values`."""
-        today = world.now().date().isoformat()
+        today = objects.now().date().isoformat()
         kind = STATUSES[made["status_id"]][1]
         if kind == "won":
             values["date_won"] = values.get("date_won") or made.get("date_won") or today
@@ -130,7 +133,7 @@ class Opportunities(Resource):
             values["date_lost"] = values.get("date_lost") or made.get("date_lost") or today
 
 
-class OpportunityStatusChanges(Activity):
+class OpportunityStatusChanges(ActivityResource):
     """Made by the change of a deal's status."""
 
     object_type: ClassVar[str] = "activity.opportunity_status_change"
@@ -144,6 +147,7 @@ class OpportunityStatusChanges(Activity):
         "new_status_id": Field(status, is_required=True, is_fixed=True),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         for age in ("old", "new"):
             made[f"{age}_status_label"], made[f"{age}_status_type"] = STATUSES[made[f"{age}_status_id"]]

@@ -7,13 +7,20 @@ Close publishes no `outcome.*` event, so there is none unless `rules.unlisted` i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from webhooks.sandbox.refusals import Invalid
-from webhooks.sandbox.resources.resource import NO_SUCH_OBJECT, Field, Object, Resource, choice, name, optional, text
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
+from webhooks.sandbox.resources.resource import (
+    NO_SUCH_OBJECT,
+    Field,
+    Object,
+    Objects,
+    Resource,
+    choice,
+    name,
+    optional,
+    text,
+)
 
 #: {type: what it applies to}
 APPLIES_TO = {"custom": ("calls", "meetings"), "vm-dropped": ("calls",)}
@@ -31,15 +38,16 @@ class Outcomes(Resource):
         "type": Field(choice(*APPLIES_TO), "custom"),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["applies_to"] = list(APPLIES_TO[made["type"]])
 
 
-def require(world: World, id: str | None, what: str) -> None:
+def require(objects: Objects, id: str | None, what: str) -> None:
     """Refuse an outcome that is not there or does not apply to `what` (calls, meetings). Raises Invalid."""
     if id is None:
         return
-    outcome = world.find("outcome", id)
+    outcome = objects.find("outcome", id)
     if outcome is None:
         raise Invalid.field("outcome_id", NO_SUCH_OBJECT)
     if what not in outcome["applies_to"]:

@@ -7,13 +7,14 @@ Finishing one raises `completed`, `updated`, `activity.task_completed.created` a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.resources.resource import (
-    Activity,
+    ActivityResource,
     Field,
     Object,
+    Objects,
     Resource,
     day_or_instant,
     flag,
@@ -24,9 +25,6 @@ from webhooks.sandbox.resources.resource import (
     text,
     user,
 )
-
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
 
 
 class Tasks(Resource):
@@ -45,28 +43,31 @@ class Tasks(Resource):
         "is_complete": Field(flag, False),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["assigned_to_name"] = name_of_user(made["assigned_to"])
         made["due_date"] = made["date"]
         made["is_dateless"] = made["date"] is None
         made["view"] = "archive" if made["is_complete"] else "inbox"
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        place_on_lead(world, made)
-        contact = world.find("contact", made["contact_id"]) if made["contact_id"] else None
-        made["lead_name"] = world.stored("lead", made["lead_id"])["display_name"]
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
+        place_on_lead(objects, made)
+        contact = objects.find("contact", made["contact_id"]) if made["contact_id"] else None
+        made["lead_name"] = objects.stored("lead", made["lead_id"])["display_name"]
         made["contact_name"] = contact["display_name"] if contact else None
         made["assigned_to"] = made["assigned_to"] or (actor.user.id if actor.user else None)
 
-    def after_update(self, world: World, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+        """What else happens; see `Resource`."""
         if after["is_complete"] and not before["is_complete"]:
-            world.announce("task.lead", after["id"], "completed", actor)
+            objects.announce("task.lead", after["id"], "completed", actor)
             done = {"lead_id": after["lead_id"], "task_id": after["id"], "task_text": after["text"]}
-            world.create("activity.task_completed", done, by=actor)
-            world.change("lead", after["lead_id"], {}, actor, is_touch=True)
+            objects.create("activity.task_completed", done, by=actor)
+            objects.change("lead", after["lead_id"], {}, actor, is_touch=True)
 
 
-class TasksCompleted(Activity):
+class TasksCompleted(ActivityResource):
     object_type: ClassVar[str] = "activity.task_completed"
     path: ClassVar[str] = "activity/task_completed"
     type_name: ClassVar[str | None] = "TaskCompleted"

@@ -11,17 +11,18 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from webhooks.sandbox.accounts import Actor
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
-    Activity,
+    ActivityResource,
     Check,
     Field,
     Object,
-    Wrong,
+    Objects,
+    WrongValue,
     amount,
     choice,
     formatted,
@@ -35,16 +36,14 @@ from webhooks.sandbox.resources.resource import (
     user,
 )
 
-if TYPE_CHECKING:
-    from webhooks.sandbox.world import World
-
 FILES = "https://app.close.com/go/file/"
 MAX_ATTACHMENT_BYTES = 25 * 1024 * 1024
 
 
 def file_url(value: Any) -> str:
+    """Check: the address of one of Close's files."""
     if not text(value).startswith(FILES):
-        raise Wrong(f"The url of an attachment starts with {FILES}.")
+        raise WrongValue(f"The url of an attachment starts with {FILES}.")
     return str(value)
 
 
@@ -59,7 +58,7 @@ def attachments(value: Any) -> list[Object]:
     for each in files:
         each["size"] = 1 if each["size"] is None else each["size"]
     if sum(each["size"] for each in files) > MAX_ATTACHMENT_BYTES:
-        raise Wrong("The attachments of a message have 25 MB in all at most.")
+        raise WrongValue("The attachments of a message have 25 MB in all at most.")
     return files
 
 
@@ -72,6 +71,7 @@ _MARKED = {
 
 
 def to_html(markdown: str) -> str:
+    """WhatsApp's markdown as Close's HTML."""
     made = html.escape(markdown, quote=False)
     for mark, tag in _MARKS:
         made = _MARKED[mark].sub(rf"<{tag}>\1</{tag}>", made)
@@ -79,17 +79,18 @@ def to_html(markdown: str) -> str:
 
 
 def to_text(markdown: str) -> str:
+    """WhatsApp's markdown without its marks."""
     for mark, _ in _MARKS:
         markdown = _MARKED[mark].sub(r"\1", markdown)
     return markdown
 
 
-class WhatsAppMessages(Activity):
+class WhatsAppMessages(ActivityResource):
     object_type: ClassVar[str] = "activity.whatsapp_message"
     path: ClassVar[str] = "activity/whatsapp_message"
     type_name: ClassVar[str | None] = "WhatsAppMessage"
     filters: ClassVar[tuple[str, ...]] = ("lead_id", "contact_id", "user_id", "external_whatsapp_message_id")
-    constants: ClassVar[Mapping[str, Any]] = {**Activity.constants, "source": "api"}
+    constants: ClassVar[Mapping[str, Any]] = {**ActivityResource.constants, "source": "api"}
     fields: ClassVar[Mapping[str, Field]] = {
         "lead_id": Field(optional(name), is_fixed=True),
         "contact_id": Field(optional(name), is_fixed=True),
@@ -105,29 +106,34 @@ class WhatsAppMessages(Activity):
         "remote_phone": Field(optional(text)),
     }
 
-    def derive(self, world: World, made: Object) -> None:
+    def derive(self, objects: Objects, made: Object) -> None:
+        """What follows from other fields; see `Resource`."""
         made["message_html"] = to_html(made["message_markdown"])
         made["text"] = to_text(made["message_markdown"])
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
-        self._judge_answer(world, made["response_to_id"], made["id"])
-        super().before_create(world, made, actor, params)
+    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What a new one needs; see `Resource`."""
+        self._judge_answer(objects, made["response_to_id"], made["id"])
+        super().before_create(objects, made, actor, params)
         made["integration_name"] = actor.integration
 
-    def after_create(self, world: World, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+        """What else happens; see `Resource`."""
         if params.get("send_to_inbox") in (True, "true", "1"):
-            world.inbox.append(made["id"])
+            objects.inbox.append(made["id"])
 
-    def before_update(self, world: World, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+        """Judge or complete a change; see `Resource`."""
         if "response_to_id" in values and values["response_to_id"] != before["response_to_id"]:
-            self._judge_answer(world, values["response_to_id"], before["id"])
+            self._judge_answer(objects, values["response_to_id"], before["id"])
 
-    def before_delete(self, world: World, gone: Object, actor: Actor) -> None:
-        if gone["id"] in world.inbox:
-            world.inbox.remove(gone["id"])
+    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+        """What goes first; see `Resource`."""
+        if gone["id"] in objects.inbox:
+            objects.inbox.remove(gone["id"])
 
-    def _judge_answer(self, world: World, id: str | None, own_id: str) -> None:
-        if id is not None and (id == own_id or world.find("activity.whatsapp_message", id) is None):
+    def _judge_answer(self, objects: Objects, id: str | None, own_id: str) -> None:
+        if id is not None and (id == own_id or objects.find("activity.whatsapp_message", id) is None):
             raise Invalid.field("response_to_id", f"{NO_SUCH_OBJECT} It is the id in Close of a WhatsApp message.")

@@ -1,6 +1,6 @@
 """The settings of Close's API: `api_key` (or `api_key_file`) and `api_url` in the source's section. Pure but for the file.
 
-The key is only needed by what asks Close (`catch-up`, `subscriptions`, `doctor`); taking webhooks in needs none.
+The key is only needed by what asks Close (`catch-up`, `subscriptions`, `doctor`); accepting webhooks needs none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Api:
 
     @property
     def is_local(self) -> bool:
+        """Whether the address is on this machine."""
         return urlsplit(self.url).hostname in _LOOPBACK
 
     def require_key(self) -> Secret:

@@ -20,8 +20,8 @@ _OTHER_SPELLINGS = {"lead_merge": "activity.lead_merge", "task.outgoing_call": "
 _UNPUBLISHED = frozenset(
     ("activity.created.created", "activity.created.deleted", "import.deleted", "saved_search.deleted")
 )
-#: In no list, and never met; but Close has outcomes, so handlers may wait for them without a warning. Nobody can
-#: subscribe to them.
+#: In no list, and never met; but Close has outcomes, so handlers may wait for them without a warning. No
+#: subscription can ask for them.
 AWAITED = frozenset(("outcome.created", "outcome.updated", "outcome.deleted"))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,8 +26,8 @@ import msgspec
 
 from webhooks.errors import ConfigurationError
 from webhooks.formats import json as jsonio
-from webhooks.formats import one_line, read_iso
-from webhooks.settings import Secret
+from webhooks.formats import one_line
+from webhooks.sources.close.answers import asked_wait, is_used_up, read_subscription, said, written_topic
 from webhooks.sources.close.api import Api
 from webhooks.sources.remote import (
     ApiError,
@@ -62,10 +61,6 @@ SUBSCRIPTIONS_PAGE = 100
 #: More subscriptions than any organization may have (500 for automation platforms).
 MOST_SUBSCRIPTIONS = 1000
 LONGEST_ANSWER_BYTES = 256 * 2**20
-
-_RESET = re.compile(r"(?:^|[,;\s])reset=([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:$|[,;\s])", re.ASCII)
-_REMAINING = re.compile(r"(?:^|[,;\s])remaining=([0-9]{1,9})(?:$|[,;\s])", re.ASCII)
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 class _Page(msgspec.Struct):
@@ -132,6 +127,7 @@ class CloseClient:
         self.close()
 
     def close(self) -> None:
+        """Close its connections."""
         self._http.close()
 
     # -- the event log -------------------------------------------------------------------------------------
@@ -171,7 +167,7 @@ class CloseClient:
             pass
         raise ApiMalformed(
             f"{self.api.url}/event/ answered {len(raw)} bytes that are no page of the event log; is api_url right, and "
-            "does nobody stand between?"
+            "does nothing stand between?"
         )
 
     # -- subscriptions -------------------------------------------------------------------------------------
@@ -187,7 +183,7 @@ class CloseClient:
                 raise ApiMalformed(
                     f"{self.api.url}/webhook/ answered without a list of subscriptions; is api_url right?"
                 )
-            page = [_subscription(each) for each in data]
+            page = [read_subscription(each) for each in data]
             known = {each.id for each in found}
             found += [each for each in page if each.id not in known]
             if answer.get("has_more") is not True or known.issuperset(each.id for each in page):
@@ -196,12 +192,13 @@ class CloseClient:
                 raise ApiMalformed(f"Close listed more than {MOST_SUBSCRIPTIONS} subscriptions")
 
     def subscription(self, id: str) -> Subscription:
-        return _subscription(self._object("GET", _path(id)))
+        """One subscription, with its key where Close shows it."""
+        return read_subscription(self._object("GET", _path(id)))
 
     def create(self, url: str, topics: Sequence[Topic], *, verify_ssl: bool = True) -> Subscription:
         """Make a subscription; its `key` is None when the answer does not show it."""
-        body = {"url": url, "events": [_topic(topic) for topic in topics], "verify_ssl": verify_ssl}
-        return _subscription(self._object("POST", "webhook/", body=body))
+        body = {"url": url, "events": [written_topic(topic) for topic in topics], "verify_ssl": verify_ssl}
+        return read_subscription(self._object("POST", "webhook/", body=body))
 
     def update(
         self,
@@ -213,9 +210,9 @@ class CloseClient:
     ) -> Subscription:
         """Change what is given and leave the rest."""
         body: dict[str, Any] = {"status": status, "url": url}
-        body["events"] = None if topics is None else [_topic(topic) for topic in topics]
+        body["events"] = None if topics is None else [written_topic(topic) for topic in topics]
         changes = {name: value for name, value in body.items() if value is not None}
-        return _subscription(self._object("PUT", _path(id), body=changes))
+        return read_subscription(self._object("PUT", _path(id), body=changes))
 
     def delete(self, id: str) -> None:
         """Remove a subscription; one that is gone already is fine."""
@@ -275,8 +272,8 @@ class CloseClient:
         except httpx2.HTTPError as error:
             if method == "POST":
                 raise ApiUnavailable(
-                    f"the answer of {self._where(path)} got lost ({type(error).__name__}), and nobody knows whether it "
-                    "was done; look with: webhooks subscriptions list"
+                    f"the answer of {self._where(path)} got lost ({type(error).__name__}), and whether it was done is not "
+                    "known; look with: webhooks subscriptions list"
                 ) from None
             raise _Passing(self._unreachable(error)) from None
         self._look_at(response)
@@ -290,15 +287,13 @@ class CloseClient:
             said = parsedate_to_datetime(response.headers["Date"]) if "Date" in response.headers else None
             if said is not None:
                 self.clock_ahead = datetime.now(UTC) - said.astimezone(UTC)
-        limit = response.headers.get("RateLimit", "")
-        remaining = _REMAINING.search(limit)
-        if response.is_success and remaining is not None and int(remaining[1]) == 0:
+        if response.is_success and is_used_up(response.headers):
             wait = min(asked_wait(response.headers) or timedelta(0), LONGEST_WAIT)
             self._pause_until = time.monotonic() + wait.total_seconds()
 
     def _failure(self, method: str, path: str, status: int, headers: Mapping[str, str], raw: bytes) -> Exception:
         """What an answer other than 2xx means."""
-        where, said = self._where(path), _said(raw)
+        where, why = self._where(path), said(raw)
         if status == 401:
             return ApiRefused(
                 f"Close does not know the API key of source {self.api.source!r} (401); check api_key in "
@@ -307,7 +302,7 @@ class CloseClient:
             )
         if status == 403:
             return ApiRefused(
-                f"the API key of source {self.api.source!r} may not do this (403: {said}); use an admin's key", status
+                f"the API key of source {self.api.source!r} may not do this (403: {why}); use an admin's key", status
             )
         if status == 429:
             wait = asked_wait(headers)
@@ -324,8 +319,8 @@ class CloseClient:
                 f"{where} answered with a redirect ({status}), which is not followed; is api_url right?", status
             )
         if status == 404:
-            return ApiRefused(f"{where} does not exist (404: {said})", status)
-        return ApiRefused(f"{where} refused it ({status}: {said})", status)
+            return ApiRefused(f"{where} does not exist (404: {why})", status)
+        return ApiRefused(f"{where} refused it ({status}: {why})", status)
 
     def _unreachable(self, error: Exception) -> ApiUnavailable:
         why = one_line(str(error), 200) or type(error).__name__
@@ -351,19 +346,7 @@ def _tell(details: RetryDetails) -> None:
     logger.info("asking Close again in %.1f s: %s", details.wait_for, details.caused_by)
 
 
-# -- answers ------------------------------------------------------------------------------------------------
-
-
-def asked_wait(headers: Mapping[str, str]) -> timedelta | None:
-    """How long an answer asks to wait: `reset` of RateLimit, else Retry-After in seconds; None when it does not say.
-
-    Source: developer.close.com/api/overview/rate-limits ("reset", a decimal; "retry-after" is the same rounded up).
-    """
-    reset = _RESET.search(headers.get("RateLimit", ""))
-    if reset is not None:
-        return timedelta(seconds=float(reset[1]))
-    text = headers.get("Retry-After", "").strip()
-    return timedelta(seconds=float(text)) if _SECONDS.fullmatch(text) else None
+# -- helpers ------------------------------------------------------------------------------------------------
 
 
 def _wait_for(error: Exception) -> bool | timedelta:
@@ -385,75 +368,6 @@ def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _said(raw: bytes) -> str:
-    """What an error's body says, on one line; never more than a few words of it."""
-    text = ""
-    with contextlib.suppress(*jsonio.ERRORS):
-        found = jsonio.load(raw)
-        if isinstance(found, Mapping):
-            error = found.get("error")
-            text = str(error.get("message", "") if isinstance(error, Mapping) else error or "")
-            fields = found.get("field-errors")
-            if not text and isinstance(fields, Mapping):
-                text = "; ".join(f"{name}: {problem}" for name, problem in fields.items())
-    return one_line(text) or "no reason given"
-
-
-def _subscription(raw: Any) -> Subscription:
-    """A subscription from JSON; what is absent is read as null. Raises ApiMalformed."""
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("id"), str) or not isinstance(raw.get("url"), str):
-        raise ApiMalformed("Close answered with a subscription that has no id or url")
-    topics = []
-    events = raw.get("events")
-    for each in events if isinstance(events, list) else ():
-        if (
-            isinstance(each, Mapping)
-            and isinstance(each.get("object_type"), str)
-            and isinstance(each.get("action"), str)
-        ):
-            extra = each.get("extra_filter")
-            topics.append(
-                Topic(f"{each['object_type']}.{each['action']}", extra if isinstance(extra, Mapping) else None)
-            )
-    key = _text(raw, "signature_key")
-    return Subscription(
-        id=raw["id"],
-        url=raw["url"],
-        status=_text(raw, "status") or "active",
-        topics=tuple(topics),
-        verify_ssl=raw.get("verify_ssl") is not False,
-        health_status=_text(raw, "health_status"),
-        latest_error=_words(raw.get("latest_error")),
-        pause_reason=_text(raw, "pause_reason"),
-        created_at=_instant(raw, "date_created"),
-        updated_at=_instant(raw, "date_updated"),
-        key=None if key is None else Secret(key, raw["id"]),
-    )
-
-
-def _topic(topic: Topic) -> dict[str, Any]:
-    object_type, _, action = topic.type.rpartition(".")
-    pair: dict[str, Any] = {"object_type": object_type, "action": action}
-    return pair if topic.filter is None else {**pair, "extra_filter": topic.filter}
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str | None:
-    value = raw.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _words(value: Any) -> str | None:
-    """`latest_error`, whose shape Close does not publish, in words."""
-    if not value:
-        return None
-    text = value if isinstance(value, str) else jsonio.dump(value).decode("utf-8", "replace")
-    return one_line(text, 200)
-
-
-def _instant(raw: Mapping[str, Any], name: str) -> datetime | None:
-    return read_iso(_text(raw, name) or "")
-
-
 def _iso(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat()
 
@@ -462,4 +376,4 @@ def _path(id: str) -> str:
     return f"webhook/{quote(id, safe='')}/"
 
 
-__all__ = ["CloseClient", "asked_wait", "log_retries"]
+__all__ = ["CloseClient", "log_retries"]

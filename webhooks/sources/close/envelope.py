@@ -36,7 +36,7 @@ _NAMELESS = min(map(len, _WATCHED_QUOTED))
 _NOT_IN_META = frozenset(("data", "previous_data", "changed_fields"))
 
 
-class _Entry(msgspec.Struct):
+class _EventFields(msgspec.Struct):
     """The fields of `event` that ingest needs; what can be large is left as bytes."""
 
     id: str = ""
@@ -52,7 +52,7 @@ class _Entry(msgspec.Struct):
 
 
 class _Delivery(msgspec.Struct):
-    event: _Entry
+    event: _EventFields
     subscription_id: Any = None
 
 
@@ -118,7 +118,7 @@ def read(raw: bytes, type: str) -> Content:
     )
 
 
-def _may_be_ambiguous(raw: bytes, entry: _Entry) -> bool:
+def _may_be_ambiguous(raw: bytes, entry: _EventFields) -> bool:
     """Whether a key that matters may be written twice; wrongly yes at times, never wrongly no.
 
     A key is doubled only if its quoted name stands twice outside the values that we know, or hides behind an escape.
@@ -167,10 +167,10 @@ def _parse_slowly(raw: bytes) -> ParsedEvent:
         if not isinstance(event.get(name), str | None):
             raise Malformed(f"'event.{name}' is not text")
         fields[name] = event.get(name)
-    return _parsed(_Entry(**fields), raw, delivery.get("subscription_id"))
+    return _parsed(_EventFields(**fields), raw, delivery.get("subscription_id"))
 
 
-def _parsed(entry: _Entry, raw: bytes, subscription: Any) -> ParsedEvent:
+def _parsed(entry: _EventFields, raw: bytes, subscription: Any) -> ParsedEvent:
     if not entry.id or not entry.object_type or not entry.action:
         raise Malformed("'event.id', 'event.object_type' or 'event.action' is missing or empty")
     updated = _instant(entry.date_updated, "date_updated")

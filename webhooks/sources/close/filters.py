@@ -1,7 +1,7 @@
 """The `extra_filter` of a subscription: whether Close would send an event. Catch-up asks, and the local Close.
 
 A filter sees the whole event; stepping into a field that is not there gives null. Filters of a kind that is not known
-here, or nested beyond reason, let everything through: taking an event in too much is the smaller mistake.
+here, or nested beyond reason, let everything through: accepting an event too many is the smaller mistake.
 Source: developer.close.com/api/resources/webhooks/webhook-filters (see docs/close.md).
 """
 

@@ -10,7 +10,7 @@ from webhooks.errors import ConfigurationError, SignatureError
 from webhooks.formats import json as jsonio
 from webhooks.model import Content, InboundRequest, ParsedEvent, Verified
 from webhooks.sources import diagnosis
-from webhooks.sources.base import Source, SourceSettings
+from webhooks.sources.base import LogKind, SenderWords, Source, SourceSettings
 from webhooks.sources.close import envelope, filters, signature
 from webhooks.sources.close.api import API_OPTIONS, Api, read_api
 from webhooks.sources.close.catalogue import AWAITED, known_types, published_types
@@ -28,13 +28,26 @@ _GROWING = frozenset(("updated", "deleted"))
 SETTLING = timedelta(seconds=60)
 
 
+def words(source: str) -> SenderWords:
+    """What messages say of Close. source: the name of the source that they are about."""
+    return SenderWords(
+        sender="Close",
+        no_connection=f"there is no API key; set WEBHOOKS_SOURCES__{source}__API_KEY to have status, types and keys checked",
+        no_content="the API key is not an admin's",
+        remedy="set an admin's key as api_key",
+        no_test="Close sends no test, so for the next event",
+    )
+
+
 class CloseSource(Source):
     """One or more Close subscriptions that post to one URL; each subscription's key under its own label."""
 
     scheme: ClassVar[str] = "close"
     sensitive_headers: frozenset[str] = frozenset((signature.HASH_HEADER,))
-    #: by which `doctor` compares clocks
-    timestamp_header: ClassVar[str] = signature.TIMESTAMP_HEADER
+    timestamp_header = signature.TIMESTAMP_HEADER
+    log_kind = LogKind.READ_LOG
+    #: all that belongs to one lead
+    group_name = "lead_id"
 
     def __init__(self, settings: SourceSettings) -> None:
         super().__init__(settings)
@@ -67,12 +80,19 @@ class CloseSource(Source):
         self.known_types = known_types() | AWAITED
         #: what a subscription may ask for
         self.published_types = published_types()
+        self.words = words(settings.name)
 
     @property
     def tolerance(self) -> timedelta:
+        """How old a signature may be."""
         return self._past
 
+    def labels(self) -> Sequence[str]:
+        """Of the keys that are held now: ids of subscriptions, or what the settings call them."""
+        return [key.label for key in self.keys.current()]
+
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
+        """Which key made the signature; a file of keys that has changed is read again first. Raises SignatureError."""
         try:
             label = signature.verify(
                 request.headers, request.body, self.keys.current(request), now, self._past, self._ahead
@@ -86,12 +106,15 @@ class CloseSource(Source):
         return Verified(label)
 
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
+        """The one event of a body. Raises Malformed."""
         return (envelope.parse_delivery(request.body),)
 
     def read(self, raw: bytes, type: str) -> Content:
+        """What a handler sees of a stored body."""
         return envelope.read(raw, type)
 
     def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
+        """Why a request was refused, for people; see `Source.diagnose`."""
         given = request.headers.one(signature.HASH_HEADER)
         timestamp = request.headers.one(signature.TIMESTAMP_HEADER)
         facts = None
@@ -103,6 +126,7 @@ class CloseSource(Source):
         return diagnosis.diagnose(self, request, now, others, facts)
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
+        """The headers that Close would add, made with the first key. Raises ConfigurationError when only secrets_from has keys."""
         keys = self.keys.current()
         if not keys:
             raise ConfigurationError(f"source {self.name!r} has only the secrets of secrets_from, and cannot sign")
@@ -125,6 +149,14 @@ class CloseSource(Source):
         client = CloseClient(self.api)
         log_retries()
         return client
+
+    def check_key(self, text: str) -> bytes:
+        """The bytes of a subscription's key. Raises ValueError, without the value, for what cannot be one."""
+        return signature.decode_key(text)
+
+    def is_subscription_id(self, label: str) -> bool:
+        """Whether a key's label has the form of a subscription's id."""
+        return label.startswith("whsub_")
 
     def log_body(self, raw: bytes) -> bytes:
         """The body that a webhook of this entry of the event log would have had."""

@@ -230,7 +230,7 @@ class Lead(View):
 
     @property
     def is_untitled(self) -> bool:
-        """Whether nobody has named this lead yet."""
+        """Whether this lead has no name yet."""
         return not self.name
 
 
@@ -348,6 +348,7 @@ class WhatsAppMessage(Activity):
 
     @property
     def is_incoming(self) -> bool:
+        """Whether a customer wrote it."""
         return self.direction == "incoming"
 
 

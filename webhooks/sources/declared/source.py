@@ -73,6 +73,10 @@ class DeclaredSource(Source):
         self._parser = Parser(self.row, self._dedup_rule())
         self._signer = Signer(self._proof, settings.public_url)
 
+    def labels(self) -> Sequence[str]:
+        """Of the keys that are held now."""
+        return [key.label for key in self.keys.current()]
+
     # -- at start --------------------------------------------------------------------------------------
 
     def _own_row(self, row: Scheme) -> tuple[Scheme, list[str]]:

@@ -64,7 +64,7 @@ class Item(NamedTuple):
     body: bytes
     digest: bytes = b""
     object_id: str = ""
-    lead_id: str = ""
+    group_id: str = ""
     origin: Origin = Origin.WEBHOOK
     key_label: str = ""
     request_id: str = ""

@@ -82,12 +82,12 @@ def _statement(items: str, routes: str) -> str:
     return f"""
     with i as materialized ({items}),
     d as ({_UPSERT}),
-    e as (insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, lead_id,
+    e as (insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, group_id,
                  occurred_at, received_at, origin, key_label, request_id, headers, body)
           select i.event_id, i.source, i.type, i.dedup_key, i.revision,
                  case when d.outcome = {_STORED} and i.revision < 0 then {Disposition.STRIPPED.code} else d.outcome end,
                  case when d.outcome = {_REVISION} then d.previous_id end,
-                 nullif(i.object_id, ''), nullif(i.lead_id, ''), i.occurred_at, i.received_at, i.origin,
+                 nullif(i.object_id, ''), nullif(i.group_id, ''), i.occurred_at, i.received_at, i.origin,
                  nullif(i.key_label, ''), nullif(i.request_id, ''), nullif(i.headers, ''), i.body
             from i join d on d.offered = i.event_id
            where d.outcome in ({_KEPT})),

@@ -67,7 +67,7 @@ _UPSERT = f"""
     returning outcome, event_id, previous_id, older
 """
 _EVENT = """
-    insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, lead_id,
+    insert into webhooks_events (id, source, type, dedup_key, revision, receipt, previous_id, object_id, group_id,
         occurred_at, received_at, origin, key_label, request_id, headers, body)
     values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 """
@@ -157,7 +157,7 @@ def _event_row(item: Item, disposition: Disposition, previous_id: int | None) ->
     return (
         item.event_id, item.source, item.type, item.dedup_key, item.revision, disposition.code,
         previous_id if disposition is Disposition.REVISION else None,
-        item.object_id or None, item.lead_id or None, to_microseconds(item.occurred_at), to_microseconds(item.received_at),
+        item.object_id or None, item.group_id or None, to_microseconds(item.occurred_at), to_microseconds(item.received_at),
         ORIGIN_CODES[item.origin], item.key_label or None, item.request_id or None, item.headers or None, item.body,
     )  # fmt: skip
 

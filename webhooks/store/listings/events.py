@@ -184,7 +184,7 @@ class EventPages(ListingPart):
         chosen = ids.order_by(*order).limit(limit).subquery()
         columns: list[Any] = [events[name] for name in EVENT_COLUMNS if with_body or name not in ("body", "headers")]
         return (
-            select(*columns, events.object_id, events.lead_id, func.length(events.body).label("body_bytes"))
+            select(*columns, events.object_id, events.group_id, func.length(events.body).label("body_bytes"))
             .where(events.id.in_(select(chosen.c.id)))
             .order_by(*order)
         )
@@ -203,7 +203,7 @@ class EventPages(ListingPart):
             receipt=Disposition.of_code(row.receipt),
             previous_id=row.previous_id,
             object_id=row.object_id,
-            lead_id=row.lead_id,
+            group_id=row.group_id,
             occurred_at=row.occurred_at,
             received_at=row.received_at,
             origin=str(ORIGINS[row.origin]),

@@ -37,7 +37,7 @@ class EventSummary:
     receipt: Disposition
     previous_id: int | None
     object_id: str | None
-    lead_id: str | None
+    group_id: str | None
     occurred_at: datetime
     received_at: datetime
     origin: str

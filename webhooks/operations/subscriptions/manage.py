@@ -1,170 +1,37 @@
-"""The sender's subscriptions to us: what they must ask for, whether they run, and whose key we hold.
-
-`Subscriptions` lists, makes, compares, pauses, resumes and rotates them through the sender's API. What must be asked for
-follows from the registered handlers: `wanted_types` expands their patterns by the catalogue, `difference` says what a
-subscription lacks and has too much. Keys go from the API's answer into the SECRET_FILE and nowhere else.
-
-Rotation promises that no delivery is refused for good: the new key is in the file before the old subscription goes,
-the old one goes only when a delivery under the new key was seen, and its key stays a little longer. Interrupted at any
-point, the same command goes on.
-
-What surprises: a subscription is ours if we hold a key under its id, or if it posts to the source's `public_url`. One
-that merely has a similar address may be another installation's, and is never touched.
-"""
+"""Do something about subscriptions: make, change, pause, resume and rotate them through the sender's API."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
 
 from webhooks.errors import NotFound, WebhooksError
-from webhooks.routing import Pattern, expand
-from webhooks.sources import ApiMalformed, KeyFile, Subscription, Topic
+from webhooks.formats import span
+from webhooks.operations.subscriptions.wanted import (
+    SubscriptionChange,
+    Wanted,
+    difference,
+    is_same_url,
+    subscriptions_of_this_endpoint,
+)
+from webhooks.sources import ANY_SENDER, ApiMalformed, KeyFile, SenderWords, Subscription, SubscriptionClient, Topic
 from webhooks.store import Store
 
 logger = logging.getLogger(__name__)
 
 #: How long a rotation waits for a delivery under the new key: there is no test delivery, so for real traffic.
 WAIT = timedelta(minutes=15)
-#: How long the old key is still taken after its subscription is gone: for what was under way.
+#: How long the old key is still accepted after its subscription is gone: for what was under way.
 GRACE = timedelta(seconds=30)
 LOOK_EVERY_SECONDS = 0.5
 
 
 class SubscriptionError(WebhooksError):
     """Subscriptions that are not as a command needs them; the text says what to do."""
-
-
-class Api(Protocol):
-    """What is asked of a client of the sender."""
-
-    def subscriptions(self) -> list[Subscription]: ...
-
-    def subscription(self, id: str) -> Subscription: ...
-
-    def create(self, url: str, topics: Sequence[Topic], *, verify_ssl: bool = True) -> Subscription: ...
-
-    def update(
-        self, id: str, *, status: str | None = None, topics: Sequence[Topic] | None = None, url: str | None = None
-    ) -> Subscription: ...
-
-    def delete(self, id: str) -> None: ...
-
-
-class Wants(Protocol):
-    """What is asked of a handler."""
-
-    @property
-    def source(self) -> str | None: ...
-
-    @property
-    def patterns(self) -> Sequence[Pattern]: ...
-
-
-# -- rules --------------------------------------------------------------------------------------------------------
-
-
-def ours(
-    subscriptions: Iterable[Subscription], labels: Collection[str], public_url: str = "", path: str = ""
-) -> list[Subscription]:
-    """Those that post to us: whose key we hold under their id, or whose address is `public_url`.
-
-    path: of our route; when neither tells, those whose address ends with it. Only for looking: never change one of these.
-    """
-    every = list(subscriptions)
-    found = [each for each in every if each.id in labels or (public_url and _same_url(each.url, public_url))]
-    if found or not path:
-        return found
-    return [each for each in every if urlsplit(each.url).path.rstrip("/").endswith(path.rstrip("/"))]
-
-
-def _same_url(one: str, other: str) -> bool:
-    return one.rstrip("/") == other.rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What handlers want of one source. types: event types that can be subscribed to. unknown: patterns that match
-    no type which the sender publishes, and so cannot be turned into a subscription."""
-
-    types: frozenset[str]
-    unknown: tuple[str, ...] = ()
-
-
-def wanted_types(
-    handlers: Iterable[Wants], source: str, published: Collection[str], known: Collection[str] = ()
-) -> Wanted:
-    """The types that the handlers of `source` ask for.
-
-    published: what the sender's list names; wildcards mean these. known: further spellings, taken when asked for exactly.
-    """
-    types: set[str] = set()
-    unknown: set[str] = set()
-    for handler in handlers:
-        if handler.source not in (None, source):
-            continue
-        for pattern in handler.patterns:
-            found = expand(pattern, published) or ([pattern.text] if pattern.is_exact and pattern.text in known else [])
-            types.update(found)
-            if not found:
-                unknown.add(pattern.text)
-    return Wanted(frozenset(types), tuple(sorted(unknown)))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What makes one subscription what it must be. subscription: None to make one. url: where it shall post, when it
-    does not. needs_key: we do not hold its key."""
-
-    subscription: Subscription | None
-    add: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    url: str | None = None
-    needs_key: bool = False
-
-    @property
-    def is_needed(self) -> bool:
-        return self.subscription is None or bool(self.add or self.remove or self.url or self.needs_key)
-
-    def topics(self) -> list[Topic]:
-        """The topics afterwards; those that stay keep their filters."""
-        before = self.subscription.topics if self.subscription is not None else ()
-        kept = [topic for topic in before if topic.type not in self.remove]
-        return [*kept, *(Topic(type) for type in self.add)]
-
-
-def difference(
-    found: Sequence[Subscription],
-    wanted: Wanted,
-    *,
-    url: str = "",
-    labels: Collection[str] = (),
-    keep: bool = False,
-) -> list[Change]:
-    """What has to be done so that each of our subscriptions asks for exactly what is wanted.
-
-    url: where they shall post ("" leaves them where they are). labels: of the keys that we hold. keep: take nothing away.
-    """
-    if not found:
-        return [Change(None, tuple(sorted(wanted.types)), url=url or None)]
-    return [
-        Change(
-            each,
-            add=tuple(sorted(wanted.types - each.types)),
-            remove=() if keep else tuple(sorted(each.types - wanted.types)),
-            url=url if url and not _same_url(each.url, url) else None,
-            needs_key=each.id not in labels,
-        )
-        for each in found
-    ]
-
-
-# -- doing it -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +47,24 @@ class Rotation:
 class Subscriptions:
     """The subscriptions of one source.
 
-    keys: where its keys are written. labels: of all keys that are configured, in the file or not. check_key: raises
-    ValueError for what the source would not take as a key. public_url: where the sender reaches us.
+    keys: where its keys are written.
+    labels: of all keys that are configured, in the file or not.
+    public_url: where the sender reaches us.
+    check_key: raises ValueError for what the source would not take as a key.
+    words: what messages say of the sender.
     """
 
     def __init__(
         self,
         source: str,
-        api: Api,
+        api: SubscriptionClient,
         keys: KeyFile,
         *,
         store: Store,
         labels: Collection[str] = (),
         public_url: str = "",
         check_key: Callable[[str], object] = lambda text: None,
+        words: SenderWords = ANY_SENDER,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -204,6 +75,7 @@ class Subscriptions:
         self._store = store
         self._configured = frozenset(labels)
         self._check_key = check_key
+        self._words = words
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -215,9 +87,9 @@ class Subscriptions:
         """Every subscription that the API key may see."""
         return self._api.subscriptions()
 
-    def ours(self) -> list[Subscription]:
+    def of_this_endpoint(self) -> list[Subscription]:
         """Those that post to us."""
-        return ours(self.all(), self.labels(), self.public_url)
+        return subscriptions_of_this_endpoint(self.all(), self.labels(), self.public_url)
 
     def key_uses(self) -> Mapping[str, datetime]:
         """{label: when the key was last seen to verify a delivery}."""
@@ -238,7 +110,7 @@ class Subscriptions:
         try:
             self._take_key(made)
         except BaseException:
-            # whose key is lost would only be answered 401
+            # without its key its deliveries would only be answered 401
             self._api.delete(made.id)
             raise
         logger.info("made subscription %s for source %s", made.id, self.source, extra={"action": "subscribe"})
@@ -261,7 +133,9 @@ class Subscriptions:
 
     # -- sync ----------------------------------------------------------------------------------------------
 
-    def plan_sync(self, wanted: Wanted, *, url: str = "", keep: bool = False, move: bool = True) -> list[Change]:
+    def plan_sync(
+        self, wanted: Wanted, *, url: str = "", keep: bool = False, move: bool = True
+    ) -> list[SubscriptionChange]:
         """What `sync` would do; a change for each of our subscriptions, needed or not. move: also to `public_url`."""
         self._keys.require_writable()
         if not wanted.types:
@@ -271,16 +145,16 @@ class Subscriptions:
             )
         labels = self.labels()
         url = url or self.public_url
-        found = ours(self.all(), labels, self.public_url)
+        found = subscriptions_of_this_endpoint(self.all(), labels, self.public_url)
         changes = difference(found, wanted, url=url if move or not found else "", labels=labels, keep=keep)
         if changes[0].subscription is None and not url:
             raise SubscriptionError(
-                f"no subscription posts to source {self.source!r}; to make one, say where Close reaches it: --url "
+                f"no subscription posts to source {self.source!r}; to make one, say where {self._words.sender} reaches it: --url "
                 f"https://…/webhooks/{self.source}, or public_url in [sources.{self.source}]"
             )
         return changes
 
-    def apply(self, changes: Sequence[Change]) -> list[Subscription]:
+    def apply(self, changes: Sequence[SubscriptionChange]) -> list[Subscription]:
         """Do what `plan_sync` said; the subscriptions afterwards."""
         done = []
         for change in changes:
@@ -310,7 +184,7 @@ class Subscriptions:
         """The subscription of that id, or the only one of ours."""
         if id is not None:
             return self.find(id)
-        found = self.ours()
+        found = self.of_this_endpoint()
         if len(found) == 1:
             return found[0]
         if not found:
@@ -322,7 +196,7 @@ class Subscriptions:
         return self._api.update(self.the_one(id).id, status="paused")
 
     def resume(self, id: str | None) -> Subscription:
-        """Let a subscription run again, and have what it missed fetched soon by whichever worker is elected."""
+        """Let a subscription run again, and have what it missed fetched soon by the elected worker."""
         resumed = self._api.update(self.the_one(id).id, status="active")
         self._store.marks.request(self.source)
         return resumed
@@ -340,7 +214,7 @@ class Subscriptions:
         """Replace a subscription by a second one of the same address and topics, and so its key.
 
         Raises SubscriptionError when no delivery under the new key was seen within `wait`; both subscriptions then stay,
-        and calling again goes on.
+        and calling again continues it.
         """
         self._keys.require_writable()
         old, new = self._pair(self.all(), id)
@@ -348,13 +222,13 @@ class Subscriptions:
             new = self._create(old.url, old.topics, old.verify_ssl)
             tell(f"made subscription {new.id} beside {old.id}; its key is in {self._keys.path}")
         else:
-            tell(f"going on with the rotation from {old.id} to {new.id}")
-        tell("waiting for a delivery under the new key; Close sends no test, so for the next event")
+            tell(f"continuing the rotation from {old.id} to {new.id}")
+        tell(f"waiting for a delivery under the new key; {self._words.no_test}")
         seen_at = self._wait_for_use(new.id, wait)
         if seen_at is None:
             raise SubscriptionError(
-                f"no delivery under the new key was seen within {_shown(wait)}; both subscriptions stay, and nothing is "
-                f"lost: once events came, go on with: webhooks subscriptions rotate {old.id}"
+                f"no delivery under the new key was seen within {span(wait)}; both subscriptions stay, and nothing is "
+                f"lost: once events came, continue with: webhooks subscriptions rotate {old.id}"
             )
         tell(f"a delivery under the new key was seen at {seen_at:%Y-%m-%d %H:%M:%S} UTC; removing {old.id}")
         self._api.delete(old.id)
@@ -372,7 +246,7 @@ class Subscriptions:
     def _pair(self, every: Sequence[Subscription], id: str | None) -> tuple[Subscription, Subscription | None]:
         """The subscription to replace, and the one that an interrupted rotation made already."""
         labels = self.labels()
-        candidates = sorted(ours(every, labels, self.public_url), key=_age)
+        candidates = sorted(subscriptions_of_this_endpoint(every, labels, self.public_url), key=_age)
         if id is not None:
             chosen = [each for each in every if each.id == id]
             if not chosen:
@@ -407,25 +281,11 @@ class Subscriptions:
 
 
 def _are_alike(one: Subscription, other: Subscription) -> bool:
-    return _same_url(one.url, other.url) and one.types == other.types
+    return is_same_url(one.url, other.url) and one.types == other.types
 
 
 def _age(subscription: Subscription) -> Any:
     return (subscription.created_at is not None, subscription.created_at, subscription.id)
 
 
-def _shown(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
-
-
-__all__ = [
-    "Change",
-    "Rotation",
-    "SubscriptionError",
-    "Subscriptions",
-    "Wanted",
-    "difference",
-    "ours",
-    "wanted_types",
-]
+__all__ = ["Rotation", "SubscriptionError", "Subscriptions"]
