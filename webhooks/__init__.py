@@ -24,7 +24,7 @@ _PUBLIC = {
     "Webhooks": "webhooks.app.webhooks",
     "WebhooksError": "webhooks.errors",
     "changed": "webhooks.routing.conditions",
-    "create_app": "webhooks.app.webhooks",
+    "create_app": "webhooks.app.flask",
     "event_signal": "webhooks.routing.registry",
     "field": "webhooks.routing.conditions",
     "on": "webhooks.routing.registry",

@@ -29,7 +29,7 @@ app.config["WEBHOOKS_DATABASE_URL"] = {url!r}
 app.config["WEBHOOKS_SOURCES"] = {{"close": {{"secret": {key!r}}}}}
 consumer = Webhooks(app)
 assert consumer.check()[0] == ()
-consumer.announce("web")
+consumer.register_handlers()
 """
 
 

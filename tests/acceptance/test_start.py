@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port
 from tests.support import ROOT
-from webhooks.app.webhooks import NOT_LOADED
+from webhooks.app import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
 

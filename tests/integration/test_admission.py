@@ -295,7 +295,7 @@ def test_explain_says_for_each_handler_what_became_of_an_event(
 
     consumer = make_consumer(registry)
     webhooks = consumer.webhooks
-    webhooks.announce("web")
+    webhooks.register_handlers()
     response = consumer.post(payload("whatsapp_message_created_incoming")).json
     webhooks.store.handlers.pause("takes", "ines")
     event = webhooks.store.events.get(int(response["event_id"]))

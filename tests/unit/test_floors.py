@@ -299,11 +299,16 @@ def test_help_loads_no_big_library() -> None:
 def test_events_list_loads_no_web_server_and_no_handlers(sqlite_url: str) -> None:
     loaded = loaded_by(
         f"import os, sys\nos.environ['WEBHOOKS_DATABASE_URL'] = {sqlite_url!r}\n"
+        f"os.environ['WEBHOOKS_SOURCES__close__SECRET'] = {'6b8f0c1e5a2d4973' * 4!r}\n"
         "sys.argv = ['webhooks', 'events', 'list', '--json']\n"
-        "from webhooks.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+        "from webhooks.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end"
     )
     assert "webhooks.store.listings" in loaded
-    assert not loaded & {"flask", "werkzeug", "gunicorn", "alembic", "gevent", "webhooks.app.webhooks", "handlers"}
+    assert not loaded & {
+        "flask", "werkzeug", "gunicorn", "alembic", "gevent", "rich", "handlers",
+        "webhooks.app.webhooks", "webhooks.app.flask", "webhooks.delivery.worker", "webhooks.intake.ingest",
+        "webhooks.operations.replay", "webhooks.operations.doctor",
+    }  # fmt: skip
 
 
 # -- the test itself ------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """Assembly: the only place where objects meet.
 
-`Webhooks` is the consumer in one process, `create_app()` the Flask application that is only that.
+`assembly` makes and connects every object, as much as the role of a process needs. `Webhooks` is the consumer in one
+process and keeps what was made, `startup` is what it looks at in its database, `flask` puts it into an application:
+`create_app()` gives the one that is only that.
+
+Promises: nothing is opened before it is needed. Not here: what the objects do, and SQL.
 """
 
 from __future__ import annotations
@@ -10,16 +14,24 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.app.assembly import ReadOnlyContext as ReadOnlyContext
+    from webhooks.app.assembly import Role as Role
+    from webhooks.app.assembly import make_subscriptions as make_subscriptions
+    from webhooks.app.assembly import open_read_only as open_read_only
+    from webhooks.app.assembly import open_store as open_store
+    from webhooks.app.flask import NOT_LOADED as NOT_LOADED
+    from webhooks.app.flask import application as application
+    from webhooks.app.flask import create_app as create_app
     from webhooks.app.webhooks import APPLICATION as APPLICATION
     from webhooks.app.webhooks import Webhooks as Webhooks
-    from webhooks.app.webhooks import application as application
-    from webhooks.app.webhooks import create_app as create_app
     from webhooks.app.webhooks import load as load
     from webhooks.app.webhooks import make_isolated as make_isolated
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "webhooks": ["APPLICATION", "Webhooks", "application", "create_app", "load", "make_isolated"],
+            "assembly": ["ReadOnlyContext", "Role", "make_subscriptions", "open_read_only", "open_store"],
+            "flask": ["NOT_LOADED", "application", "create_app"],
+            "webhooks": ["APPLICATION", "Webhooks", "load", "make_isolated"],
         },
     )

@@ -114,32 +114,32 @@ def tell(report: Report) -> None:
     output.emit_table(("N", "TYPE"), added, empty="nothing was missing")
     verb = "would be added" if report.is_dry else "added"
     if report.is_resumed:
-        output.say(f"went on with an interrupted run, from {output.when(report.since)}")
-    output.say(
+        output.print_note(f"went on with an interrupted run, from {output.when(report.since)}")
+    output.print_note(
         f"{report.source}: {output.when(report.since)} to {output.when(report.until)} UTC: "
         f"{report.fetched:,} entries read, {report.chosen:,} for us, {report.repaired:,} {verb}, "
         f"{report.duplicates:,} known already"
     )
     if report.repaired and report.cause:
-        output.say(f"likely cause: {printable(report.cause)}")
+        output.print_note(f"likely cause: {printable(report.cause)}")
     for number, words in (
         (report.stale, "older than what is known"),
         (report.held, "held back, because they may still grow; the next run takes them"),
         (report.unreadable, "could not be read (webhooks quarantine list)"),
     ):
         if number:
-            output.say(f"{output.counted(number, 'entry')} {words}")
+            output.print_note(f"{output.counted(number, 'entry')} {words}")
     if report.stripped:
-        output.say(
+        output.print_note(
             f"{output.counted(report.stripped, 'entry')} came without content, because the API key is not an admin's: not "
             "delivered, and the mark waits for them; set an admin's key as api_key and run this again"
         )
     if report.lost_before is not None:
-        output.say(
+        output.print_note(
             f"the log no longer reaches back to the last complete run at {output.when(report.lost_before)}: what was between is lost"
         )
     if report.gap_from is not None:
-        output.say(
+        output.print_note(
             f"the mark stays at {output.when(report.gap_from)}, because this window began after it; close the gap with: "
             f"webhooks catch-up {report.source}"
         )

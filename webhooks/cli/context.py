@@ -1,8 +1,9 @@
 """What commands work on, and the options that many of them share.
 
 `webhooks()` is the consumer of the working directory, made at first use; under `flask webhooks …` it is the
-application's. Commands that only look at what is stored take `desk()` instead: settings, sources and store without the
-handlers, because an operator must be able to look while a handler does not import, and because it starts sooner.
+application's. Commands that only look at what is stored take `read_only()` instead: settings, sources and store without
+the handlers, because an operator must be able to look while a handler does not import, and because it starts sooner.
+Both are made by `app`, the one root; nothing is constructed here.
 
 When no source is configured but `webhooks dev` has run here, its demo source is used, and while it runs with the
 demo's handlers, those too, so that the commands it recommends work and see what its worker sees.
@@ -13,9 +14,8 @@ from __future__ import annotations
 import gc
 import getpass
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,11 +27,9 @@ from webhooks.formats import is_by_the_wall, shown_instant
 from webhooks.selection import Selection, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.app import Webhooks
+    from webhooks.app import ReadOnlyContext, Webhooks
     from webhooks.database import Database
     from webhooks.settings import Settings
-    from webhooks.sources import Source
-    from webhooks.store import Store
 
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -77,56 +75,29 @@ def read_settings(*, with_demo: bool = False) -> Settings:
 
 
 def _of_directory(role: str) -> Any:
-    from webhooks.app import webhooks as app
+    from webhooks.app import load
     from webhooks.cli import demo
 
-    return app.load(role=role, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
+    return load(role=role, overrides=demo.overrides_if_needed(Path.cwd(), os.environ))
 
 
-@dataclass(frozen=True)
-class Desk:
-    """What is needed to look at what is stored. handlers: names of those registered, where they are loaded."""
-
-    settings: Settings
-    sources: Mapping[str, Source]
-    database: Database
-    store: Store
-    clock: Callable[[], datetime]
-    handlers: Sequence[str] = ()
-
-
-def desk() -> Desk:
+def read_only() -> ReadOnlyContext:
     """Settings, sources and store, without handlers; made once a command. Raises `ConfigurationError`."""
     root = click.get_current_context().find_root()
     whole: Webhooks | None = root.meta.get("webhooks") or _of_flask(root.obj)
     if whole is not None:
-        names = [handler.name for handler in whole.registry.handlers()]
-        return Desk(whole.settings, whole.sources, whole.database, whole.store, whole.clock, names)
-    found: Desk | None = root.meta.get("webhooks.desk")
+        return whole.read_only()
+    found: ReadOnlyContext | None = root.meta.get("webhooks.read_only")
     if found is None:
-        found = root.meta["webhooks.desk"] = make_desk(Path.cwd(), os.environ)
+        from webhooks.app import open_read_only
+
+        found = root.meta["webhooks.read_only"] = open_read_only(read_settings(with_demo=True))
         root.call_on_close(found.database.dispose)
         gc.enable()
     return found
 
 
-def make_desk(directory: Path, environ: Mapping[str, str]) -> Desk:
-    """The desk of a directory."""
-    from webhooks.cli import demo
-    from webhooks.database.connect import connect
-    from webhooks.settings import load_settings, require_sources
-    from webhooks.sources import make_source
-    from webhooks.store import Store
-
-    settings = load_settings(environ, overrides=demo.overrides_if_needed(directory, environ))
-    require_sources(settings)
-    sources = {name: make_source(section) for name, section in settings.sources.items()}
-    database = connect(settings.database_url, application="webhooks cli")
-    store = Store(database, {name: source.read for name, source in sources.items()})
-    return Desk(settings, sources, database, store, lambda: datetime.now(UTC))
-
-
-def ask(database: Database, read: Callable[[], Answer]) -> Answer | None:
+def or_explain(database: Database, read: Callable[[], Answer]) -> Answer | None:
     """What the database says; None, and a line that says what is missing, where it cannot be asked.
 
     For commands that have something to show without it. A file that is not there is not made.
@@ -143,12 +114,12 @@ def ask(database: Database, read: Callable[[], Answer]) -> Answer | None:
                 why = f"the database cannot be reached: {error.reason}"
             else:
                 raise
-    output.say(f"shown without what the database knows: {typed(why)}")
+    output.print_note(f"shown without what the database knows: {typed(why)}")
     return None
 
 
-def who() -> str:
-    """Who gives this command, for the record."""
+def operator_name() -> str:
+    """The user who gives this command, for the record."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -217,7 +188,7 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
         if value == "":
             # an unset shell variable must not turn into "everything"
             raise SelectionError(f"{name}: nothing given; leave --{name} out, or give it a value", value, 0)
-    at = desk()
+    at = read_only()
     selection = Selection.parse(conditions, at.clock())
     for name in ("since", "until"):
         tell_instant(name, conditions.get(name), getattr(selection, name))
@@ -245,7 +216,7 @@ def _hint_at_type(selection: Selection) -> None:
     """Say what may be meant by a type of which nothing is known; senders add types, so it is no mistake for sure."""
     from webhooks.routing import Pattern, suggest
 
-    at = desk()
+    at = read_only()
     if selection.type is None:
         return
     pattern = Pattern(selection.type)
@@ -255,7 +226,7 @@ def _hint_at_type(selection: Selection) -> None:
     known |= set(at.store.listings.suggestions("type"))
     if not any(pattern.matches(type) for type in known):
         meant = suggest(pattern, known)
-        output.say(
+        output.print_note(
             f"no type that is known matches {selection.type!r}" + (f"; did you mean {meant!r}?" if meant else "")
         )
 
@@ -264,7 +235,7 @@ def _check_names(selection: Selection) -> None:
     """Refuse a source or handler that neither the settings nor the stored rows know: a typing mistake."""
     from webhooks.selection import did_you_mean
 
-    at = desk()
+    at = read_only()
     names: tuple[tuple[str, str | None, Callable[[], list[str]]], ...] = (
         ("source", selection.source, lambda: list(at.sources)),
         ("handler", selection.handler, lambda: [*at.handlers, *at.store.handlers.states()]),

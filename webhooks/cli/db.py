@@ -17,24 +17,25 @@ from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.database import Database, History, MigrationChange
+    from webhooks.database import History, MigrationChange
     from webhooks.settings import Settings
+    from webhooks.store import Store
     from webhooks.store.retention.partitions import Changes, Partition, Partitions
 
 CORE = "core"
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Database, Sequence[History]]]:
-    """The database of the settings and the plugins' histories; a deploy's migration job has no secrets of sources."""
-    from webhooks.database.connect import connect
+def opened() -> Iterator[tuple[Store, Sequence[History]]]:
+    """What is stored, by the settings, and the plugins' histories; a deploy's migration job has no secrets of sources."""
+    from webhooks.app import Role, open_store
 
     settings = read_settings()
-    database = connect(settings.database_url, application="webhooks db")
+    store = open_store(settings, Role.CLI)
     try:
-        yield database, plugins_of(settings)
+        yield store, plugins_of(settings)
     finally:
-        database.dispose()
+        store.database.dispose()
 
 
 def plugins_of(settings: Settings) -> Sequence[History]:
@@ -86,12 +87,12 @@ def upgrade(revision: str, plugin: str | None, as_json: bool) -> None:
     """Bring the core's and all plugins' tables to head, or one history to REVISION."""
     from webhooks.database.migrations import run as migrate
 
-    with opened() as (database, plugins):
+    with opened() as (store, plugins):
         one = find_plugin(plugins, plugin)
         if one is not None:
-            changes = [migrate.upgrade_plugin(database, one, revision)]
+            changes = [migrate.upgrade_plugin(store.database, one, revision)]
         else:
-            changes = migrate.upgrade(database, plugins=plugins, revision=revision)
+            changes = migrate.upgrade(store.database, plugins=plugins, revision=revision)
     _say([change for change in changes if change.before != change.after], as_json)
 
 
@@ -108,8 +109,8 @@ def downgrade(revision: str, plugin: str | None, yes: bool, as_json: bool) -> No
         raise Failure(
             "a downgrade may drop tables with what is in them; nothing was changed; add --yes if you mean it", 2
         )
-    with opened() as (database, plugins):
-        change = migrate.downgrade(database, revision, plugin=find_plugin(plugins, plugin))
+    with opened() as (store, plugins):
+        change = migrate.downgrade(store.database, revision, plugin=find_plugin(plugins, plugin))
     _say([change] if change.before != change.after else [], as_json)
 
 
@@ -119,8 +120,8 @@ def current(as_json: bool) -> None:
     """Show how far the database is. Exit code 1 when it is not at head."""
     from webhooks.database.migrations import run as migrate
 
-    with opened() as (database, plugins):
-        states = migrate.current(database, plugins)
+    with opened() as (store, plugins):
+        states = migrate.current(store.database, plugins)
     if as_json:
         output.emit_json(
             {
@@ -137,7 +138,7 @@ def current(as_json: bool) -> None:
         ]
         output.emit_table(("HISTORY", "REVISION", "HEAD", "STATE"), rows, empty="no histories")
     if not all(state.is_current for state in states):
-        output.say("run: webhooks db upgrade")
+        output.print_note("run: webhooks db upgrade")
         raise SystemExit(1)
 
 
@@ -169,15 +170,15 @@ def check(as_json: bool) -> None:
     modules = find_modules(settings.handlers_dir, settings.handlers)
     # a plugin's tables are compared once its module is loaded
     load_modules(modules)
-    with opened() as (database, _):
-        problems = [typed(problem) for problem in migrate.check(database, migrate.histories_of(modules))]
+    with opened() as (store, _):
+        problems = [typed(problem) for problem in migrate.check(store.database, migrate.histories_of(modules))]
     if as_json:
         output.emit_json({"problems": problems})
     else:
         for problem in problems:
             click.echo(printable(problem))
         if not problems:
-            output.say("the database is what the code wants")
+            output.print_note("the database is what the code wants")
     if problems:
         raise SystemExit(1)
 
@@ -190,8 +191,8 @@ def stamp(revision: str, plugin: str | None, as_json: bool) -> None:
     """Write down that the database is at REVISION without running anything."""
     from webhooks.database.migrations import run as migrate
 
-    with opened() as (database, plugins):
-        change = migrate.stamp(database, revision, plugin=find_plugin(plugins, plugin))
+    with opened() as (store, plugins):
+        change = migrate.stamp(store.database, revision, plugin=find_plugin(plugins, plugin))
     _say([change] if change.before != change.after else [], as_json)
 
 
@@ -212,10 +213,10 @@ def revision(plugin: str, message: str) -> None:
             f"{', '.join(sorted(named)) or 'none'}"
         )
     load_modules(modules)
-    with opened() as (database, _):
-        path: Any = migrate.revision(migrate.plugin(named[plugin]), message, database=database)
+    with opened() as (store, _):
+        path: Any = migrate.revision(migrate.plugin(named[plugin]), message, database=store.database)
     click.echo(str(path))
-    output.say(f"read it, then: {typed('webhooks db upgrade')}")
+    output.print_note(f"read it, then: {typed('webhooks db upgrade')}")
 
 
 @db.command("partition", epilog="Example: webhooks db partition --by week --dry-run")
@@ -232,13 +233,13 @@ def partition(by: str | None, dry_run: bool, status: bool, as_json: bool) -> Non
 
     The table that is there becomes the first partition; nothing is copied, and ingest goes on. Repeat it as you like.
     """
-    from webhooks.store.retention.partitions import PartitionError, Partitions, Period
+    from webhooks.store.retention.partitions import PartitionError, Period
 
     retention = read_settings().payload_retention
-    with opened() as (database, _):
-        partitions = Partitions(database)
+    with opened() as (store, _):
+        partitions = store.partitions
         if status:
-            _show_partitions(partitions, database.now() - retention, as_json)
+            _show_partitions(partitions, store.database.now() - retention, as_json)
             return
         try:
             changes = partitions.partition(None if by is None else Period(by), dry_run=dry_run)
@@ -254,19 +255,19 @@ def _say_partitions(changes: Changes, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     if changes.first is not None:
         verb = "would become" if dry_run else "became"
-        output.say(
+        output.print_note(
             f"webhooks_events, about {changes.first.rows} events, {verb} the partition {changes.first.name}, "
             f"for what comes before {_day(changes.first.until)}"
         )
     for each in changes.made:
-        output.say(f"partition {each.name} {would}made: {_day(each.since)} to {_day(each.until)}")
+        output.print_note(f"partition {each.name} {would}made: {_day(each.since)} to {_day(each.until)}")
     for each in changes.skipped:
-        output.say(
+        output.print_note(
             f"none was made from {_day(each.since)} to {_day(each.until)}: the default partition has events of that time, "
             "and keeps them"
         )
     if not (changes.made or changes.skipped or changes.first):
-        output.say("nothing to do; `webhooks db partition --status` lists the partitions")
+        output.print_note("nothing to do; `webhooks db partition --status` lists the partitions")
 
 
 def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) -> None:
@@ -281,7 +282,7 @@ def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) ->
             }
         )
     elif found is None:
-        output.say("webhooks_events is not partitioned")
+        output.print_note("webhooks_events is not partitioned")
     else:
         rows = [
             (each.name, _day(each.since), _day(each.until), str(each.rows), f"{each.size_bytes / 2**20:.1f} MB")
@@ -289,8 +290,8 @@ def _show_partitions(partitions: Partitions, before: datetime, as_json: bool) ->
         ]
         output.emit_table(("PARTITION", "SINCE", "UNTIL", "EVENTS~", "SIZE"), rows, empty="no partitions")
     for problem in problems:
-        output.say(problem.text)
-        output.say(f"  -> {problem.command}")
+        output.print_note(problem.text)
+        output.print_note(f"  -> {problem.command}")
 
 
 def _as_json(partition: Partition) -> dict[str, Any]:
@@ -313,6 +314,6 @@ def _say(changes: Sequence[MigrationChange], as_json: bool) -> None:
         output.emit_json({"changes": [{"history": c.history, "before": c.before, "after": c.after} for c in changes]})
         return
     for change in changes:
-        output.say(describe(change))
+        output.print_note(describe(change))
     if not changes:
-        output.say("nothing to do")
+        output.print_note("nothing to do")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, LazyGroup, output
-from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options, who
+from webhooks.cli.context import (
+    json_option,
+    operator_name,
+    parse_selection,
+    patience_option,
+    read_only,
+    selection_options,
+)
 from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.model import DeliveryState
@@ -63,7 +70,7 @@ def list_(
             "--blocked lists lanes, by the dead delivery that holds each; leave out --group, --replay, --state", 2
         )
     selection = parse_selection(conditions, event)
-    listings = desk().store.listings
+    listings = read_only().store.listings
     if blocked:
         _list_blocked(listings.blocked_lanes(selection, limit=limit), limit, as_json)
         return
@@ -92,7 +99,7 @@ def list_(
         records.DELIVERY_COLUMNS, rows, empty=f"no deliveries match ({selection})", spare=("DUE", "TRIES", "EVENT")
     )
     if len(found) == limit:
-        output.say(f"the first {limit}; --limit shows more, --before {found[-1].id} older ones")
+        output.print_note(f"the first {limit}; --limit shows more, --before {found[-1].id} older ones")
 
 
 def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> None:
@@ -104,12 +111,12 @@ def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> No
     rows = [records.blocked_cells(blocked) for blocked in found]
     output.emit_table(records.BLOCKED_COLUMNS, rows, empty="no lane is blocked", spare=("SINCE",))
     if len(found) == limit:
-        output.say(f"the first {limit}; --limit shows more")
+        output.print_note(f"the first {limit}; --limit shows more")
     if found:
         again, give_up = records.freeing(found[0])
         which = "the lane goes on" if len(found) == 1 else "a lane goes on (here the first)"
-        output.say(f"{which} when the dead delivery is run again, once its cause is gone: {again}")
-        output.say(f"or when it is given up: {give_up}")
+        output.print_note(f"{which} when the dead delivery is run again, once its cause is gone: {again}")
+        output.print_note(f"or when it is given up: {give_up}")
 
 
 @deliveries.command("show", epilog="Example: webhooks deliveries show 889211340439552")
@@ -119,7 +126,7 @@ def show(delivery: str, as_json: bool) -> None:
     """Show one delivery with its attempts."""
     from webhooks.cli import records
 
-    store = desk().store
+    store = read_only().store
     id = parse_id(delivery, "delivery")
     found = store.listings.delivery(id)
     if found is None:
@@ -213,8 +220,8 @@ def cancel(
     as_json: bool,
 ) -> None:
     """End pending deliveries unrun (and dead ones that hold an ordered lane). DELIVERY: ids, instead of a selection."""
-    store = desk().store
-    text = f"cancelled by {who()}" + (f": {reason}" if reason else "")
+    store = read_only().store
+    text = f"cancelled by {operator_name()}" + (f": {reason}" if reason else "")
 
     def act(ids: list[int]) -> set[int]:
         return store.deliveries.cancel(ids, text)
@@ -264,4 +271,6 @@ def _say_count(what: str, number: int, as_json: bool) -> None:
         output.emit_json({"deliveries": number, "done": what == "cancelled" or what == "requeued"})
     else:
         at_least = "more than " if what.startswith("would") and number > UNASKED else ""
-        output.say(f"{at_least}{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}")
+        output.print_note(
+            f"{at_least}{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}"
+        )

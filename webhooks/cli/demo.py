@@ -165,7 +165,7 @@ def _leave(path: Path, note: Mapping[str, Any], without: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({**note, "pid": os.getpid()}))
     except OSError as error:
-        output.say(f"{str(path)!r} cannot be written ({error.strerror}): {without}")
+        output.print_note(f"{str(path)!r} cannot be written ({error.strerror}): {without}")
 
 
 def _remove(path: Path) -> None:

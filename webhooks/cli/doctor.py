@@ -72,7 +72,7 @@ def first_key_command() -> str | None:
 def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:
     """Findings for people: level, sentence, and the command on a line of its own."""
     for sentence in done:
-        output.say(f"repaired: {sentence}")
+        output.print_note(f"repaired: {sentence}")
     for finding in findings:
         level = output.colour(str(finding.level), fg=_COLOURS[str(finding.level)])
         click.echo(f"{level}: {printable(finding.text)}")
@@ -80,7 +80,7 @@ def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:
             safe = "   (webhooks doctor --fix does it)" if finding.fix else ""
             click.echo(f"  -> {printable(typed(finding.command))}{safe}")
     wrong = sum(str(finding.level) != "note" for finding in findings)
-    output.say("nothing is wrong" if not wrong else f"{output.counted(wrong, 'thing')} to repair")
+    output.print_note("nothing is wrong" if not wrong else f"{output.counted(wrong, 'thing')} to repair")
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:

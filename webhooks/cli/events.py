@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import desk, json_option, parse_selection, patience_option, selection_options
+from webhooks.cli.context import json_option, parse_selection, patience_option, read_only, selection_options
 from webhooks.errors import NotFound, SelectionError
 from webhooks.formats import json as jsonio
 from webhooks.formats import printable
@@ -65,7 +65,7 @@ def list_(
 
     selection = parse_selection(conditions, event)
     place = None if after is None else parse_place(after)
-    page = desk().store.listings.look(
+    page = read_only().store.listings.look(
         selection, deadline=patience, limit=limit, newest_first=not oldest_first, after=place
     )
     found = page.rows
@@ -87,7 +87,9 @@ def list_(
         spare=("SOURCE", "RECEIPT", "KEY"),
     )
     if len(found) == limit:
-        output.say(f"the first {limit}; --limit shows more, --until {output.iso(found[-1].received_at)} older ones")
+        output.print_note(
+            f"the first {limit}; --limit shows more, --until {output.iso(found[-1].received_at)} older ones"
+        )
 
 
 # -- show ----------------------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ def as_curl(raw: bytes, url: str, headers: Mapping[str, str]) -> str:
 @json_option
 def show(event: str, payload: bool, curl: bool, diff: bool, as_json: bool) -> None:
     """Show one event: payload, deliveries, attempts, timeline. EVENT: an id, or the sender's key (its newest copy)."""
-    instance = desk()
+    instance = read_only()
     ids = parse_selection({}, (event,)).events
     seen = view(instance.store, ids[-1])
     assert seen.summary.event is not None
@@ -193,7 +195,7 @@ def show(event: str, payload: bool, curl: bool, diff: bool, as_json: bool) -> No
 
         headers = {"content-type": "application/json", **source.sign(raw, instance.clock())}
         click.echo(as_curl(raw, default_url(instance.settings, source.name), headers))
-        output.say("the signature is made for now; it is refused when it is older than the source's tolerance")
+        output.print_note("the signature is made for now; it is refused when it is older than the source's tolerance")
     elif diff:
         _show_difference(seen)
     elif as_json:
@@ -251,7 +253,7 @@ def _show(seen: View, others: Sequence[int]) -> None:
 
 def _show_difference(seen: View) -> None:
     if seen.previous is None:
-        output.say("this event has no revision before it")
+        output.print_note("this event has no revision before it")
         return
     for line in difference(seen):
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
@@ -305,7 +307,7 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
             time.sleep(TAIL_INTERVAL.total_seconds())
         return not no_follow
 
-    for found in follow(desk().store, selection, backlog=lines, pause=pause):
+    for found in follow(read_only().store, selection, backlog=lines, pause=pause):
         for summary in found:
             if as_json:
                 output.emit_json_line(records.event_json(summary))
@@ -367,7 +369,7 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
     """
     selection = parse_selection(conditions, event)
     place = None if after is None else parse_place(after)
-    lines = export_lines(desk().store, selection, place)
+    lines = export_lines(read_only().store, selection, place)
     number = 0
     try:
         with output.progress(None, "exporting") as progress:
@@ -378,6 +380,6 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
                     progress(number)
     finally:
         if place is not None:
-            output.say(f"{output.counted(number, 'event')}; go on with --after {written(place)}")
+            output.print_note(f"{output.counted(number, 'event')}; go on with --after {written(place)}")
         else:
-            output.say("no events match")
+            output.print_note("no events match")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import desk, json_option, webhooks
+from webhooks.cli.context import json_option, read_only, webhooks
 from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.model import ReceiptStatus
@@ -82,7 +82,7 @@ def _undelivered(event: Event) -> str:
 @json_option
 def explain(id: str, as_json: bool) -> None:
     """Say why a request was refused or quarantined (its request_id), or what became of an event (its id, or the sender's)."""
-    store = desk().store
+    store = read_only().store
     quarantined: Quarantined | None = None
     if _REQUEST_ID.fullmatch(id):
         ids = store.events.ids_of_request(id)
@@ -116,7 +116,7 @@ def explain(id: str, as_json: bool) -> None:
         cells = [(row.handler, row.outcome, row.why) for row in rows]
         output.emit_table(("HANDLER", "OUTCOME", "WHY"), cells, empty="no handler is registered here")
     if quarantined is not None:
-        output.say(f"it also led to a row of the quarantine: webhooks quarantine show {quarantined.id}")
+        output.print_note(f"it also led to a row of the quarantine: webhooks quarantine show {quarantined.id}")
 
 
 def _require_rejection(store: Store, request_id: str) -> Rejection:

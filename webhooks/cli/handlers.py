@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import ask, json_option, webhooks, who
+from webhooks.cli.context import json_option, operator_name, or_explain, webhooks
 from webhooks.errors import NotFound
 from webhooks.selection import did_you_mean
 
@@ -34,7 +34,7 @@ class HandlerView:
 
 def view(instance: Webhooks) -> list[HandlerView]:
     """The handlers registered here and those that the database knows, where it can be asked, by name."""
-    answer = ask(instance.database, instance.store.handlers.states)
+    answer = or_explain(instance.database, instance.store.handlers.states)
     known = answer or {}
     registered = {handler.name: handler for handler in instance.registry.handlers()}
     views = []
@@ -136,7 +136,7 @@ def pause(name: str, as_json: bool) -> None:
     if state is not None and state.paused:
         _tell(name, f"{name} is paused already, by {state.paused_by}", as_json, is_paused=True, changed=False)
         return
-    store.handlers.pause(name, who())
+    store.handlers.pause(name, operator_name())
     text = f"{name} is paused; its deliveries wait until: webhooks handlers resume {name}"
     _tell(name, text, as_json, is_paused=True, changed=True)
 
@@ -159,7 +159,7 @@ def _tell(name: str, text: str, as_json: bool, *, is_paused: bool, changed: bool
     if as_json:
         output.emit_json({"handler": name, "is_paused": is_paused, "changed": changed})
     else:
-        output.say(text)
+        output.print_note(text)
 
 
 def _known(name: str) -> Webhooks:

@@ -57,4 +57,4 @@ def init(directory: Path) -> None:
     for name in write_project(directory):
         click.echo(name)
     there = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
-    output.say(f"next: {there}webhooks dev --demo")
+    output.print_note(f"next: {there}webhooks dev --demo")

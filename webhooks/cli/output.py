@@ -31,7 +31,7 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """A line of prose, on standard error."""
     click.echo(printable(text), err=True)
 
@@ -57,7 +57,7 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
     first first.
     """
     if not rows:
-        say(empty)
+        print_note(empty)
         return
     cells = [[one_line(cell, 2_000) for cell in row] for row in rows]
     if is_terminal():
@@ -140,7 +140,7 @@ def span(duration: timedelta | None) -> str:
 
 def incomplete(looked_at: str, to: datetime | None, further: str) -> None:
     """Say how far a look came before its time was over, and how to go on. looked_at: how many, in words."""
-    say(
+    print_note(
         f"the time was over before all was looked at: {looked_at}, to {iso(to)}; look further: {further}, or for longer: "
         "--patience 1m"
     )

@@ -82,9 +82,9 @@ def prune(
         return
     verb = "would go" if dry_run else "deleted"
     events, deliveries = output.counted(done.events, "event"), output.counted(done.deliveries, "delivery")
-    output.say(f"{events} and {deliveries} {verb}; {done.kept} kept, which are needed still")
+    output.print_note(f"{events} and {deliveries} {verb}; {done.kept} kept, which are needed still")
     if done.dedup_keys:
-        output.say(f"{output.counted(done.dedup_keys, 'dedup key')} {verb}")
+        output.print_note(f"{output.counted(done.dedup_keys, 'dedup key')} {verb}")
 
 
 __all__ = ["prune"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import desk, json_option, webhooks, who
+from webhooks.cli.context import json_option, operator_name, read_only, webhooks
 from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.model import Origin
@@ -57,7 +57,7 @@ def quarantine() -> None:
 @json_option
 def list_(source: str | None, everything: bool, limit: int, as_json: bool) -> None:
     """List what is held, newest first."""
-    rows = desk().store.quarantine.list(limit, source=source, state=None if everything else "held")
+    rows = read_only().store.quarantine.list(limit, source=source, state=None if everything else "held")
     if as_json:
         output.emit_json({"quarantine": [as_json_record(row) for row in rows]})
         return
@@ -73,7 +73,7 @@ def list_(source: str | None, everything: bool, limit: int, as_json: bool) -> No
 @json_option
 def show(id: int, as_json: bool) -> None:
     """Show one request with its body; control characters escaped."""
-    kept = desk().store.quarantine.get(id)
+    kept = read_only().store.quarantine.get(id)
     if kept is None:
         raise NotFound(f"nothing is quarantined under {id}; `webhooks quarantine list` shows what is")
     if as_json:
@@ -105,7 +105,7 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
     if everything:
         ids = tuple(row.id for row in reversed(instance.store.quarantine.list(10_000)))
     _require_known(instance.store, ids)
-    results = [admit(id, store=instance.store, ingest=instance.ingest, by=who()) for id in ids]
+    results = [admit(id, store=instance.store, ingest=instance.ingest, by=operator_name()) for id in ids]
     if as_json:
         output.emit_json(
             {
@@ -136,18 +136,18 @@ def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: b
 @json_option
 def drop(ids: tuple[int, ...], as_json: bool) -> None:
     """Give requests up. They stay in the database, for the record, until they are pruned."""
-    store = desk().store
+    store = read_only().store
     _require_known(store, ids)
     results = []
     for id in ids:
-        changed = store.quarantine.drop(id, who())
+        changed = store.quarantine.drop(id, operator_name())
         kept = store.quarantine.get(id)
         results.append({"id": str(id), "state": kept.state if kept is not None else None, "changed": changed})
     if as_json:
         output.emit_json({"results": results})
         return
     for result in results:
-        output.say(f"{result['id']} is {result['state']}{'' if result['changed'] else ' already'}")
+        output.print_note(f"{result['id']} is {result['state']}{'' if result['changed'] else ' already'}")
 
 
 def _require_known(store: Store, ids: Sequence[int]) -> None:

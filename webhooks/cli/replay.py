@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, LazyGroup, output
-from webhooks.cli.context import json_option, parse_selection, selection_options, webhooks, who
+from webhooks.cli.context import json_option, operator_name, parse_selection, selection_options, webhooks
 from webhooks.cli.deliveries import UNASKED, require_something, require_yes
 from webhooks.errors import NotFound, StorageUnavailable
 from webhooks.formats import printable
@@ -136,7 +136,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
     plan = replayer.plan(selection, options)
     if not as_json:
         for line in describe_plan(plan):
-            output.say(line)
+            output.print_note(line)
     if given["rehearse"]:
         rehearse(instance, plan, as_json)
         return
@@ -147,7 +147,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
             output.emit_json({"plan": records.plan_json(plan), "replay": None})
         else:
             _emit_plan(plan)
-            output.say("nothing was changed (--dry-run)")
+            output.print_note("nothing was changed (--dry-run)")
         return
     if not plan.deliveries:
         if as_json:
@@ -155,10 +155,10 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
 
             output.emit_json({"plan": records.plan_json(plan), "replay": None})
         else:
-            output.say("nothing to replay")
+            output.print_note("nothing to replay")
         return
     require_yes(plan.deliveries, given["yes"], "make")
-    made = _run(replayer, replayer.start(plan, by=who(), why=given["why"]), plan.events)
+    made = _run(replayer, replayer.start(plan, by=operator_name(), why=given["why"]), plan.events)
     _report(instance, made, plan, as_json, given["wait"])
 
 
@@ -232,7 +232,7 @@ def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
 
             return replayer.run(made, on_progress)
     except KeyboardInterrupt:
-        output.say(f"interrupted; go on with: webhooks replay resume {made.id}")
+        output.print_note(f"interrupted; go on with: webhooks replay resume {made.id}")
         raise
 
 
@@ -241,17 +241,17 @@ def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, 
     from webhooks.cli import records
 
     if not as_json:
-        output.say(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
-        output.say(f"follow it: webhooks replay show {made.id}")
+        output.print_note(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
+        output.print_note(f"follow it: webhooks replay show {made.id}")
         click.echo(str(made.id))
     if not any(process.kind == "worker" for process in instance.store.processes.running()):
-        output.say("no worker runs; start one: webhooks worker")
+        output.print_note("no worker runs; start one: webhooks worker")
     stand = _wait(instance.store, made) if wait else None
     if as_json:
         plan_json = None if plan is None else records.plan_json(plan)
         output.emit_json({"plan": plan_json, "replay": records.replay_json(made, stand)})
     elif stand is not None:
-        output.say(output.states(stand) or "nothing to run")
+        output.print_note(output.states(stand) or "nothing to run")
     if stand is not None and (stand.get("dead") or instance.make_replayer().get(made.id).state.label == "cancelled"):
         raise SystemExit(1)
 
@@ -268,7 +268,7 @@ def _wait(store: Store, made: Replay) -> dict[str, int]:
                     return stand
                 sleep(LOOK_EVERY.total_seconds())
     except (KeyboardInterrupt, StorageUnavailable):
-        output.say(f"no longer waiting; replay {made.id} goes on all the same: webhooks replay show {made.id}")
+        output.print_note(f"no longer waiting; replay {made.id} goes on all the same: webhooks replay show {made.id}")
         raise
 
 
@@ -283,7 +283,7 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
     from webhooks.cli import records
 
     if plan.options.limit is None and plan.events > REHEARSED:
-        output.say(f"rehearsing the first {REHEARSED} events; --limit takes more")
+        output.print_note(f"rehearsing the first {REHEARSED} events; --limit takes more")
         plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
     rehearser = instance.make_rehearser()
     left_out = rehearser.not_rehearsable(plan)
@@ -301,11 +301,13 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
         for line in records.write_lines(one.writes):
             click.echo(f"    {printable(line)}")
     for name in left_out:
-        output.say(
+        output.print_note(
             f"{name} is not rehearsable: its author has not said @on(rehearsable=True), no effect outside session"
         )
     not_run = f", {left} not run" if left else ""
-    output.say(f"{output.counted(made, 'run')} rehearsed, {failed} would fail{not_run}; everything was rolled back")
+    output.print_note(
+        f"{output.counted(made, 'run')} rehearsed, {failed} would fail{not_run}; everything was rolled back"
+    )
     if failed:
         raise SystemExit(1)
 
@@ -358,11 +360,11 @@ def show(replay_id: str, as_json: bool) -> None:
     ]  # fmt: skip
     output.emit_fields(fields)
     if one.pruned:
-        output.say(_of_pruned(one.pruned))
+        output.print_note(_of_pruned(one.pruned))
     if one.state.label == "open":
-        output.say(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
+        output.print_note(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
     if progress.get("dead"):
-        output.say(f"see what failed: webhooks deliveries list --replay {one.id} --state dead")
+        output.print_note(f"see what failed: webhooks deliveries list --replay {one.id} --state dead")
 
 
 @replay.command("cancel", epilog="Example: webhooks replay cancel 889211340439552")
@@ -371,11 +373,11 @@ def show(replay_id: str, as_json: bool) -> None:
 def cancel(replay_id: str, as_json: bool) -> None:
     """Stop a replay: nothing more is made for it, and what has not run is cancelled."""
     id = parse_id(replay_id, "replay")
-    cancelled = webhooks().make_replayer().cancel(id, by=who())
+    cancelled = webhooks().make_replayer().cancel(id, by=operator_name())
     if as_json:
         output.emit_json({"replay_id": str(id), "deliveries": cancelled})
     else:
-        output.say(f"replay {id} is cancelled, with {output.counted(cancelled, 'delivery')} that had not run")
+        output.print_note(f"replay {id} is cancelled, with {output.counted(cancelled, 'delivery')} that had not run")
 
 
 @replay.command("resume", epilog="Example: webhooks replay resume 889211340439552")
@@ -442,7 +444,7 @@ def requeue(
         done = requeuer.run(chosen, rate=per_second, progress=progress)
     _say_requeued(done, verb, as_json)
     if per_second and len(done.ids) > 1 and not as_json:
-        output.say(f"the last is due in {output.span(timedelta(seconds=(len(done.ids) - 1) / per_second))}")
+        output.print_note(f"the last is due in {output.span(timedelta(seconds=(len(done.ids) - 1) / per_second))}")
 
 
 def _named(store: Store, ids: list[int]) -> list[DeliverySummary]:
@@ -472,7 +474,7 @@ def _named(store: Store, ids: list[int]) -> list[DeliverySummary]:
 
 def _say_requeued(done: Requeued, verb: str, as_json: bool) -> None:
     for id, why in done.left.items():
-        output.say(f"delivery {id} stays dead: {why}")
+        output.print_note(f"delivery {id} stays dead: {why}")
     _say(verb, len(done.ids), as_json)
 
 
@@ -482,7 +484,7 @@ def _say(what: str, number: int, as_json: bool) -> None:
         output.emit_json({"deliveries": number, "done": not would})
     else:
         at_least = would and number > UNASKED
-        output.say(
+        output.print_note(
             ("more than " if at_least else "")
             + f"{output.counted(min(number, UNASKED) if at_least else number, 'delivery')} {what}"
         )

@@ -85,7 +85,7 @@ def sandbox(
             events=events,
             signature_key=key_of(source) if secret_file is None else None,
             post=announcing(poster.post),
-            say=output.say,
+            say=output.print_note,
             started=functools.partial(_tell_commands, source=source),
             until=_asked_to_stop(),
         )
@@ -141,7 +141,9 @@ def find_url(url: str | None, settings: Settings, source: Source | None) -> str 
     running = demo.running_url(Path.cwd())
     if running is not None:
         return complete_url(running, settings, name)
-    output.say("nothing is subscribed: start `webhooks dev` here first, or give --url, or subscribe over the API")
+    output.print_note(
+        "nothing is subscribed: start `webhooks dev` here first, or give --url, or subscribe over the API"
+    )
     return None
 
 
@@ -157,7 +159,7 @@ def _tell_commands(api_url: str, subscription: LocalSubscription | None, source:
             demo.label_key(demo.secret_path(Path.cwd()), subscription.id, subscription.signature_key)
     else:
         setting = f"WEBHOOKS_SOURCES__{source.name}__API_"
-        output.say(
+        output.print_note(
             f"catch-up, subscriptions and doctor ask it with {setting}URL={api_url} and {setting}KEY={ADMIN_KEY}"
         )
 
@@ -214,9 +216,11 @@ def announcing(post: Post) -> Post:
         try:
             status = post(url, headers, body)
         except Exception as error:
-            output.say(f"--- {what}: no answer ({type(error).__name__}); it is tried again")
+            output.print_note(f"--- {what}: no answer ({type(error).__name__}); it is tried again")
             raise
-        output.say(f"{status} {what}" if 200 <= status < 300 else f"{status} {what}: not taken; it is tried again")
+        output.print_note(
+            f"{status} {what}" if 200 <= status < 300 else f"{status} {what}: not taken; it is tried again"
+        )
         return status
 
     return posting

@@ -136,7 +136,9 @@ class Family:
                 child.send(signal.SIGHUP if child.name == "gunicorn" else signal.SIGTERM)
 
         def refuse(number: int, frame: FrameType | None) -> None:
-            output.say("SIGUSR2 is for `webhooks run` without --with-worker; SIGHUP loads settings and handlers anew")
+            output.print_note(
+                "SIGUSR2 is for `webhooks run` without --with-worker; SIGHUP loads settings and handlers anew"
+            )
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
         before = {number: signal.getsignal(number) for number in numbers}
@@ -165,7 +167,7 @@ class Family:
         if worker is not None and (code := worker.poll()) is not None and time.monotonic() >= self._pause_until:
             worker.reap_guard()
             if code != 0:
-                output.say(f"the worker ended with {code}; starting it again")
+                output.print_note(f"the worker ended with {code}; starting it again")
             hasty = time.monotonic() - worker.started < HASTY.total_seconds()
             self._pause_until = time.monotonic() + (HASTY.total_seconds() if hasty else 0)
             worker.start()
@@ -344,7 +346,7 @@ def apply_schema(instance: Webhooks) -> None:
     from webhooks.cli.db import upgrade_all
 
     for line in upgrade_all(instance):
-        output.say(line)
+        output.print_note(line)
 
 
 @click.command(epilog="Example: webhooks dev --demo")
@@ -403,7 +405,7 @@ def _announce(plan: Development, tell: Callable[[str], None]) -> None:
 
 def _say_how_to_stop() -> None:
     if sys.stderr.isatty():
-        output.say("Ctrl-C stops.")
+        output.print_note("Ctrl-C stops.")
 
 
 # -- the demo ----------------------------------------------------------------------------------------------------
@@ -600,7 +602,7 @@ def _make_worker(instance: Webhooks, concurrency: int | None) -> Any:
             reason = NO_SCHEMA
         except StorageUnavailable as error:
             reason = f"the database cannot be reached: {error.reason}"
-        output.say(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
+        output.print_note(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
         time.sleep(pause)
         pause = min(pause * 2, 10.0)
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import ask, desk, json_option
+from webhooks.cli.context import json_option, or_explain, read_only
 
 if TYPE_CHECKING:
-    from webhooks.cli.context import Desk
+    from webhooks.app import ReadOnlyContext
     from webhooks.store.listings import SourceStats
 
 COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", "LAST EVENT")
 
 
-def view(instance: Desk) -> list[dict[str, Any]]:
+def view(instance: ReadOnlyContext) -> list[dict[str, Any]]:
     """One mapping a source, ready for JSON; secrets by their labels only. What the database cannot be asked is None."""
-    answer = ask(instance.database, lambda: _read(instance))
+    answer = or_explain(instance.database, lambda: _read(instance))
     counted, uses = answer or ({}, {})
     views = []
     for name, source in sorted(instance.sources.items()):
@@ -45,7 +45,7 @@ def view(instance: Desk) -> list[dict[str, Any]]:
     return views
 
 
-def _read(instance: Desk) -> tuple[Mapping[str, SourceStats], Mapping[str, Mapping[str, datetime]]]:
+def _read(instance: ReadOnlyContext) -> tuple[Mapping[str, SourceStats], Mapping[str, Mapping[str, datetime]]]:
     """({source: figures of the last day}, {source: {label of a key: when it was last used}})."""
     figures = instance.store.listings.stats(timedelta(days=1)).sources
     return {one.source: one for one in figures}, {name: instance.store.key_uses.of(name) for name in instance.sources}
@@ -58,7 +58,7 @@ def sources(as_json: bool) -> None:
 
     A secret that is not used any more can go: that is how a rotation ends.
     """
-    views = view(desk())
+    views = view(read_only())
     if as_json:
         output.emit_json({"sources": views})
         return

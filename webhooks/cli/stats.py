@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import desk, json_option
+from webhooks.cli.context import json_option, read_only
 from webhooks.selection import parse_duration
 from webhooks.store.listings import Stats
 
@@ -51,7 +51,7 @@ def stats(window: str, as_json: bool) -> None:
     """Rates, latency percentiles (commit of the event to end of the delivery), backlog, oldest unhandled."""
     from webhooks.cli import records
 
-    found = desk().store.listings.stats(parse_duration(window, "window"))
+    found = read_only().store.listings.stats(parse_duration(window, "window"))
     if as_json:
         output.emit_json(records.stats_json(found))
         return
@@ -63,4 +63,6 @@ def stats(window: str, as_json: bool) -> None:
         spare=("CANCELLED", "P95", "RUNNING"),
     )
     if not found.is_complete:
-        output.say("more deliveries were made in that time than are looked at: the figures are of the latest 100,000")
+        output.print_note(
+            "more deliveries were made in that time than are looked at: the figures are of the latest 100,000"
+        )

@@ -20,7 +20,7 @@ from webhooks.formats import printable
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.operations import SubscriptionChange, Subscriptions, Wanted
+    from webhooks.operations import Change, Subscriptions, Wanted
     from webhooks.routing import Registry
     from webhooks.settings import Settings, SourceSettings
     from webhooks.sources import Subscription, Topic
@@ -31,7 +31,7 @@ SCHEME = "close"
 
 
 @dataclass(frozen=True)
-class Bench:
+class SubscriptionContext:
     """What these commands work with. handlers: loads the handlers, when they are asked for."""
 
     name: str
@@ -47,21 +47,20 @@ class Bench:
 
 
 @contextmanager
-def opened(source: str | None) -> Iterator[Bench]:
-    """The bench of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
-    from webhooks.database.connect import connect
-    from webhooks.store import Store
+def opened(source: str | None) -> Iterator[SubscriptionContext]:
+    """The context of a source of Close's; the only one when None. Raises SelectionError, ConfigurationError."""
+    from webhooks.app import Role, open_store
 
     instance = instance_of_flask()
     if instance is not None:
         yield _make(instance.settings, source, instance.store, lambda: instance.registry)
         return
     settings = read_settings(with_demo=True)
-    database = connect(settings.database_url, application="webhooks subscriptions")
+    store = open_store(settings, Role.CLI)
     try:
-        yield _make(settings, source, Store(database, {}), lambda: _load_handlers(settings))
+        yield _make(settings, source, store, lambda: _load_handlers(settings))
     finally:
-        database.dispose()
+        store.database.dispose()
 
 
 def _load_handlers(settings: Settings) -> Registry:
@@ -71,9 +70,10 @@ def _load_handlers(settings: Settings) -> Registry:
     return default_registry
 
 
-def _make(settings: Settings, source: str | None, store: Store, registry: Callable[[], Registry]) -> Bench:
-    from webhooks.operations import Subscriptions
-    from webhooks.sources import KeyFile
+def _make(
+    settings: Settings, source: str | None, store: Store, registry: Callable[[], Registry]
+) -> SubscriptionContext:
+    from webhooks.app import make_subscriptions
     from webhooks.sources.close.api import read_api
     from webhooks.sources.close.client import CloseClient, log_retries
     from webhooks.sources.close.signature import decode_key
@@ -86,20 +86,11 @@ def _make(settings: Settings, source: str | None, store: Store, registry: Callab
     client = CloseClient(api)
     log_retries()
     click.get_current_context().call_on_close(client.close)
-    return Bench(
-        section.name,
-        Subscriptions(
-            section.name,
-            client,
-            KeyFile(section.name, section.secret_file),
-            store=store,
-            labels=[secret.label for secret in section.secrets],
-            public_url=section.public_url,
-            check_key=decode_key,
-            words=words(section.name),
-        ),
-        lambda: registry().handlers(),
+    labels = [secret.label for secret in section.secrets]
+    subscriptions = make_subscriptions(
+        section, client, store, labels, check_key=decode_key, words=words(section.name)
     )
+    return SubscriptionContext(section.name, subscriptions, lambda: registry().handlers())
 
 
 def _section(settings: Settings, name: str | None) -> SourceSettings:
@@ -135,9 +126,9 @@ def subscriptions() -> None:
 @json_option
 def list_(source: str | None, as_json: bool) -> None:
     """List every subscription that the API key may see, and whether we hold its key."""
-    with opened(source) as bench:
-        labels, uses = bench.subscriptions.labels(), bench.subscriptions.key_uses()
-        found = bench.subscriptions.all()
+    with opened(source) as context:
+        labels, uses = context.subscriptions.labels(), context.subscriptions.key_uses()
+        found = context.subscriptions.all()
     if as_json:
         output.emit_json(
             {"subscriptions": [subscription_json(each, each.id in labels, uses.get(each.id)) for each in found]}
@@ -175,19 +166,19 @@ def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, sour
     """Make a subscription, and write its key into the source's secret_file."""
     from webhooks.sources import Topic
 
-    with opened(source) as bench:
-        topics = _topics(patterns) if patterns else [Topic(type) for type in sorted(_said(bench.wanted()).types)]
-        where = url or bench.subscriptions.public_url
+    with opened(source) as context:
+        topics = _topics(patterns) if patterns else [Topic(type) for type in sorted(_said(context.wanted()).types)]
+        where = url or context.subscriptions.public_url
         if not where:
             raise SelectionError(
-                f"say where Close reaches us: --url https://…/webhooks/{bench.name}, or public_url in [sources.{bench.name}]"
+                f"say where Close reaches us: --url https://…/webhooks/{context.name}, or public_url in [sources.{context.name}]"
             )
-        made = bench.subscriptions.create(where, topics, verify_ssl=not no_verify_ssl)
+        made = context.subscriptions.create(where, topics, verify_ssl=not no_verify_ssl)
     if as_json:
         output.emit_json({"subscription": subscription_json(made, True, None)})
         return
     click.echo(printable(made.id))
-    output.say(
+    output.print_note(
         f"{made.id} posts {output.counted(len(made.topics), 'event type')} to {made.url}; its key is in the secret_file"
     )
 
@@ -200,15 +191,15 @@ def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, sour
 @json_option
 def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json: bool) -> None:
     """Make our subscriptions ask for exactly what the handlers want; show the difference, then apply it."""
-    with opened(source) as bench:
-        wanted = _said(bench.wanted())
-        changes = bench.subscriptions.plan_sync(wanted, url=url or "", keep=keep)
+    with opened(source) as context:
+        wanted = _said(context.wanted())
+        changes = context.subscriptions.plan_sync(wanted, url=url or "", keep=keep)
         if not as_json:
             for change in changes:
                 for line in change_lines(change):
                     click.echo(printable(line))
         needed = [change for change in changes if change.is_needed]
-        done = [] if dry_run else bench.subscriptions.apply(needed)
+        done = [] if dry_run else context.subscriptions.apply(needed)
     if as_json:
         output.emit_json(
             {
@@ -219,13 +210,13 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
             }
         )
     elif not needed:
-        output.say("the subscriptions ask for exactly what the handlers want")
+        output.print_note("the subscriptions ask for exactly what the handlers want")
     elif dry_run:
-        output.say("nothing was changed; apply it with: webhooks subscriptions sync")
+        output.print_note("nothing was changed; apply it with: webhooks subscriptions sync")
     else:
-        output.say(f"done: {', '.join(each.id for each in done)}")
+        output.print_note(f"done: {', '.join(each.id for each in done)}")
         if any(change.add for change in needed):
-            output.say(f"what happened before is in the log: webhooks catch-up {bench.name} --since 6h")
+            output.print_note(f"what happened before is in the log: webhooks catch-up {context.name} --since 6h")
     if dry_run and needed:
         raise SystemExit(1)
 
@@ -236,12 +227,14 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
 @json_option
 def pause(id: str | None, source: str | None, as_json: bool) -> None:
     """Pause a subscription. Close empties its queue; what happens until it is resumed is in the log only."""
-    with opened(source) as bench:
-        paused = bench.subscriptions.pause(id)
+    with opened(source) as context:
+        paused = context.subscriptions.pause(id)
         if as_json:
-            _emit(bench, paused)
+            _emit(context, paused)
             return
-    output.say(f"{paused.id} is paused, and its queue emptied; go on with: webhooks subscriptions resume {paused.id}")
+    output.print_note(
+        f"{paused.id} is paused, and its queue emptied; go on with: webhooks subscriptions resume {paused.id}"
+    )
 
 
 @subscriptions.command("resume", epilog="Example: webhooks subscriptions resume")
@@ -250,13 +243,13 @@ def pause(id: str | None, source: str | None, as_json: bool) -> None:
 @json_option
 def resume(id: str | None, source: str | None, as_json: bool) -> None:
     """Let a subscription run again; a worker then fetches what it missed."""
-    with opened(source) as bench:
-        resumed = bench.subscriptions.resume(id)
+    with opened(source) as context:
+        resumed = context.subscriptions.resume(id)
         if as_json:
-            _emit(bench, resumed)
+            _emit(context, resumed)
             return
-    output.say(
-        f"{resumed.id} is {resumed.status}; a running worker now catches up by itself, else run: webhooks catch-up {bench.name}"
+    output.print_note(
+        f"{resumed.id} is {resumed.status}; a running worker now catches up by itself, else run: webhooks catch-up {context.name}"
     )
 
 
@@ -274,15 +267,15 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: b
     Interrupted, or when nothing was delivered in time, both stay; the same command goes on.
     """
     longest, longer = parse_duration(wait, "wait"), parse_duration(grace, "grace")
-    with opened(source) as bench:
-        done = bench.subscriptions.rotate(id, wait=longest, grace=longer, tell=output.say)
+    with opened(source) as context:
+        done = context.subscriptions.rotate(id, wait=longest, grace=longer, tell=output.print_note)
     if as_json:
         output.emit_json(
             {"old": done.old, "new": done.new, "seen_at": output.iso(done.seen_at), "old_key": done.old_key}
         )
         return
     click.echo(printable(done.new))
-    output.say(
+    output.print_note(
         f"{done.old} is gone; its key was {done.old_key}"
         if done.old_key == "removed"
         else f"{done.old} is gone; its key is {done.old_key}"
@@ -292,9 +285,9 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: b
 # -- words --------------------------------------------------------------------------------------------------
 
 
-def _emit(bench: Bench, subscription: Subscription) -> None:
-    is_held = subscription.id in bench.subscriptions.labels()
-    used_at = bench.subscriptions.key_uses().get(subscription.id)
+def _emit(context: SubscriptionContext, subscription: Subscription) -> None:
+    is_held = subscription.id in context.subscriptions.labels()
+    used_at = context.subscriptions.key_uses().get(subscription.id)
     output.emit_json({"subscription": subscription_json(subscription, is_held, used_at)})
 
 
@@ -316,7 +309,7 @@ def _topics(patterns: Sequence[str]) -> list[Topic]:
         if not found and text not in known_types():
             meant = suggest(pattern, published_types())
             near = f" (did you mean {meant!r}?)" if meant else ""
-            output.say(
+            output.print_note(
                 f"{text!r} is none of the types that Close is known to publish{near}; asking for it all the same"
             )
         types += found or [text]
@@ -326,11 +319,13 @@ def _topics(patterns: Sequence[str]) -> list[Topic]:
 def _said(wanted: Wanted) -> Wanted:
     """Say which patterns cannot be subscribed to."""
     for pattern in wanted.unknown:
-        output.say(f"the pattern {pattern!r} matches nothing that Close publishes, so it cannot be subscribed to")
+        output.print_note(
+            f"the pattern {pattern!r} matches nothing that Close publishes, so it cannot be subscribed to"
+        )
     return wanted
 
 
-def change_lines(change: SubscriptionChange) -> list[str]:
+def change_lines(change: Change) -> list[str]:
     """A change as a difference: a heading, and a line for each type."""
     if change.subscription is None:
         return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
@@ -344,7 +339,7 @@ def change_lines(change: SubscriptionChange) -> list[str]:
     return lines
 
 
-def change_json(change: SubscriptionChange) -> dict[str, Any]:
+def change_json(change: Change) -> dict[str, Any]:
     return {
         "subscription": None if change.subscription is None else change.subscription.id,
         "is_needed": change.is_needed,

@@ -313,11 +313,13 @@ def trigger(
         else:
             click.echo(f"{answer.status} {one_line(answer.text, 500)}")
         if answer.status == 404:
-            output.say(explain_missing(url, settings, sender.name))
+            output.print_note(explain_missing(url, settings, sender.name))
             break
     if 401 in first:
-        output.say(explain_refused(first[401], url, sender, ago, bad_signature=bad_signature))
+        output.print_note(explain_refused(first[401], url, sender, ago, bad_signature=bad_signature))
     if 503 in first:
-        output.say("the server cannot store it now; its log says why, and so does, where it runs: webhooks doctor")
+        output.print_note(
+            "the server cannot store it now; its log says why, and so does, where it runs: webhooks doctor"
+        )
     if failed:
         raise SystemExit(1)

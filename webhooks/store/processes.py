@@ -125,6 +125,11 @@ class Processes:
             now = self.database.now(connection)
             return connection.execute(query.where(table.c.heartbeat_at < now + JUMP).limit(1)).scalar()
 
+    def require_writable(self) -> None:
+        """Try a write that changes no row. Raises `StorageUnavailable`, or the database's error when it may not write."""
+        with self.database.write() as connection:
+            connection.exec_driver_sql("update webhooks_leases set name = name where name = ''")
+
     def prune(self, older_than: timedelta, limit: int = 100) -> int:
         """Forget processes that have been silent for `older_than`."""
         table = schema.processes

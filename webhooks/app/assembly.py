@@ -1,0 +1,376 @@
+"""The one root: every object of this package is made and connected here, for the role that a process has.
+
+A process asks for as much as it needs. `open_store` gives a database and nothing beside it (migrations, before a source
+has its key), `open_read_only` also the sources (what only looks), and `Webhooks` the whole: handlers, ingest, and on
+demand the dispatcher, a worker and the operations, each made by a function of this module.
+
+Nothing is opened before it is needed, and what is heavy is imported where it is made: looking at stored events imports
+no handler, no Flask and no worker.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from webhooks.errors import ConfigurationError
+from webhooks.settings import Settings, SourceSettings, require_sources
+
+if TYPE_CHECKING:
+    from webhooks.app.webhooks import Webhooks
+    from webhooks.database import Database
+    from webhooks.delivery import Dispatcher, Worker
+    from webhooks.intake import BackgroundWriter, Ingest, Refusals, RejectionSampler
+    from webhooks.operations import CatchUp, Doctor, Subscriptions
+    from webhooks.sources import Source, SourceWithLog, Words
+    from webhooks.store import Store
+
+
+class Role(enum.StrEnum):
+    """What a process is there for."""
+
+    WEB = "web"  #: accepts events; waits for its database no longer than a sender does
+    WORKER = "worker"  #: runs deliveries
+    CHILD = "child"  #: runs single attempts for a worker
+    CLI = "cli"  #: runs one command over everything
+    READ_ONLY = "read-only"  #: looks at what is stored, without handlers
+
+    @property
+    def patience(self) -> timedelta | None:
+        """How long a database that does not answer is waited for; None: as long as the database's own limits say."""
+        return timedelta(seconds=2) if self is Role.WEB else None
+
+    @property
+    def application(self) -> str:
+        """By which name the database lists the connections of such a process."""
+        return {Role.CHILD: "webhooks worker", Role.READ_ONLY: "webhooks cli"}.get(self, f"webhooks {self.value}")
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is one of the processes that make up the service, where missing handlers are worth a warning."""
+        return self in (Role.WEB, Role.WORKER, Role.CHILD)
+
+
+def utc_now() -> datetime:
+    """The time of this machine, aware UTC."""
+    return datetime.now(UTC)
+
+
+# -- a database, and what is stored in it --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadOnlyContext:
+    """What is needed to look at what is stored.
+
+    sources: {name: source}.
+    clock: aware UTC now.
+    handlers: names of those registered, where they are loaded.
+    """
+
+    settings: Settings
+    sources: Mapping[str, Source]
+    database: Database
+    store: Store
+    clock: Callable[[], datetime]
+    handlers: Sequence[str] = ()
+
+
+def open_database(settings: Settings, role: Role, clock: Callable[[], datetime] = utc_now) -> Database:
+    """The database of the settings as `role` uses it; no connection is opened yet. Raises `ConfigurationError`."""
+    from webhooks.database.connect import connect
+
+    return connect(settings.database_url, clock=clock, patience=role.patience, application=role.application)
+
+
+def make_sources(settings: Settings) -> dict[str, Source]:
+    """{name: source} of the settings. Raises `ConfigurationError` with the mistakes of all of them."""
+    from webhooks.sources import make_source
+
+    require_sources(settings)
+    sources: dict[str, Source] = {}
+    problems: list[str] = []
+    for name, section in settings.sources.items():
+        try:
+            sources[name] = make_source(section)
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return sources
+
+
+def make_store(database: Database, sources: Mapping[str, Source]) -> Store:
+    """All that is kept in one database, with bodies read as their sources read them."""
+    from webhooks.store import Store
+
+    return Store(database, {name: source.read for name, source in sources.items()})
+
+
+def open_store(settings: Settings, role: Role) -> Store:
+    """A store without sources, for what works before one is configured; dispose of its `database` afterwards."""
+    return make_store(open_database(settings, role), {})
+
+
+def open_read_only(settings: Settings, clock: Callable[[], datetime] = utc_now) -> ReadOnlyContext:
+    """Settings, sources and store without handlers; dispose of its `database` afterwards. Raises `ConfigurationError`."""
+    sources = make_sources(settings)
+    database = open_database(settings, Role.READ_ONLY, clock)
+    return ReadOnlyContext(settings, sources, database, make_store(database, sources), clock)
+
+
+# -- the way in ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What accepts events, and what leaves a trace of requests that are not accepted, beside the answers."""
+
+    ingest: Ingest
+    refusals: Refusals
+    rejections: RejectionSampler
+    background: BackgroundWriter
+
+
+def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> Intake:
+    """The way in. call: how what writes is called (see `caller`)."""
+    from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
+
+    settings, store, sources = webhooks.settings, webhooks.store, webhooks.sources
+    sample = settings.sample_rejected
+    background = BackgroundWriter(call)
+    rejections = RejectionSampler(store, sources, background, sample=sample, capture=settings.capture_rejected)
+    refusals = Refusals(sources.keys(), clock=webhooks.clock, sampler=rejections, sample=sample)
+    background.each_turn = refusals.turn
+    ingest = Ingest(
+        sources=sources,
+        registry=webhooks.registry,
+        store=store,
+        clock=webhooks.clock,
+        commit=GroupCommit(
+            functools.partial(call, store.intake.record_gathered),
+            judge=functools.partial(call, store.intake.judge),
+            capacity=settings.waiting_room,
+        ),
+        refusals=refusals,
+        rejections=rejections,
+        key_uses=KeyUseRecorder(store, background),
+        in_flight=settings.in_flight_per_source,
+        run=call,
+    )
+    return Intake(ingest, refusals, rejections, background)
+
+
+def caller(database: Database) -> Callable[..., Any]:
+    """How what writes is called: in a native thread when gevent has patched this process and SQLite would block its hub.
+
+    Asked at each call: gunicorn's --preload makes the application before gevent patches its workers.
+    """
+    if not database.blocks_threads:
+        return lambda function, *arguments: function(*arguments)
+
+    def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+        try:
+            return function(*arguments), None
+        except Exception as error:  # raised in a thread of gevent's, it would be printed with its traceback as well
+            return None, error
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        monkey: Any = sys.modules.get("gevent.monkey")
+        if monkey is None or not monkey.is_module_patched("threading"):
+            return function(*arguments)
+        import gevent
+
+        result, error = gevent.get_hub().threadpool.apply(attempt, (function, arguments))
+        if error is not None:
+            raise error
+        return result
+
+    return call
+
+
+# -- the way out ---------------------------------------------------------------------------------------------
+
+
+def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
+    """What runs single deliveries."""
+    from webhooks.delivery import Dispatcher
+    from webhooks.routing import RetryPolicy
+    from webhooks.session import Sessions
+
+    settings = webhooks.settings
+    return Dispatcher(
+        registry=webhooks.registry,
+        store=webhooks.store,
+        sessions=Sessions(webhooks.database, settings.sqlite_write_limit),
+        clock=webhooks.clock,
+        default_retry=RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_cap),
+        default_timeout=settings.timeout,
+        own={name: source.settings.own for name, source in webhooks.sources.items()},
+    )
+
+
+def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
+    """A worker for this process, its handlers registered. slots: in place of the setting `concurrency`."""
+    from webhooks.delivery import IsolatedPool, Maintenance, Retention, Worker, WorkerSettings, handler_rows
+    from webhooks.operations import CatchUpDuty
+    from webhooks.sources import with_log
+    from webhooks.version import VERSION
+
+    settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
+    slots = slots or settings.concurrency
+    webhooks.database.serve_worker(slots)
+    unregistered = store.handlers.register(handler_rows(webhooks.registry))
+    logs = [log for log in map(with_log, webhooks.sources.values()) if log is not None and log.can_connect]
+    worker = Worker(
+        store=store,
+        registry=webhooks.registry,
+        dispatcher=dispatcher,
+        settings=WorkerSettings(
+            slots=slots,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            grace=settings.grace,
+            poll_interval=settings.poll_interval,
+            abandoned_threads=settings.abandoned_threads or None,
+        ),
+        version=VERSION,
+        isolated=IsolatedPool(command=isolated_command(), dispatcher=dispatcher, store=store),
+        maintenance=Maintenance(
+            store,
+            dispatcher,
+            Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
+            duties=[CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else [],
+            lease=settings.lease,
+        ),
+    )
+    worker.register_later(unregistered)
+    return worker
+
+
+def isolated_command() -> list[str]:
+    """Starts a process that runs single attempts with the handlers and settings of this directory."""
+    return [sys.executable, "-m", "webhooks.delivery.isolation", "webhooks.app:make_isolated"]
+
+
+# -- operations ----------------------------------------------------------------------------------------------
+
+
+def make_catch_up(
+    webhooks: Webhooks, source: SourceWithLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
+) -> CatchUp:
+    """One run over the event log of a source.
+
+    log: an open client of its sender.
+    holder: the process that runs it.
+    progress: called with the instant up to which the log is read.
+    """
+    from webhooks.operations import CatchUp, subscriptions_of_this_endpoint
+
+    return CatchUp(
+        source,
+        log,
+        ingest=webhooks.ingest,
+        store=webhooks.store,
+        registry=webhooks.registry,
+        clock=webhooks.clock,
+        holder=holder,
+        pick=lambda every: subscriptions_of_this_endpoint(
+            every,
+            webhooks.labels_of(source.name),
+            webhooks.sources[source.name].settings.public_url,
+            f"{webhooks.settings.url_prefix}/{source.name}",
+        ),
+        progress=progress,
+    )
+
+
+def make_subscriptions(
+    section: SourceSettings,
+    client: Any,
+    store: Store,
+    labels: Sequence[str],
+    *,
+    check_key: Callable[[str], object],
+    words: Words,
+) -> Subscriptions:
+    """What keeps the subscriptions of one source.
+
+    section: its settings; the source itself need not have a key yet.
+    client: an open client of its sender.
+    labels: of the keys that it holds.
+    check_key: raises for what is no key of its sender.
+    words: of its sender, for messages.
+    """
+    from webhooks.operations import Subscriptions
+    from webhooks.sources import KeyFile
+
+    return Subscriptions(
+        section.name,
+        client,
+        KeyFile(section.name, section.secret_file),
+        store=store,
+        labels=labels,
+        public_url=section.public_url,
+        check_key=check_key,
+        words=words,
+    )
+
+
+def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
+    """Examines an installation, and repairs it. holder: the process that runs the catch-ups it starts."""
+    from webhooks.operations import Doctor
+
+    def subscriptions(source: SourceWithLog, client: Any) -> Subscriptions:
+        return make_subscriptions(
+            source.settings,
+            client,
+            webhooks.store,
+            webhooks.labels_of(source.name),
+            check_key=source.check_key,
+            words=source.words,
+        )
+
+    def catch_up(source: SourceWithLog) -> object:
+        with source.connect() as client:
+            return webhooks.make_catch_up(source, client, holder).run()
+
+    return Doctor(
+        sources=webhooks.sources,
+        store=webhooks.store,
+        registry=webhooks.registry,
+        clock=webhooks.clock,
+        retention=webhooks.settings.payload_retention,
+        url_prefix=webhooks.settings.url_prefix,
+        labels=webhooks.labels_of,
+        plugins=webhooks.plugins,
+        histories=webhooks.histories,
+        subscriptions=subscriptions,
+        catch_up=catch_up,
+    )
+
+
+__all__ = [
+    "Intake",
+    "ReadOnlyContext",
+    "Role",
+    "caller",
+    "isolated_command",
+    "make_catch_up",
+    "make_dispatcher",
+    "make_doctor",
+    "make_intake",
+    "make_sources",
+    "make_store",
+    "make_subscriptions",
+    "make_worker",
+    "open_database",
+    "open_read_only",
+    "open_store",
+    "utc_now",
+]
