@@ -14,7 +14,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from webhooks.app import APPLICATION, Webhooks
-from webhooks.cli import serve
+from webhooks.cli import process_group
 from webhooks.cli.context import read_settings
 from webhooks.routing import Registry
 
@@ -130,9 +130,15 @@ def test_the_config_of_the_application_is_above_the_environment(
 @pytest.mark.parametrize("named", ["theirs:app", None])
 def test_children_load_the_application_that_was_named(named: str | None) -> None:
     with click.Context(click.Command("x"), obj=ScriptInfo(app_import_path=named)):
-        assert serve.gunicorn_command(Path())[-1] == "webhooks.app:application()"
-        assert serve.worker_command()[1:] == ["-m", "flask", *(["--app", named] if named else []), "webhooks", "worker"]
-        assert serve.flask_environment() == {APPLICATION: named or ""}
+        assert process_group.gunicorn_command(Path())[-1] == "webhooks.app:application()"
+        assert process_group.worker_command()[1:] == [
+            "-m",
+            "flask",
+            *(["--app", named] if named else []),
+            "webhooks",
+            "worker",
+        ]
+        assert process_group.flask_environment() == {APPLICATION: named or ""}
 
 
 def test_without_a_name_for_it_no_child_is_started_for_another_application() -> None:
@@ -141,7 +147,7 @@ def test_without_a_name_for_it_no_child_is_started_for_another_application() -> 
         click.Context(click.Command("x"), obj=ScriptInfo(create_app=lambda: made)),
         pytest.raises(click.ClickException, match="flask --app MODULE webhooks"),
     ):
-        serve.gunicorn_command(Path())
+        process_group.gunicorn_command(Path())
 
 
 def test_looking_at_the_service_through_flask_prepares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,7 +348,7 @@ def test_a_wrong_import_is_found(where: str, source: str, complaint: str) -> Non
         ("store/events.py", "import sqlalchemy\nfrom webhooks import model\nfrom webhooks.store.events import find"),
         ("database/migrations/run.py", "def f():\n    from alembic import command"),
         ("selection/selection.py", "from webhooks.routing import Pattern"),
-        ("cli/serve.py", "import click\nfrom webhooks.app import create_app"),
+        ("cli/dev.py", "import click\nfrom webhooks.app import create_app"),
     ],
 )
 def test_a_right_import_passes(where: str, source: str) -> None:

@@ -23,9 +23,9 @@ from webhooks.version import VERSION
 
 #: {name: (module:attribute, short help)}; the order is that of the help page.
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "dev": ("webhooks.cli.serve:dev", "Server, worker and database for development; --demo shows it at work."),
-    "run": ("webhooks.cli.serve:run", "Serve webhooks with gunicorn."),
-    "worker": ("webhooks.cli.serve:worker", "Run deliveries."),
+    "dev": ("webhooks.cli.dev:dev", "Server, worker and database for development; --demo shows it at work."),
+    "run": ("webhooks.cli.run:run", "Serve webhooks with gunicorn."),
+    "worker": ("webhooks.cli.worker:worker", "Run deliveries."),
     "init": ("webhooks.cli.init:init", "Write a starter project into an empty directory."),
     "trigger": ("webhooks.cli.trigger:trigger", "Post a signed sample event, as its sender would."),
     "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),
@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "explain": ("webhooks.cli.explain:explain", "Say why a request was refused, or what became of an event."),
     "quarantine": ("webhooks.cli.quarantine:quarantine", "Signed requests that could not be read."),
     "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),
-    "requeue": ("webhooks.cli.replay:requeue", "Put dead deliveries back to pending."),
+    "requeue": ("webhooks.cli.requeue:requeue", "Put dead deliveries back to pending."),
     "prune": ("webhooks.cli.prune:prune", "Delete old events now."),
     "catch-up": ("webhooks.cli.catch_up:catch_up", "Take in what the sender's event log has and we have not."),
     "subscriptions": (

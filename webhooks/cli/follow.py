@@ -4,7 +4,7 @@
 127.0.0.1, and signs with the demo secret; what it posts goes through the same server, database and worker as anything
 else. What is shown of an event is its type, its receipt and its deliveries, never its payload.
 
-Not here: what happens in the story (`webhooks.sandbox.story`), the processes (`serve`).
+Not here: what happens in the story (`webhooks.sandbox.story`), the processes (`process_group`).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ WIDTH, MARGIN, HANDLERS_AT = 80, 7, 52
 Send = Callable[[str, bytes, Mapping[str, str]], Answer]
 #: The deliveries of an event by its id.
 Deliveries = Callable[[int], Sequence["DeliverySummary"]]
-#: Tends the children; the exit code once there is a reason to end.
-Tend = Callable[[], int | None]
+#: Supervises the processes; the exit code once there is a reason to end.
+Supervise = Callable[[], int | None]
 #: Shows one line.
 Tell = Callable[[str], None]
 
@@ -184,7 +184,7 @@ class Follower:
     posts: Posts
     deliveries: Deliveries
     tell: Tell
-    tend: Tend
+    supervise: Supervise
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     tally: Tally = field(default_factory=Tally)
@@ -202,7 +202,7 @@ class Follower:
             late = deadline is not None and self.monotonic() >= deadline
             while self._waiting and self._tell_first(late):
                 pass
-            if (code := self.tend()) is not None:
+            if (code := self.supervise()) is not None:
                 return code
             if (over and not self._waiting) or late:
                 return None

@@ -1,0 +1,74 @@
+"""`webhooks worker`: run deliveries, once the database and its tables are there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from webhooks.cli import output
+from webhooks.cli.process_group import flask_environment
+from webhooks.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from webhooks.app import Webhooks
+    from webhooks.delivery import Worker
+
+#: The pauses between two tries to start begin with the first and double up to the second.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+
+
+@click.command(epilog="Example: webhooks worker --concurrency 16")
+@click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Handlers run at once; default: the setting.")
+def worker(concurrency: int | None) -> None:
+    """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
+    from webhooks.cli.context import webhooks
+    from webhooks.delivery import REPLACE
+    from webhooks.settings import set_up_logging
+
+    os.environ.update(flask_environment())  # for the processes of single attempts
+    instance = webhooks(role="worker")
+    instance.become("worker")
+    set_up_logging(instance.settings.log_level, instance.settings.log_format)
+    made: Worker | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if made is None:
+            raise SystemExit(0)  # it still waits for its database
+        made.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    made = _make_worker(instance, concurrency)
+    if made.run() == REPLACE:
+        # threads that never end are left behind with the old program
+        os.environ.update(made.to_be_replaced())
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _make_worker(instance: Webhooks, concurrency: int | None) -> Worker:
+    """The worker, once the database can be reached: one that starts before its database, or its tables, waits for them."""
+    from webhooks.cli import NO_SCHEMA
+    from webhooks.database.migrations import run as migrate
+
+    if instance.settings.has_default_database:
+        instance.prepare_database()
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            if migrate.is_current(instance.database):
+                return instance.make_worker(slots=concurrency)
+            reason = NO_SCHEMA
+        except StorageUnavailable as error:
+            reason = f"the database cannot be reached: {error.reason}"
+        output.print_note(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+__all__ = ["worker"]
