@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 
 from tests.integration.conftest import KEY, Consumer
 from tests.support import Clock
-from webhooks.cli.explain import of_event
 from webhooks.database import tables as schema
 from webhooks.errors import NotFound
 from webhooks.intake import quarantine as admission
 from webhooks.model import Event, ReceiptStatus
+from webhooks.operations.explain import of_event
 from webhooks.routing import Registry
 from webhooks.store.rejections import ROWS_PER_KIND, Rejection
 
@@ -301,7 +301,7 @@ def test_explain_says_for_each_handler_what_became_of_an_event(
     event = webhooks.store.events.get(int(response["event_id"]))
     assert event is not None
     assert webhooks.store.events.ids_of_request(response["request_id"]) == [event.id]
-    answers = {answer.handler: (answer.outcome, answer.why) for answer in of_event(webhooks, event)}
+    answers = {answer.handler: (answer.outcome, answer.why) for answer in of_event(webhooks.store, webhooks.registry, event)}
     assert answers["takes"][0] == "pending"
     assert "paused by ines" in answers["takes"][1]
     assert answers["leads"] == ("not subscribed", "none of its patterns matches: lead.*")

@@ -25,11 +25,11 @@ from tests.forkserver import ForkServer
 from tests.support import Clock
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
-from webhooks.cli.events import as_curl, export_lines, follow
 from webhooks.cli.trigger import Answer
 from webhooks.database import tables as schema
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
+from webhooks.operations.events import as_curl, export, follow
 from webhooks.routing import SUCCEEDED, Registry, Verdict
 from webhooks.selection import Selection
 from webhooks.settings import Secret
@@ -420,7 +420,7 @@ def test_an_export_goes_on_where_it_stopped(filled: Cli) -> None:
 
 
 def test_an_export_holds_no_transaction_open_between_lines(filled: Cli) -> None:
-    lines = export_lines(filled.instance.store, Selection(), None)
+    lines = export(filled.instance.store, Selection(), None)
     next(lines)
     with filled.instance.database.write() as connection:
         connection.exec_driver_sql("update webhooks_events set request_id = 'x'")
@@ -539,7 +539,7 @@ def test_an_empty_option_is_not_everything(filled: Cli) -> None:
 
 
 def test_more_than_a_thousand_need_yes(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhooks.cli.deliveries.UNASKED", 2)
+    monkeypatch.setattr("webhooks.cli.changing.UNASKED", 2)
     assert "add --yes" in filled.refused("replay", "--all", code=2)
     assert filled.json("replay", "list") == {"replays": []}
     assert filled("replay", "--all", "--yes").exit_code == 0

@@ -29,7 +29,7 @@ from webhooks.database.connect import connect
 from webhooks.database.migrations import run as migrate
 from webhooks.formats import json as jsonio
 from webhooks.model import Content, DeliveryState, Event, Headers, InboundRequest, ReceiptStatus
-from webhooks.operations import Replayer, Requeuer
+from webhooks.operations import Actor, Replayer, Requeuer
 from webhooks.selection import Selection
 from webhooks.store import Store
 from webhooks.store.replays import ReplayState
@@ -180,7 +180,7 @@ def test_what_was_dead_stays_dead_and_holds_its_lane_after_the_upgrade(upgraded:
     assert found["fussy"] == {DeliveryState.DEAD: 2}
     assert found["ordered"] == {DeliveryState.DEAD: 1, DeliveryState.PENDING: 2, DeliveryState.SUCCEEDED: 2}
     requeuer = Requeuer(store=upgraded.store, registry=upgraded.registry)
-    assert len(requeuer.run(Selection(handler="ordered")).ids) == 1
+    assert len(requeuer.run(Selection(handler="ordered"), actor=Actor("ines")).ids) == 1
 
     run_until(upgraded, THEN + WAITING + 3)
 

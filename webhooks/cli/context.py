@@ -29,6 +29,7 @@ from webhooks.selection import Selection, parse_duration
 if TYPE_CHECKING:
     from webhooks.app import ReadOnlyContext, Webhooks
     from webhooks.database import Database
+    from webhooks.operations import Actor
     from webhooks.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -124,6 +125,13 @@ def operator_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return f"uid {os.getuid()}"
+
+
+def actor() -> Actor:
+    """On whose behalf this command changes something, for the record."""
+    from webhooks.operations import Actor, Via
+
+    return Actor(operator_name(), Via.CLI)
 
 
 # -- options ------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks.cli import Failure, LazyGroup, output
+from webhooks.cli import Failure, LazyGroup, cells, output
+from webhooks.cli.changing import UNASKED, require_something, require_yes
 from webhooks.cli.context import json_option, operator_name, parse_selection, selection_options, webhooks
-from webhooks.cli.deliveries import UNASKED, require_something, require_yes
 from webhooks.errors import StorageUnavailable
 from webhooks.formats import printable
-from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate
+from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate, records
 from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
@@ -128,8 +128,6 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         return
     if given["dry_run"]:
         if as_json:
-            from webhooks.cli import records
-
             output.emit_json({"plan": records.plan_json(plan), "replay": None})
         else:
             _emit_plan(plan)
@@ -137,8 +135,6 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         return
     if not plan.deliveries:
         if as_json:
-            from webhooks.cli import records
-
             output.emit_json({"plan": records.plan_json(plan), "replay": None})
         else:
             output.print_note("nothing to replay")
@@ -224,8 +220,6 @@ def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
 
 def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, wait: bool) -> None:
     """Say what was made and, if that is asked for, wait for what comes of it; exit code 1 when something failed."""
-    from webhooks.cli import records
-
     if not as_json:
         output.print_note(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
         output.print_note(f"follow it: webhooks replay show {made.id}")
@@ -266,8 +260,6 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
     """Rehearse and print what each handler would have written; exit code 1 when one would fail."""
     from dataclasses import replace
 
-    from webhooks.cli import records
-
     if plan.options.limit is None and plan.events > REHEARSED:
         output.print_note(f"rehearsing the first {REHEARSED} events; --limit takes more")
         plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
@@ -284,7 +276,7 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
         click.echo(
             printable(f"{one.event_id}  {one.handler}  {one.outcome}" + (f": {one.reason}" if one.reason else ""))
         )
-        for line in records.write_lines(one.writes):
+        for line in cells.write_lines(one.writes):
             click.echo(f"    {printable(line)}")
     for name in left_out:
         output.print_note(
@@ -306,8 +298,6 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
 @json_option
 def list_(limit: int, as_json: bool) -> None:
     """List replays, the latest first."""
-    from webhooks.cli import records
-
     found = webhooks().store.replays.all(limit)
     if as_json:
         output.emit_json({"replays": [records.replay_json(one) for one in found]})
@@ -328,8 +318,6 @@ def _cells(one: Replay) -> tuple[str, ...]:
 @json_option
 def show(replay_id: str, as_json: bool) -> None:
     """Show one replay and how its deliveries stand."""
-    from webhooks.cli import records
-
     instance = webhooks()
     one = instance.make_replayer().get(parse_id(replay_id, "replay"))
     progress = {state.label: number for state, number in instance.store.replays.progress(one.id).items()}

@@ -6,6 +6,7 @@ import click
 
 from webhooks.cli import output
 from webhooks.cli.context import json_option, read_only
+from webhooks.operations import records
 from webhooks.selection import parse_duration
 from webhooks.store.listings import Stats
 
@@ -49,8 +50,6 @@ def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
 @json_option
 def stats(window: str, as_json: bool) -> None:
     """Rates, latency percentiles (commit of the event to end of the delivery), backlog, oldest unhandled."""
-    from webhooks.cli import records
-
     found = read_only().store.listings.stats(parse_duration(window, "window"))
     if as_json:
         output.emit_json(records.stats_json(found))

@@ -3,8 +3,12 @@
 Promises: whatever changes rows is planned first, counted, and safe to run twice. Not here: words and tables for a
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
-`replay` makes new deliveries, `rehearsal` says what a replay would run, so that it can be tried without trace, `requeue` runs the same ones again, `catch_up`
-reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is wrong.
+To look: `events`, `handlers`, `sources` gather what is known, `explain` says why a handler ran or not, `records` makes
+JSON of it all. To change: `replay` makes new deliveries, `rehearsal` says what a replay would run, `requeue` runs the
+same ones again, `cancel` ends them unrun, `quarantine` releases what could not be read, `handlers` pauses and resumes,
+each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is
+wrong. `events`, `explain`, `handlers`, `quarantine`, `records` and `sources` are imported as modules, as their functions
+have short names.
 """
 
 from __future__ import annotations
@@ -14,6 +18,10 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.operations.actor import Actor as Actor
+    from webhooks.operations.actor import Via as Via
+    from webhooks.operations.by_hand import WrongState as WrongState
+    from webhooks.operations.cancel import Canceller as Canceller
     from webhooks.operations.catch_up import CatchUp as CatchUp
     from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
     from webhooks.operations.catch_up import Report as Report
@@ -42,6 +50,9 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "actor": ["Actor", "Via"],
+            "by_hand": ["WrongState"],
+            "cancel": ["Canceller"],
             "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "rehearsal": ["ReplayRehearsal"],

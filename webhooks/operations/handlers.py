@@ -1,0 +1,173 @@
+"""Handlers: what is registered here beside what the database knows, and pause and resume.
+
+`view` is pure, so that a page or a command has something to show while the database cannot be asked. A pause is felt by
+all workers within two seconds; deliveries of the handler wait meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from webhooks.errors import NotFound
+from webhooks.formats import span
+from webhooks.operations.actor import Actor
+from webhooks.routing import Handler
+from webhooks.selection import did_you_mean
+
+if TYPE_CHECKING:
+    from webhooks.store import Store
+    from webhooks.store.handlers import HandlerState
+
+
+class HandlersHere(Protocol):
+    """What is asked of the registry."""
+
+    def handlers(self) -> Sequence[Handler]:
+        """Every registered handler."""
+
+    def get(self, name: str) -> Handler | None:
+        """The handler of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerView:
+    """One handler.
+
+    patterns: of event types, as they were registered.
+    is_registered: this process has it.
+    state: running, paused, breaker open, breaker half-open, never started, not registered here, unknown.
+    options: what was asked for beyond the defaults, in words.
+    seen_at: when a process last registered it.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    source: str | None
+    is_registered: bool
+    state: str
+    paused_by: str | None
+    options: tuple[str, ...]
+    seen_at: datetime | None
+
+
+def view(registered: Sequence[Handler], states: Mapping[str, HandlerState] | None) -> list[HandlerView]:
+    """The handlers of this process and those that the database knows, by name.
+
+    states: {name: state} by the database; None when it cannot be asked.
+    """
+    known = states or {}
+    here = {handler.name: handler for handler in registered}
+    return [
+        _view(name, here.get(name), known.get(name), is_asked=states is not None) for name in sorted({*known, *here})
+    ]
+
+
+def _view(name: str, handler: Handler | None, row: HandlerState | None, *, is_asked: bool) -> HandlerView:
+    return HandlerView(
+        name=name,
+        patterns=tuple(str(p) for p in handler.patterns) if handler is not None else (row.patterns if row else ()),
+        source=handler.source if handler is not None else (row.source if row else None),
+        is_registered=handler is not None,
+        state=_state(handler, row, is_asked=is_asked),
+        paused_by=row.paused_by if row is not None else None,
+        options=options_in_words(handler) if handler is not None else (),
+        seen_at=row.seen_at if row is not None else None,
+    )
+
+
+def _state(handler: Handler | None, row: HandlerState | None, *, is_asked: bool) -> str:
+    if row is not None and row.paused:
+        return "paused"
+    if row is not None and row.breaker:
+        return f"breaker {row.breaker.name.lower().replace('_', '-')}"
+    if handler is None:
+        return "not registered here"
+    if not is_asked:
+        return "unknown"
+    return "running" if row is not None else "never started"
+
+
+def options_in_words(handler: Handler) -> tuple[str, ...]:
+    """What was asked for beyond the defaults, in words."""
+    words: Mapping[str, Any] = {
+        "session": handler.wants_session,
+        "async": handler.is_async,
+        f"ordered by {handler.ordered_by if isinstance(handler.ordered_by, str) else 'a function'}": (
+            handler.ordered_by is not None
+        ),
+        f"where {handler.where}": handler.where is not None,
+        f"concurrency {handler.concurrency}": handler.concurrency is not None,
+        f"rate {_rate(handler.rate)}": handler.rate is not None,
+        f"timeout {'' if handler.timeout is None else span(handler.timeout)}": handler.timeout is not None,
+        "ignore own": handler.ignore_own,
+        "rehearsable": handler.rehearsable,
+        handler.isolation: handler.isolation != "thread",
+    }
+    return tuple(word for word, is_said in words.items() if is_said)
+
+
+def _rate(rate: Any) -> str:
+    return "" if rate is None else f"{rate[0]} per {span(rate[1])}"
+
+
+# -- pause, resume -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PauseChange:
+    """What a pause or resume led to. changed: False when it was so already. paused_by: who had paused it before."""
+
+    handler: str
+    is_paused: bool
+    changed: bool
+    paused_by: str | None = None
+
+
+def pause(store: Store, registry: HandlersHere, name: str, *, actor: Actor) -> PauseChange:
+    """Stop all workers from running a handler; its deliveries wait.
+
+    registry: of this process; a handler that no process has registered yet is put on record.
+    actor: kept on record, and shown beside the handler.
+
+    Raises `NotFound`.
+    """
+    state = _known(store, registry, name)
+    if state is not None and state.paused:
+        return PauseChange(name, is_paused=True, changed=False, paused_by=state.paused_by)
+    store.handlers.pause(name, actor.name)
+    actor.tell("pause", f"paused the handler {name!r}")
+    return PauseChange(name, is_paused=True, changed=True)
+
+
+def resume(store: Store, registry: HandlersHere, name: str, *, actor: Actor) -> PauseChange:
+    """Let workers run a handler again, and close its circuit breaker. Raises `NotFound`."""
+    state = _known(store, registry, name)
+    if state is not None and not state.paused and not state.breaker:
+        return PauseChange(name, is_paused=False, changed=False)
+    store.handlers.resume(name)
+    actor.tell("resume", f"resumed the handler {name!r}")
+    return PauseChange(name, is_paused=False, changed=True)
+
+
+def _known(store: Store, registry: HandlersHere, name: str) -> HandlerState | None:
+    """What the database knows of a handler, once it is on record there. Raises `NotFound`."""
+    from webhooks.store.handlers import HandlerRow
+
+    states = store.handlers.states()
+    if name in states:
+        return states[name]
+    handler = registry.get(name)
+    if handler is None:
+        everything = sorted({*states, *(handler.name for handler in registry.handlers())})
+        raise NotFound(
+            f"no handler named {name!r}{did_you_mean(name, everything)}; known: {', '.join(everything) or 'none'}"
+        )
+    patterns = [str(pattern) for pattern in handler.patterns]
+    store.handlers.register([HandlerRow(name, patterns, handler.source, handler.concurrency, handler.rate)])
+    return store.handlers.states([name]).get(name)
+
+
+__all__ = ["HandlerView", "PauseChange", "options_in_words", "pause", "resume", "view"]
