@@ -301,7 +301,9 @@ def test_explain_says_for_each_handler_what_became_of_an_event(
     event = webhooks.store.events.get(int(response["event_id"]))
     assert event is not None
     assert webhooks.store.events.ids_of_request(response["request_id"]) == [event.id]
-    answers = {answer.handler: (answer.outcome, answer.why) for answer in of_event(webhooks.store, webhooks.registry, event)}
+    answers = {
+        answer.handler: (answer.outcome, answer.why) for answer in of_event(webhooks.store, webhooks.registry, event)
+    }
     assert answers["takes"][0] == "pending"
     assert "paused by ines" in answers["takes"][1]
     assert answers["leads"] == ("not subscribed", "none of its patterns matches: lead.*")

@@ -494,7 +494,7 @@ def test_who_no_longer_waits_for_a_replay_leaves_it_as_it_is(
         result = filled("replay", "--all", "--wait")
     assert result.exit_code == code
     id = result.stdout.splitlines()[0]
-    assert f"no longer waiting; replay {id} goes on all the same" in result.stderr
+    assert f"no longer waiting; replay {id} continues all the same" in result.stderr
     shown = filled.json("replay", "show", id)
     assert (shown["state"], shown["states"]) == ("done", {"pending": 3})
 
@@ -588,7 +588,7 @@ def test_a_look_that_is_over_says_how_far_it_came_and_how_to_go_on(
     (before,) = re.findall(r"look further: --before (\d+),", result.stderr)
     assert filled.json("deliveries", "list", "--before", before)["deliveries"][0]["id"] < before
     assert not filled.json("deliveries", "list", "--error", "nowhere", "--patience", "0s")["is_complete"]
-    assert "goes on with a list" in filled.refused("deliveries", "list", "--before", before, "--group", code=2)
+    assert "continues a list" in filled.refused("deliveries", "list", "--before", before, "--group", code=2)
 
 
 def test_waiting_retries_are_made_due_now_by_selection_and_by_id(filled: Cli) -> None:

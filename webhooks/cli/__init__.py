@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),
     "requeue": ("webhooks.cli.requeue:requeue", "Put dead deliveries back to pending."),
     "prune": ("webhooks.cli.prune:prune", "Delete old events now."),
-    "catch-up": ("webhooks.cli.catch_up:catch_up", "Take in what the sender's event log has and we have not."),
+    "catch-up": ("webhooks.cli.catch_up:catch_up", "Accept what the sender's event log has and we have not."),
     "subscriptions": (
         "webhooks.cli.subscriptions:subscriptions",
         "The sender's subscriptions to us: make, compare, rotate.",
@@ -61,6 +61,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
+        """Print it, with what acts on a terminal escaped."""
         from webhooks.formats import printable
 
         click.echo(f"webhooks: {printable(self.message)}", file=file or sys.stderr)
@@ -85,9 +86,11 @@ class LazyGroup(click.Group):
         self.lazy = lazy or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help page."""
         return [*self.lazy, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, imported now; None when there is none."""
         if name not in self.lazy:
             return super().get_command(ctx, name)
         module, _, attribute = self.lazy[name][0].partition(":")
@@ -95,6 +98,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their short helps, importing none."""
         rows = [(name, text) for name, (_, text) in self.lazy.items()]
         if not rows:
             return super().format_commands(ctx, formatter)
@@ -105,6 +109,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed. Raises `Failure` with what may have been meant."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
             from webhooks.selection import did_you_mean
@@ -115,6 +120,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run it; errors of ours end as a line."""
         with reporting():
             return super().invoke(ctx)
 

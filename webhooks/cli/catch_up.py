@@ -1,4 +1,4 @@
-"""`webhooks catch-up`: read a sender's event log, and take in what never reached us."""
+"""`webhooks catch-up`: read a sender's event log, and accept what never reached us."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from webhooks.cli import output
 from webhooks.cli.context import json_option, tell_instant, webhooks
 from webhooks.errors import SelectionError
 from webhooks.formats import printable
+from webhooks.operations import records
 from webhooks.selection import did_you_mean, parse_time
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only say what would be added.")
 @json_option
 def catch_up(source: str, since: str | None, until: str | None, dry_run: bool, as_json: bool) -> None:
-    """Take in what happened according to SOURCE's event log and never reached us; known events stay as they are.
+    """Accept what happened according to SOURCE's event log and never reached us; known events stay as they are.
 
-    May be run at any time and again: what is stored already is not stored twice. An interrupted run goes on where it was.
+    May be run at any time and again: what is stored already is not stored twice. An interrupted run continues where it was.
     """
     report = run(webhooks(), source, since, until, dry_run=dry_run)
     if as_json:
-        output.emit_json(report_json(report))
+        output.emit_json(records.report_json(report))
     else:
         tell(report)
     if report.stripped:
@@ -145,29 +146,4 @@ def tell(report: Report) -> None:
         )
 
 
-def report_json(report: Report) -> dict[str, Any]:
-    return {
-        "source": report.source,
-        "since": output.iso(report.since),
-        "until": output.iso(report.until),
-        "is_dry_run": report.is_dry,
-        "is_resumed": report.is_resumed,
-        "fetched": report.fetched,
-        "chosen": report.chosen,
-        "added": dict(sorted(report.added.items())),
-        "repaired": report.repaired,
-        "duplicates": report.duplicates,
-        "stale": report.stale,
-        "held": report.held,
-        "stripped": report.stripped,
-        "unreadable": report.unreadable,
-        "first_at": output.iso(report.first_at),
-        "last_at": output.iso(report.last_at),
-        "cause": report.cause,
-        "mark_at": output.iso(report.mark_at),
-        "gap_from": output.iso(report.gap_from),
-        "lost_before": output.iso(report.lost_before),
-    }
-
-
-__all__ = ["catch_up", "report_json", "run", "tell"]
+__all__ = ["catch_up", "run", "tell"]

@@ -13,16 +13,13 @@ from webhooks.cli import Failure, LazyGroup, output, typed
 from webhooks.cli.context import json_option, read_settings
 from webhooks.errors import NotFound
 from webhooks.formats import printable
+from webhooks.operations.histories import find_plugin, plugins_of
 from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
-    from webhooks.app import Webhooks
     from webhooks.database import History, MigrationChange
-    from webhooks.settings import Settings
     from webhooks.store import Store
     from webhooks.store.retention.partitions import Changes, Partition, Partitions
-
-CORE = "core"
 
 
 @contextmanager
@@ -38,37 +35,9 @@ def opened() -> Iterator[tuple[Store, Sequence[History]]]:
         store.database.dispose()
 
 
-def plugins_of(settings: Settings) -> Sequence[History]:
-    """The histories of the handler modules that have one."""
-    from webhooks.database.migrations import run as migrate
-    from webhooks.routing import find_modules
-
-    return migrate.find_plugins(find_modules(settings.handlers_dir, settings.handlers))
-
-
-def upgrade_all(instance: Webhooks) -> list[str]:
-    """Bring everything to head; a line for each history that moved."""
-    from webhooks.database.migrations import run as migrate
-
-    changes = migrate.upgrade(instance.database, plugins=plugins_of(instance.settings))
-    return [describe(change) for change in changes]
-
-
 def describe(change: MigrationChange) -> str:
+    """One history that moved, in a line."""
     return f"database: {change.history} {change.before or 'nothing'} -> {change.after or 'nothing'}"
-
-
-def find_plugin(plugins: Sequence[History], name: str | None) -> History | None:
-    """The history of that name; None for the core's. Raises `NotFound`."""
-    if name is None or name == CORE:
-        return None
-    for plugin in plugins:
-        if plugin.name == name:
-            return plugin
-    names = [plugin.name for plugin in plugins]
-    raise NotFound(
-        f"no plugin {name!r} has migrations{did_you_mean(name, names)}; there are: {', '.join([CORE, *names])}"
-    )
 
 
 plugin_option = click.option("--plugin", metavar="NAME", help="Of this plugin's history; default: the core's.")

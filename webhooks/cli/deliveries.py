@@ -61,7 +61,7 @@ def list_(
     says how far it came.
     """
     if (blocked or group) and before is not None:
-        raise Failure("--before goes on with a list; leave it out beside --group and --blocked", 2)
+        raise Failure("--before continues a list; leave it out beside --group and --blocked", 2)
     if blocked and (group or replay_id is not None or "state" in conditions):
         raise Failure(
             "--blocked lists lanes, by the dead delivery that holds each; leave out --group, --replay, --state", 2
@@ -109,7 +109,7 @@ def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> No
         output.print_note(f"the first {limit}; --limit shows more")
     if found:
         again, give_up = records.freeing(found[0])
-        which = "the lane goes on" if len(found) == 1 else "a lane goes on (here the first)"
+        which = "the lane continues" if len(found) == 1 else "a lane continues (here the first)"
         output.print_note(f"{which} when the dead delivery is run again, once its cause is gone: {again}")
         output.print_note(f"or when it is given up: {give_up}")
 

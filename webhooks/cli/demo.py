@@ -2,7 +2,7 @@
 
 The secret is used by `dev` and by the commands that one tries beside it, never by `run` or gunicorn. While a local Close
 runs in the directory, the demo's source has its API as well, so that `catch-up`, `subscriptions` and `doctor` can
-be tried; a source that somebody configured is left as it is. Nothing here knows a server; see `dev`.
+be tried; a source that is configured is left as it is. Nothing here knows a server; see `dev`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SOURCE = "close"
 
 
 def secret_path(directory: Path) -> Path:
+    """Where the demo secret of a directory is, or would be."""
     return directory / SECRET_FILE
 
 

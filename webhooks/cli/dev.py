@@ -131,10 +131,12 @@ def _child_environment(environ: Mapping[str, str], *, show_demo: bool) -> dict[s
 
 def apply_schema(instance: Webhooks) -> None:
     """Bring the core's and the handlers' tables to head, and say what changed. Raises `Failure`, and errors of ours."""
-    from webhooks.cli.db import upgrade_all
+    from webhooks.cli.context import actor
+    from webhooks.cli.db import describe
+    from webhooks.operations.histories import upgrade_all
 
     try:
-        changes = upgrade_all(instance)
+        changes = upgrade_all(instance.database, instance.settings, actor=actor())
     except StorageUnavailable as error:
         if instance.settings.has_default_database:
             raise
@@ -142,8 +144,8 @@ def apply_schema(instance: Webhooks) -> None:
             "the database that DATABASE_URL, or database_url in webhooks.toml, names cannot be reached; start it, or leave "
             f"that out to have one in this directory: {error.reason}"
         ) from error
-    for line in changes:
-        output.print_note(line)
+    for change in changes:
+        output.print_note(describe(change))
 
 
 @click.command(epilog="Example: webhooks dev --demo")
@@ -187,7 +189,7 @@ def _gunicorn_options(plan: Development, show_demo: bool) -> list[str]:
 
 
 def _serve(plan: Development, group: ProcessGroup) -> int:
-    """Say what is served, and go on until there is a reason to end; that exit code."""
+    """Say what is served, and wait until there is a reason to end; that exit code."""
     _announce(plan, click.echo)
     show.say_how_to_stop()
     return group.wait()

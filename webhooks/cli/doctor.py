@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from webhooks.cli import output, typed
 from webhooks.cli.context import json_option, read_settings, webhooks
 from webhooks.errors import ConfigurationError, RegistrationError
 from webhooks.formats import printable
+from webhooks.operations import records
 
 if TYPE_CHECKING:
     from webhooks.operations import Finding
@@ -49,7 +50,7 @@ def doctor(fix: bool, as_json: bool) -> None:
             done = examiner.repair(facts, findings)
             findings = diagnose(examiner.collect()) if done else findings
     if as_json:
-        output.emit_json({"findings": [finding_json(finding) for finding in findings], "repaired": done})
+        output.emit_json({"findings": [records.finding_json(finding, typed) for finding in findings], "repaired": done})
     else:
         tell(findings, done)
     if any(finding.level is not Level.NOTE for finding in findings):
@@ -81,14 +82,3 @@ def tell(findings: Sequence[Finding], done: Sequence[str]) -> None:
             click.echo(f"  -> {printable(typed(finding.command))}{safe}")
     wrong = sum(str(finding.level) != "note" for finding in findings)
     output.print_note("nothing is wrong" if not wrong else f"{output.counted(wrong, 'thing')} to repair")
-
-
-def finding_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "level": str(finding.level),
-        "code": finding.code,
-        "subject": finding.subject,
-        "text": finding.text,
-        "command": None if finding.command is None else typed(finding.command),
-        "fix": None if finding.fix is None else str(finding.fix),
-    }

@@ -34,7 +34,7 @@ def events() -> None:
 @selection_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @click.option("--oldest-first", is_flag=True, help="The oldest first, rather than the latest.")
-@click.option("--after", metavar="PLACE", help="Go on after this place, where a look that was over stood.")
+@click.option("--after", metavar="PLACE", help="Continue after this place, where a look that was over stood.")
 @patience_option
 @json_option
 def list_(
@@ -206,12 +206,12 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
 @events.command("export", epilog="Example: webhooks events export --since 30d > events.jsonl")
 @click.argument("event", nargs=-1)
 @selection_options
-@click.option("--after", metavar="PLACE", help="Go on after this place, which an interrupted export printed.")
+@click.option("--after", metavar="PLACE", help="Continue after this place, which an interrupted export printed.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | None, limit: int | None) -> None:
     """Print events with their payloads as JSON lines, the oldest first.
 
-    When it ends, or is interrupted, the place to go on from is printed on standard error.
+    When it ends, or is interrupted, the place to continue from is printed on standard error.
     """
     selection = parse_selection(conditions, event)
     place = None if after is None else looking.parse_place(after)
@@ -226,6 +226,6 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
                     progress(number)
     finally:
         if place is not None:
-            output.print_note(f"{output.counted(number, 'event')}; go on with --after {looking.place_text(place)}")
+            output.print_note(f"{output.counted(number, 'event')}; continue with --after {looking.place_text(place)}")
         else:
             output.print_note("no events match")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: How long the local Close waits for more changes of an object before it posts them, and mail before it leaves.
 SOON = timedelta(milliseconds=200)
-#: How long a step waits for its events to be handled before the story goes on.
+#: How long a step waits for its events to be handled before the story continues.
 STEP_LIMIT = timedelta(seconds=20)
 #: How often we look whether something came or was handled.
 LOOK_EVERY = timedelta(milliseconds=20)
@@ -104,6 +104,7 @@ class Tally:
     last_event: int | None = None
 
     def add(self, arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> None:
+        """Count one arrival and what became of it; a refused one is not an event."""
         if arrival.event_id is None:
             return
         self.events += 1
@@ -209,6 +210,7 @@ class Follower:
             self.sleep(LOOK_EVERY.total_seconds())
 
     def pause(self, duration: timedelta) -> int | None:
+        """Follow for so long; the exit code should there be a reason to end."""
         until = self.monotonic() + duration.total_seconds()
         return self.follow(lambda: self.monotonic() >= until)
 

@@ -37,6 +37,7 @@ def print_note(text: str) -> None:
 
 
 def is_terminal() -> bool:
+    """Whether standard output is one."""
     return sys.stdout.isatty()
 
 
@@ -109,6 +110,7 @@ def coloured(word: str) -> str:
 
 
 def colour(text: str, **style: Any) -> str:
+    """Text in a style of click's, on a terminal that wants colours."""
     return click.style(text, **style) if is_terminal() and not os.environ.get("NO_COLOR") else text
 
 

@@ -62,7 +62,7 @@ def show(id: int, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def retry(ctx: click.Context, ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
-    """Verify and read again, with the time at which they came, and take in what can be read now.
+    """Verify and read again, with the time at which they came, and accept what can be read now.
 
     What catch-up found in the sender's log was never signed, and is only read again. Exit code 1 when some could not be admitted.
     """

@@ -31,24 +31,29 @@ class ReplayGroup(LazyGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The hidden command, or the subcommand that was typed."""
         if args and args[0] == START:
             return START, start, args[1:]
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the hidden command before what begins with no subcommand."""
         if not args or args[0] not in (*self.commands, "-h", "--help"):
             # options and ids are the hidden command's
             args = [START, *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands that can be typed."""
         return [name for name in super().list_commands(ctx) if name != START]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both ways to call it."""
         formatter.write_usage(ctx.command_path, "[EVENT]... [OPTIONS]", "Usage: ")
         formatter.write_usage(ctx.command_path, "list | show ID | cancel ID | resume ID", "       ")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the hidden command's options, and the subcommands."""
         with formatter.section("Options"):
             formatter.write_dl(
                 [record for p in start.get_params(ctx) if (record := p.get_help_record(ctx)) is not None]
@@ -60,6 +65,7 @@ class Start(click.Command):
     """The command behind `webhooks replay` without a subcommand; its name is not to be typed, nor shown."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write it as the group's own."""
         assert ctx.parent is not None
         formatter.write_usage(ctx.parent.command_path, "[EVENT]... [OPTIONS]")
 
@@ -214,7 +220,7 @@ def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
 
             return replayer.run(made, on_progress)
     except KeyboardInterrupt:
-        output.print_note(f"interrupted; go on with: webhooks replay resume {made.id}")
+        output.print_note(f"interrupted; continue with: webhooks replay resume {made.id}")
         raise
 
 
@@ -248,7 +254,7 @@ def _wait(store: Store, made: Replay) -> dict[str, int]:
                     return stand
                 sleep(LOOK_EVERY.total_seconds())
     except (KeyboardInterrupt, StorageUnavailable):
-        output.print_note(f"no longer waiting; replay {made.id} goes on all the same: webhooks replay show {made.id}")
+        output.print_note(f"no longer waiting; replay {made.id} continues all the same: webhooks replay show {made.id}")
         raise
 
 
@@ -359,7 +365,7 @@ def cancel(replay_id: str, as_json: bool) -> None:
 @wait_option
 @json_option
 def resume(replay_id: str, wait: bool, as_json: bool) -> None:
-    """Go on with a replay whose process was stopped; nothing is made twice."""
+    """Continue a replay whose process was stopped; nothing is made twice."""
     instance = webhooks()
     replayer = instance.make_replayer()
     one = replayer.get(parse_id(replay_id, "replay"))

@@ -27,10 +27,12 @@ HANDLER_COLUMNS = (
 
 
 def source_rows(stats: Stats) -> list[tuple[str, ...]]:
+    """One row a source, in the order of `SOURCE_COLUMNS`."""
     return [(s.source, f"{s.events:,}", f"{s.per_minute:.1f}", output.when(s.last_received_at)) for s in stats.sources]
 
 
 def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
+    """One row a handler, in the order of `HANDLER_COLUMNS`."""
     from datetime import timedelta
 
     rows = []

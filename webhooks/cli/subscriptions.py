@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,7 @@ from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
 from webhooks.formats import printable
+from webhooks.operations import records
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def list_(source: str | None, as_json: bool) -> None:
         found = context.subscriptions.all()
     if as_json:
         output.emit_json(
-            {"subscriptions": [subscription_json(each, each.id in labels, uses.get(each.id)) for each in found]}
+            {"subscriptions": [records.subscription_json(each, each.id in labels, uses.get(each.id)) for each in found]}
         )
         return
     rows = [
@@ -175,7 +175,7 @@ def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, sour
             )
         made = context.subscriptions.create(where, topics, verify_ssl=not no_verify_ssl)
     if as_json:
-        output.emit_json({"subscription": subscription_json(made, True, None)})
+        output.emit_json({"subscription": records.subscription_json(made, True, None)})
         return
     click.echo(printable(made.id))
     output.print_note(
@@ -204,7 +204,7 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
         output.emit_json(
             {
                 "is_dry_run": dry_run,
-                "changes": [change_json(change) for change in changes],
+                "changes": [records.change_json(change) for change in changes],
                 "subscriptions": [each.id for each in done],
                 "unknown": list(wanted.unknown),
             }
@@ -233,7 +233,7 @@ def pause(id: str | None, source: str | None, as_json: bool) -> None:
             _emit(context, paused)
             return
     output.print_note(
-        f"{paused.id} is paused, and its queue emptied; go on with: webhooks subscriptions resume {paused.id}"
+        f"{paused.id} is paused, and its queue emptied; continue with: webhooks subscriptions resume {paused.id}"
     )
 
 
@@ -264,7 +264,7 @@ def resume(id: str | None, source: str | None, as_json: bool) -> None:
 def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: bool) -> None:
     """Replace a subscription's key: by a second subscription, which takes over once a delivery under its key was seen.
 
-    Interrupted, or when nothing was delivered in time, both stay; the same command goes on.
+    Interrupted, or when nothing was delivered in time, both stay; the same command continues.
     """
     longest, longer = parse_duration(wait, "wait"), parse_duration(grace, "grace")
     with opened(source) as context:
@@ -288,7 +288,7 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: b
 def _emit(context: SubscriptionContext, subscription: Subscription) -> None:
     is_held = subscription.id in context.subscriptions.labels()
     used_at = context.subscriptions.key_uses().get(subscription.id)
-    output.emit_json({"subscription": subscription_json(subscription, is_held, used_at)})
+    output.emit_json({"subscription": records.subscription_json(subscription, is_held, used_at)})
 
 
 def _topics(patterns: Sequence[str]) -> list[Topic]:
@@ -337,31 +337,3 @@ def change_lines(change: Change) -> list[str]:
     lines += [f"  + {type}" for type in change.add]
     lines += [f"  - {printable(type)}" for type in change.remove]
     return lines
-
-
-def change_json(change: Change) -> dict[str, Any]:
-    return {
-        "subscription": None if change.subscription is None else change.subscription.id,
-        "is_needed": change.is_needed,
-        "add": list(change.add),
-        "remove": list(change.remove),
-        "url": change.url,
-        "needs_key": change.needs_key,
-    }
-
-
-def subscription_json(subscription: Subscription, is_held: bool, used_at: datetime | None) -> dict[str, Any]:
-    return {
-        "id": subscription.id,
-        "url": subscription.url,
-        "status": subscription.status,
-        "types": sorted(subscription.types),
-        "filtered": sorted(topic.type for topic in subscription.topics if topic.filter),
-        "verify_ssl": subscription.verify_ssl,
-        "health_status": subscription.health_status,
-        "latest_error": subscription.latest_error,
-        "pause_reason": subscription.pause_reason,
-        "created_at": output.iso(subscription.created_at),
-        "is_key_held": is_held,
-        "key_last_used_at": output.iso(used_at),
-    }

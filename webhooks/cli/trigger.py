@@ -192,7 +192,7 @@ def explain_refused(answer: Answer, url: str, source: Source, age: timedelta, *,
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """Post once, following no redirect. Raises `Failure` when nobody answers."""
+    """Post once, following no redirect. Raises `Failure` when there is no answer."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SelectionError(f"--to {url[:100]!r} is no address such as http://127.0.0.1:8000/webhooks/close", url)

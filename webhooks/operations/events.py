@@ -1,7 +1,7 @@
 """Stored events, looked at: one of them whole, those that come, and all of them written out.
 
-`view` gathers what is known of one event, and `timeline`, `difference` and `as_curl` say it; `follow` goes on for as long
-as it is asked, `export` remembers nothing, so memory stays the same however many there are. Nothing here changes a row.
+`view` gathers what is known of one event, and `timeline`, `difference` and `as_curl` say it; `follow` continues for as
+long as it is asked, `export` remembers nothing, so memory stays the same however many there are. Nothing here changes a row.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def follow(
 ) -> Iterator[list[EventSummary]]:
     """The latest `backlog` events, then new ones as they are committed, each once.
 
-    pause: waits a little and says whether to go on.
+    pause: waits a little and says whether to continue.
     """
     listings = store.listings
     shown = listings.events(selection, limit=backlog)[::-1] if backlog else []
@@ -150,7 +150,7 @@ def follow(
 
 
 def export(store: Store, selection: Selection, after: Place | None) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """The selected events with their payloads, the oldest first, each with the place to go on from.
+    """The selected events with their payloads, the oldest first, each with the place to continue from.
 
     Each is `records.event_json` and `records.payload_json`. Each step is a statement of its own, so no read transaction
     stays open, and memory holds one step.

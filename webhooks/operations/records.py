@@ -8,7 +8,7 @@ or milliseconds as their names say.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,11 +18,12 @@ from webhooks.formats import json as jsonio
 if TYPE_CHECKING:
     from webhooks.intake.quarantine import Admission
     from webhooks.model import Attempt, Event
-    from webhooks.operations import Plan
+    from webhooks.operations import Finding, Plan, Report, SubscriptionChange
     from webhooks.operations.explain import Explanation
     from webhooks.operations.handlers import HandlerView
     from webhooks.operations.quarantine import Discarded
     from webhooks.operations.sources import SourceView
+    from webhooks.sources import Subscription
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
     from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
@@ -149,7 +150,7 @@ def blocked_json(blocked: BlockedLane) -> dict[str, Any]:
 
 
 def freeing(blocked: BlockedLane) -> tuple[str, str]:
-    """The commands that let a lane go on: by running the dead delivery again, and by giving it up."""
+    """The commands that let a lane continue: by running the dead delivery again, and by giving it up."""
     return f"webhooks requeue {blocked.holder.id}", f"webhooks deliveries cancel {blocked.holder.id}"
 
 
@@ -363,6 +364,78 @@ def rejection_json(found: Rejection) -> dict[str, Any]:
         "header_bytes": found.header_bytes,
         "body_bytes": found.body_bytes,
         "body_captured": found.body is not None,
+    }
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """What one catch-up read and added; added holds {event type: how many}."""
+    return {
+        "source": report.source,
+        "since": _iso(report.since),
+        "until": _iso(report.until),
+        "is_dry_run": report.is_dry,
+        "is_resumed": report.is_resumed,
+        "fetched": report.fetched,
+        "chosen": report.chosen,
+        "added": dict(sorted(report.added.items())),
+        "repaired": report.repaired,
+        "duplicates": report.duplicates,
+        "stale": report.stale,
+        "held": report.held,
+        "stripped": report.stripped,
+        "unreadable": report.unreadable,
+        "first_at": _iso(report.first_at),
+        "last_at": _iso(report.last_at),
+        "cause": report.cause,
+        "mark_at": _iso(report.mark_at),
+        "gap_from": _iso(report.gap_from),
+        "lost_before": _iso(report.lost_before),
+    }
+
+
+def finding_json(finding: Finding, typed: Callable[[str], str] = str) -> dict[str, Any]:
+    """What is wrong, how much, and what repairs it. typed: how a command of ours is typed where this is read."""
+    return {
+        "level": str(finding.level),
+        "code": finding.code,
+        "subject": finding.subject,
+        "text": finding.text,
+        "command": None if finding.command is None else typed(finding.command),
+        "fix": None if finding.fix is None else str(finding.fix),
+    }
+
+
+def change_json(change: SubscriptionChange) -> dict[str, Any]:
+    """What a subscription lacks and has too much; subscription is null for one that is to be made."""
+    return {
+        "subscription": None if change.subscription is None else change.subscription.id,
+        "is_needed": change.is_needed,
+        "add": list(change.add),
+        "remove": list(change.remove),
+        "url": change.url,
+        "needs_key": change.needs_key,
+    }
+
+
+def subscription_json(subscription: Subscription, is_held: bool, used_at: datetime | None) -> dict[str, Any]:
+    """One subscription as its sender has it.
+
+    is_held: whether this installation holds its key.
+    used_at: when a post signed with that key last came.
+    """
+    return {
+        "id": subscription.id,
+        "url": subscription.url,
+        "status": subscription.status,
+        "types": sorted(subscription.types),
+        "filtered": sorted(topic.type for topic in subscription.topics if topic.filter),
+        "verify_ssl": subscription.verify_ssl,
+        "health_status": subscription.health_status,
+        "latest_error": subscription.latest_error,
+        "pause_reason": subscription.pause_reason,
+        "created_at": _iso(subscription.created_at),
+        "is_key_held": is_held,
+        "key_last_used_at": _iso(used_at),
     }
 
 
