@@ -22,13 +22,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.forkserver import ForkServer
-from tests.support import Clock
+from tests.support import Clock, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.trigger import Answer
 from webhooks.database import tables as schema
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
+from webhooks.operations import DetachedReplays
 from webhooks.operations.events import as_curl, export, follow
 from webhooks.routing import SUCCEEDED, Registry, Verdict
 from webhooks.selection import Selection
@@ -470,6 +471,39 @@ def test_a_replay_can_be_waited_for(
     assert filled.json("replay", "show", result.stdout.strip())["states"] == stand
     slept.clear()
     assert json.loads(filled("replay", "--all", "--wait", "--json").stdout)["replay"]["states"] == stand
+
+
+def test_a_detached_replay_is_put_on_record_and_made_by_a_worker(filled: Cli) -> None:
+    filled.run("mirror")
+    result = filled("replay", "--all", "--detach")
+    id = result.stdout.strip()
+    assert "a worker makes its deliveries, and runs them after fresh ones" in result.stderr
+    shown = filled.json("replay", "show", id)
+    assert (shown["state"], shown["deliveries"], shown["options"]["detached"]) == ("open", 0, True)
+    assert f"a worker makes them; to do it here: webhooks replay resume {id}" in filled("replay", "show", id).stderr
+    assert f"replay {id} of the same events" in filled("replay", "--all").stderr, "asked for twice"
+    make_detached(filled)
+    shown = filled.json("replay", "show", id)
+    assert (shown["state"], shown["deliveries"], shown["states"]) == ("done", 3, {"pending": 3})
+
+
+def make_detached(cli: Cli) -> None:
+    """Do what a worker does with replays that are on record."""
+    duty = DetachedReplays(cli.instance.make_replayer, cli.instance.store)
+    duty.tick("w")
+    wait_until(lambda: not duty.is_running, timedelta(seconds=30), "the replays are made")
+
+
+def test_a_detached_replay_can_be_waited_for(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled.run("mirror")
+
+    def sleep(seconds: float) -> None:
+        make_detached(filled)
+        filled.run("mirror")
+
+    monkeypatch.setattr("webhooks.cli.replay.sleep", sleep)
+    made = json.loads(filled("replay", "--all", "--detach", "--wait", "--json").stdout)["replay"]
+    assert (made["state"], made["deliveries"], made["states"]) == ("done", 3, {"succeeded": 3})
 
 
 def test_who_waits_for_a_replay_hears_that_it_was_cancelled(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

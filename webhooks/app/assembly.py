@@ -218,7 +218,7 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
 def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
     """A worker for this process, its handlers registered. slots: in place of the setting `concurrency`."""
     from webhooks.delivery import IsolatedPool, Maintenance, Retention, Worker, WorkerSettings, handler_rows
-    from webhooks.operations import CatchUpDuty
+    from webhooks.operations import CatchUpDuty, DetachedReplays
     from webhooks.sources import with_log
     from webhooks.version import VERSION
 
@@ -245,7 +245,10 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
             store,
             dispatcher,
             Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
-            duties=[CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else [],
+            duties=[
+                DetachedReplays(webhooks.make_replayer, store),
+                *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
+            ],
             lease=settings.lease,
         ),
     )

@@ -106,17 +106,40 @@ def replay() -> None:
 @click.option("--why", metavar="TEXT", help="Kept on record.")
 @click.option("--rehearse", is_flag=True, help="Run rehearsable handlers, roll back, and show what they would write.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@click.option(
+    "--detach", is_flag=True, help="A worker makes the deliveries; this command only puts the replay on record."
+)
 @click.option("--yes", is_flag=True, help=f"Also more than {UNASKED:,} deliveries.")
 @click.option("--all", "all_", is_flag=True, help="Every stored event.")
 @wait_option
 @json_option
 def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, **given: Any) -> None:
+    """The plan, then what was asked for: a rehearsal, nothing, or the replay."""
     instance = webhooks()
     _refuse_misspelt(event)
     selection = parse_selection(conditions, event)
     # --handler says who gets the deliveries; it selects events only beside --state or --error
     require_something(Replayer.for_handler(selection, Options()), given["all_"], "replay")
-    options = Options(
+    replayer = instance.make_replayer()
+    plan = replayer.plan(selection, _options(selection, given))
+    if not as_json:
+        for line in describe_plan(plan):
+            output.print_note(line)
+    if given["rehearse"]:
+        rehearse(instance, plan, as_json)
+        return
+    if given["dry_run"] or not plan.deliveries:
+        _emit_plan(plan, as_json, is_dry=given["dry_run"])
+        return
+    require_yes(plan.deliveries, given["yes"], "make")
+    made = replayer.start(plan, by=operator_name(), why=given["why"], detached=given["detach"])
+    if not given["detach"]:
+        made = _run(replayer, made, plan.events)
+    _report(instance, made, plan, as_json, given["wait"])
+
+
+def _options(selection: Selection, given: Mapping[str, Any]) -> Options:
+    return Options(
         handler=selection.handler,
         original=given["original"],
         order=Order(given["order"]),
@@ -124,30 +147,6 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         limit=given["limit"],
         fresh_keys=given["fresh_keys"],
     )
-    replayer = instance.make_replayer()
-    plan = replayer.plan(selection, options)
-    if not as_json:
-        for line in describe_plan(plan):
-            output.print_note(line)
-    if given["rehearse"]:
-        rehearse(instance, plan, as_json)
-        return
-    if given["dry_run"]:
-        if as_json:
-            output.emit_json({"plan": records.plan_json(plan), "replay": None})
-        else:
-            _emit_plan(plan)
-            output.print_note("nothing was changed (--dry-run)")
-        return
-    if not plan.deliveries:
-        if as_json:
-            output.emit_json({"plan": records.plan_json(plan), "replay": None})
-        else:
-            output.print_note("nothing to replay")
-        return
-    require_yes(plan.deliveries, given["yes"], "make")
-    made = _run(replayer, replayer.start(plan, by=operator_name(), why=given["why"]), plan.events)
-    _report(instance, made, plan, as_json, given["wait"])
 
 
 replay.add_command(start)
@@ -203,12 +202,20 @@ def _of_pruned(number: int) -> str:
     return f"at least {output.counted(number, 'event')} of that time {were} pruned, and cannot be replayed"
 
 
-def _emit_plan(plan: Plan) -> None:
+def _emit_plan(plan: Plan, as_json: bool, *, is_dry: bool) -> None:
+    """The plan of a replay that is not made."""
+    if as_json:
+        output.emit_json({"plan": records.plan_json(plan), "replay": None})
+        return
+    if not is_dry:
+        output.print_note("nothing to replay")
+        return
     rows = [
         (handler.name, f"{handler.deliveries:,}", f"{handler.added:,}", f"{handler.left_out:,}")
         for handler in plan.handlers
     ]
     output.emit_table(("HANDLER", "DELIVERIES", "NEW TO IT", "LEFT OUT"), rows, empty="no handler would get anything")
+    output.print_note("nothing was changed (--dry-run)")
 
 
 def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
@@ -227,12 +234,17 @@ def _run(replayer: Replayer, made: Replay, total: int) -> Replay:
 def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, wait: bool) -> None:
     """Say what was made and, if that is asked for, wait for what comes of it; exit code 1 when something failed."""
     if not as_json:
-        output.print_note(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
+        if made.state.label == "open":
+            output.print_note("a worker makes its deliveries, and runs them after fresh ones")
+        else:
+            output.print_note(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
         output.print_note(f"follow it: webhooks replay show {made.id}")
         click.echo(str(made.id))
     if not any(process.kind == "worker" for process in instance.store.processes.running()):
         output.print_note("no worker runs; start one: webhooks worker")
     stand = _wait(instance.store, made) if wait else None
+    if stand is not None and made.state.label == "open":  # a worker has made it meanwhile
+        made = instance.make_replayer().get(made.id)
     if as_json:
         plan_json = None if plan is None else records.plan_json(plan)
         output.emit_json({"plan": plan_json, "replay": records.replay_json(made, stand)})
@@ -243,14 +255,15 @@ def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, 
 
 
 def _wait(store: Store, made: Replay) -> dict[str, int]:
-    """How its deliveries stand once none waits or runs: {state: how many}."""
+    """How its deliveries stand once all are made and none waits or runs: {state: how many}."""
     try:
-        with output.progress(made.deliveries, "running") as progress:
+        with output.progress(made.deliveries or None, "running") as progress:
             while True:
+                now = store.replays.get(made.id) or made
                 stand = {state.label: number for state, number in store.replays.progress(made.id).items()}
                 left = stand.get("pending", 0) + stand.get("running", 0)
-                progress(made.deliveries - left)
-                if not left:
+                progress(now.deliveries - left)
+                if not left and now.state.label != "open":
                     return stand
                 sleep(LOOK_EVERY.total_seconds())
     except (KeyboardInterrupt, StorageUnavailable):
@@ -342,7 +355,8 @@ def show(replay_id: str, as_json: bool) -> None:
     if one.pruned:
         output.print_note(_of_pruned(one.pruned))
     if one.state.label == "open":
-        output.print_note(f"its deliveries are not all made; if no process is at it: webhooks replay resume {one.id}")
+        maker = "a worker makes them; to do it here" if one.options.get("detached") else "if no process is at it"
+        output.print_note(f"its deliveries are not all made; {maker}: webhooks replay resume {one.id}")
     if progress.get("dead"):
         output.print_note(f"see what failed: webhooks deliveries list --replay {one.id} --state dead")
 

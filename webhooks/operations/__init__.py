@@ -4,7 +4,7 @@ Promises: whatever changes rows is planned first, counted, and safe to run twice
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
 To look: `events`, `handlers`, `sources` gather what is known, `explain` says why a handler ran or not, `records` makes
-JSON of it all. To change: `replay` makes new deliveries, `rehearsal` says what a replay would run, `requeue` runs the
+JSON of it all. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` says what a replay would run, `requeue` runs the
 same ones again, `cancel` ends them unrun, `quarantine` releases what could not be read, `handlers` pauses and resumes,
 each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is
 wrong. `events`, `explain`, `handlers`, `quarantine`, `records` and `sources` are imported as modules, as their functions
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from webhooks.operations.catch_up import CatchUp as CatchUp
     from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
     from webhooks.operations.catch_up import Report as Report
+    from webhooks.operations.detached import DetachedReplays as DetachedReplays
     from webhooks.operations.doctor import Doctor as Doctor
     from webhooks.operations.doctor import Finding as Finding
     from webhooks.operations.doctor import Level as Level
@@ -54,6 +55,7 @@ else:
             "by_hand": ["WrongState"],
             "cancel": ["Canceller"],
             "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
+            "detached": ["DetachedReplays"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "rehearsal": ["ReplayRehearsal"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Self
 
 from webhooks.database import from_microseconds, to_microseconds
@@ -26,7 +26,7 @@ def in_order(
     cursor: str | None,
     step: int,
     bodies: bool,
-) -> Iterator[list[EventSummary]]:
+) -> Generator[list[EventSummary], None, None]:
     """The selected events in the order of `options`, at most `step` at a time; `options.limit` of them, from `cursor` on.
 
     upper_id: events of a higher id are not looked at.

@@ -6,7 +6,8 @@ replay's cursor in the same transaction; of two processes that run one replay, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -113,13 +114,17 @@ class Replayer:
 
     # -- start, run, resume --------------------------------------------------------------------------------
 
-    def start(self, plan: Plan, *, by: str, why: str | None = None) -> Replay:
+    def start(self, plan: Plan, *, by: str, why: str | None = None, detached: bool = False) -> Replay:
         """Record the replay; `run` makes its deliveries.
+
+        by: on whose behalf.
+        why: kept on record.
+        detached: a worker calls `run`, rather than this process (`DetachedReplays`).
 
         Raises `ReplayError` when the same replay is under way: it was asked for twice.
         """
         selection = plan.selection.to_mapping()
-        options = plan.options.to_mapping()
+        options = plan.options.to_mapping() | ({"detached": True} if detached else {})
         for other in self.store.replays.under_way():
             if _is_same(other, selection, options) and (
                 other.state is ReplayState.OPEN or self.store.replays.is_unfinished(other.id)
@@ -139,11 +144,21 @@ class Replayer:
         """Make the deliveries of an open replay from where it stands. Raises `ReplayError` when it is not open."""
         selection = Selection.parse(replay.selection, replay.created_at)
         options = Options.from_mapping(replay.options)
+        chunks = self.chunks(selection, options, replay.upper_id, replay.cursor, bodies=self._needs_bodies())
+        with closing(chunks):  # its file is this thread's, wherever an error is kept
+            left = chunks if options.limit is None else limited(chunks, options.limit - replay.events)
+            return self._make(replay, selection, options, left, on_progress)
+
+    def _make(
+        self,
+        replay: Replay,
+        selection: Selection,
+        options: Options,
+        chunks: Iterator[list[EventSummary]],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> Replay:
         current = replay
-        rest = self.chunks(selection, options, replay.upper_id, replay.cursor, bodies=self._needs_bodies())
-        if options.limit is not None:
-            rest = limited(rest, options.limit - replay.events)
-        for chunk, is_last in with_last(rest):
+        for chunk, is_last in with_last(chunks):
             planned = self._planned(chunk, selection, options, current)
             cursor = cursor_of(chunk[-1], options.order) if chunk else current.cursor or ""
             moved = self.store.replays.add(current, planned, events=len(chunk), cursor=cursor, is_last=is_last)
@@ -199,7 +214,7 @@ class Replayer:
 
     def chunks(
         self, selection: Selection, options: Options, upper_id: int, cursor: str | None, *, bodies: bool
-    ) -> Iterator[list[EventSummary]]:
+    ) -> Generator[list[EventSummary], None, None]:
         """The selected events in order, from the cursor on; at most `chunk` at a time.
 
         selection, options, upper_id: of a plan or a recorded replay.
@@ -283,10 +298,11 @@ def _event(summary: EventSummary) -> Event:
 def _is_same(other: Replay, selection: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     """Whether a replay was asked for in the same words; times apart, which move between two requests."""
 
-    def timeless(mapping: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in mapping.items() if name not in ("since", "until")}
+    def without(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        return {name: value for name, value in mapping.items() if name not in names}
 
-    return timeless(other.selection) == timeless(selection) and dict(other.options) == dict(options)
+    same_events = without(other.selection, "since", "until") == without(selection, "since", "until")
+    return same_events and without(other.options, "detached") == without(options, "detached")
 
 
 __all__ = ["Progress", "Replayer"]

@@ -173,6 +173,13 @@ class Replays(ReplayCounts):
         with self.database.read() as connection:
             return [_replay(row) for row in connection.execute(query)]
 
+    def open(self) -> list[Replay]:
+        """Replays whose deliveries are not all made, the oldest first."""
+        table = schema.replays
+        query = select(table).where(table.c.state == int(ReplayState.OPEN)).order_by(table.c.id)
+        with self.database.read() as connection:
+            return [_replay(row) for row in connection.execute(query)]
+
     def under_way(self) -> list[Replay]:
         """Replays that are open, and the latest done ones (whose deliveries may not have run yet)."""
         table = schema.replays
