@@ -25,7 +25,7 @@ from tests.forkserver import ForkServer
 from tests.support import Clock, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
-from webhooks.cli.trigger import Answer
+from webhooks.cli.trigger import PostAnswer
 from webhooks.database import tables as schema
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
@@ -945,7 +945,7 @@ def test_a_server_with_another_secret_is_explained_once_beside_its_answer(
 def test_a_server_that_cannot_store_is_explained_once(
     cli: Cli, posts: Sequence[tuple[Any, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.cli.trigger.post", lambda url, body, headers: Answer(503, None, "no"))
+    monkeypatch.setattr("webhooks.cli.trigger.post", lambda url, body, headers: PostAnswer(503, None, "no"))
     result = cli("trigger", "lead.created", "--duplicate", "2")
     assert result.exit_code == 1
     assert result.stdout == "503 no\n" * 3

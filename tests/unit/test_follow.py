@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import each
 from webhooks.cli import follow
-from webhooks.cli.follow import WIDTH, Arrival, Follower, Posts, Tally, describe
-from webhooks.cli.trigger import Answer
+from webhooks.cli.follow import WIDTH, Follower, PostedEvent, Posts, Tally, describe
+from webhooks.cli.trigger import PostAnswer
 from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.server import subscribe_all
@@ -33,7 +33,7 @@ FILTERED = replace(
 )
 DEAD = replace(SUCCEEDED, state=DeliveryState.DEAD, reason="ValueError: \x1b[31mno\nat all")
 PENDING = replace(SUCCEEDED, state=DeliveryState.PENDING, finished_at=None, reason=None)
-STORED = Arrival("lead.created", "stored", 7)
+STORED = PostedEvent("lead.created", "stored", 7)
 
 
 def test_an_event_is_one_line_with_who_handled_it_in_how_many_ms() -> None:
@@ -63,7 +63,7 @@ def test_a_failure_is_shown_with_its_reason_on_one_line_without_control_characte
 def test_no_line_is_wider_than_a_small_terminal(type: str, count: int) -> None:
     names = ["outcomes.count", "leads.mirror_members", "whatsapp.mirror", "emails.alert", "forward.warehouse"]
     deliveries = [replace(SUCCEEDED, handler=name) for name in names[:count]]
-    lines = describe(Arrival(type, "stored", 7), deliveries)
+    lines = describe(PostedEvent(type, "stored", 7), deliveries)
     assert all(len(line) <= WIDTH for line in lines)
     text = " ".join(lines)
     assert [name for name in names if name in text] == names[:count]
@@ -87,7 +87,7 @@ def test_nothing_is_coloured_outside_a_terminal(monkeypatch: pytest.MonkeyPatch)
 BODY = b'{"event":{"id":"ev_1","date_updated":"D","object_type":"lead","action":"created"}}'
 
 
-def post(answer: Answer) -> tuple[Posts, Arrival]:
+def post(answer: PostAnswer) -> tuple[Posts, PostedEvent]:
     posts = Posts(lambda url, body, headers: answer)
     assert posts("http://x/", {}, BODY) == answer.status
     return posts, posts.arrivals.get()
@@ -95,24 +95,24 @@ def post(answer: Answer) -> tuple[Posts, Arrival]:
 
 @pytest.mark.parametrize("event_id", [7, "7"], ids=repr)
 def test_the_receipt_and_the_id_of_an_answer_are_read(event_id: object) -> None:
-    posts, arrival = post(Answer(200, {"status": "stored", "event_id": event_id}, ""))
+    posts, arrival = post(PostAnswer(200, {"status": "stored", "event_id": event_id}, ""))
     assert arrival == STORED
     assert posts.taken == {("ev_1", "D")}
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"event_id": None}, {"event_id": "x"}, {"event_id": "²"}])
 def test_an_answer_of_another_shape_is_shown_without_an_id(body: Any) -> None:
-    _, arrival = post(Answer(200, body, ""))
+    _, arrival = post(PostAnswer(200, body, ""))
     assert (arrival.receipt, arrival.event_id) == ("taken", None)
 
 
 def test_what_was_refused_is_not_taken() -> None:
-    posts, arrival = post(Answer(503, {"status": "stored", "event_id": "7"}, ""))
+    posts, arrival = post(PostAnswer(503, {"status": "stored", "event_id": "7"}, ""))
     assert (arrival.receipt, arrival.event_id, posts.taken) == ("refused 503", None, set())
 
 
 def test_no_answer_is_shown_and_passed_on() -> None:
-    def refuse(url: str, body: bytes, headers: object) -> Answer:
+    def refuse(url: str, body: bytes, headers: object) -> PostAnswer:
         raise ConnectionRefusedError
 
     posts = Posts(refuse)
@@ -131,7 +131,7 @@ class Rig:
         self.now = 0.0
         self.told: list[str] = []
         self.looks = deliveries
-        self.posts = Posts(lambda url, body, headers: Answer(200, None, ""))
+        self.posts = Posts(lambda url, body, headers: PostAnswer(200, None, ""))
         self.follower = Follower(
             self.posts, self.find, self.told.append, lambda: code, lambda: self.now, lambda seconds: self.sleep(seconds)
         )
@@ -147,7 +147,7 @@ class Rig:
 def test_an_event_is_told_when_its_deliveries_ended_and_later_ones_wait_for_it() -> None:
     rig = Rig({7: [[PENDING], [PENDING], [SUCCEEDED]], 8: [[FILTERED]]})
     rig.posts.arrivals.put(STORED)
-    rig.posts.arrivals.put(Arrival("contact.created", "stored", 8))
+    rig.posts.arrivals.put(PostedEvent("contact.created", "stored", 8))
     assert rig.follower.follow(lambda: True) is None
     assert [line.split()[1] for line in rig.told] == ["lead.created", "contact.created"]
     assert rig.now == pytest.approx(0.04)
@@ -172,7 +172,7 @@ def test_a_reason_to_end_ends_it() -> None:
 
 def test_the_tally_counts_what_nobody_asks_for_and_nothing_that_was_refused() -> None:
     tally = Tally()
-    tally.add(Arrival("lead.created", "refused 503", None), [])
+    tally.add(PostedEvent("lead.created", "refused 503", None), [])
     assert str(tally) == "0 events, none handled"
     tally.add(STORED, [])
     tally.add(STORED, [SUCCEEDED, DEAD])
@@ -185,7 +185,7 @@ def test_the_tally_counts_what_nobody_asks_for_and_nothing_that_was_refused() ->
 def test_a_world_is_quiet_once_all_that_happened_was_taken() -> None:
     world = World(lambda: T0, rules=Rules(delivery_delay=timedelta(0), consolidation=timedelta(0)))
     subscribe_all(world, "http://127.0.0.1:1/")
-    posts = Posts(lambda url, body, headers: Answer(200, None, ""))
+    posts = Posts(lambda url, body, headers: PostAnswer(200, None, ""))
     assert follow.is_quiet(world, posts)
     world.create("contact", {"name": "Rosa"})
     assert not follow.is_quiet(world, posts)
@@ -198,7 +198,7 @@ def test_a_world_is_quiet_once_all_that_happened_was_taken() -> None:
 def test_a_world_with_mail_in_the_outbox_is_not_quiet() -> None:
     world = World(lambda: T0, rules=Rules(delivery_delay=timedelta(0), consolidation=timedelta(0)))
     subscribe_all(world, "http://127.0.0.1:1/")
-    posts = Posts(lambda url, body, headers: Answer(200, None, ""))
+    posts = Posts(lambda url, body, headers: PostAnswer(200, None, ""))
     contact = world.create("contact", {"name": "Rosa"})
     mail = {
         "contact_id": contact["id"],
@@ -218,7 +218,7 @@ def test_every_step_of_the_story_is_told_with_its_events() -> None:
     world = World(lambda: T0, rules=Rules(delivery_delay=follow.SOON, consolidation=follow.SOON, sending=follow.SOON))
     subscribe_all(world, "http://127.0.0.1:1/")
     rig = Rig({7: [[SUCCEEDED]]})
-    rig.posts._send = lambda url, body, headers: Answer(200, {"status": "stored", "event_id": 7}, "")
+    rig.posts._send = lambda url, body, headers: PostAnswer(200, {"status": "stored", "event_id": 7}, "")
 
     def sleep(seconds: float) -> None:
         rig.now += seconds

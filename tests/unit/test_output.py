@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from webhooks.cli import output
-from webhooks.cli.catch_up import Progress
+from webhooks.cli.catch_up import LogProgress
 
 COLUMNS = ("ID", "STATE", "REASON")
 ROWS = [("1", "succeeded", ""), ("889211340439552", "dead", "ValueError: \x1b[31mno\u202e 日本語")]
@@ -157,7 +157,7 @@ def test_a_catch_up_shows_how_much_of_the_log_it_has_read(
 ) -> None:
     screen = a_terminal(monkeypatch, "stderr")
     start = datetime(2026, 3, 10, 8, tzinfo=UTC)
-    with Progress(since, start + timedelta(hours=6)) as progress:
+    with LogProgress(since, start + timedelta(hours=6)) as progress:
         for hours in range(4):
             progress(start + timedelta(hours=hours))
     shown = STYLE.sub("", screen.getvalue())
@@ -167,7 +167,7 @@ def test_a_catch_up_shows_how_much_of_the_log_it_has_read(
 
 def test_a_catch_up_that_reads_nothing_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = a_terminal(monkeypatch, "stderr")
-    with Progress(None, datetime(2026, 3, 10, 8, tzinfo=UTC)):
+    with LogProgress(None, datetime(2026, 3, 10, 8, tzinfo=UTC)):
         pass
     assert screen.getvalue() == ""
 

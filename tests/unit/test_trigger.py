@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from webhooks.cli import group
-from webhooks.cli.trigger import Answer, choose, complete_url, explain_missing, explain_refused
+from webhooks.cli.trigger import PostAnswer, choose, complete_url, explain_missing, explain_refused
 from webhooks.errors import NotFound
 from webhooks.routing import Registry
 from webhooks.settings import Secret, Settings, SourceSettings
@@ -63,7 +63,7 @@ def test_an_unknown_sample_is_answered_with_the_nearest_and_what_there_is() -> N
     assert "?;" not in said
 
 
-REFUSED = Answer(401, {"error": "signature_verification_failed", "request_id": "0c5e00620973d125"}, "")
+REFUSED = PostAnswer(401, {"error": "signature_verification_failed", "request_id": "0c5e00620973d125"}, "")
 CLOSE = make_source(SourceSettings(name="close", scheme="close", secrets=(Secret(KEY, "close"),)))
 
 
@@ -76,7 +76,7 @@ def test_a_refused_signature_is_explained_by_another_secret_and_where_to_look() 
 
 @pytest.mark.parametrize("body", [None, [], {"request_id": 5}, "no"])
 def test_an_answer_without_a_request_id_is_explained_as_well(body: Any) -> None:
-    said = explain_refused(Answer(401, body, ""), "http://h:1/webhooks/close", CLOSE, timedelta(0))
+    said = explain_refused(PostAnswer(401, body, ""), "http://h:1/webhooks/close", CLOSE, timedelta(0))
     assert said.endswith(": webhooks explain")
 
 

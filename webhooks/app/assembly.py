@@ -128,7 +128,7 @@ def open_read_only(settings: Settings, clock: Callable[[], datetime] = utc_now) 
 
 
 @dataclass(frozen=True)
-class Intake:
+class IntakeParts:
     """What accepts events, and what leaves a trace of requests that are not accepted, beside the answers."""
 
     ingest: Ingest
@@ -137,7 +137,7 @@ class Intake:
     background: BackgroundWriter
 
 
-def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> Intake:
+def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     """The way in. call: how what writes is called (see `caller`)."""
     from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
 
@@ -163,7 +163,7 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> Intake:
         in_flight=settings.in_flight_per_source,
         run=call,
     )
-    return Intake(ingest, refusals, rejections, background)
+    return IntakeParts(ingest, refusals, rejections, background)
 
 
 def caller(database: Database) -> Callable[..., Any]:
@@ -359,7 +359,7 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
 
 
 __all__ = [
-    "Intake",
+    "IntakeParts",
     "ReadOnlyContext",
     "Role",
     "caller",

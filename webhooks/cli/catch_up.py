@@ -56,7 +56,7 @@ def run(instance: Webhooks, name: str, since: str | None, until: str | None, *, 
     tell_instant("until", until, end)
     if begin is not None and begin >= (end or now):
         raise SelectionError(f"since {output.when(begin)} is not before until {output.when(end or now)}")
-    with source.connect() as client, Progress(begin, end or now) as progress:
+    with source.connect() as client, LogProgress(begin, end or now) as progress:
         return instance.make_catch_up(source, client, holder(), progress).run(begin, end, dry_run=dry_run)
 
 
@@ -83,7 +83,7 @@ def source_with_log(instance: Webhooks, name: str) -> SourceWithLog:
     return log
 
 
-class Progress:
+class LogProgress:
     """The bar of a catch-up on a terminal, in minutes of log; called with the instant up to which it is read."""
 
     def __init__(self, since: datetime | None, until: datetime) -> None:
@@ -92,7 +92,7 @@ class Progress:
         self._bar: Any = None
         self._show: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> LogProgress:
         return self
 
     def __exit__(self, *error: Any) -> None:

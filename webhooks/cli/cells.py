@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from webhooks.cli.output import counted, states, when
+from webhooks.cli.output import counted, when
 from webhooks.formats import printable
+from webhooks.operations.words import states
 
 if TYPE_CHECKING:
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup

@@ -26,7 +26,7 @@ from webhooks.selection import parse_id
 
 if TYPE_CHECKING:
     from webhooks.store import Store
-    from webhooks.store.listings import BlockedLane, DeliverySummary
+    from webhooks.store.listings import BlockedLane, DeliverySummary, FailureGroup, Page
 
 
 @click.group(cls=LazyGroup)
@@ -72,31 +72,36 @@ def list_(
         _list_blocked(listings.blocked_lanes(selection, limit=limit), limit, as_json)
         return
     if group:
-        groups = listings.failures(selection, limit=limit)
-        if as_json:
-            output.emit_json({"failures": [records.failure_json(one) for one in groups]})
-            return
-        rows = [cells.failure_cells(one) for one in groups]
-        output.emit_table(cells.FAILURE_COLUMNS, rows, empty="no failed deliveries match")
+        _list_failures(listings.failures(selection, limit=limit), as_json)
         return
     wanted = None if replay_id is None else parse_id(replay_id, "replay")
     last = None if before is None else parse_id(before, "delivery")
     page = listings.look_at_deliveries(selection, deadline=patience, limit=limit, before=last, replay_id=wanted)
-    found = page.rows
     if as_json:
-        listed = [records.delivery_json(delivery) for delivery in found]
+        listed = [records.delivery_json(delivery) for delivery in page.rows]
         output.emit_json({"deliveries": listed} | records.look_json(page))
         return
+    _list_page(page, limit, empty=f"no deliveries match ({selection})")
+
+
+def _list_page(page: Page[DeliverySummary, int], limit: int, empty: str) -> None:
+    found = page.rows
     if not page.is_complete:
         output.incomplete(output.counted(page.looked_at, "delivery"), page.back_to, f"--before {page.at}")
         if not found:
             return
     rows = [cells.delivery_cells(delivery) for delivery in found]
-    output.emit_table(
-        cells.DELIVERY_COLUMNS, rows, empty=f"no deliveries match ({selection})", spare=("DUE", "TRIES", "EVENT")
-    )
+    output.emit_table(cells.DELIVERY_COLUMNS, rows, empty=empty, spare=("DUE", "TRIES", "EVENT"))
     if len(found) == limit:
         output.print_note(f"the first {limit}; --limit shows more, --before {found[-1].id} older ones")
+
+
+def _list_failures(groups: Sequence[FailureGroup], as_json: bool) -> None:
+    if as_json:
+        output.emit_json({"failures": [records.failure_json(one) for one in groups]})
+        return
+    rows = [cells.failure_cells(one) for one in groups]
+    output.emit_table(cells.FAILURE_COLUMNS, rows, empty="no failed deliveries match")
 
 
 def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from webhooks.cli import output
-from webhooks.cli.trigger import Answer
+from webhooks.cli.trigger import PostAnswer
 from webhooks.formats import json as jsonio
 from webhooks.formats import one_line
 from webhooks.model import DeliveryState
@@ -38,7 +38,7 @@ LOOK_EVERY = timedelta(milliseconds=20)
 WIDTH, MARGIN, HANDLERS_AT = 80, 7, 52
 
 #: Posts one webhook, as `webhooks.cli.trigger.post`.
-Send = Callable[[str, bytes, Mapping[str, str]], Answer]
+Send = Callable[[str, bytes, Mapping[str, str]], PostAnswer]
 #: The deliveries of an event by its id.
 Deliveries = Callable[[int], Sequence["DeliverySummary"]]
 #: Supervises the processes; the exit code once there is a reason to end.
@@ -48,7 +48,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class PostedEvent:
     """One post and how it was answered. receipt: `stored` and so on, or what went wrong. event_id: None if refused."""
 
     type: str
@@ -61,7 +61,7 @@ class Posts:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self.arrivals: queue.SimpleQueue[PostedEvent] = queue.SimpleQueue()
         #: (event's id, its date_updated) of what was taken
         self.taken: set[tuple[str, str]] = set()
 
@@ -72,7 +72,7 @@ class Posts:
         try:
             answer = self._send(url, body, headers)
         except Exception:
-            self.arrivals.put(Arrival(type, "no answer", None))
+            self.arrivals.put(PostedEvent(type, "no answer", None))
             raise
         self.arrivals.put(_read(type, answer))
         if 200 <= answer.status < 300:
@@ -80,13 +80,13 @@ class Posts:
         return answer.status
 
 
-def _read(type: str, answer: Answer) -> Arrival:
+def _read(type: str, answer: PostAnswer) -> PostedEvent:
     body = answer.body if isinstance(answer.body, dict) else {}
     if not 200 <= answer.status < 300:
-        return Arrival(type, f"refused {answer.status}", None)
+        return PostedEvent(type, f"refused {answer.status}", None)
     event_id = body.get("event_id")
     is_id = isinstance(event_id, str | int) and str(event_id).isascii() and str(event_id).isdigit()
-    return Arrival(type, one_line(str(body.get("status", "taken")), 20), int(str(event_id)) if is_id else None)
+    return PostedEvent(type, one_line(str(body.get("status", "taken")), 20), int(str(event_id)) if is_id else None)
 
 
 # -- the screen ------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Tally:
     slowest: timedelta = timedelta(0)
     last_event: int | None = None
 
-    def add(self, arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> None:
+    def add(self, arrival: PostedEvent, deliveries: Sequence[DeliverySummary]) -> None:
         """Count one arrival and what became of it; a refused one is not an event."""
         if arrival.event_id is None:
             return
@@ -128,7 +128,7 @@ class Tally:
         return f"{output.counted(self.events, 'event')}, {', '.join(parts) or 'none handled'}"
 
 
-def describe(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> list[str]:
+def describe(arrival: PostedEvent, deliveries: Sequence[DeliverySummary]) -> list[str]:
     """The lines of one event, within `WIDTH` columns."""
     line = " " * MARGIN + output.coloured(arrival.receipt) + " " * max(1, 10 - len(arrival.receipt))
     at = MARGIN + max(10, len(arrival.receipt) + 1)
@@ -145,7 +145,7 @@ def describe(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> list[st
     return [*lines, line]
 
 
-def _handlers(arrival: Arrival, deliveries: Sequence[DeliverySummary]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _handlers(arrival: PostedEvent, deliveries: Sequence[DeliverySummary]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Who got it and what became of it: texts and their styles."""
     if not deliveries and arrival.event_id is not None:
         yield "no handler asks for it", {"dim": True}
@@ -189,7 +189,7 @@ class Follower:
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     tally: Tally = field(default_factory=Tally)
-    _waiting: list[Arrival] = field(default_factory=list)
+    _waiting: list[PostedEvent] = field(default_factory=list)
 
     def follow(self, is_over: Callable[[], bool], limit: timedelta | None = None) -> int | None:
         """Until `is_over` and all that came is told, or for `limit`; the exit code should there be a reason to end.
@@ -277,4 +277,4 @@ def play(close: LocalClose, follower: Follower, *, pace: float) -> int | None:
     return None
 
 
-__all__ = ["Arrival", "Follower", "Posts", "Tally", "describe", "is_quiet", "make_world", "play"]
+__all__ = ["Follower", "PostedEvent", "Posts", "Tally", "describe", "is_quiet", "make_world", "play"]

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -146,11 +146,6 @@ def incomplete(looked_at: str, to: datetime | None, further: str) -> None:
         f"the time was over before all was looked at: {looked_at}, to {iso(to)}; look further: {further}, or for longer: "
         "--patience 1m"
     )
-
-
-def states(counts: Mapping[str, int]) -> str:
-    """`2 succeeded, 1 dead`."""
-    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if number)
 
 
 # -- progress ----------------------------------------------------------------------------------------------

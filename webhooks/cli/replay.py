@@ -14,7 +14,7 @@ from webhooks.cli.changing import UNASKED, require_something, require_yes
 from webhooks.cli.context import json_option, operator_name, parse_selection, selection_options, webhooks
 from webhooks.errors import StorageUnavailable
 from webhooks.formats import printable
-from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate, records
+from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate, records, words
 from webhooks.selection import Selection, did_you_mean, parse_id
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
     replayer = instance.make_replayer()
     plan = replayer.plan(selection, _options(selection, given))
     if not as_json:
-        for line in describe_plan(plan):
+        for line in words.plan_lines(plan):
             output.print_note(line)
     if given["rehearse"]:
         rehearse(instance, plan, as_json)
@@ -157,49 +157,6 @@ def _refuse_misspelt(events: tuple[str, ...]) -> None:
     known = [name for name in replay.commands if name != START]
     if events and events[0] not in known and (near := did_you_mean(events[0], known)):
         raise Failure(f"no event {events[0][:40]!r}{near}", 2)
-
-
-def describe_plan(plan: Plan) -> list[str]:
-    """What a replay would do, in lines for people."""
-    lines = [
-        f"{output.counted(plan.events, 'event')} selected ({plan.selection}), "
-        f"{output.counted(plan.deliveries, 'delivery')} to make"
-    ]
-    if plan.eta is not None:
-        eta = timedelta(seconds=max(1, round(plan.eta.total_seconds())))
-        lines.append(
-            f"about {output.span(eta)} to run, "
-            + ("at that rate" if plan.options.rate else "at the speed of the latest ones")
-        )
-    for handler in plan.handlers:
-        if handler.added and not plan.options.original:
-            lines.append(f"{handler.name}: {output.counted(handler.added, 'event')} that it did not get then")
-        if handler.left_out:
-            lines.append(
-                f"{handler.name}: got {output.counted(handler.left_out, 'event')} then and would get none now; "
-                "--original gives them to it again"
-            )
-    if plan.compared < plan.events:
-        lines.append(f"(today's routing was compared with that of then for {output.counted(plan.compared, 'event')})")
-    for name, number in sorted(plan.gone.items()):
-        lines.append(
-            f"{name}: is not registered any more; its {output.counted(number, 'delivery')} of then are left out"
-        )
-    if plan.without_delivery:
-        lines.append(f"{output.counted(plan.without_delivery, 'event')} that no handler gets")
-    if plan.never_delivered:
-        lines.append(
-            f"{output.counted(plan.never_delivered, 'copy')} (stale, conflicting or stripped) left out; "
-            "name one by its id to replay it"
-        )
-    if plan.pruned:
-        lines.append(_of_pruned(plan.pruned))
-    return lines
-
-
-def _of_pruned(number: int) -> str:
-    were = "was" if number == 1 else "were"
-    return f"at least {output.counted(number, 'event')} of that time {were} pruned, and cannot be replayed"
 
 
 def _emit_plan(plan: Plan, as_json: bool, *, is_dry: bool) -> None:
@@ -249,7 +206,7 @@ def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, 
         plan_json = None if plan is None else records.plan_json(plan)
         output.emit_json({"plan": plan_json, "replay": records.replay_json(made, stand)})
     elif stand is not None:
-        output.print_note(output.states(stand) or "nothing to run")
+        output.print_note(words.states(stand) or "nothing to run")
     if stand is not None and (stand.get("dead") or instance.make_replayer().get(made.id).state.label == "cancelled"):
         raise SystemExit(1)
 
@@ -348,12 +305,12 @@ def show(replay_id: str, as_json: bool) -> None:
         ("id", str(one.id)), ("state", one.state.label), ("created", output.when(one.created_at)),
         ("by", one.created_by), ("why", one.why or ""),
         ("selection", str(Selection.parse(one.selection, one.created_at))), ("options", options),
-        ("events", f"{one.events:,}"), ("deliveries", f"{one.deliveries:,}"), ("stand", output.states(progress)),
+        ("events", f"{one.events:,}"), ("deliveries", f"{one.deliveries:,}"), ("stand", words.states(progress)),
         ("finished", output.when(one.finished_at)),
     ]  # fmt: skip
     output.emit_fields(fields)
     if one.pruned:
-        output.print_note(_of_pruned(one.pruned))
+        output.print_note(words.pruned_line(one.pruned))
     if one.state.label == "open":
         maker = "a worker makes them; to do it here" if one.options.get("detached") else "if no process is at it"
         output.print_note(f"its deliveries are not all made; {maker}: webhooks replay resume {one.id}")

@@ -33,7 +33,7 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PostAnswer:
     """What the server answered to one post. body: decoded, or None where it is not JSON."""
 
     status: int
@@ -173,7 +173,9 @@ def explain_missing(url: str, settings: Settings, source: str) -> str:
     )
 
 
-def explain_refused(answer: Answer, url: str, source: Source, age: timedelta, *, bad_signature: bool = False) -> str:
+def explain_refused(
+    answer: PostAnswer, url: str, source: Source, age: timedelta, *, bad_signature: bool = False
+) -> str:
     """What to say when a server answered 401. age: how long ago it was signed."""
     if bad_signature:
         return "refused, as it should be: the signature is wrong"
@@ -191,7 +193,7 @@ def explain_refused(answer: Answer, url: str, source: Source, age: timedelta, *,
     )
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> PostAnswer:
     """Post once, following no redirect. Raises `Failure` when there is no answer."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -221,7 +223,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         decoded = jsonio.load(raw)
     except ValueError:
         decoded = None
-    return Answer(response.status, decoded, raw.decode("utf-8", "backslashreplace"))
+    return PostAnswer(response.status, decoded, raw.decode("utf-8", "backslashreplace"))
 
 
 def send(
@@ -232,7 +234,7 @@ def send(
     signed_at: datetime,
     *,
     bad_signature: bool = False,
-) -> Answer:
+) -> PostAnswer:
     """Sign as the sender would, and post."""
     prepared = source.prepare(body, signed_at)
     signature = source.sign(prepared, signed_at)
@@ -285,28 +287,19 @@ def trigger(
     instance = webhooks()
     sender = find_source(instance, source)
     if what is None:
-        from webhooks.sources.samples import samples
-
-        rows = [(sample.type, one_line(sample.shows)) for sample in samples(sender.settings.scheme)]
-        if as_json:
-            output.emit_json({"samples": [{"type": type, "shows": shows} for type, shows in rows]})
-        else:
-            output.emit_table(("TYPE", "SHOWS"), rows, empty="this scheme has no samples; give a file")
+        _list_samples(sender, as_json)
         return
-    now = instance.clock()
     ago = parse_duration(age, "age") if age is not None else timedelta(0)
-    signed_at = now - ago
+    signed_at = instance.clock() - ago
     body, headers, is_sample = choose(what, sender)
     if is_sample and not as_is:
         body = freshen(body, sender.settings.scheme, signed_at)
     body = apply_sets(body, sets)
     settings = instance.settings
     url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)
-    failed = 0
-    first: dict[int, Answer] = {}
+    first: dict[int, PostAnswer] = {}
     for _ in range(1 + duplicate):
         answer = send(sender, body, headers, url, signed_at, bad_signature=bad_signature)
-        failed += not 200 <= answer.status < 300
         first.setdefault(answer.status, answer)
         if as_json:
             output.emit_json_line({"status": answer.status, "body": answer.body})
@@ -321,5 +314,16 @@ def trigger(
         output.print_note(
             "the server cannot store it now; its log says why, and so does, where it runs: webhooks doctor"
         )
-    if failed:
+    if any(not 200 <= status < 300 for status in first):
         raise SystemExit(1)
+
+
+def _list_samples(source: Source, as_json: bool) -> None:
+    """The samples of a source's scheme."""
+    from webhooks.sources.samples import samples
+
+    rows = [(sample.type, one_line(sample.shows)) for sample in samples(source.settings.scheme)]
+    if as_json:
+        output.emit_json({"samples": [{"type": type, "shows": shows} for type, shows in rows]})
+    else:
+        output.emit_table(("TYPE", "SHOWS"), rows, empty="this scheme has no samples; give a file")

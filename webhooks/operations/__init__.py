@@ -4,7 +4,7 @@ Promises: whatever changes rows is planned first, counted, and safe to run twice
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
 To look: `events`, `handlers`, `sources` gather what is known, `explain` says why a handler ran or not, `records` makes
-JSON of it all. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` says what a replay would run, `requeue` runs the
+JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` tries a replay without trace, `requeue` runs the
 same ones again, `cancel` ends them unrun, `quarantine` releases what could not be read, `handlers` pauses and resumes,
 each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a sender sends, `doctor` says what is
 wrong. `events`, `explain`, `handlers`, `quarantine`, `records` and `sources` are imported as modules, as their functions
