@@ -99,7 +99,7 @@ def test_a_replay_that_a_command_makes_is_left_to_it(fleet: Fleet) -> None:
 
 def test_a_worker_that_ends_stops_after_a_chunk_and_another_continues(fleet: Fleet) -> None:
     id, first, second = fleet.detach(), fleet.worker(), fleet.worker()
-    fleet.before_chunk = first._stopping.set  # as `wait` does, while a chunk is in hand
+    fleet.before_chunk = first.stop  # while a chunk is in hand
     fleet.tick(first, "a")
     assert fleet.state(id) == (ReplayState.OPEN, 2)
     fleet.before_chunk = lambda: None
@@ -116,7 +116,11 @@ def test_while_one_worker_makes_replays_no_other_does(fleet: Fleet) -> None:
 
 def test_one_that_is_cancelled_meanwhile_is_let_go(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     id, other = fleet.detach(), fleet.detach(Options(limit=3))
-    fleet.before_chunk = lambda: fleet.made.store.replays.close(id) and None
+
+    def cancel() -> None:
+        fleet.made.store.replays.close(id)
+
+    fleet.before_chunk = cancel
     with caplog.at_level(logging.INFO, "webhooks.operations"):
         fleet.tick(fleet.worker(), "a")
     assert fleet.state(id) == (ReplayState.CANCELLED, 0)

@@ -75,9 +75,13 @@ class DetachedReplays:
         """Whether a replay is in hand."""
         return self._thread is not None and self._thread.is_alive()
 
+    def stop(self) -> None:
+        """Make nothing after the chunk in hand."""
+        self._stopping.set()
+
     def wait(self, timeout: timedelta) -> None:
         """Stop after the chunk in hand, and wait for its end."""
-        self._stopping.set()
+        self.stop()
         if self._thread is not None:
             self._thread.join(timeout.total_seconds())
 
