@@ -200,6 +200,26 @@ def test_a_replay_that_dies_makes_no_delivery_twice_when_it_goes_on(
 
 
 @pytest.mark.parametrize(
+    ("name", "database_url"), pairs("replay.before_commit", "replay.after_commit"), indirect=["database_url"]
+)
+def test_a_worker_that_dies_while_it_makes_a_replay_is_followed_by_another(
+    processes: Processes, database_url: str, name: str
+) -> None:
+    with fleet(processes, database_url, HANDLERS, lease=1.0) as made:
+        made.put([{"n": n} for n in range(5)], "session")
+        (first,) = made.start(1, **{failpoints.VARIABLE: name})
+        command = ("webhooks", "replay", "--handler", "session", "--all", "--detach")
+        detached = processes.run(*command, env=made.env)
+        assert detached.wait() == 0, detached.output
+        assert first.wait() == -signal.SIGKILL, first.output
+        made.start()
+        wait_until(lambda: sum(made.states().values()) == 10, what="five fresh ones, and each once more")
+        made.wait_until_finished(15)
+        assert made.dead() == []
+        made.stop()
+
+
+@pytest.mark.parametrize(
     ("name", "database_url"), pairs("prune.before_commit", "prune.after_commit"), indirect=["database_url"]
 )
 def test_a_prune_that_dies_is_whole_batches_and_goes_on(processes: Processes, database_url: str, name: str) -> None:

@@ -12,7 +12,7 @@ from tests.integration.rig import Rig, rig
 from tests.support import wait_until
 from webhooks.model import DeliveryState
 from webhooks.operations import DetachedReplays, Options, Replayer
-from webhooks.operations.detached import LEADERSHIP, LEASE
+from webhooks.operations.detached import LEADERSHIP
 from webhooks.selection import Selection
 from webhooks.store.replays import ReplayState
 
@@ -49,7 +49,7 @@ class Fleet:
         return Watched(store=self.made.store, registry=self.made.registry, chunk=2)
 
     def worker(self) -> DetachedReplays:
-        self.duties.append(DetachedReplays(self.replayer, self.made.store, lambda: self.at))
+        self.duties.append(DetachedReplays(self.replayer, self.made.store, monotonic=lambda: self.at))
         return self.duties[-1]
 
     def detach(self, options: Options | None = None) -> int:
@@ -109,7 +109,7 @@ def test_a_worker_that_ends_stops_after_a_chunk_and_another_continues(fleet: Fle
 
 def test_while_one_worker_makes_replays_no_other_does(fleet: Fleet) -> None:
     id = fleet.detach()
-    assert fleet.made.store.processes.acquire(LEADERSHIP, "a", LEASE)
+    assert fleet.made.store.processes.acquire(LEADERSHIP, "a", LONG)
     fleet.tick(fleet.worker(), "b")
     assert fleet.state(id) == (ReplayState.OPEN, 0)
 

@@ -246,7 +246,7 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
             dispatcher,
             Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
             duties=[
-                DetachedReplays(webhooks.make_replayer, store),
+                DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
                 *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
             ],
             lease=settings.lease,

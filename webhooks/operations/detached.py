@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: The name of the lease that elects the worker.
 LEADERSHIP = "replays"
-#: A worker that died while it made a replay is followed by another after this.
-LEASE = timedelta(seconds=30)
 #: A replay that failed by a fault of ours is tried again after this.
 AGAIN_SECONDS = 60.0
 
@@ -40,16 +38,27 @@ class _Stopped(Exception):
 
 
 class DetachedReplays:
-    """Makes the deliveries of detached replays in a worker. make: a `Replayer` over this worker's handlers."""
+    """Makes the deliveries of detached replays in a worker.
+
+    make: a `Replayer` over this worker's handlers.
+    lease: a worker that died while it made a replay is followed by another after this.
+    monotonic: seconds by a clock that never jumps.
+    """
 
     #: How often the replays are looked at.
     LOOK_EVERY = timedelta(seconds=2)
 
     def __init__(
-        self, make: Callable[[], Replayer], store: Store, monotonic: Callable[[], float] = time.monotonic
+        self,
+        make: Callable[[], Replayer],
+        store: Store,
+        *,
+        lease: timedelta = timedelta(seconds=30),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
         self._store = store
+        self._lease = lease
         self._monotonic = monotonic
         self._looked_at = float("-inf")
         self._failed_at: dict[int, float] = {}
@@ -92,7 +101,7 @@ class DetachedReplays:
         return bool(replay.options.get("detached")) and is_late and has_handler
 
     def _is_elected(self, holder: str) -> bool:
-        return self._store.processes.acquire(LEADERSHIP, holder, LEASE)
+        return self._store.processes.acquire(LEADERSHIP, holder, self._lease)
 
     def _run(self, replayer: Replayer, found: list[Replay], holder: str) -> None:
         def on_progress(progress: Progress) -> None:
