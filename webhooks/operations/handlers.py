@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from webhooks.errors import NotFound
-from webhooks.formats import span
+from webhooks.formats import did_you_mean, span
 from webhooks.operations.actor import Actor
 from webhooks.routing import Handler
-from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
     from webhooks.store import Store

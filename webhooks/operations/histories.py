@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean
 from webhooks.operations.actor import Actor
-from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
     from webhooks.database import Database, History, MigrationChange
