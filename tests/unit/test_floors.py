@@ -294,7 +294,17 @@ def test_help_loads_no_big_library() -> None:
         "from webhooks.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
     )
     assert not loaded & {"flask", "sqlalchemy", "msgspec", "rich", "alembic", "gevent"}
-    ours = {"app", "cli.context", "delivery", "intake", "operations", "routing", "selection", "settings.settings", "store"}
+    ours = {
+        "app",
+        "cli.context",
+        "delivery",
+        "intake",
+        "operations",
+        "routing",
+        "selection",
+        "settings.settings",
+        "store",
+    }
     assert not loaded & {f"webhooks.{name}" for name in ours}
 
 
