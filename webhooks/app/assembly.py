@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from webhooks.delivery import Dispatcher, Worker
     from webhooks.intake import BackgroundWriter, Ingest, Refusals, RejectionSampler
     from webhooks.operations import CatchUp, Doctor, Subscriptions
-    from webhooks.sources import Source, SourceWithLog, Words
+    from webhooks.sources import SenderWords, Source, SourceWithLog
     from webhooks.store import Store
 
 
@@ -265,7 +265,11 @@ def isolated_command() -> list[str]:
 
 
 def make_catch_up(
-    webhooks: Webhooks, source: SourceWithLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
+    webhooks: Webhooks,
+    source: SourceWithLog,
+    log: Any,
+    holder: str,
+    progress: Callable[[datetime], None] = lambda at: None,
 ) -> CatchUp:
     """One run over the event log of a source.
 
@@ -300,7 +304,7 @@ def make_subscriptions(
     labels: Sequence[str],
     *,
     check_key: Callable[[str], object],
-    words: Words,
+    words: SenderWords,
 ) -> Subscriptions:
     """What keeps the subscriptions of one source.
 

@@ -20,7 +20,7 @@ from webhooks.operations import records
 from webhooks.selection import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.operations import Change, Subscriptions, Wanted
+    from webhooks.operations import SubscriptionChange, Subscriptions, Wanted
     from webhooks.routing import Registry
     from webhooks.settings import Settings, SourceSettings
     from webhooks.sources import Subscription, Topic
@@ -87,9 +87,7 @@ def _make(
     log_retries()
     click.get_current_context().call_on_close(client.close)
     labels = [secret.label for secret in section.secrets]
-    subscriptions = make_subscriptions(
-        section, client, store, labels, check_key=decode_key, words=words(section.name)
-    )
+    subscriptions = make_subscriptions(section, client, store, labels, check_key=decode_key, words=words(section.name))
     return SubscriptionContext(section.name, subscriptions, lambda: registry().handlers())
 
 
@@ -325,7 +323,7 @@ def _said(wanted: Wanted) -> Wanted:
     return wanted
 
 
-def change_lines(change: Change) -> list[str]:
+def change_lines(change: SubscriptionChange) -> list[str]:
     """A change as a difference: a heading, and a line for each type."""
     if change.subscription is None:
         return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]

@@ -4,8 +4,8 @@ Promises: whatever changes rows is planned first, counted, and safe to run twice
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
 To look: `events`, `handlers`, `sources` gather what is known, `explain` says why a handler ran or not, `records` makes
-JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` tries
-a replay without trace, `requeue` runs the same ones again, `cancel` ends them unrun, `quarantine` releases what could not
+JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` lists what would run in
+a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarantine` releases what could not
 be read, `handlers` pauses and resumes, each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong. Modules whose functions have short names (`events`,
 `explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `words`) are imported as modules.
