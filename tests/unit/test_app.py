@@ -62,7 +62,6 @@ MADE_ONCE = {
 #: {(file below webhooks/, name): why it is another thing of that name}
 OTHERS = {
     ("app/webhooks.py", "ReadOnlyContext"): "the part of a whole that is there",
-    ("sandbox/world.py", "Subscriptions"): "those of a local Close",
 }
 
 
