@@ -63,6 +63,9 @@ ROOMS = {
     "gunicorn": {
         "http": "worker classes and settings",
     },
+    "prometheus_client": {
+        "http": "metrics",
+    },
 }
 
 #: Libraries that take long to import, or are extras: only inside functions.
@@ -72,6 +75,7 @@ LATE = {
     "httpx2": "is an extra",
     "stamina": "is an extra",
     "cryptography": "is an extra",
+    "prometheus_client": "is an extra, and must not be imported where metrics are off",
     "gevent": "patches what is imported after it, and only server processes want it",
 }
 
