@@ -12,6 +12,7 @@ from webhooks.store.clocks import Clocks
 from webhooks.store.deliveries import Deliveries
 from webhooks.store.durability import Durability
 from webhooks.store.events import EventReader
+from webhooks.store.gauges import InstallationGauges
 from webhooks.store.handlers import Handlers
 from webhooks.store.health import Health
 from webhooks.store.intake import Intake
@@ -50,6 +51,7 @@ class Store:
         self.marks = LogPositions(database)
         self.key_uses = KeyUses(database)
         self.health = Health(database)
+        self.gauges = InstallationGauges(database)
         self.durability = Durability(database)
 
     @cached_property

@@ -16,7 +16,7 @@ from webhooks.http.metrics.table import DATABASE
 from webhooks.http.metrics.tokens import is_authorized
 from webhooks.model import DeliveryClass
 from webhooks.store.gauges import HandlerStanding, Standing
-from webhooks.store.health import Backlog, Gauges, Queue
+from webhooks.store.health import Backlog, DueQueue, Gauges
 from webhooks.store.processes import Process
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
@@ -105,9 +105,9 @@ def standing(**more: Any) -> Standing:
         "b": Backlog("b", due=5, scheduled=1),
     }
     queues = {
-        ("a", DeliveryClass.FRESH): Queue(3, NOW - HOUR),
-        ("b", DeliveryClass.FRESH): Queue(5, NOW - 2 * HOUR),
-        ("b", DeliveryClass.REPLAY): Queue(1, NOW + HOUR),
+        ("a", DeliveryClass.FRESH): DueQueue(3, NOW - HOUR),
+        ("b", DeliveryClass.FRESH): DueQueue(5, NOW - 2 * HOUR),
+        ("b", DeliveryClass.REPLAY): DueQueue(1, NOW + HOUR),
     }
     known = {"a": HandlerStanding(True, False), "b": HandlerStanding(False, True), "c": HandlerStanding(False, False)}
     worker = Process("w", "worker", NOW, NOW, "1.2", ("a", "b"))

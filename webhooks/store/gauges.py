@@ -1,0 +1,137 @@
+"""How the installation stands, in figures that are cheap enough to be asked every few seconds. Changes nothing.
+
+Deliveries come from `health.Health.gauges`, whose counts stop at a limit. All else here is read by a primary key, or from
+tables with a row for each source, handler or process; of the quarantine the newest rows are looked at. When a
+source last sent something comes from the notes on its keys, at most a minute late: the latest event of a source that has
+fallen silent would be found only after all those of the others.
+
+Not here: what any of it means (`operations`), and how it is shown (`http.metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import Connection
+
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.model import instant_of
+from webhooks.store.dialect import dialect_of
+from webhooks.store.handlers import BreakerState
+from webhooks.store.health import COUNTED, Gauges, Health
+from webhooks.store.processes import Process, Processes
+
+#: Of the notes on keys so many are looked at; a source with tenants has one for each.
+KEYS = 100_000
+
+#: PostgreSQL's; SQLite does not say. A partitioned table has its bytes in its partitions.
+_TABLE_BYTES = """
+    select c.relname, pg_total_relation_size(c.oid) + coalesce((select sum(pg_total_relation_size(p.relid))
+             from pg_partition_tree(c.oid) p where p.relid <> c.oid), 0) as bytes
+      from pg_class c where c.oid in (select to_regclass(name) from unnest(cast(:names as text[])) names(name))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerStanding:
+    """What the database says of one handler. is_held_back: its circuit breaker is not closed."""
+
+    is_paused: bool
+    is_held_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the installation stands.
+
+    deliveries: by handler and class, as `Health.gauges` tells.
+    handlers: {name: what holds it back}, of those that a process has registered.
+    processes: those that reported a moment ago.
+    received: {source: when it last sent something signed rightly}.
+    marks: {source: up to when its log was read}.
+    quarantined: {source: requests that are held}, among the newest `COUNTED`.
+    partitions_end_at: when the last partition of events ends; None where there are none.
+    table_bytes: {table: bytes with its indexes}; empty where the database does not say.
+    """
+
+    deliveries: Gauges
+    handlers: Mapping[str, HandlerStanding]
+    processes: Sequence[Process]
+    received: Mapping[str, datetime]
+    marks: Mapping[str, datetime]
+    quarantined: Mapping[str, int]
+    partitions_end_at: datetime | None
+    table_bytes: Mapping[str, int]
+
+
+class InstallationGauges:
+    """Reads one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._dialect = dialect_of(database)
+
+    def read(self, limit: int = COUNTED) -> Standing:
+        """Ask for all figures, in a few statements. limit: how far counts go. Raises `StorageUnavailable`."""
+        deliveries = Health(self.database).gauges(limit)
+        processes = Processes(self.database).running()
+        with self.database.read() as connection:
+            return Standing(
+                deliveries,
+                _handlers(connection),
+                processes,
+                _received(connection),
+                _marks(connection),
+                _quarantined(connection, limit),
+                self._partitions_end_at(),
+                self._table_bytes(connection),
+            )
+
+    def _partitions_end_at(self) -> datetime | None:
+        if not self._dialect.has_partitions:
+            return None
+        from webhooks.store.retention.partitions import Partitions
+
+        ends = [each.upper for each in Partitions(self.database).all() or () if each.upper is not None]
+        return instant_of(max(ends)) if ends else None
+
+    def _table_bytes(self, connection: Connection) -> dict[str, int]:
+        statement = self._dialect.pick(lambda database: _TABLE_BYTES, lambda database: None)
+        if statement is None:
+            return {}
+        rows = connection.execute(text(statement), {"names": sorted(schema.metadata.tables)}).fetchall()
+        return {row.relname: int(row.bytes) for row in rows}
+
+
+def _handlers(connection: Connection) -> dict[str, HandlerStanding]:
+    table = schema.handlers.c
+    rows = connection.execute(select(table.name, table.paused, table.breaker)).fetchall()
+    return {row.name: HandlerStanding(row.paused, row.breaker != BreakerState.CLOSED) for row in rows}
+
+
+def _received(connection: Connection) -> dict[str, datetime]:
+    table = schema.key_uses.c
+    some = select(table.source, table.last_used_at).limit(KEYS).subquery()
+    last = func.max(some.c.last_used_at, type_=schema.Instant())
+    rows = connection.execute(select(some.c.source, last.label("at")).group_by(some.c.source)).fetchall()
+    return {row.source: row.at for row in rows}
+
+
+def _marks(connection: Connection) -> dict[str, datetime]:
+    table = schema.marks.c
+    rows = connection.execute(select(table.source, table.mark_at).where(table.mark_at.is_not(None))).fetchall()
+    return {row.source: row.mark_at for row in rows}
+
+
+def _quarantined(connection: Connection, limit: int) -> dict[str, int]:
+    table = schema.quarantine.c
+    newest = select(table.source, table.state).order_by(table.id.desc()).limit(limit).subquery()
+    query = select(newest.c.source, func.count().label("n")).where(newest.c.state == 0).group_by(newest.c.source)
+    return {row.source: row.n for row in connection.execute(query).fetchall()}
+
+
+__all__ = ["HandlerStanding", "InstallationGauges", "Standing"]
