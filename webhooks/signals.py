@@ -174,6 +174,8 @@ delivery_cancelled = _signal(
     "A delivery ended without success and will not run: filtered, discarded, or cancelled by an operator.",
     delivery=_DELIVERY,
     reason="which filter, or what `Discard` said",
+    ran="whether the handler was called; a filter comes before it",
+    took="how long the attempt ran, as `timedelta`",
 )
 delivery_lost = _signal(
     "delivery_lost",

@@ -108,7 +108,14 @@ def _tell(finished: Finished) -> None:
         return
     if verdict.state is DeliveryState.CANCELLED:
         logger.debug("delivery cancelled: %s", verdict.reason, extra=_ids(delivery))
-        signals.emit(signals.delivery_cancelled, delivery.handler, delivery=delivery, reason=verdict.reason)
+        signals.emit(
+            signals.delivery_cancelled,
+            delivery.handler,
+            delivery=delivery,
+            reason=verdict.reason,
+            ran=finished.ran,
+            took=finished.took,
+        )
         return
     signals.emit(
         signals.delivery_failed,

@@ -205,7 +205,7 @@ def test_claims_are_timed_and_counted(meter: Meter) -> None:
 
 def test_the_gauges_of_a_worker_are_set_when_asked(meter: Meter) -> None:
     worker: Any = SimpleNamespace(
-        settings=SimpleNamespace(slots=8), buffer=SimpleNamespace(running=lambda: [1, 2]), abandoned_threads=1
+        settings=SimpleNamespace(slots=8), runner=SimpleNamespace(buffer=SimpleNamespace(running=lambda: [1, 2])), abandoned_threads=1
     )
     worker_gauges(meter, worker)()
     assert value("webhooks_slots") == 8

@@ -253,7 +253,7 @@ def worker_gauges(meter: Meter, worker: Worker) -> Callable[[], None]:
 
     def set_gauges() -> None:
         meter.slots.set(worker.settings.slots)
-        meter.slots_busy.set(len(worker.buffer.running()))
+        meter.slots_busy.set(len(worker.runner.buffer.running()))
         meter.abandoned.set(worker.abandoned_threads)
 
     return set_gauges
