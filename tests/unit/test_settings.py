@@ -464,6 +464,8 @@ def test_only_secrets_come_from_files() -> None:
         ({"WEBHOOKS_PAYLOAD_RETENTION": "31d"}, "set dedup_retention to at least 36d"),
         ({"WEBHOOKS_HEARTBEAT": "16s"}, "set heartbeat to at most 15s"),
         ({"WEBHOOKS_RETRY_BASE": "7h"}, "retry_base is 7h, above retry_cap 6h"),
+        ({"WEBHOOKS_METRICS": "true"}, "metrics is true and there is no metrics_token"),
+        ({"WEBHOOKS_METRICS_PORT": "0", "WEBHOOKS_METRICS_HOST": "0.0.0.0"}, "other machines could read the metrics"),
         (
             {KEY: "s", "WEBHOOKS_SOURCES__close__TOLERANCE": "35d"},
             "source 'close': signatures are taken for 35d, not shorter",
@@ -479,7 +481,16 @@ def test_settings_that_contradict_each_other_are_refused(environ: dict[str, str]
 def test_the_limits_themselves_are_taken() -> None:
     load({"WEBHOOKS_PAYLOAD_RETENTION": "30d", "WEBHOOKS_DEDUP_RETENTION": "35d"})
     load({"WEBHOOKS_HEARTBEAT": "15s", "WEBHOOKS_RETRY_BASE": "6h"})
+    load({"WEBHOOKS_METRICS_PORT": "0"})
+    load({"WEBHOOKS_METRICS_TOKEN": "0123456789abcdef", "WEBHOOKS_METRICS": "1", "WEBHOOKS_METRICS_HOST": "0.0.0.0"})
     load({KEY: "s", "WEBHOOKS_SOURCES__close__TOLERANCE": "34d"})
+
+
+@pytest.mark.parametrize("token", ["short", "with spaces 0123456789", "é" * 20])
+def test_a_token_that_a_header_cannot_carry_or_that_is_guessed_is_refused(token: str) -> None:
+    (found,) = problems({"WEBHOOKS_METRICS": "true", "WEBHOOKS_METRICS_TOKEN": token})
+    assert "WEBHOOKS_METRICS_TOKEN: expected 16 to 256 letters" in found
+    assert token not in found
 
 
 def test_a_value_that_could_not_be_read_contradicts_nothing() -> None:

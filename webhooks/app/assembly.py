@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from webhooks.app import metrics
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Settings, SourceSettings, require_sources
 
@@ -139,20 +140,22 @@ class IntakeParts:
 
 def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     """The way in. call: how what writes is called (see `caller`)."""
-    from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
+    from webhooks.intake import BackgroundWriter, Ingest, KeyUseRecorder, Refusals, RejectionSampler
 
     settings, store, sources = webhooks.settings, webhooks.store, webhooks.sources
     sample = settings.sample_rejected
     background = BackgroundWriter(call)
     rejections = RejectionSampler(store, sources, background, sample=sample, capture=settings.capture_rejected)
     refusals = Refusals(sources.keys(), clock=webhooks.clock, sampler=rejections, sample=sample)
+    refusals.meter = webhooks.meter
     background.each_turn = refusals.turn
     ingest = Ingest(
         sources=sources,
         registry=webhooks.registry,
         store=store,
         clock=webhooks.clock,
-        commit=GroupCommit(
+        commit=metrics.make_commit(
+            webhooks.meter,
             functools.partial(call, store.intake.record_gathered),
             judge=functools.partial(call, store.intake.judge),
             capacity=settings.waiting_room,

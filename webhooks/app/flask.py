@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from webhooks.app import metrics
 from webhooks.app.assembly import Role
 from webhooks.app.webhooks import APPLICATION, Webhooks
 from webhooks.errors import ConfigurationError
@@ -52,7 +53,10 @@ def attach(webhooks: Webhooks, app: Flask) -> None:
     )
     webhooks.readiness = Readiness(webhooks.check, webhooks.clock)
     health = make_health_blueprint(webhooks.readiness, name=f"{webhooks.name}_health")
-    app.register_blueprint(health, url_prefix=None if webhooks.name == "webhooks" else f"/{webhooks.name}")
+    prefix = None if webhooks.name == "webhooks" else f"/{webhooks.name}"
+    app.register_blueprint(health, url_prefix=prefix)
+    if webhooks.meter is not None:
+        metrics.add_routes(webhooks, app, prefix)
     if webhooks.name == "webhooks":
         app.cli.add_command(pkgutil.resolve_name(COMMANDS), "webhooks")
     if not is_asked_by_command():

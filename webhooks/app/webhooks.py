@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import assembly, startup
+from webhooks.app import assembly, metrics, startup
 from webhooks.app.assembly import ReadOnlyContext, Role, utc_now
 from webhooks.database import History, find_plugins, histories_of
 from webhooks.errors import ConfigurationError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from webhooks.database import Database
     from webhooks.delivery import Dispatcher, Rehearsal, Worker
     from webhooks.http import DirectRoute, Readiness
+    from webhooks.http.metrics import Meter, MetricsPort
     from webhooks.operations import CatchUp, Doctor, Replayer, ReplayRehearsal
     from webhooks.sources import Source, SourceWithLog
     from webhooks.store import Store
@@ -74,6 +75,11 @@ class Webhooks:
         #: what stands before our commands where they are typed: "webhooks" or "flask webhooks"
         self.prefix_of_commands = "webhooks"
         self.readiness: Readiness | None = None
+        #: counts what this process does, where metrics are on
+        self.meter: Meter | None = None
+        #: where a worker answers scrapes, and what it asks for its figures
+        self.metrics_port: MetricsPort | None = None
+        self.metrics_database: Database | None = None
         #: what answers posts before Flask routes them, where that was installed
         self.direct_route: DirectRoute | None = None
         #: the application that `create_app` made, as its server calls it; another one there has something around it
@@ -94,7 +100,10 @@ class Webhooks:
         with self._lock.get():
             if not self._assembled:
                 self._read(app_config or {})
+                counts = metrics.prepare(self.settings, role)
                 self._load_handlers(Role(role))
+                if counts:
+                    self.meter = metrics.make_meter(self.settings, role, self.sources, self.registry)
                 self._connect(Role(role))
                 self._assembled = True
             return self
@@ -165,11 +174,16 @@ class Webhooks:
     def make_worker(self, *, slots: int | None = None) -> Worker:
         """A worker for this process; `run` it in the main thread. slots: in place of the setting `concurrency`."""
         self.name_unmigrated()
-        return assembly.make_worker(self, slots=slots)
+        worker = assembly.make_worker(self, slots=slots)
+        if self.settings.metrics_port is not None:
+            metrics.serve(self, worker)
+        return worker
 
     def serve_single_attempts(self) -> None:
         """Be what a process needs that runs one attempt at a time."""
         self.database.serve_worker(1, pool_size=1)
+        if self.meter is not None:
+            self.meter.count_starts_only()
 
     def make_catch_up(
         self, source: SourceWithLog, log: Any, holder: str, progress: Callable[[datetime], None] = lambda at: None
@@ -264,6 +278,10 @@ class Webhooks:
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
             self.background.close()
+            if self.metrics_port is not None:
+                self.metrics_port.close()
+            if self.metrics_database is not None:
+                self.metrics_database.dispose()
             dispatcher = self._dispatcher.made
             if dispatcher is not None:
                 dispatcher.sessions.dispose()

@@ -10,6 +10,7 @@ Not here: what an answer looks like (`answers`), posts that are answered before 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -114,23 +115,36 @@ def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int
             inbound = InboundRequest(Headers.of_wsgi(environ), b"", "GET", query, known.settings.public_url, request_id)
             challenge = ingest.challenge(known, inbound)
             if challenge is not None:
-                return fixed(challenge)
+                return _counted(ingest, source, fixed(challenge))
         if method == "HEAD":
-            return PlainAnswer(200, b"", list(NEVER_KEPT))  # senders that ask whether anything answers
+            # senders that ask whether anything answers
+            return _counted(ingest, source, PlainAnswer(200, b"", list(NEVER_KEPT)))
         allowed = "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"
         raise MethodNotAllowed(f"{one_line(method, 40)!r} is not one of {allowed}", allowed)
     except Exception as error:
         return _refused(ingest, error, source, inbound or _shown(environ, request_id), environ)
 
 
+def _counted(ingest: Ingest, source: str, answer: PlainAnswer) -> PlainAnswer:
+    if ingest.refusals.meter is not None:
+        ingest.refusals.meter.counted(source, answer.status)
+    return answer
+
+
 def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnswer:
     """Have a post accepted whose body has come whole. Raises what `Ingest.accept` raises."""
+    meter = ingest.refusals.meter
+    began = time.perf_counter() if meter is not None else 0.0
     accepted = ingest.accept(source, inbound)
     if accepted.challenge is not None:
-        return fixed(accepted.challenge)
-    if source.success is not None:
-        return fixed(source.success)
-    return json_answer(200, receipt_body(accepted, inbound.id))
+        answer = fixed(accepted.challenge)
+    elif source.success is not None:
+        answer = fixed(source.success)
+    else:
+        answer = json_answer(200, receipt_body(accepted, inbound.id))
+    if meter is not None:
+        meter.accepted(source.name, answer.status, len(inbound.body), time.perf_counter() - began)
+    return answer
 
 
 def refuse(ingest: Ingest, error: Rejected, environ: WSGIEnvironment) -> PlainAnswer:

@@ -56,6 +56,16 @@ class Sampler(Protocol):
         """Call `Refusals.turn` soon, and again until it says that no lines are held back."""
 
 
+class RequestMeter(Protocol):
+    """What counts requests; never raises, never waits."""
+
+    def accepted(self, source: str, status: int, size: int, seconds: float) -> None:
+        """A body of so many bytes was accepted and got its answer, so many seconds after it was read."""
+
+    def counted(self, source: str, status: int) -> None:
+        """A request got another answer: a refusal, or what asks for no event."""
+
+
 class Refusals:
     """The refusals of one process.
 
@@ -85,6 +95,8 @@ class Refusals:
             on_held=sampler.wake if sampler else None,
         )
         self._own = PerProcess(_Counts)
+        #: counts every request, where metrics are on
+        self.meter: RequestMeter | None = None
 
     def turn(self) -> bool:
         """Say what was held back in minutes that are over; whether more is."""
@@ -123,6 +135,8 @@ class Refusals:
         own = self._own.get()
         with own.lock:
             own.numbers[source, refusal] = own.numbers.get((source, refusal), 0) + 1
+        if self.meter is not None:
+            self.meter.counted(source, status)
         whom = f"source {source!r}" if source else "no source"
         self.lines.say(
             (source, refusal),

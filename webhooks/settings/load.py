@@ -382,6 +382,18 @@ def _contradictions(settings: Settings, failed: Iterable[str]) -> Iterator[str]:
             f"retry_base is {show_duration(settings.retry_base)}, above retry_cap {show_duration(settings.retry_cap)}; "
             "raise retry_cap or lower retry_base"
         )
+    if known("metrics", "metrics_token") and settings.metrics and not settings.metrics_token:
+        yield (
+            "metrics is true and there is no metrics_token, so any proxy in front would publish /metrics: set "
+            "WEBHOOKS_METRICS_TOKEN (or …_FILE; openssl rand -hex 24 makes one), or set metrics_port alone, which is a "
+            "worker's and needs none on this machine"
+        )
+    is_near = settings.metrics_host in ("127.0.0.1", "::1", "localhost")
+    if known("metrics_host", "metrics_port", "metrics_token") and not is_near and not settings.metrics_token:
+        yield (
+            f"metrics_host is {shown(settings.metrics_host)} and there is no metrics_token, so other machines could read "
+            "the metrics of workers: set WEBHOOKS_METRICS_TOKEN, or leave metrics_host at 127.0.0.1"
+        )
     tolerances = {s.name: s.tolerance for s in settings.sources.values() if s.tolerance is not None}
     if known("dedup_retention"):
         try:

@@ -25,6 +25,7 @@ from webhooks.settings.values import (
     read_modules,
     read_prefix,
     read_text,
+    read_token,
     size,
 )
 
@@ -240,6 +241,38 @@ class Settings:
         metadata=_about("one line for people or one JSON object; falls back to LOG_FORMAT", one_of("console", "json")),
     )
 
+    # being observed
+    metrics: bool = field(
+        default=False,
+        metadata=_about(
+            "whether the web port answers /metrics and /metrics/database to a scraper that sends metrics_token",
+            read_bool,
+        ),
+    )
+    metrics_token: str | None = field(
+        default=None,
+        metadata=_about(
+            "what a scraper sends as Authorization: Bearer …; at least 16 letters, digits and signs",
+            read_token,
+            secret=True,
+        ),
+    )
+    metrics_port: int | None = field(
+        default=None,
+        metadata=_about(
+            "port on which a worker answers /metrics, /metrics/database and /healthz; 0 takes a free one",
+            count(0, 65535),
+        ),
+    )
+    metrics_host: str = field(
+        default="127.0.0.1",
+        metadata=_about("address that metrics_port binds; another machine's reach needs metrics_token", read_text),
+    )
+    metrics_handlers: int = field(
+        default=200,
+        metadata=_about("handlers that have series of their own; the others share the label other", count(1, 10_000)),
+    )
+
     #: no database was named: the schema is applied at start
     has_default_database: bool = field(default=True, metadata={"internal": True})
 
@@ -269,6 +302,8 @@ class SettingDoc:
 
 
 def _written(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, timedelta):
         return f'"{show_duration(value)}"'
     if isinstance(value, bool):

@@ -122,6 +122,15 @@ def read_text(value: Any) -> str:
     return value.strip()
 
 
+def read_token(value: Any) -> str:
+    """What a header can carry as a credential, and nobody guesses."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{16,256}", value.strip(), re.ASCII):
+        raise ValueError(
+            "expected 16 to 256 letters, digits and signs without a space; openssl rand -hex 24 makes some"
+        )
+    return value.strip()
+
+
 def read_path(value: Any) -> Path:
     """The path of a file that may not be there yet; not the secret itself, by which a file would be made and shown."""
     text = read_text(value)

@@ -125,8 +125,7 @@ def test_an_answer_is_counted_and_timed(meter: Meter) -> None:
     labels = {"source": "close", "status": "200"}
     before, timed = value("webhooks_requests_total", **labels), value("webhooks_request_seconds_sum", source="close")
     small = value("webhooks_body_bytes_bucket", source="close", le="1024.0")
-    meter.answered("close", 200, 0.25)
-    meter.accepted("close", 2048)
+    meter.accepted("close", 200, 2048, 0.25)
     assert value("webhooks_requests_total", **labels) - before == 1
     assert value("webhooks_request_seconds_sum", source="close") - timed == 0.25
     assert value("webhooks_body_bytes_bucket", source="close", le="1024.0") == small
@@ -139,15 +138,15 @@ def series() -> int:
 
 def test_names_that_are_not_configured_add_no_series(meter: Meter) -> None:
     for name in ("nosuch", "close"):
-        meter.answered(name, 404, 0.125)
-        meter.refused(name, 400)
-        meter.accepted(name, 1)
+        meter.counted(name, 404)
+        meter.counted(name, 400)
+        meter.accepted(name, 200, 1, 0.125)
     signals.emit(signals.delivery_lost, "a handler of yesterday", delivery=delivery())
     before = series()
     for n in range(500):
-        meter.answered(f"x{n}", 404, 0.125)
-        meter.refused(f"x{n}\n\"'{{}}", 400)
-        meter.accepted(f"x{n}", n)
+        meter.counted(f"x{n}", 404)
+        meter.counted(f"x{n}\n\"'{{}}", 400)
+        meter.accepted(f"x{n}", 200, n, 0.125)
         signals.emit(signals.delivery_lost, f"x{n}", delivery=delivery())
     assert series() == before
     assert value("webhooks_requests_total", source="", status="404") >= 501
@@ -205,7 +204,9 @@ def test_claims_are_timed_and_counted(meter: Meter) -> None:
 
 def test_the_gauges_of_a_worker_are_set_when_asked(meter: Meter) -> None:
     worker: Any = SimpleNamespace(
-        settings=SimpleNamespace(slots=8), runner=SimpleNamespace(buffer=SimpleNamespace(running=lambda: [1, 2])), abandoned_threads=1
+        settings=SimpleNamespace(slots=8),
+        runner=SimpleNamespace(buffer=SimpleNamespace(running=lambda: [1, 2])),
+        abandoned_threads=1,
     )
     worker_gauges(meter, worker)()
     assert value("webhooks_slots") == 8

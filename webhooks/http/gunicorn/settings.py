@@ -86,6 +86,7 @@ def on_starting(server: Any) -> None:
 
     server.halt = halt_once
     keep_answering(server)
+    on_reload(server)
     limit = raise_file_limit()
     server.log.info("Files that a process may open: %s; connections: %s", limit, server.cfg.worker_connections)
     if server.cfg.settings["worker_class"].get() != WORKER_CLASSES["gevent"]:
@@ -105,6 +106,30 @@ def raise_file_limit() -> str:
     return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
 
 
+def on_reload(server: Any) -> None:
+    """Have a place for the numbers of the workers that are started next, if they count."""
+    if has_metrics and getattr(server, "webhooks_metrics", None) is None:
+        from webhooks.http.metrics import master
+
+        master.begin(server)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Add up what an ended worker counted."""
+    if getattr(server, "webhooks_metrics", None) is not None:
+        from webhooks.http.metrics import master
+
+        master.fold(server)
+
+
+def on_exit(server: Any) -> None:
+    """Leave nothing behind."""
+    if getattr(server, "webhooks_metrics", None) is not None:
+        from webhooks.http.metrics import master
+
+        master.end(server)
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     """Write down what waits for it, leave no thread for which the process would wait, and let the process end at once.
 
@@ -118,24 +143,32 @@ def worker_exit(server: Any, worker: Any) -> None:
     gc.freeze()  # the last collection passes over what is there now
 
 
-def _read_worker_class() -> str:
-    """What the setting WORKER_CLASS says: the environment, else webhooks.toml."""
+def is_true(value: str) -> bool:
+    """Whether a setting says so, by the words that the application takes for it."""
+    return value.strip().lower() in ("true", "1")
+
+
+def _read_setting(wanted: str, default: str) -> str:
+    """What a setting says: the environment, else webhooks.toml. wanted: its name, in capitals."""
     for name, value in os.environ.items():
-        if name.upper() == "WEBHOOKS_WORKER_CLASS":
+        if name.upper() == f"WEBHOOKS_{wanted}":
             return value
     settings = Path("webhooks.toml")
     if settings.exists():
         try:
             parsed = tomllib.loads(settings.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            return worker_class  # the application says what is wrong with it, in the worker
+            return default  # the application says what is wrong with it, in the worker
         for name, value in parsed.items():
-            if name.upper() == "WORKER_CLASS":
+            if name.upper() == wanted:
                 return str(value)
-    return worker_class
+    return default
 
 
-worker_class = _read_worker_class()
+#: Whether the master is to make a place for the numbers of its workers.
+has_metrics = is_true(_read_setting("METRICS", "false"))
+
+worker_class = _read_setting("WORKER_CLASS", worker_class)
 if worker_class == "gevent" and importlib.util.find_spec("gevent") is None:
     sys.exit("WORKER_CLASS is 'gevent', and gevent is not installed; pip install gevent, or set WORKER_CLASS=gthread")
 if worker_class not in WORKER_CLASSES:

@@ -1,6 +1,6 @@
 """What moves the instruments of a process: the life-cycle signals, and a few calls where there is no signal.
 
-`Meter.connect` observes the signals. Requests are told by those who answer them (`answered`, `accepted`, `refused`),
+`Meter.connect` observes the signals. Requests are told by those who answer them (`accepted`, `counted`),
 commits by `MeteredCommit`, claims by `watch_claims`. All of that costs a process some 10 µs an event; where metrics are
 off none of it exists.
 
@@ -43,10 +43,8 @@ class Meter:
         self._handlers: set[str] = set()
         #: {(name of a metric's part, values of its labels): child}, since `labels` costs as much as counting
         self._children: dict[tuple[str, ...], Any] = {}
-        #: {(source, status): what an answer moves}
-        self._answers: dict[tuple[str, int], tuple[Any, Any]] = {}
-        #: {source: what a body moves}
-        self._bodies: dict[str, Any] = {}
+        #: {(source, status): what an accepted request moves}
+        self._answers: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
         self.waiting = made["waiting"]
         self.commit_seconds, self.commit_events = made["commit_seconds"], made["commit_events"]
         self.slots, self.slots_busy, self.abandoned = made["slots"], made["slots_busy"], made["abandoned"]
@@ -89,27 +87,31 @@ class Meter:
 
     # -- requests ------------------------------------------------------------------------------------------
 
-    def answered(self, source: str, status: int, seconds: float) -> None:
-        """A request got its answer. source: as it was asked for; seconds: since it was read."""
-        pair = self._answers.get((source, status))
-        if pair is None:
+    def accepted(self, source: str, status: int, size: int, seconds: float) -> None:
+        """A body was accepted and answered.
+
+        source: as it was asked for.
+        status: of the answer.
+        size: of the body, in bytes.
+        seconds: since the body was read.
+        """
+        moved = self._answers.get((source, status))
+        if moved is None:
             name = self._source(source)
-            pair = self._child("requests", name, str(status)), self._child("request_seconds", name)
+            moved = (
+                self._child("requests", name, str(status)),
+                self._child("request_seconds", name),
+                self._child("body_bytes", name),
+            )
             if name == source:  # else any name would be remembered
-                self._answers[source, status] = pair
-        pair[0].inc()
-        pair[1].observe(seconds)
+                self._answers[source, status] = moved
+        moved[0].inc()
+        moved[1].observe(seconds)
+        moved[2].observe(size)
 
-    def refused(self, source: str, status: int) -> None:
-        """A request was refused before there was anything to time. source: as it was asked for."""
+    def counted(self, source: str, status: int) -> None:
+        """A request got another answer, a refusal mostly. source: as it was asked for."""
         self._child("requests", self._source(source), str(status)).inc()
-
-    def accepted(self, source: str, size: int) -> None:
-        """A source accepted a body of so many bytes."""
-        body = self._bodies.get(source)
-        if body is None:
-            body = self._bodies[self._source(source)] = self._child("body_bytes", self._source(source))
-        body.observe(size)
 
     # -- signals -------------------------------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 from werkzeug import exceptions
 
+from webhooks.http.answers import json_answer, of_http_error
 from webhooks.http.metrics.exposition import CONTENT_TYPE, Exposition
 from webhooks.http.metrics.tokens import is_authorized
-from webhooks.http.routes import answer, http_error, is_plainly_spelled
+from webhooks.http.routes import is_plainly_spelled
 from webhooks.model import new_request_id
 
 
@@ -18,10 +19,10 @@ def make_metrics_blueprint(exposition: Exposition, *, token: str, name: str) -> 
     @blueprint.before_request
     def require_token() -> Response | None:
         if not is_plainly_spelled(request.environ):
-            return http_error(exceptions.NotFound()).as_response()
+            return of_http_error(exceptions.NotFound()).as_response()
         if is_authorized(request.environ.get("HTTP_AUTHORIZATION", ""), token):
             return None
-        response = answer(401, {"error": "unauthorized", "request_id": new_request_id()})
+        response = json_answer(401, {"error": "unauthorized", "request_id": new_request_id()}).as_response()
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 

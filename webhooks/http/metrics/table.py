@@ -95,7 +95,7 @@ PROCESS = {
     ),
     "request_seconds": _histogram(
         "webhooks_request_seconds",
-        "Seconds from a request that was read to its answer.",
+        "Seconds from an accepted request that was read to its answer.",
         "source",
         buckets=ANSWER_SECONDS,
     ),

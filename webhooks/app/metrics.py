@@ -1,0 +1,134 @@
+"""Where metrics meet the other objects; nothing of `http.metrics` is imported unless the settings ask for it.
+
+A web process has them when `metrics` is true, a worker when it has a `metrics_port`; commands never.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from webhooks.errors import ConfigurationError
+from webhooks.version import VERSION, install
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from webhooks.app.webhooks import Webhooks
+    from webhooks.delivery import Worker
+    from webhooks.http.metrics import Meter
+    from webhooks.intake import GroupCommit
+    from webhooks.routing import Registry
+    from webhooks.settings import Settings
+    from webhooks.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: The database has so long to answer for its figures.
+PATIENCE = timedelta(seconds=2)
+
+
+def prepare(settings: Settings, role: str) -> bool:
+    """Whether a process of that role counts; to be asked before handlers are loaded, which may count as well.
+
+    Raises `ConfigurationError` when prometheus-client is missing.
+    """
+    works = role in ("worker", "child")
+    if not (settings.metrics if role == "web" else works and settings.metrics_port is not None):
+        return False
+    require_library()
+    if works:
+        from webhooks.http.metrics import begin_group
+
+        begin_group()
+    elif os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn") and not os.environ.get(
+        "PROMETHEUS_MULTIPROC_DIR"
+    ):
+        logger.warning(
+            "each process of gunicorn counts for itself, so a scrape sees one of them: say metrics = true in webhooks.toml "
+            "or the environment, where gunicorn's master reads it, and start it by `webhooks run` or our settings"
+        )
+    return True
+
+
+def require_library() -> None:
+    """Raise `ConfigurationError` when prometheus-client is missing."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise ConfigurationError(f"metrics need prometheus-client, which is missing: {install('metrics')}")
+
+
+def make_meter(settings: Settings, kind: str, sources: Iterable[str], registry: Registry) -> Meter:
+    """The meter of this process, which observes from now on.
+
+    kind: the role of this process.
+    sources: names of the configured ones.
+    registry: its handlers have series of their own.
+    """
+    require_library()
+    from webhooks.http.metrics import meter_of_process
+
+    meter = meter_of_process()
+    meter.learn(sources, [handler.name for handler in registry.handlers()], limit=settings.metrics_handlers)
+    meter.say_what_runs("web" if kind == "web" else "worker", VERSION)
+    meter.connect()
+    return meter
+
+
+def make_commit(meter: Meter | None, record: Callable[..., Any], **options: Any) -> GroupCommit:
+    """The group commit of a process, counted if it counts. record, options: as `GroupCommit`'s."""
+    if meter is None:
+        from webhooks.intake import GroupCommit
+
+        return GroupCommit(record, **options)
+    from webhooks.http.metrics import MeteredCommit
+
+    return MeteredCommit(record, meter=meter, **options)
+
+
+def figures_of(store: Store, sources: Mapping[str, Any], limit: int) -> Callable[[], Iterator[Any]]:
+    """What asks a store how the installation stands. limit: handlers with series of their own."""
+    from webhooks.http.metrics import as_samples
+
+    return lambda: as_samples(store.gauges.read(), sources, limit=limit)
+
+
+def add_routes(webhooks: Webhooks, app: Flask, prefix: str | None) -> None:
+    """Give an application `/metrics` and `/metrics/database` below `prefix`, behind the token."""
+    from webhooks.http.metrics import Exposition, make_metrics_blueprint
+
+    figures = figures_of(webhooks.store, webhooks.sources, webhooks.settings.metrics_handlers)
+    exposition = Exposition(lambda: webhooks.call(lambda: list(figures())))
+    token = webhooks.settings.metrics_token or ""
+    blueprint = make_metrics_blueprint(exposition, token=token, name=f"{webhooks.name}_metrics")
+    app.register_blueprint(blueprint, url_prefix=prefix)
+
+
+def serve(webhooks: Webhooks, worker: Worker) -> None:
+    """Count what a worker does, and serve that on a port of its own. Call before it runs.
+
+    Its figures come by a connection of their own: they wait for no handler, and for no longer than `PATIENCE`.
+    """
+    from webhooks.database.connect import connect
+    from webhooks.http.metrics import Exposition, MetricsPort, watch_claims, worker_gauges
+    from webhooks.store import Store
+
+    settings = webhooks.settings
+    # there is none in an application that was made for the web, and works now
+    meter = webhooks.meter or make_meter(settings, "worker", webhooks.sources, webhooks.registry)
+    webhooks.metrics_database = connect(
+        settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
+    )
+    watch_claims(worker.store.deliveries, meter)
+    figures = figures_of(Store(webhooks.metrics_database, {}), webhooks.sources, settings.metrics_handlers)
+    exposition = Exposition(figures, before=worker_gauges(meter, worker), folds=True)
+    webhooks.metrics_port = MetricsPort(
+        exposition, host=settings.metrics_host, port=settings.metrics_port or 0, token=settings.metrics_token or ""
+    )
+    webhooks.metrics_port.start()
+
+
+__all__ = ["PATIENCE", "add_routes", "figures_of", "make_commit", "make_meter", "prepare", "require_library", "serve"]
