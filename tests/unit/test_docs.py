@@ -16,10 +16,12 @@ from pathlib import Path
 import click
 import pytest
 
+from deploy.prometheus.rules import RULES
 from tests.support import ROOT, each
 from webhooks import signals
 from webhooks.cli import group
 from webhooks.cli.replay import start as replay_start
+from webhooks.http.metrics import METRICS
 from webhooks.settings import FALLBACKS, SETTINGS
 
 DOCS = ROOT / "docs"
@@ -59,6 +61,22 @@ def setting_table() -> str:
             yield f"| `{setting.name}` | `{setting.variable}` | {default} | {setting.text} |"
 
     return table("| setting | environment | default | what it says |", rows())
+
+
+def metric_table() -> str:
+    def rows() -> Iterator[str]:
+        for metric in METRICS:
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            bounds = f" Up to {', '.join(f'{bound:g}' for bound in metric.buckets)}." if metric.buckets else ""
+            yield f"| `{metric.name}` | {metric.kind} | {labels} | `{metric.place}` | {metric.text}{bounds} |"
+
+    return table("| metric | kind | labels | at | what it says |", rows())
+
+
+def alarm_table() -> str:
+    rows = (f"| {rule.summary} | {rule.severity} | `{rule.command}` |" for rule in RULES)
+    plain = (re.sub(r"\{\{ \$(?:labels\.)?(\w+)(?: \| \w+)? \}\}", lambda match: f"*{match[1]}*", row) for row in rows)
+    return table("| alarm | severity | what to type |", iter(plain))
 
 
 def commands() -> Iterator[tuple[click.Context, list[click.Parameter]]]:
@@ -107,6 +125,8 @@ def command_reference() -> str:
 MADE = {
     "docs/signals.md": ("| signal |", signal_table),
     "docs/settings.md": ("| setting |", setting_table),
+    "docs/metrics.md": ("| metric |", metric_table),
+    "docs/observability.md": ("| alarm |", alarm_table),
     "docs/commands.md": ("## webhooks\n", command_reference),
 }
 
@@ -141,6 +161,11 @@ def test_every_setting_is_documented_with_its_variable_and_default(setting: obje
 def test_every_signal_is_documented_with_its_arguments(name: str) -> None:
     (row,) = [line for line in read("docs/signals.md").splitlines() if line.startswith(f"| `{name}` |")]
     assert [each for each in signals.TABLE[name].arguments if f"`{each}`:" not in row] == []
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
+    told = re.findall(r"^\| `(webhooks_\w+)` \|", read("docs/metrics.md"), re.MULTILINE)
+    assert sorted(told) == sorted(metric.name for metric in METRICS)
 
 
 def test_every_option_of_every_command_is_documented() -> None:
