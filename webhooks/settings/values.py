@@ -123,7 +123,7 @@ def read_text(value: Any) -> str:
 
 
 def read_token(value: Any) -> str:
-    """What a header can carry as a credential, and nobody guesses."""
+    """What a header can carry as a credential, and what cannot be guessed."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-~]{16,256}", value.strip(), re.ASCII):
         raise ValueError(
             "expected 16 to 256 letters, digits and signs without a space; openssl rand -hex 24 makes some"
