@@ -140,7 +140,7 @@ class IntakeParts:
 
 def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     """The way in. call: how what writes is called (see `caller`)."""
-    from webhooks.intake import BackgroundWriter, Ingest, KeyUseRecorder, Refusals, RejectionSampler
+    from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
 
     settings, store, sources = webhooks.settings, webhooks.store, webhooks.sources
     sample = settings.sample_rejected
@@ -149,17 +149,19 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     refusals = Refusals(sources.keys(), clock=webhooks.clock, sampler=rejections, sample=sample)
     refusals.meter = webhooks.meter
     background.each_turn = refusals.turn
+    record = functools.partial(call, store.intake.record_gathered)
+    options: dict[str, Any] = {
+        "judge": functools.partial(call, store.intake.judge),
+        "capacity": settings.waiting_room,
+    }
+    meter = webhooks.meter
+    commit = GroupCommit(record, **options) if meter is None else metrics.metered_commit(meter, record, **options)
     ingest = Ingest(
         sources=sources,
         registry=webhooks.registry,
         store=store,
         clock=webhooks.clock,
-        commit=metrics.make_commit(
-            webhooks.meter,
-            functools.partial(call, store.intake.record_gathered),
-            judge=functools.partial(call, store.intake.judge),
-            capacity=settings.waiting_room,
-        ),
+        commit=commit,
         refusals=refusals,
         rejections=rejections,
         key_uses=KeyUseRecorder(store, background),

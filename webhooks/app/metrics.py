@@ -78,12 +78,8 @@ def make_meter(settings: Settings, kind: str, sources: Iterable[str], registry: 
     return meter
 
 
-def make_commit(meter: Meter | None, record: Callable[..., Any], **options: Any) -> GroupCommit:
-    """The group commit of a process, counted if it counts. record, options: as `GroupCommit`'s."""
-    if meter is None:
-        from webhooks.intake import GroupCommit
-
-        return GroupCommit(record, **options)
+def metered_commit(meter: Meter, record: Callable[..., Any], **options: Any) -> GroupCommit:
+    """The group commit of a process that counts. record, options: as `GroupCommit`'s."""
     from webhooks.http.metrics import MeteredCommit
 
     return MeteredCommit(record, meter=meter, **options)
@@ -112,9 +108,9 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
 
     Its figures come by a connection of their own: they wait for no handler, and for no longer than `PATIENCE`.
     """
+    from webhooks.app.assembly import make_store
     from webhooks.database.connect import connect
     from webhooks.http.metrics import Exposition, MetricsPort, watch_claims, worker_gauges
-    from webhooks.store import Store
 
     settings = webhooks.settings
     # there is none in an application that was made for the web, and works now
@@ -123,7 +119,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
         settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
     )
     watch_claims(worker.store.deliveries, meter)
-    figures = figures_of(Store(webhooks.metrics_database, {}), webhooks.sources, settings.metrics_handlers)
+    figures = figures_of(make_store(webhooks.metrics_database, {}), webhooks.sources, settings.metrics_handlers)
     exposition = Exposition(figures, before=worker_gauges(meter, worker), folds=True)
     webhooks.metrics_port = MetricsPort(
         exposition, host=settings.metrics_host, port=settings.metrics_port or 0, token=settings.metrics_token or ""
@@ -131,4 +127,13 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     webhooks.metrics_port.start()
 
 
-__all__ = ["PATIENCE", "add_routes", "figures_of", "make_commit", "make_meter", "prepare", "require_library", "serve"]
+__all__ = [
+    "PATIENCE",
+    "add_routes",
+    "figures_of",
+    "make_meter",
+    "metered_commit",
+    "prepare",
+    "require_library",
+    "serve",
+]
