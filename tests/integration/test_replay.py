@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -354,10 +355,22 @@ def test_a_rate_spreads_the_due_times(database_url: str, clock: Clock) -> None:
         store = Store(database, {})
         put(store, 7)
         made = replay(store, options=Options(rate=2.0))
-        due = [row.due_at for row in rows(store, made)]
-        assert due[-1] - due[0] == pytest.approx(timedelta(seconds=3), abs=timedelta(milliseconds=200))
+        due = sorted(row.due_at for row in rows(store, made))
+        assert [later - sooner for sooner, later in pairwise(due)] == [timedelta(seconds=0.5)] * 6
     finally:
         database.dispose()
+
+
+def test_a_rate_holds_between_the_steps_of_a_replay_that_began_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, 6)
+    maker = replayer(store)
+    started = maker.start(maker.plan(EVERYTHING, Options(rate=2.0)), by="ann", why="test")
+    late = started.created_at + timedelta(seconds=0.6)
+    monkeypatch.setattr(store.database, "now", lambda *at: late)
+    due = sorted(row.due_at for row in rows(store, maker.run(started)))
+    assert [later - sooner for sooner, later in pairwise(due)] == [timedelta(seconds=0.5)] * 5
 
 
 def test_ordered_deliveries_wait_in_their_lane_behind_fresh_ones(store: Store) -> None:

@@ -122,7 +122,7 @@ def test_what_another_process_has_taken_over_ends_without_a_record(made: Rig) ->
     gate = threading.Event()
     made.on()(lambda: gate.wait(30))
     (id,) = made.put()
-    with running(made, heartbeat=timedelta(seconds=0.02)) as runner:
+    with running(made, heartbeat=timedelta(seconds=0.2)) as runner:  # each beat takes SQLite's one lock
         claimed = claim(made, runner)
         thread = threading.Thread(target=lambda: runner.run(claimed, runner.lease_until()))
         thread.start()

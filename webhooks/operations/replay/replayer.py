@@ -158,8 +158,11 @@ class Replayer:
         on_progress: Callable[[Progress], None] | None,
     ) -> Replay:
         current = replay
+        not_before: datetime | None = None
         for chunk, is_last in with_last(chunks):
-            planned = self._planned(chunk, selection, options, current)
+            planned = self._planned(chunk, selection, options, current, not_before)
+            if planned and options.rate is not None:
+                not_before = planned[-1].due_at + timedelta(seconds=1 / options.rate)
             cursor = cursor_of(chunk[-1], options.order) if chunk else current.cursor or ""
             moved = self.store.replays.add(current, planned, events=len(chunk), cursor=cursor, is_last=is_last)
             if moved is None:
@@ -259,12 +262,19 @@ class Replayer:
         return any(callable(handler.ordered_by) for handler in self.registry.handlers())
 
     def _planned(
-        self, chunk: Sequence[EventSummary], selection: Selection, options: Options, replay: Replay
+        self,
+        chunk: Sequence[EventSummary],
+        selection: Selection,
+        options: Options,
+        replay: Replay,
+        not_before: datetime | None,
     ) -> list[Planned]:
         now = self.store.database.now()
         # a resumed replay continues at its rate from now; it does not catch up
         begun = min(now, replay.created_at)  # no later than now, whatever the clock said then
-        start = now if options.rate is None else max(now, begun + timedelta(seconds=replay.deliveries / options.rate))
+        start = now
+        if options.rate is not None:
+            start = max(now, begun + timedelta(seconds=replay.deliveries / options.rate), not_before or now)
         planned: list[Planned] = []
         for summary, handler in self.pairs(chunk, selection, options, replay.upper_id):
             due_at = start if options.rate is None else start + timedelta(seconds=len(planned) / options.rate)
