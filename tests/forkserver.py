@@ -36,6 +36,7 @@ from tests.support import PROFILE, ROOT
 _NOT_IMPORTED = (
     "webhooks.__main__",
     "webhooks.http.gunicorn.settings",
+    "webhooks.gunicorn_conf",  # imports the one before
     "gevent",
     "pytest",
     "webhooks.testing",
@@ -187,6 +188,8 @@ def import_everything() -> None:
             with contextlib.suppress(ImportError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
+    if early := {"webhooks.http.gunicorn.settings", "gevent"} & set(sys.modules):
+        raise AssertionError(f"forked programs would find what {early} read here, in place of their own environment")
 
 
 def serve(requests: socket.socket) -> dict[str, object]:

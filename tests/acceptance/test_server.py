@@ -27,6 +27,7 @@ pytestmark = pytest.mark.forks
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 SOURCE = make_source(SourceSettings(name="close", scheme="close", secrets=[Secret(KEY)]))
+WORKER_CLASSES = {"gevent": "GeventWorker", "gthread": "ThreadWorker", "sync": "SyncWorker"}
 
 
 def body(key: str, **fields: Any) -> bytes:
@@ -63,6 +64,7 @@ class Server:
             },
         )
         self.process.wait_for(r"(?s)(Booting worker.*){2}")
+        assert re.search(rf"Using worker: \S+\.{WORKER_CLASSES[worker_class]}$", self.process.output, re.MULTILINE)
         wait_until(lambda: self.try_get("/healthz") == 200, timedelta(seconds=20), "the application to be loaded")
 
     def ready(self) -> Server:
@@ -289,7 +291,6 @@ def test_a_connection_on_which_nothing_comes_is_closed_under_gevent(sqlite_url: 
         assert wire.socket.recv(1) == b""
 
 
-@pytest.mark.forks("none")
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
 def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
     postgresql_url: str, processes: Processes, worker_class: str
@@ -339,7 +340,6 @@ def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
     assert sum(held) + len(lines) == 30
 
 
-@pytest.mark.forks("none")
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
 def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
     postgresql_url: str, processes: Processes, worker_class: str

@@ -56,6 +56,8 @@ class PostgreSQLDatabase(Database):
         return self._deadline.get()
 
     def _make_engine(self) -> Engine:
+        #: whether a connection of this engine has been served
+        self._is_served = False
         try:
             _wait_with_gevent()
             postgresql_arrays.register()  # before: SQLAlchemy copies psycopg's dumpers when it makes an engine
@@ -80,12 +82,42 @@ class PostgreSQLDatabase(Database):
             raise ConfigurationError(
                 f"DATABASE_URL names PostgreSQL, whose driver is missing: {install('postgres')}"
             ) from error
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "connect", self._note_served)
         event.listen(engine, "handle_error", hide_values)
         if self._application != HANDLERS:
             # handlers' connections are never `raw`, and a listener costs each of their statements
             event.listen(engine, "begin", _begin)
         event.listen(engine, "checkout", _refuse_closed)
         return engine
+
+    def _connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        """Open a connection; an engine's listener for "do_connect".
+
+        Until it has succeeded once, SQLAlchemy asks each new connection for the server's version and more under a lock
+        of its own. A server may grant a login and then say nothing (one behind a pooler, say). So until then a
+        connection has to answer here first, within our patience, where others wait for theirs beside it.
+        """
+        begun = time.monotonic()
+        connection = dialect.connect(*arguments, **options)
+        if self.patience is None or self._is_served:
+            return connection
+        self.deadline.watch(connection, self.patience, begun)
+        try:
+            connection.autocommit = True  # so that nothing is left to end
+            connection.execute("select 1")
+            connection.autocommit = False
+        except BaseException:
+            self.deadline.forget(connection)
+            connection.close()
+            raise
+        return connection
+
+    def _note_served(self, connection: Any, record: Any) -> None:
+        """The server has answered whatever is asked of a new connection."""
+        self._is_served = True
+        if self.patience is not None:
+            self.deadline.forget(connection)
 
     def _options(self) -> str:
         # every statement of ours is short; compiling one that looks dear to the planner took seconds
@@ -221,7 +253,7 @@ class ResponseDeadline:
 def _wait_with_gevent() -> None:
     """Have psycopg wait with gevent's selectors where it was imported before gevent patched this process.
 
-    It chose then how to wait, and would stop every greenlet with it
+    It chose then how to wait, for answers and for connections, and would stop every greenlet with it
     (https://www.psycopg.org/psycopg3/docs/advanced/async.html#gevent-support).
     """
     monkey: Any = sys.modules.get("gevent.monkey")
@@ -231,6 +263,8 @@ def _wait_with_gevent() -> None:
         psycopg.waiting.wait = (
             psycopg.waiting.wait_poll if hasattr(selectors, "PollSelector") else psycopg.waiting.wait_selector
         )
+        driver: Any = psycopg.waiting
+        driver.DefaultSelector = selectors.DefaultSelector  # of `wait_conn` and `wait_selector`
 
 
 def shut_down_socket(connection: Any) -> None:

@@ -73,10 +73,8 @@ class SQLiteDatabase(Database):
             hide_parameters=True,
             connect_args=SQLITE_ARGUMENTS,
         )
-        event.listen(engine, "do_connect", self.before_connect)
-        event.listen(engine, "connect", self._note_connection)
+        event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "handle_error", hide_values)
-        event.listen(engine, "connect", set_up_sqlite)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -155,8 +153,21 @@ class SQLiteDatabase(Database):
             time.sleep(0.001)
         require_not_inherited(self.path)
 
-    def _note_connection(self, connection: SQLiteFile, record: Any) -> None:
+    def _connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        """Open the file; an engine's listener for "do_connect".
+
+        What may wait for another program's lock belongs here: until SQLAlchemy's listeners for "connect" have succeeded
+        once, it calls them under a lock of its own, one connection after another.
+        """
+        self.before_connect(dialect, record, arguments, options)
+        connection = dialect.connect(*arguments, **options)
         connection.owner = self
+        try:
+            set_up_sqlite(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def before_fork(self) -> None:
         """Let go of the file in the parent; called by `forks`."""
