@@ -341,4 +341,4 @@ def _quarantined(connection: Connection) -> dict[str, int]:
     return {row.source: row.n for row in connection.execute(query)}
 
 
-__all__ = ["EVERY", "AlarmRow", "Alarms", "Died", "AlarmFigures", "TargetState", "Told"]
+__all__ = ["EVERY", "AlarmFigures", "AlarmRow", "Alarms", "Died", "TargetState", "Told"]
