@@ -175,7 +175,7 @@ def may_try(state: TargetState, at: datetime) -> bool:
         return True
     if state.tried_at - state.failing_since >= GIVE_UP:
         return at - state.tried_at >= GIVE_UP
-    pause = min(FIRST_RETRY * 2 ** min(state.failures - 1, 10), LONGEST_RETRY)
+    pause: timedelta = min(FIRST_RETRY * 2 ** min(state.failures - 1, 10), LONGEST_RETRY)
     return at - state.tried_at >= pause
 
 
