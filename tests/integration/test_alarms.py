@@ -19,7 +19,7 @@ from webhooks.operations.alarms.duty import DUTY, HEARTBEAT, AlarmDuty, AlarmWat
 from webhooks.operations.alarms.messages import Notice
 from webhooks.operations.alarms.targets import NotTold
 from webhooks.settings import AlarmTarget
-from webhooks.store.alarms import EVERY, AlarmRow, TargetState, Told
+from webhooks.store import EVERY, AlarmRow, TargetState, Told
 from webhooks.store.rejections import Rejection
 
 AT = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)

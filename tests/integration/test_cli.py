@@ -1075,7 +1075,7 @@ def test_what_was_typed_is_quoted_without_what_acts_on_a_terminal(cli: Cli) -> N
 @pytest.fixture
 def told(database_url: str, clock: Clock, tmp_path: Path) -> Iterator[Cli]:
     """With a target that is a program, and an alarm that it was told of."""
-    from webhooks.store.alarms import AlarmRow, TargetState, Told
+    from webhooks.store import AlarmRow, TargetState, Told
 
     program = [sys.executable, "-c", f"import sys; open({str(tmp_path / 'got')!r}, 'w').write(sys.stdin.read())"]
     targets = {

@@ -16,7 +16,7 @@ from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
     from webhooks.settings import AlarmTarget
-    from webhooks.store.alarms import AlarmRow, TargetState
+    from webhooks.store import AlarmRow, TargetState
 
 COLUMNS = ("SEVERITY", "ALARM", "SUBJECT", "SINCE", "TOLD", "MUTED UNTIL", "WHAT")
 TARGET_COLUMNS = ("TARGET", "KIND", "HEARS", "STATE")
@@ -94,7 +94,7 @@ def mute(name: str, subject: str | None, lasting: str, off: bool, as_json: bool)
     That it is over is told even so, to those who heard of it. The dead man's switch passes a muted alarm over, too.
     """
     from webhooks.operations.alarms import ALARMS
-    from webhooks.store.alarms import EVERY
+    from webhooks.store import EVERY
 
     if name not in ALARMS:
         raise SelectionError(f"no alarm named {name!r}{did_you_mean(name, ALARMS)}; alarms: {', '.join(ALARMS)}")

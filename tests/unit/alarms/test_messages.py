@@ -8,7 +8,7 @@ from datetime import timedelta
 from tests.support import START
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.telling import Kind, Tell
-from webhooks.store.alarms import AlarmRow
+from webhooks.store import AlarmRow
 
 ROW = AlarmRow("dead", "crm", START - timedelta(minutes=5), 2, "handler crm: 2 deliveries died", 2, 77)
 SAID = "KeyError: 'card 4242'\nand more"

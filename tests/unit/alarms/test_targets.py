@@ -21,7 +21,7 @@ from webhooks.operations.alarms.targets import NotTold, call, send, standard_hea
 from webhooks.operations.alarms.telling import Kind, Tell
 from webhooks.settings import AlarmTarget, Secret, SourceSettings
 from webhooks.sources import make_source
-from webhooks.store.alarms import AlarmRow
+from webhooks.store import AlarmRow
 
 KEY = "whsec_" + base64.b64encode(b"a key of twenty-four bytes").decode()
 TOKEN = "T0KEN-that-is-secret"

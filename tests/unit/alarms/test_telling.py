@@ -13,7 +13,7 @@ from webhooks.operations.alarms import telling
 from webhooks.operations.alarms.conditions import Standing
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.telling import MOST_AN_HOUR, REPEAT, Audience, Kind, Tell
-from webhooks.store.alarms import EVERY, AlarmRow, TargetState, Told
+from webhooks.store import EVERY, AlarmRow, TargetState, Told
 
 OPS = Audience("ops", Severity.INFO)
 NO_WORKER = Standing("no-worker", "crm", "handler crm: 3 deliveries are due", 3)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from webhooks.model import DeliveryClass, instant_of
 from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFacts, SourceStanding
-from webhooks.store import Store
-from webhooks.store.alarms import Figures
+from webhooks.store import AlarmFigures, Store
 
 
 def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts:
@@ -36,7 +35,7 @@ def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts
     )
 
 
-def _handlers(store: Store, figures: Figures) -> dict[str, HandlerFacts]:
+def _handlers(store: Store, figures: AlarmFigures) -> dict[str, HandlerFacts]:
     gauges = store.health.gauges()
     states = store.handlers.states()
     served = {name for process in store.processes.running() if process.kind == "worker" for name in process.handlers}

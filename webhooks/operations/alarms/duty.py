@@ -25,8 +25,7 @@ from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.targets import NotTold, call, send
 from webhooks.settings import AlarmTarget
-from webhooks.store import Store
-from webhooks.store.alarms import AlarmRow, TargetState
+from webhooks.store import AlarmRow, Store, TargetState
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from webhooks.formats import iso_text, one_line, printable, span
 from webhooks.operations.alarms.conditions import cut
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.telling import Kind, Tell
-from webhooks.store.alarms import AlarmRow
+from webhooks.store import AlarmRow
 
 #: Names that a summary lists; the others are counted.
 LISTED = 10

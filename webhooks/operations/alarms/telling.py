@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 
 from webhooks.operations.alarms.conditions import Standing
 from webhooks.operations.alarms.table import ALARMS, Severity
-from webhooks.store.alarms import EVERY, AlarmRow, TargetState, Told
+from webhooks.store import EVERY, AlarmRow, TargetState, Told
 
 #: While an alarm stands it is told again after this long.
 REPEAT = timedelta(hours=4)
