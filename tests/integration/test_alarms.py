@@ -14,7 +14,7 @@ from webhooks.database import Database
 from webhooks.errors import Refusal
 from webhooks.model import DeliveryState
 from webhooks.operations.alarms.collect import collect
-from webhooks.operations.alarms.conditions import Bounds
+from webhooks.operations.alarms.conditions import AlarmBounds
 from webhooks.operations.alarms.duty import DUTY, HEARTBEAT, AlarmDuty, AlarmWatch, StandIn
 from webhooks.operations.alarms.messages import Notice
 from webhooks.operations.alarms.targets import NotTold
@@ -71,7 +71,7 @@ def watch(rig: Rig, heard: Heard) -> Callable[..., AlarmWatch]:
     """Make a watch over the rig's store, as a process of its own would."""
 
     def make(*targets: AlarmTarget, **options: Any) -> AlarmWatch:
-        bounds = options.pop("bounds", Bounds())
+        bounds = options.pop("bounds", AlarmBounds())
         options = {"after": NOW, "give": heard.give, "beat": heard.beat, **options}
         return AlarmWatch(rig.store, targets or (OPS,), bounds, **options)
 
@@ -260,7 +260,7 @@ def test_a_handler_that_fails_at_every_attempt_is_told(rig: Rig, watch: Any, hea
 
 
 def test_a_silent_source_is_told(rig: Rig, watch: Any, heard: Heard) -> None:
-    one = watch(bounds=Bounds({"close": timedelta(hours=1)}))
+    one = watch(bounds=AlarmBounds({"close": timedelta(hours=1)}))
     one.look("w1")
     assert heard.take() == []
     rig.store.key_uses.note("close", "k", rig.database.now() - timedelta(hours=2))

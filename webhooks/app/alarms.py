@@ -55,10 +55,10 @@ def make_watch(
     registry: of the handlers, which may have a `max_wait`; None where none are loaded.
     paused: asks senders; {source: subscriptions that it has paused}.
     """
-    from webhooks.operations.alarms import AlarmWatch, Bounds
+    from webhooks.operations.alarms import AlarmBounds, AlarmWatch
 
     handlers = registry.handlers() if registry is not None else ()
-    bounds = Bounds(
+    bounds = AlarmBounds(
         {name: source.expect_within for name, source in settings.sources.items() if source.expect_within is not None},
         settings.max_wait,
         {handler.name: handler.max_wait for handler in handlers if handler.max_wait is not None},

@@ -309,7 +309,7 @@ _SOURCE_READERS: Mapping[str, Reader] = {
     "accept_unsigned_body": read_bool,
     "public_url": read_public_url,
     "own": read_names,
-    "expect_within": duration("1m", "365d"),
+    "expect_within": duration("1s", "365d"),
 }
 
 

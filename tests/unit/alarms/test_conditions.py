@@ -7,78 +7,85 @@ from datetime import timedelta
 import pytest
 
 from tests.support import START
-from webhooks.operations.alarms.conditions import AlarmFacts, Bounds, HandlerFacts, SourceStanding, Standing, standing
+from webhooks.operations.alarms.conditions import (
+    AlarmBounds,
+    AlarmFacts,
+    HandlerFigures,
+    SourceFigures,
+    StandingAlarm,
+    standing,
+)
 from webhooks.operations.alarms.table import ALARMS, Severity
 
 LONG_AGO = START - timedelta(hours=7)
 LATELY = START - timedelta(minutes=1)
-BOUNDS = Bounds({"shop": timedelta(hours=6)}, timedelta(minutes=5), {"slow": timedelta(hours=1)})
+BOUNDS = AlarmBounds({"shop": timedelta(hours=6)}, timedelta(minutes=5), {"slow": timedelta(hours=1)})
 
 
-def of_handler(facts: HandlerFacts, name: str = "crm.sync") -> list[Standing]:
+def of_handler(facts: HandlerFigures, name: str = "crm.sync") -> list[StandingAlarm]:
     return standing(AlarmFacts(START, handlers={name: facts}), BOUNDS)
 
 
-def of_source(facts: SourceStanding, name: str = "shop") -> list[Standing]:
+def of_source(facts: SourceFigures, name: str = "shop") -> list[StandingAlarm]:
     return standing(AlarmFacts(START, sources={name: facts}), BOUNDS)
 
 
 @pytest.mark.parametrize(
     ("facts", "names"),
     [
-        (HandlerFacts(), []),
-        (HandlerFacts(due=3), []),
-        (HandlerFacts(due=3, has_worker=False), ["no-worker"]),
-        (HandlerFacts(due=0, has_worker=False), []),
-        (HandlerFacts(due=3, has_worker=False, is_paused=True), ["paused-long"]),
-        (HandlerFacts(due=3, fresh_since=LATELY), []),
-        (HandlerFacts(due=3, fresh_since=START - timedelta(minutes=6)), ["backlog-old"]),
-        (HandlerFacts(due=3, fresh_since=START - timedelta(minutes=6), is_paused=True), ["paused-long"]),
-        (HandlerFacts(died=1, example=7), ["dead"]),
-        (HandlerFacts(runs=10, failed=1), []),
-        (HandlerFacts(runs=10, failed=2), ["failing"]),
-        (HandlerFacts(runs=1, failed=1), ["failing"]),
-        (HandlerFacts(retrying=3, failing_since=LONG_AGO), ["failing"]),
-        (HandlerFacts(retrying=0, failing_since=LONG_AGO), []),
-        (HandlerFacts(is_held_back=True), ["circuit-open"]),
-        (HandlerFacts(lanes=2), ["lane-blocked"]),
+        (HandlerFigures(), []),
+        (HandlerFigures(due=3), []),
+        (HandlerFigures(due=3, has_worker=False), ["no-worker"]),
+        (HandlerFigures(due=0, has_worker=False), []),
+        (HandlerFigures(due=3, has_worker=False, is_paused=True), ["paused-long"]),
+        (HandlerFigures(due=3, fresh_since=LATELY), []),
+        (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6)), ["backlog-old"]),
+        (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6), is_paused=True), ["paused-long"]),
+        (HandlerFigures(died=1, example=7), ["dead"]),
+        (HandlerFigures(runs=10, failed=1), []),
+        (HandlerFigures(runs=10, failed=2), ["failing"]),
+        (HandlerFigures(runs=1, failed=1), ["failing"]),
+        (HandlerFigures(retrying=3, failing_since=LONG_AGO), ["failing"]),
+        (HandlerFigures(retrying=0, failing_since=LONG_AGO), []),
+        (HandlerFigures(is_held_back=True), ["circuit-open"]),
+        (HandlerFigures(lanes=2), ["lane-blocked"]),
         (
-            HandlerFacts(due=1, has_worker=False, died=2, lanes=1, is_held_back=True, runs=4, failed=4),
+            HandlerFigures(due=1, has_worker=False, died=2, lanes=1, is_held_back=True, runs=4, failed=4),
             ["no-worker", "dead", "failing", "circuit-open", "lane-blocked"],
         ),
     ],
 )
-def test_a_handlers_figures_raise(facts: HandlerFacts, names: list[str]) -> None:
+def test_a_handlers_figures_raise(facts: HandlerFigures, names: list[str]) -> None:
     assert [each.name for each in of_handler(facts)] == names
 
 
 @pytest.mark.parametrize(
     ("facts", "names"),
     [
-        (SourceStanding(), []),
-        (SourceStanding(received_at=LATELY), []),
-        (SourceStanding(received_at=LONG_AGO), ["source-silent"]),
-        (SourceStanding(refused=19), []),
-        (SourceStanding(refused=20), ["refusing"]),
-        (SourceStanding(refused=20, received_at=LATELY), []),
-        (SourceStanding(unavailable=20), ["not-accepting"]),
-        (SourceStanding(paused=1), ["subscription-unhealthy"]),
-        (SourceStanding(quarantined=1), ["quarantine"]),
-        (SourceStanding(LONG_AGO, 20, 20, 1, 1), [
+        (SourceFigures(), []),
+        (SourceFigures(received_at=LATELY), []),
+        (SourceFigures(received_at=LONG_AGO), ["source-silent"]),
+        (SourceFigures(refused=19), []),
+        (SourceFigures(refused=20), ["refusing"]),
+        (SourceFigures(refused=20, received_at=LATELY), []),
+        (SourceFigures(unavailable=20), ["not-accepting"]),
+        (SourceFigures(paused=1), ["subscription-unhealthy"]),
+        (SourceFigures(quarantined=1), ["quarantine"]),
+        (SourceFigures(LONG_AGO, 20, 20, 1, 1), [
             "not-accepting", "source-silent", "subscription-unhealthy", "refusing", "quarantine",
         ]),
     ],
 )  # fmt: skip
-def test_a_sources_figures_raise(facts: SourceStanding, names: list[str]) -> None:
+def test_a_sources_figures_raise(facts: SourceFigures, names: list[str]) -> None:
     assert [each.name for each in of_source(facts)] == names
 
 
 def test_a_source_without_expect_within_is_never_silent() -> None:
-    assert of_source(SourceStanding(received_at=LONG_AGO), "other") == []
+    assert of_source(SourceFigures(received_at=LONG_AGO), "other") == []
 
 
 def test_a_handler_has_its_own_max_wait() -> None:
-    facts = HandlerFacts(due=1, fresh_since=START - timedelta(minutes=6))
+    facts = HandlerFigures(due=1, fresh_since=START - timedelta(minutes=6))
     assert of_handler(facts, "slow") == []
 
 
@@ -92,10 +99,10 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
     everything = AlarmFacts(
         START,
         {
-            "a": HandlerFacts(1, LONG_AGO, False, 1, 1, None, 1, 1, 0, None, 1, False, True),
-            "b": HandlerFacts(is_paused=True),
+            "a": HandlerFigures(1, LONG_AGO, False, 1, 1, None, 1, 1, 0, None, 1, False, True),
+            "b": HandlerFigures(is_paused=True),
         },
-        {"shop": SourceStanding(LONG_AGO, 20, 20, 1, 1)},
+        {"shop": SourceFigures(LONG_AGO, 20, 20, 1, 1)},
         START,
     )
     found = standing(everything, BOUNDS)
@@ -104,7 +111,7 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
 
 
 def test_a_command_names_its_subject() -> None:
-    (each,) = of_handler(HandlerFacts(died=2, example=7, error="KeyError: 'token'"))
+    (each,) = of_handler(HandlerFigures(died=2, example=7, error="KeyError: 'token'"))
     assert each.command == "webhooks deliveries list --state dead --handler crm.sync"
     assert (each.severity, each.count, each.example) == (Severity.WARNING, 2, 7)
     assert "KeyError" not in each.text

@@ -7,14 +7,14 @@ from datetime import timedelta
 
 from tests.support import START
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
-from webhooks.operations.alarms.telling import Kind, Tell
+from webhooks.operations.alarms.telling import Tell, TellKind
 from webhooks.store import AlarmRow
 
 ROW = AlarmRow("dead", "crm", START - timedelta(minutes=5), 2, "handler crm: 2 deliveries died", 2, 77)
 SAID = "KeyError: 'card 4242'\nand more"
 
 
-def made(kind: Kind = Kind.RAISED, **options: object) -> Notice:
+def made(kind: TellKind = TellKind.RAISED, **options: object) -> Notice:
     return notice([Tell(kind, ROW)], START, **options)  # type: ignore[arg-type]
 
 
@@ -37,22 +37,22 @@ def test_an_error_is_told_only_where_it_was_asked_for() -> None:
 
 
 def test_an_end_has_no_command_and_no_example() -> None:
-    ended = made(Kind.RESOLVED, errors={ROW.key: SAID})
+    ended = made(TellKind.RESOLVED, errors={ROW.key: SAID})
     assert ended.lines() == ["[resolved] dead crm", "over: handler crm: 2 deliveries died", "since 2026-03-10T14:00:12Z, for 5 min"]  # fmt: skip
     assert ended.document()["type"] == "alarm.resolved"
 
 
 def test_a_second_attempt_at_one_message_has_the_same_id() -> None:
-    later = notice([Tell(Kind.RAISED, ROW)], START + timedelta(minutes=3))
+    later = notice([Tell(TellKind.RAISED, ROW)], START + timedelta(minutes=3))
     assert made().id == later.id
-    assert made().id != made(Kind.RESOLVED).id
-    again = notice([Tell(Kind.AGAIN, ROW)], START + timedelta(hours=4))
-    assert again.id not in (made().id, notice([Tell(Kind.AGAIN, ROW)], START + timedelta(hours=8)).id)
+    assert made().id != made(TellKind.RESOLVED).id
+    again = notice([Tell(TellKind.AGAIN, ROW)], START + timedelta(hours=4))
+    assert again.id not in (made().id, notice([Tell(TellKind.AGAIN, ROW)], START + timedelta(hours=8)).id)
 
 
 def test_a_summary_names_some_and_counts_all() -> None:
-    many = [Tell(Kind.RAISED, AlarmRow("dead", f"h{n}", START, 2)) for n in range(12)]
-    over = [Tell(Kind.RESOLVED, AlarmRow("no-worker", "crm", START, 3))]
+    many = [Tell(TellKind.RAISED, AlarmRow("dead", f"h{n}", START, 2)) for n in range(12)]
+    over = [Tell(TellKind.RESOLVED, AlarmRow("no-worker", "crm", START, 3))]
     summary = notice([*many, *over], START)
     assert summary.title == "[critical] summary"
     assert summary.text.startswith("12 more alarms: dead h0, dead h1,")
@@ -84,7 +84,7 @@ def test_a_document_is_one_for_all() -> None:
 
 def test_a_subject_cannot_break_a_line() -> None:
     row = AlarmRow("dead", "crm\n[critical] all", START, 2, "handler crm\nx\x1b[31m", 1)
-    for line in notice([Tell(Kind.RAISED, row)], START).lines():
+    for line in notice([Tell(TellKind.RAISED, row)], START).lines():
         assert "\n" not in line
         assert "\x1b" not in line
 

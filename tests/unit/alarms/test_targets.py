@@ -18,7 +18,7 @@ from tests.support import START
 from webhooks.model import Headers, InboundRequest
 from webhooks.operations.alarms.messages import Notice, notice
 from webhooks.operations.alarms.targets import NotTold, call, send, standard_headers
-from webhooks.operations.alarms.telling import Kind, Tell
+from webhooks.operations.alarms.telling import Tell, TellKind
 from webhooks.settings import AlarmTarget, Secret, SourceSettings
 from webhooks.sources import make_source
 from webhooks.store import AlarmRow
@@ -68,7 +68,9 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def message() -> Notice:
-    return notice([Tell(Kind.RAISED, AlarmRow("dead", "crm", START, 2, "handler crm: 2 <died> & more", 2, 77))], START)
+    return notice(
+        [Tell(TellKind.RAISED, AlarmRow("dead", "crm", START, 2, "handler crm: 2 <died> & more", 2, 77))], START
+    )
 
 
 def written(text: str, name: str = "url") -> Path:
@@ -97,7 +99,7 @@ def test_a_webhook_is_signed_as_our_own_source_verifies(receiver: Receiver, mess
 def test_the_signature_is_the_one_of_the_specification() -> None:
     """The example of the Standard Webhooks libraries, tests of the reference implementation (read 2026-11-29)."""
     body = b'{"test": 2432232314}'
-    example = Notice("msg_p5jXN8AQM9LWM0D4loKWxJek", Kind.RAISED, "dead", "crm", message_severity(), "", START)
+    example = Notice("msg_p5jXN8AQM9LWM0D4loKWxJek", TellKind.RAISED, "dead", "crm", message_severity(), "", START)
     headers = standard_headers(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", example, body, datetime.fromtimestamp(1614265330, UTC)
     )

@@ -10,14 +10,14 @@ import pytest
 
 from tests.support import START, Clock
 from webhooks.operations.alarms import telling
-from webhooks.operations.alarms.conditions import Standing
+from webhooks.operations.alarms.conditions import StandingAlarm
 from webhooks.operations.alarms.table import ALARMS, Severity
-from webhooks.operations.alarms.telling import MOST_AN_HOUR, REPEAT, Audience, Kind, Tell
+from webhooks.operations.alarms.telling import MOST_AN_HOUR, REPEAT, Audience, Tell, TellKind
 from webhooks.store import EVERY, AlarmRow, TargetState, Told
 
 OPS = Audience("ops", Severity.INFO)
-NO_WORKER = Standing("no-worker", "crm", "handler crm: 3 deliveries are due", 3)
-DEAD = Standing("dead", "crm", "handler crm: 1 died", 1)
+NO_WORKER = StandingAlarm("no-worker", "crm", "handler crm: 3 deliveries are due", 3)
+DEAD = StandingAlarm("dead", "crm", "handler crm: 1 died", 1)
 SECOND = timedelta(seconds=1)
 
 
@@ -33,7 +33,7 @@ class Desk:
         self.audiences = audiences or (OPS,)
         self.rows: dict[tuple[str, str], AlarmRow] = {}
 
-    def look(self, *standing: Standing, answers: bool = True) -> list[tuple[str, str, str]]:
+    def look(self, *standing: StandingAlarm, answers: bool = True) -> list[tuple[str, str, str]]:
         """One look; (target, kind, alarm) of what was told."""
         now = self.clock()
         self.rows = dict(telling.look(self.rows, standing, now, self.audiences).rows)
@@ -62,7 +62,7 @@ def test_an_alarm_without_a_time_is_told_at_once(clock: Clock) -> None:
 
 
 def test_what_the_figures_say_of_the_beginning_counts(clock: Clock) -> None:
-    failing = Standing("failing", "crm", "…", 3, began_at=clock() - timedelta(minutes=10))
+    failing = StandingAlarm("failing", "crm", "…", 3, began_at=clock() - timedelta(minutes=10))
     assert Desk(clock).look(failing) == [("ops", "raised", "failing")]
 
 
@@ -178,7 +178,7 @@ def test_the_end_of_a_muted_alarm_is_told_to_those_that_heard_of_it(clock: Clock
 
 
 def tells(number: int) -> list[Tell]:
-    return [Tell(Kind.RAISED, AlarmRow("dead", f"h{n}", START, 2)) for n in range(number)]
+    return [Tell(TellKind.RAISED, AlarmRow("dead", f"h{n}", START, 2)) for n in range(number)]
 
 
 def sent(number: int, at: datetime) -> tuple[datetime, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
-    from webhooks.operations.alarms.conditions import Bounds as Bounds
+    from webhooks.operations.alarms.conditions import AlarmBounds as AlarmBounds
     from webhooks.operations.alarms.duty import AlarmDuty as AlarmDuty
     from webhooks.operations.alarms.duty import AlarmWatch as AlarmWatch
     from webhooks.operations.alarms.duty import StandIn as StandIn
@@ -27,7 +27,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "conditions": ["Bounds"],
+            "conditions": ["AlarmBounds"],
             "duty": ["AlarmDuty", "AlarmWatch", "StandIn"],
             "table": ["ALARMS", "Alarm", "Severity"],
             "targets": ["NotTold"],

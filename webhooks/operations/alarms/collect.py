@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from webhooks.model import DeliveryClass, instant_of
-from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFacts, SourceStanding
+from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFigures, SourceFigures
 from webhooks.store import AlarmFigures, Store
 
 
@@ -22,7 +22,7 @@ def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts
         at=store.database.now(),
         handlers=_handlers(store, figures),
         sources={
-            name: SourceStanding(
+            name: SourceFigures(
                 figures.received.get(name),
                 figures.refused.get(name, 0),
                 figures.unavailable.get(name, 0),
@@ -35,17 +35,17 @@ def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts
     )
 
 
-def _handlers(store: Store, figures: AlarmFigures) -> dict[str, HandlerFacts]:
+def _handlers(store: Store, figures: AlarmFigures) -> dict[str, HandlerFigures]:
     gauges = store.health.gauges()
     states = store.handlers.states()
     served = {name for process in store.processes.running() if process.kind == "worker" for name in process.handlers}
-    found: dict[str, HandlerFacts] = {}
+    found: dict[str, HandlerFigures] = {}
     for name in sorted({*gauges.handlers, *states, *figures.died, *figures.runs}):
         backlog, state = gauges.handlers.get(name), states.get(name)
         fresh = gauges.queues.get((name, DeliveryClass.FRESH))
         died = figures.died.get(name)
         runs, failed = figures.runs.get(name, (0, 0))
-        found[name] = HandlerFacts(
+        found[name] = HandlerFigures(
             due=backlog.due if backlog is not None else 0,
             fresh_since=fresh.oldest_at if fresh is not None else None,
             has_worker=name in served,

@@ -1,4 +1,4 @@
-"""Which alarms stand, by figures alone: a pure function of `Facts` and `Bounds`. Asks nothing, remembers nothing.
+"""Which alarms stand, by figures alone: a pure function of `Facts` and `AlarmBounds`. Asks nothing, remembers nothing.
 
 A condition stands or does not; how long it has to stand, who hears of it and how often is `telling`'s. Figures are
 sampled and bounded (`store.alarms` says how), so a count is "at least so many".
@@ -22,7 +22,7 @@ PARTITIONS_AHEAD = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
-class HandlerFacts:
+class HandlerFigures:
     """How a handler's deliveries stand.
 
     due: deliveries that could run now, of which the oldest fresh one waits since `fresh_since`.
@@ -49,7 +49,7 @@ class HandlerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceStanding:
+class SourceFigures:
     """What came from a source.
 
     received_at: when it last sent something signed rightly; a minute late at most.
@@ -71,13 +71,13 @@ class AlarmFacts:
     """How the installation stands at `at`, by the database's clock."""
 
     at: datetime
-    handlers: Mapping[str, HandlerFacts] = field(default_factory=dict)
-    sources: Mapping[str, SourceStanding] = field(default_factory=dict)
+    handlers: Mapping[str, HandlerFigures] = field(default_factory=dict)
+    sources: Mapping[str, SourceFigures] = field(default_factory=dict)
     partitions_end_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class AlarmBounds:
     """What the operator and the handlers' authors say.
 
     expect_within: {source: it sends at least this often}.
@@ -91,7 +91,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StandingAlarm:
     """One condition that holds.
 
     count: how many rows say so; 0 where that is no number of rows.
@@ -125,7 +125,7 @@ class Standing:
         return ALARMS[self.name].command.format(subject=self.subject)
 
 
-def standing(facts: AlarmFacts, bounds: Bounds) -> list[Standing]:
+def standing(facts: AlarmFacts, bounds: AlarmBounds) -> list[StandingAlarm]:
     """The conditions that hold, in the order of the table."""
     found = [
         *_of_sources(facts, bounds),
@@ -136,68 +136,72 @@ def standing(facts: AlarmFacts, bounds: Bounds) -> list[Standing]:
     return sorted(found, key=lambda each: (order.index(each.name), each.subject))
 
 
-def _of_sources(facts: AlarmFacts, bounds: Bounds) -> Iterator[Standing]:
+def _of_sources(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAlarm]:
     for name, source in facts.sources.items():
         expected = bounds.expect_within.get(name)
         silence = facts.at - source.received_at if source.received_at is not None else timedelta(0)
         if expected is not None and silence > expected:
             text = f"source {name} has sent nothing for {span(silence)}; expected within {span(expected)}"
-            yield Standing("source-silent", name, text, began_at=source.received_at)
+            yield StandingAlarm("source-silent", name, text, began_at=source.received_at)
         if source.unavailable >= REFUSALS:
             text = f"source {name}: at least {source.unavailable} requests were answered 503 within 3 minutes"
-            yield Standing("not-accepting", name, text, source.unavailable)
+            yield StandingAlarm("not-accepting", name, text, source.unavailable)
         is_stored = source.received_at is not None and facts.at - source.received_at < timedelta(minutes=15)
         if source.refused >= REFUSALS and not is_stored:
             text = (
                 f"source {name}: at least {source.refused} requests were refused for their signature within 15 minutes, "
                 "none was stored; probably a wrong key"
             )
-            yield Standing("refusing", name, text, source.refused)
+            yield StandingAlarm("refusing", name, text, source.refused)
         if source.paused:
             text = f"source {name}: its sender has paused {source.paused} of the subscriptions to us"
-            yield Standing("subscription-unhealthy", name, text, source.paused)
+            yield StandingAlarm("subscription-unhealthy", name, text, source.paused)
         if source.quarantined:
             text = (
                 f"source {name}: {source.quarantined} rightly signed requests could not be read and wait in quarantine"
             )
-            yield Standing("quarantine", name, text, source.quarantined)
+            yield StandingAlarm("quarantine", name, text, source.quarantined)
 
 
-def _of_handlers(facts: AlarmFacts, bounds: Bounds) -> Iterator[Standing]:
+def _of_handlers(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAlarm]:
     for name, handler in facts.handlers.items():
         if handler.is_paused:
-            yield Standing("paused-long", name, f"handler {name} is paused; {handler.due} of its deliveries are due")
+            yield StandingAlarm(
+                "paused-long", name, f"handler {name} is paused; {handler.due} of its deliveries are due"
+            )
         elif handler.due and not handler.has_worker:
             text = f"handler {name}: {handler.due} deliveries are due, and no live worker runs it"
-            yield Standing("no-worker", name, text, handler.due)
+            yield StandingAlarm("no-worker", name, text, handler.due)
         longest = bounds.max_waits.get(name, bounds.max_wait)
         if handler.fresh_since is not None and not handler.is_paused and facts.at - handler.fresh_since > longest:
             text = f"handler {name}: a fresh delivery has waited for {span(facts.at - handler.fresh_since)}"
-            yield Standing("backlog-old", name, text, handler.due, handler.fresh_since + longest)
+            yield StandingAlarm("backlog-old", name, text, handler.due, handler.fresh_since + longest)
         if handler.died:
             text = f"handler {name}: {handler.died} deliveries died within 15 minutes"
-            yield Standing("dead", name, text, handler.died, example=handler.example, error=handler.error)
+            yield StandingAlarm("dead", name, text, handler.died, example=handler.example, error=handler.error)
         yield from _failing(name, handler)
         if handler.is_held_back:
-            yield Standing("circuit-open", name, f"handler {name}: its circuit breaker is open, {handler.due} are due")
+            yield StandingAlarm(
+                "circuit-open", name, f"handler {name}: its circuit breaker is open, {handler.due} are due"
+            )
         if handler.lanes:
             text = f"handler {name}: dead deliveries hold {handler.lanes} lanes"
-            yield Standing("lane-blocked", name, text, handler.lanes)
+            yield StandingAlarm("lane-blocked", name, text, handler.lanes)
 
 
-def _failing(name: str, handler: HandlerFacts) -> Iterator[Standing]:
+def _failing(name: str, handler: HandlerFigures) -> Iterator[StandingAlarm]:
     if handler.failing_since is not None and handler.retrying:
         text = f"handler {name}: all {handler.retrying} deliveries that were tried failed and wait for a retry"
-        yield Standing("failing", name, text, handler.retrying, handler.failing_since)
+        yield StandingAlarm("failing", name, text, handler.retrying, handler.failing_since)
     elif handler.runs and handler.failed / handler.runs >= FAILING_SHARE:
         text = f"handler {name}: {handler.failed} of its latest {handler.runs} runs failed"
-        yield Standing("failing", name, text, handler.failed)
+        yield StandingAlarm("failing", name, text, handler.failed)
 
 
-def _of_installation(facts: AlarmFacts) -> Iterator[Standing]:
+def _of_installation(facts: AlarmFacts) -> Iterator[StandingAlarm]:
     ends = facts.partitions_end_at
     if ends is not None and ends - facts.at < PARTITIONS_AHEAD:
-        yield Standing("partition-ending", "", f"the last partition of events ends in {span(ends - facts.at)}")
+        yield StandingAlarm("partition-ending", "", f"the last partition of events ends in {span(ends - facts.at)}")
 
 
 def cut(text: str) -> str:
@@ -205,4 +209,4 @@ def cut(text: str) -> str:
     return one_line(text, 200)
 
 
-__all__ = ["AlarmFacts", "Bounds", "HandlerFacts", "SourceStanding", "Standing", "cut", "standing"]
+__all__ = ["AlarmBounds", "AlarmFacts", "HandlerFigures", "SourceFigures", "StandingAlarm", "cut", "standing"]

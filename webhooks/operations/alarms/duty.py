@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from webhooks.errors import StorageUnavailable
 from webhooks.operations.alarms import telling
 from webhooks.operations.alarms.collect import collect
-from webhooks.operations.alarms.conditions import Bounds, standing
+from webhooks.operations.alarms.conditions import AlarmBounds, standing
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.targets import NotTold, call, send
@@ -59,7 +59,7 @@ class AlarmWatch:
         self,
         store: Store,
         targets: Sequence[AlarmTarget],
-        bounds: Bounds,
+        bounds: AlarmBounds,
         *,
         after: Mapping[str, timedelta] | None = None,
         link: str = "",

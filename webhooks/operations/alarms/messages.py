@@ -13,7 +13,7 @@ from typing import Any
 from webhooks.formats import iso_text, one_line, printable, span
 from webhooks.operations.alarms.conditions import cut
 from webhooks.operations.alarms.table import ALARMS, Severity
-from webhooks.operations.alarms.telling import Kind, Tell
+from webhooks.operations.alarms.telling import Tell, TellKind
 from webhooks.store import AlarmRow
 
 #: Names that a summary lists; the others are counted.
@@ -30,7 +30,7 @@ class Notice:
     """
 
     id: str
-    kind: Kind
+    kind: TellKind
     name: str
     subject: str
     severity: Severity
@@ -42,18 +42,18 @@ class Notice:
     error: str | None = None
     command: str = ""
     link: str = ""
-    members: tuple[tuple[Kind, str, str], ...] = ()
+    members: tuple[tuple[TellKind, str, str], ...] = ()
 
     @property
     def title(self) -> str:
         """One line: how bad, what, about what."""
-        word = {Kind.RESOLVED: "resolved", Kind.TEST: "test"}.get(self.kind, self.severity.word)
+        word = {TellKind.RESOLVED: "resolved", TellKind.TEST: "test"}.get(self.kind, self.severity.word)
         return f"[{word}] " + " ".join(part for part in (self.name, self.subject) if part)
 
     def lines(self) -> list[str]:
         """The message for people, a line each."""
         found = [self.title, self.text]
-        if self.since is not None and self.kind in (Kind.AGAIN, Kind.RAISED, Kind.WORSE, Kind.RESOLVED):
+        if self.since is not None and self.kind in (TellKind.AGAIN, TellKind.RAISED, TellKind.WORSE, TellKind.RESOLVED):
             found.append(f"since {iso_text(self.since)[:19]}Z, for {span(max(self.at - self.since, timedelta(0)))}")
         if self.example is not None:
             found.append(f"for example: webhooks deliveries show {self.example}")
@@ -106,7 +106,7 @@ def notice(
         return _summary(tells, at, link)
     kind, row = tells[0].kind, tells[0].row
     said = (errors or {}).get(row.key)
-    is_over = kind is Kind.RESOLVED
+    is_over = kind is TellKind.RESOLVED
     return Notice(
         id=_id(kind, row, at),
         kind=kind,
@@ -126,7 +126,7 @@ def notice(
 
 def _summary(tells: Sequence[Tell], at: datetime, link: str) -> Notice:
     worst = Severity(max(tell.row.severity for tell in tells))
-    named = [f"{tell.row.name} {tell.row.subject}".strip() for tell in tells if tell.kind is not Kind.RESOLVED]
+    named = [f"{tell.row.name} {tell.row.subject}".strip() for tell in tells if tell.kind is not TellKind.RESOLVED]
     over = len(tells) - len(named)
     shown = ", ".join(named[:LISTED]) + (f" and {len(named) - LISTED} more" if len(named) > LISTED else "")
     parts = [f"{len(named)} more alarms: {shown}"] if named else []
@@ -134,7 +134,7 @@ def _summary(tells: Sequence[Tell], at: datetime, link: str) -> Notice:
         parts.append(f"{over} are over")
     return Notice(
         id=f"summary-{int(at.timestamp())}",
-        kind=Kind.SUMMARY,
+        kind=TellKind.SUMMARY,
         name="summary",
         subject="",
         severity=worst,
@@ -151,7 +151,7 @@ def trial_notice(at: datetime, link: str = "") -> Notice:
     """What `webhooks alarms test` sends."""
     return Notice(
         id=f"test-{int(at.timestamp() * 1000)}",
-        kind=Kind.TEST,
+        kind=TellKind.TEST,
         name="test",
         subject="",
         severity=Severity.INFO,
@@ -162,10 +162,10 @@ def trial_notice(at: datetime, link: str = "") -> Notice:
     )
 
 
-def _id(kind: Kind, row: AlarmRow, at: datetime) -> str:
+def _id(kind: TellKind, row: AlarmRow, at: datetime) -> str:
     """Stable over attempts at one message; a repetition four hours later is another one."""
     since = 0 if row.since is None else int(row.since.timestamp())
-    suffix = f"-{int(at.timestamp()) // 3600}" if kind is Kind.AGAIN else ""
+    suffix = f"-{int(at.timestamp()) // 3600}" if kind is TellKind.AGAIN else ""
     return "-".join(part for part in (kind.value, row.name, row.subject, str(since)) if part) + suffix
 
 

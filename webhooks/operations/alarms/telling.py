@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from webhooks.operations.alarms.conditions import Standing
+from webhooks.operations.alarms.conditions import StandingAlarm
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.store import EVERY, AlarmRow, TargetState, Told
 
@@ -35,7 +35,7 @@ Key = tuple[str, str]
 Rows = Mapping[Key, AlarmRow]
 
 
-class Kind(enum.StrEnum):
+class TellKind(enum.StrEnum):
     """Why a target is told."""
 
     RAISED = "raised"  #: it has stood for long enough
@@ -43,7 +43,7 @@ class Kind(enum.StrEnum):
     WORSE = "worse"  #: its severity grew since it was told
     RESOLVED = "resolved"  #: it stands no more
     SUMMARY = "summary"  #: more alarms than a target gets messages for
-    TEST = "test"  #: somebody typed `webhooks alarms test`
+    TEST = "test"  #: `webhooks alarms test` was typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +63,19 @@ class Audience:
 class Tell:
     """One thing that a target is to be told of one alarm."""
 
-    kind: Kind
+    kind: TellKind
     row: AlarmRow
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class AlarmLook:
     """What one look came to. rows: as they are from now on; gone: those that nothing is kept for."""
 
     rows: Rows
     gone: frozenset[Key]
 
 
-def look(rows: Rows, standing: Iterable[Standing], at: datetime, audiences: Sequence[Audience]) -> Round:
+def look(rows: Rows, standing: Iterable[StandingAlarm], at: datetime, audiences: Sequence[Audience]) -> AlarmLook:
     """Take what stands into what is on record.
 
     rows: as they are on record.
@@ -97,10 +97,10 @@ def look(rows: Rows, standing: Iterable[Standing], at: datetime, audiences: Sequ
             kept[key] = AlarmRow(*key, muted_until=row.muted_until)
         else:
             gone.add(key)
-    return Round(kept, frozenset(gone))
+    return AlarmLook(kept, frozenset(gone))
 
 
-def _seen(row: AlarmRow, each: Standing, at: datetime) -> AlarmRow:
+def _seen(row: AlarmRow, each: StandingAlarm, at: datetime) -> AlarmRow:
     # where the figures say when it began, a process that has just taken the duty over need not wait anew
     began = at if each.began_at is None else min(at, each.began_at)
     return dataclasses.replace(
@@ -121,7 +121,7 @@ def tells(rows: Rows, audience: Audience, at: datetime, wait: Callable[[str], ti
     return sorted(
         found,
         key=lambda tell: (
-            tell.kind is Kind.RESOLVED,
+            tell.kind is TellKind.RESOLVED,
             -tell.row.severity,
             order.index(tell.row.name) if tell.row.name in order else len(order),
             tell.row.subject,
@@ -129,19 +129,21 @@ def tells(rows: Rows, audience: Audience, at: datetime, wait: Callable[[str], ti
     )
 
 
-def _kind(rows: Rows, row: AlarmRow, audience: Audience, at: datetime, wait: Callable[[str], timedelta]) -> Kind | None:
+def _kind(
+    rows: Rows, row: AlarmRow, audience: Audience, at: datetime, wait: Callable[[str], timedelta]
+) -> TellKind | None:
     told = row.told.get(audience.name)
     if row.since is None:
         return None
     if row.ended_at is not None:
-        return Kind.RESOLVED if told is not None else None
+        return TellKind.RESOLVED if told is not None else None
     if not audience.wants(row.name, row.severity) or is_muted(rows, row, at):
         return None
     if told is None:
-        return Kind.RAISED if at - row.since >= wait(row.name) else None
+        return TellKind.RAISED if at - row.since >= wait(row.name) else None
     if row.severity > told.severity:
-        return Kind.WORSE
-    return Kind.AGAIN if at - told.at >= REPEAT else None
+        return TellKind.WORSE
+    return TellKind.AGAIN if at - told.at >= REPEAT else None
 
 
 def is_muted(rows: Rows, row: AlarmRow, at: datetime) -> bool:
@@ -153,7 +155,7 @@ def is_muted(rows: Rows, row: AlarmRow, at: datetime) -> bool:
 def heard(row: AlarmRow, target: str, tell: Tell, at: datetime) -> AlarmRow:
     """The row once a target has answered."""
     told = {name: each for name, each in row.told.items() if name != target}
-    if tell.kind is not Kind.RESOLVED:
+    if tell.kind is not TellKind.RESOLVED:
         told[target] = Told(at, tell.row.severity, tell.row.since or at)
     return dataclasses.replace(row, told=told)
 
@@ -191,10 +193,10 @@ __all__ = [
     "GIVE_UP",
     "MOST_AN_HOUR",
     "REPEAT",
+    "AlarmLook",
     "Audience",
-    "Kind",
-    "Round",
     "Tell",
+    "TellKind",
     "after",
     "heard",
     "is_muted",
