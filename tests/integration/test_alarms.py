@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.rig import Rig
+from tests.support import ROOT
 from webhooks.database import Database
 from webhooks.errors import Refusal
 from webhooks.model import DeliveryState
@@ -400,3 +404,47 @@ def test_a_workers_duty_looks_in_a_thread_of_its_own(rig: Rig, watch: Any, heard
     duty.wait(timedelta(seconds=10))
     assert heard.take() == ["resolved no-worker h"]
     assert rig.store.alarms.last_round(DUTY) is not None
+
+
+# -- off ------------------------------------------------------------------------------------------------------------
+
+OFF = """
+import sys, threading
+from webhooks.app import Webhooks
+from webhooks.model import Headers, InboundRequest
+from webhooks.routing import Registry
+instance = Webhooks(registry=Registry(), environ={}, overrides={
+    "database_url": sys.argv[1], "sources": {"close": {"secret": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}}, **eval(sys.argv[2])})
+from flask import Flask
+instance.init_app(Flask("x"))
+body = b'{"event": {"id": "ev_1", "object_type": "lead", "action": "created"}}'
+headers = Headers(dict(instance.sources["close"].sign(body, instance.clock())))
+instance.ingest.accept("close", InboundRequest(headers, body, id="r"))
+instance.stand_in_for_workers()
+worker = instance.make_worker()
+print("THREADS", *[thread.name for thread in threading.enumerate()])
+instance.close()
+print("LOADED", *sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_on"), [({}, False), ({"alarms": {"ops": {"kind": "command", "command": ["true"]}}}, True)]
+)
+def test_without_a_target_nothing_of_it_is_imported_and_no_thread_runs(
+    sqlite_url: str, settings: dict[str, Any], is_on: bool
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OFF, sqlite_url, repr(settings)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    threads = done.stdout.partition("THREADS")[2].splitlines()[0]
+    assert ("webhooks.operations.alarms.duty" in loaded) == is_on
+    assert ("webhooks.store.alarms" in loaded) == is_on
+    assert ("smtplib" in loaded) == is_on
+    assert ("webhooks-alarms" in threads) == is_on
