@@ -419,7 +419,7 @@ from flask import Flask
 instance.init_app(Flask("x"))
 body = b'{"event": {"id": "ev_1", "object_type": "lead", "action": "created"}}'
 headers = Headers(dict(instance.sources["close"].sign(body, instance.clock())))
-instance.ingest.accept("close", InboundRequest(headers, body, id="r"))
+instance.ingest.accept(instance.sources["close"], InboundRequest(headers, body, id="r"))
 instance.stand_in_for_workers()
 worker = instance.make_worker()
 print("THREADS", *[thread.name for thread in threading.enumerate()])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import read_only, json_option
+from webhooks.cli.context import json_option, read_only
 from webhooks.errors import SelectionError
 from webhooks.formats import did_you_mean, span
 from webhooks.operations import records
