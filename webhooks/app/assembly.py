@@ -367,6 +367,8 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
         histories=webhooks.histories,
         subscriptions=subscriptions,
         catch_up=catch_up,
+        alarm_targets=list(webhooks.settings.alarms),
+        has_heartbeat=bool(webhooks.settings.heartbeat_url),
     )
 
 
