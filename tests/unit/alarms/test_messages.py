@@ -50,6 +50,14 @@ def test_a_second_attempt_at_one_message_has_the_same_id() -> None:
     assert again.id not in (made().id, notice([Tell(TellKind.AGAIN, ROW)], START + timedelta(hours=8)).id)
 
 
+def test_an_id_can_be_signed_whatever_the_subject() -> None:
+    """Standard Webhooks: the id has no dot, since it is signed as `id.timestamp.body`."""
+    row = AlarmRow("dead", "crm.sync:" + "x" * 190, START, 2, "2 died", 2)
+    found = notice([Tell(TellKind.RAISED, row)], START).id
+    assert "." not in found
+    assert len(found) <= 64
+
+
 def test_a_summary_names_some_and_counts_all() -> None:
     many = [Tell(TellKind.RAISED, AlarmRow("dead", f"h{n}", START, 2)) for n in range(12)]
     over = [Tell(TellKind.RESOLVED, AlarmRow("no-worker", "crm", START, 3))]
@@ -63,7 +71,7 @@ def test_a_summary_names_some_and_counts_all() -> None:
 
 def test_a_document_is_one_for_all() -> None:
     assert made().document() == {
-        "id": "raised-dead-crm-1773151212",
+        "id": made().id,
         "type": "alarm.raised",
         "timestamp": "2026-03-10T14:05:12Z",
         "data": {

@@ -5,6 +5,7 @@ Never payload, address, key or header; what an example said as its error only wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -163,10 +164,14 @@ def trial_notice(at: datetime, link: str = "") -> Notice:
 
 
 def _id(kind: TellKind, row: AlarmRow, at: datetime) -> str:
-    """Stable over attempts at one message; a repetition four hours later is another one."""
+    """Stable over attempts at one message; a repetition four hours later is another one.
+
+    A digest, since Standard Webhooks signs `id.timestamp.body`, and a handler's name may have a dot.
+    """
     since = 0 if row.since is None else int(row.since.timestamp())
-    suffix = f"-{int(at.timestamp()) // 3600}" if kind is TellKind.AGAIN else ""
-    return "-".join(part for part in (kind.value, row.name, row.subject, str(since)) if part) + suffix
+    period = int(at.timestamp()) // 3600 if kind is TellKind.AGAIN else 0
+    text = "\0".join((kind.value, row.name, row.subject, str(since), str(period)))
+    return f"{kind.value}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 __all__ = ["Notice", "notice", "trial_notice"]
