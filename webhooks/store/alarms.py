@@ -4,7 +4,7 @@ One process at a time decides and writes (the duty "alarms", see `processes`); c
 statements of their own, so neither undoes the other. A row is there as long as its alarm stands, is muted, or has an
 end that some target was not told.
 
-Also the figures that only alarms ask for. Each is bounded: of the dead the newest are looked at, of refused requests the
+Also the figures that only alarms ask for; all others are those of `gauges`. Each is bounded: of the dead the newest are looked at, of refused requests the
 sample that is kept anyway (`rejections`), of the runs of handlers those of the newest deliveries.
 """
 
@@ -96,14 +96,18 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class AlarmFigures:
-    """What only alarms ask for. runs: {handler: (runs, those that failed)}; refused: {(source, kind): how many}."""
+    """What only alarms ask for, beside `gauges`.
+
+    died: {handler: what died within 15 minutes}.
+    runs: {handler: (runs, those that failed)} within 10 minutes.
+    refused: {source: requests refused for their signature, within 15 minutes}.
+    unavailable: {source: requests answered 503, within 3 minutes}.
+    """
 
     died: Mapping[str, Died]
     runs: Mapping[str, tuple[int, int]]
-    received: Mapping[str, datetime]
     refused: Mapping[str, int]
     unavailable: Mapping[str, int]
-    quarantined: Mapping[str, int]
 
 
 class Alarms:
@@ -191,10 +195,8 @@ class Alarms:
             return AlarmFigures(
                 _died(connection, quarter),
                 _runs(connection, at - timedelta(minutes=10)),
-                _received(connection),
                 refused,
                 unavailable,
-                _quarantined(connection),
             )
 
 
@@ -314,15 +316,6 @@ def _runs(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]
     return {row.handler: (row.runs, int(row.failed)) for row in connection.execute(query)}
 
 
-def _received(connection: Connection) -> dict[str, datetime]:
-    """{source: when one of its keys last verified a request}; the events would be walked backwards for a silent one."""
-    table = schema.key_uses.c
-    some = select(table.source, table.last_used_at).limit(LOOKED_AT * 10).subquery()
-    last = func.max(some.c.last_used_at, type_=schema.Instant())
-    rows = connection.execute(select(some.c.source, last.label("at")).group_by(some.c.source))
-    return {row.source: row.at for row in rows}
-
-
 def _refused(connection: Connection, kinds: Sequence[str], since: datetime) -> dict[str, int]:
     """{source: requests refused as one of `kinds` since then}, of those that are kept; unknown sources left out."""
     table = schema.rejections.c
@@ -331,13 +324,6 @@ def _refused(connection: Connection, kinds: Sequence[str], since: datetime) -> d
         .where(table.kind.in_(kinds), table.received_at >= since, table.source != "")
         .group_by(table.source)
     )
-    return {row.source: row.n for row in connection.execute(query)}
-
-
-def _quarantined(connection: Connection) -> dict[str, int]:
-    table = schema.quarantine.c
-    newest = select(table.source, table.state).order_by(table.id.desc()).limit(LOOKED_AT).subquery()
-    query = select(newest.c.source, func.count().label("n")).where(newest.c.state == 0).group_by(newest.c.source)
     return {row.source: row.n for row in connection.execute(query)}
 
 

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from webhooks.model import DeliveryClass, instant_of
+from webhooks.model import DeliveryClass
 from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFigures, SourceFigures
 from webhooks.store import AlarmFigures, Store
+from webhooks.store.gauges import Standing
 
 
 def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts:
-    """How the installation stands now.
+    """How the installation stands now: what is exported as well (`store.gauges`), and what only alarms ask for.
 
     paused: {source: subscriptions that its sender has paused}, as last asked.
     Raises StorageUnavailable.
     """
-    figures = store.alarms.figures()
-    sources = {*figures.received, *figures.refused, *figures.unavailable, *figures.quarantined, *(paused or {})}
-    ends = [each.upper for each in store.partitions.all() or () if each.upper is not None]
+    gauges, figures = store.gauges.read(), store.alarms.figures()
+    sources = {*gauges.received, *gauges.quarantined, *figures.refused, *figures.unavailable, *(paused or {})}
     return AlarmFacts(
         at=store.database.now(),
-        handlers=_handlers(store, figures),
+        handlers=_handlers(gauges, figures),
         sources={
             name: SourceFigures(
-                figures.received.get(name),
+                gauges.received.get(name),
                 figures.refused.get(name, 0),
                 figures.unavailable.get(name, 0),
-                figures.quarantined.get(name, 0),
+                gauges.quarantined.get(name, 0),
                 (paused or {}).get(name, 0),
             )
             for name in sorted(sources)
         },
-        partitions_end_at=instant_of(max(ends)) if ends else None,
+        partitions_end_at=gauges.partitions_end_at,
     )
 
 
-def _handlers(store: Store, figures: AlarmFigures) -> dict[str, HandlerFigures]:
-    gauges = store.health.gauges()
-    states = store.handlers.states()
-    served = {name for process in store.processes.running() if process.kind == "worker" for name in process.handlers}
+def _handlers(gauges: Standing, figures: AlarmFigures) -> dict[str, HandlerFigures]:
+    served = {name for process in gauges.processes if process.kind == "worker" for name in process.handlers}
     found: dict[str, HandlerFigures] = {}
-    for name in sorted({*gauges.handlers, *states, *figures.died, *figures.runs}):
-        backlog, state = gauges.handlers.get(name), states.get(name)
-        fresh = gauges.queues.get((name, DeliveryClass.FRESH))
+    for name in sorted({*gauges.deliveries.handlers, *gauges.handlers, *figures.died, *figures.runs}):
+        backlog, state = gauges.deliveries.handlers.get(name), gauges.handlers.get(name)
+        fresh = gauges.deliveries.queues.get((name, DeliveryClass.FRESH))
         died = figures.died.get(name)
         runs, failed = figures.runs.get(name, (0, 0))
         found[name] = HandlerFigures(
@@ -57,8 +55,8 @@ def _handlers(store: Store, figures: AlarmFigures) -> dict[str, HandlerFigures]:
             retrying=backlog.retrying if backlog is not None else 0,
             failing_since=backlog.failing_since if backlog is not None else None,
             lanes=backlog.lanes if backlog is not None else 0,
-            is_paused=state is not None and state.paused,
-            is_held_back=state is not None and bool(state.breaker),
+            is_paused=state is not None and state.is_paused,
+            is_held_back=state is not None and state.is_held_back,
         )
     return found
 
