@@ -1067,3 +1067,67 @@ def test_what_was_typed_is_quoted_without_what_acts_on_a_terminal(cli: Cli) -> N
         output = cli(*arguments).output
         assert output
         assert not {"\x1b", "\x9b", "\u202e", "\x07"} & set(output)
+
+
+# -- alarms ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(database_url: str, clock: Clock, tmp_path: Path) -> Iterator[Cli]:
+    """With a target that is a program, and an alarm that it was told of."""
+    from webhooks.store import AlarmRow, TargetState, Told
+
+    program = [sys.executable, "-c", f"import sys; open({str(tmp_path / 'got')!r}, 'w').write(sys.stdin.read())"]
+    targets = {
+        "ops": {"kind": "command", "command": program},
+        "away": {"kind": "slack", "url_file": str(tmp_path / "none.txt")},
+    }
+    instance = Webhooks(
+        registry=Registry(),
+        overrides={"database_url": database_url, "sources": {"close": {"secret": KEY}}, "alarms": targets},
+        environ={},
+        clock=clock,
+    ).assemble(role="cli")
+    at, store = instance.database.now(), instance.store.alarms
+    store.put([AlarmRow("dead", "mirror", at, 2, "2 died", 2, 77, told={"ops": Told(at, 2, at)})])
+    store.put([AlarmRow("dead", "old", at, 2, "1 died", 1, ended_at=at, told={"away": Told(at, 2, at)})])
+    store.put_target(TargetState("away", at, 3, at, "it answered 500"))
+    yield Cli(instance)
+    instance.close()
+
+
+def test_alarms_shows_what_stands_and_how_targets_take_it(told: Cli) -> None:
+    shown = told("alarms")
+    assert "2 died" in shown.stdout
+    assert "1 died" not in shown.stdout
+    assert "it answered 500" in shown.stdout
+    assert "no process has looked at alarms yet" in shown.stderr
+    found = told.json("alarms")
+    (alarm,) = found["alarms"]
+    assert (alarm["name"], alarm["severity"], list(alarm["told"])) == ("dead", "warning", ["ops"])
+    assert alarm["command"] == "webhooks deliveries list --state dead --handler mirror"
+    assert [(each["name"], each["error"]) for each in found["targets"]] == [("ops", None), ("away", "it answered 500")]
+
+
+def test_an_alarm_is_muted_and_told_again(told: Cli) -> None:
+    until = told.json("alarms", "mute", "dead", "mirror", "--for", "30m")["muted_until"]
+    assert told.json("alarms")["alarms"][0]["muted_until"] == until
+    assert "dead is muted for 2 h" in told("alarms", "mute", "dead").stderr
+    assert {each["subject"] for each in told.json("alarms")["alarms"]} == {"*", "mirror"}
+    assert "dead is told again" in told("alarms", "mute", "dead", "--off").stderr
+    assert "did you mean 'dead'?" in told.refused("alarms", "mute", "deed", code=2)
+
+
+def test_a_target_is_tried(told: Cli, tmp_path: Path) -> None:
+    assert told.json("alarms", "test", "ops") == {"target": "ops", "is_told": True}
+    assert json.loads((tmp_path / "got").read_text())["type"] == "alarm.test"
+    assert "target away was not told: its file 'none.txt' cannot be read" in told.refused(
+        "alarms", "test", "away", code=1
+    )
+    assert "configured: ops, away" in told.refused("alarms", "test", "pager", code=2)
+
+
+def test_without_a_target_alarms_says_how_to_have_one(cli: Cli) -> None:
+    shown = cli("alarms")
+    assert "no alarm stands" in shown.output
+    assert "docs/alarms.md" in shown.stderr

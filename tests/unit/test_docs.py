@@ -21,8 +21,10 @@ from tests.support import ROOT, each
 from webhooks import signals
 from webhooks.cli import group
 from webhooks.cli.replay import start as replay_start
+from webhooks.formats import span
 from webhooks.http.metrics import METRICS
-from webhooks.settings import FALLBACKS, SETTINGS
+from webhooks.operations.alarms import ALARMS
+from webhooks.settings import FALLBACKS, SETTINGS, TARGET_KEYS
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -121,6 +123,16 @@ def command_reference() -> str:
     return "\n".join(parts).rstrip()
 
 
+def product_alarm_table() -> str:
+    """The table of docs/alarms.md."""
+    rows = (
+        f"| `{each.name}` | {each.severity.word} | {each.about or 'installation'} | {each.condition} | "
+        f"{span(each.lasting) if each.lasting else 'at once'} | `{each.command}` |"
+        for each in ALARMS.values()
+    )
+    return table("| alarm | severity | of each | when | for | type |", rows)
+
+
 #: {page: what of it is made from the code}: from the line that begins so, to the next empty line or the end.
 MADE = {
     "docs/signals.md": ("| signal |", signal_table),
@@ -128,6 +140,7 @@ MADE = {
     "docs/metrics.md": ("| metric |", metric_table),
     "docs/observability.md": ("| alarm |", alarm_table),
     "docs/commands.md": ("## webhooks\n", command_reference),
+    "docs/alarms.md": ("| alarm |", product_alarm_table),
 }
 
 
@@ -155,6 +168,15 @@ def test_every_setting_is_documented_with_its_variable_and_default(setting: obje
     assert default.strip('"') in row
     assert text in row
     assert name not in FALLBACKS or f"falls back to {FALLBACKS[name]}" in row
+
+
+def test_every_key_of_an_alarms_target_is_documented() -> None:
+    told = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", read("docs/alarms.md"), re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert TARGET_KEYS.keys() <= told
 
 
 @each("name", signals.TABLE)

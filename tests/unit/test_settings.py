@@ -571,3 +571,47 @@ def test_every_setting_is_described() -> None:
         if setting.default:
             Path("webhooks.toml").write_text(f"{setting.name} = {setting.default}\n")
             assert getattr(load(), setting.name) == getattr(Settings(), setting.name)
+
+
+# -- alarms ----------------------------------------------------------------------------------------------------
+
+
+def test_a_target_is_read_from_a_file_and_from_the_environment() -> None:
+    toml = '[alarms.ops]\nkind = "email"\nsmtp_host = "mail"\nsender = "a@b.example"\nto = ["c@d.example"]\n'
+    settings = load({"WEBHOOKS_ALARMS__OPS__SEVERITY": "critical", "WEBHOOKS_ALARMS__page__KIND": "command",
+                     "WEBHOOKS_ALARMS__page__COMMAND": "/bin/page ops"}, toml)  # fmt: skip
+    assert settings.alarms["ops"].severity == "critical"
+    assert (settings.alarms["ops"].to, settings.alarms["ops"].smtp_port) == (("c@d.example",), 587)
+    assert settings.alarms["page"].command == ("/bin/page", "ops")
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ('[alarms.ops]\nkind = "slak"', "alarms.ops.kind in webhooks.toml is 'slak': expected 'slack', 'webhook'"),
+        ("[alarms.ops]", "it has no kind; expected slack, webhook, email, command"),
+        ('[alarms.ops]\nkind = "slack"', "a target of kind slack needs url_file"),
+        ('[alarms.ops]\nkind = "webhook"', "a target of kind webhook needs url_file and secret_file"),
+        ('[alarms.ops]\nkind = "slack"\nurl_fil = "x"', "did you mean 'url_file'?"),
+        (f'[alarms.ops]\nkind = "slack"\nurl_file = "https://hooks.example/{SECRET}"', "expected the path of a file"),
+        ("alarms = 3", "expected a section for each target, such as [alarms.ops]"),
+        ("[alarms]\nops = 3", 'expected a section, such as [alarms.ops] with kind = "slack" below it'),
+        ("alarm_after = 3", "expected a table of alarms and durations"),
+        ('[alarm_after]\ndead = "soon"', "expected a duration"),
+    ],
+)
+def test_a_mistake_in_alarms_is_told_with_its_key(toml: str, text: str) -> None:
+    assert any(text in problem for problem in problems({}, toml))
+
+
+def test_a_variable_that_names_no_key_of_a_target_says_how() -> None:
+    (problem,) = problems({"WEBHOOKS_ALARMS__ops": "x"})
+    assert "write WEBHOOKS_ALARMS__ops__KIND" in problem
+
+
+def test_times_of_alarms_are_a_table() -> None:
+    settings = load({}, 'heartbeat_url = "https://hc.example/x"\n[alarm_after]\nno-worker = "10m"\n')
+    assert settings.alarm_after == {"no-worker": timedelta(minutes=10)}
+    assert "hc.example" not in repr(settings)
+    by_json = load({"WEBHOOKS_ALARM_AFTER": '{"dead": "5s"}'}, "")
+    assert by_json.alarm_after == {"dead": timedelta(seconds=5)}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import metrics
+from webhooks.app import alarms, metrics
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Settings, SourceSettings, require_sources
 
@@ -253,6 +253,9 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
             duties=[
                 DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
                 *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
+                *alarms.duties(
+                    settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
+                ),
             ],
             lease=settings.lease,
         ),
@@ -364,6 +367,8 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
         histories=webhooks.histories,
         subscriptions=subscriptions,
         catch_up=catch_up,
+        alarm_targets=list(webhooks.settings.alarms),
+        has_heartbeat=bool(webhooks.settings.heartbeat_url),
     )
 
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import assembly, metrics, startup
+from webhooks.app import alarms, assembly, metrics, startup
 from webhooks.app.assembly import ReadOnlyContext, Role, utc_now
 from webhooks.database import History, find_plugins, histories_of
 from webhooks.errors import ConfigurationError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from webhooks.http import DirectRoute, Readiness
     from webhooks.http.metrics import Meter, MetricsPort
     from webhooks.operations import CatchUp, Doctor, Replayer, ReplayRehearsal
+    from webhooks.operations.alarms import StandIn
     from webhooks.sources import Source, SourceWithLog
     from webhooks.store import Store
 
@@ -80,6 +81,8 @@ class Webhooks:
         #: where a worker answers scrapes, and what it asks for its figures
         self.metrics_port: MetricsPort | None = None
         self.metrics_database: Database | None = None
+        #: what tells alarms in this web process while no worker does
+        self._stand_in: StandIn | None = None
         #: what answers posts before Flask routes them, where that was installed
         self.direct_route: DirectRoute | None = None
         #: the application that `create_app` made, as its server calls it; another one there has something around it
@@ -113,6 +116,7 @@ class Webhooks:
         configured = {name: value for name, value in app_config.items() if name.upper().startswith("WEBHOOKS")}
         self.settings: Settings = load_settings(environ, overrides={**configured, **self._overrides})
         self.sources: dict[str, Source] = assembly.make_sources(self.settings)
+        alarms.require_names(self.settings)
         tolerances = {name: source.tolerance for name, source in self.sources.items()}
         require_dedup_covers(self.settings, {name: t for name, t in tolerances.items() if t is not None})
 
@@ -273,8 +277,17 @@ class Webhooks:
         """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
         self.database.leave_nothing_open()
 
+    def stand_in_for_workers(self) -> None:
+        """Tell alarms in this web process while no worker does; once it serves, since a fork would lose the thread."""
+        stand_in = alarms.stand_in(self.settings, self.store, self.registry, self.call)
+        if stand_in is not None:
+            self._stand_in = stand_in
+            stand_in.start()
+
     def close(self) -> None:
         """Close every connection."""
+        if self._stand_in is not None:
+            self._stand_in.close()
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
             self.background.close()

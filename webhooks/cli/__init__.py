@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "The sender's subscriptions to us: make, compare, rotate.",
     ),
     "doctor": ("webhooks.cli.doctor:doctor", "Say what is wrong, and which command repairs it."),
+    "alarms": ("webhooks.cli.alarms:alarms", "What is wrong now and who was told; mute it, try a target."),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
     "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
     "sandbox": ("webhooks.cli.sandbox:sandbox", "A local Close, to develop and test without an account."),

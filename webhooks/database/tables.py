@@ -424,7 +424,34 @@ marks = Table(
     Column("stripped_at", Instant, comment="the eldest entry that it could only see without content"),
 )
 
+alarms = Table(
+    "webhooks_alarms",
+    metadata,
+    Column("name", Text, nullable=False, comment="operations.alarms.ALARMS"),
+    Column("subject", Key, nullable=False, comment="the handler or source; empty: the installation; *: muted for all"),
+    Column("since", Instant, comment="when its condition began; null: the row only mutes"),
+    Column("severity", SmallInteger, nullable=False, server_default=text("0")),
+    Column("text", Text, nullable=False, server_default=text("''"), comment="as last seen"),
+    Column("count", BigInteger, nullable=False, server_default=text("0")),
+    Column("example", BigInteger, comment="an id to look at"),
+    Column("ended_at", Instant, comment="it stands no more, and some target was not told"),
+    Column("muted_until", Instant),
+    Column("told", Text, nullable=False, server_default=text("'{}'"), comment="JSON: {target: [told at, severity, since]}"),
+    PrimaryKeyConstraint("name", "subject"),
+)
+
+alarm_targets = Table(
+    "webhooks_alarm_targets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("tried_at", Instant),
+    Column("failures", Integer, nullable=False, server_default=text("0"), comment="in a row"),
+    Column("failing_since", Instant),
+    Column("error", Text, comment="why the last one failed; without address or key"),
+    Column("sent", Text, nullable=False, server_default=text("'[]'"), comment="JSON: messages of the last hour"),
+)
+
 __all__ = [
-    "EPOCH", "Instant", "attempts", "dedup_log", "deliveries", "events", "from_microseconds", "handlers", "key_uses",
-    "lanes", "leases", "marks", "metadata", "processes", "quarantine", "rejections", "replays", "to_microseconds",
+    "EPOCH", "Instant", "alarm_targets", "alarms", "attempts", "dedup_log", "deliveries", "events", "from_microseconds",
+    "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "processes", "quarantine", "rejections", "replays", "to_microseconds",
 ]

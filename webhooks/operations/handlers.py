@@ -101,6 +101,7 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         f"concurrency {handler.concurrency}": handler.concurrency is not None,
         f"rate {_rate(handler.rate)}": handler.rate is not None,
         f"timeout {'' if handler.timeout is None else span(handler.timeout)}": handler.timeout is not None,
+        f"max wait {'' if handler.max_wait is None else span(handler.max_wait)}": handler.max_wait is not None,
         "ignore own": handler.ignore_own,
         "rehearsable": handler.rehearsable,
         handler.isolation: handler.isolation != "thread",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from webhooks.operations.handlers import HandlerView
     from webhooks.operations.quarantine import Discarded
     from webhooks.operations.sources import SourceView
+    from webhooks.settings import AlarmTarget
     from webhooks.sources import Subscription
+    from webhooks.store.alarms import AlarmRow, TargetState
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
     from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
@@ -436,6 +438,38 @@ def subscription_json(subscription: Subscription, is_held: bool, used_at: dateti
         "created_at": _iso(subscription.created_at),
         "is_key_held": is_held,
         "key_last_used_at": _iso(used_at),
+    }
+
+
+def alarm_json(row: AlarmRow) -> dict[str, Any]:
+    """One alarm as JSON."""
+    from webhooks.operations.alarms import ALARMS, Severity
+
+    is_known = row.since is not None and row.name in ALARMS
+    return {
+        "name": row.name,
+        "subject": row.subject,
+        "severity": Severity(row.severity).word if row.since is not None else None,
+        "since": _iso(row.since),
+        "text": row.text or None,
+        "count": row.count,
+        "example": _id(row.example),
+        "told": {target: iso_text(told.at) for target, told in sorted(row.told.items())},
+        "muted_until": _iso(row.muted_until),
+        "command": ALARMS[row.name].command.format(subject=row.subject) if is_known else None,
+    }
+
+
+def alarm_target_json(target: AlarmTarget, state: TargetState | None) -> dict[str, Any]:
+    """One target as JSON, without its address."""
+    return {
+        "name": target.name,
+        "kind": target.kind,
+        "severity": target.severity,
+        "only": list(target.only),
+        "tried_at": _iso(state.tried_at if state is not None else None),
+        "failing_since": _iso(state.failing_since if state is not None else None),
+        "error": state.error if state is not None else None,
     }
 
 

@@ -38,6 +38,7 @@ class HandlerOptions(TypedDict, total=False):
     stale: Literal["run", "skip"]
     retry: RetryPolicy | None
     timeout: timedelta | None
+    max_wait: timedelta | None
     concurrency: int | None
     rate: str | None
     ignore_own: bool
@@ -64,6 +65,7 @@ class Handler:
     stale: str = "run"
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
+    max_wait: timedelta | None = None
     concurrency: int | None = None
     rate: tuple[int, timedelta] | None = None
     ignore_own: bool = False
@@ -202,6 +204,12 @@ def _read_timeout(value: Any) -> timedelta:
     return value  # type: ignore[no-any-return]
 
 
+def _read_max_wait(value: Any) -> timedelta:
+    _require(isinstance(value, timedelta), f"max_wait is {value!r}; give a duration, such as timedelta(minutes=5)")
+    _require(value > timedelta(0), f"max_wait is {value}; it must be longer than nothing")
+    return value  # type: ignore[no-any-return]
+
+
 def _read_concurrency(value: Any) -> int:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     _require(is_whole and value >= 1, f"concurrency is {value!r}; give a whole number from 1 on")
@@ -221,6 +229,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "ordered_by": _read_ordered_by,
     "retry": _read_retry,
     "timeout": _read_timeout,
+    "max_wait": _read_max_wait,
     "concurrency": _read_concurrency,
     "rate": _read_rate,
 }

@@ -306,6 +306,7 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     stale: "run" or "skip" an event that comes after a newer one of its lane has run.
     retry: a `RetryPolicy`.
     timeout: of one attempt, a timedelta.
+    max_wait: how long a fresh delivery may wait before the alarm `backlog-old` is raised, a timedelta.
     concurrency: runs at once, over all workers.
     rate: starts over all workers, "10/s", "100/min".
     ignore_own: not for changes made with our own key.

@@ -26,9 +26,11 @@ from typing import Any
 from webhooks.errors import ConfigurationError, looks_like_key
 from webhooks.formats import did_you_mean, show_duration
 from webhooks.formats import json as jsonio
-from webhooks.settings.settings import FALLBACKS, FIELDS, FILE, PREFIX, Secret, Settings, SourceSettings
+from webhooks.settings.alarms import AlarmTarget, read_target
+from webhooks.settings.settings import FALLBACKS, FIELDS, FILE, PREFIX, SECTIONS, Secret, Settings, SourceSettings
 from webhooks.settings.values import (
     Reader,
+    duration,
     one_of,
     read_bool,
     read_duration,
@@ -124,6 +126,9 @@ def require_dedup_covers(settings: Settings, tolerances: Mapping[str, timedelta]
 
 _Layer = Iterable[tuple[_Path, _Given]]
 
+#: {setting of sections: (what each is of, a name, a line of one)}
+_ABOUT_SECTIONS = {"sources": ("source", "close", 'secret = "…"'), "alarms": ("target", "ops", 'kind = "slack"')}
+
 
 def _from_file(path: Path, problems: list[str]) -> _Layer:
     try:
@@ -144,21 +149,23 @@ def _from_file(path: Path, problems: list[str]) -> _Layer:
 def _from_table(table: Mapping[Any, Any], where: Callable[[str], str], problems: list[str]) -> _Layer:
     """Settings from nested mappings; below a source's key, tables are the scheme's and stay whole."""
     for name, value in table.items():
-        if str(name).lower() != "sources":
-            yield (str(name).lower(),), _Given(value, where(str(name)))
+        kind = str(name).lower()
+        if kind not in SECTIONS:
+            yield (kind,), _Given(value, where(str(name)))
             continue
+        of_each, example, line = _ABOUT_SECTIONS[kind]
         if not isinstance(value, Mapping):
-            problems.append(f"{where('sources')}: expected a section for each source, such as [sources.close]")
+            problems.append(f"{where(kind)}: expected a section for each {of_each}, such as [{kind}.{example}]")
             continue
-        for source, section in value.items():
-            here = f"sources.{source}"
+        for each, section in value.items():
+            here = f"{kind}.{each}"
             if not isinstance(section, Mapping):
-                problems.append(f'{where(here)}: expected a section, such as [{here}] with secret = "…" below it')
+                problems.append(f"{where(here)}: expected a section, such as [{here}] with {line} below it")
                 continue
             if not section:
-                yield ("sources", str(source).lower(), ""), _Given(None, where(here))
+                yield (kind, str(each).lower(), ""), _Given(None, where(here))
             for key, part in section.items():
-                yield ("sources", str(source).lower(), str(key).lower()), _Given(part, where(f"{here}.{key}"))
+                yield (kind, str(each).lower(), str(key).lower()), _Given(part, where(f"{here}.{key}"))
 
 
 def _from_fallbacks(environ: Mapping[str, str]) -> Iterator[tuple[_Path, _Given]]:
@@ -178,10 +185,11 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> _Layer
         if path[0] in RESERVED:
             continue
         value = environ[variable]
-        if path[0] == "sources" and len(path) < 3:
-            wanted = path[1] if len(path) == 2 and path[1] else "close"
+        if path[0] in SECTIONS and len(path) < 3:
+            kind, key = ("source", "SECRET") if path[0] == "sources" else ("target", "KIND")
+            wanted = path[1] if len(path) == 2 and path[1] else _ABOUT_SECTIONS[path[0]][1]
             problems.append(
-                f"{variable} names no setting of a source; write {PREFIX}SOURCES__{wanted}__SECRET, or use {FILE}"
+                f"{variable} names no setting of a {kind}; write {PREFIX}{path[0].upper()}__{wanted}__{key}, or use {FILE}"
             )
         elif labels:
             # below a source's key: labels of secrets, or a table of its scheme; their case is the author's
@@ -195,7 +203,7 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> _Layer
 def _path_of(variable: str) -> tuple[_Path, tuple[str, ...]]:
     """The path of a variable, and what stands below the key of a source."""
     parts = variable[len(PREFIX) :].split("__")
-    if parts[0].lower() != "sources":
+    if parts[0].lower() not in SECTIONS:
         return ("__".join(parts).lower(),), ()
     return tuple(part.lower() for part in parts[:3]), tuple(parts[3:])
 
@@ -212,11 +220,12 @@ def _from_overrides(overrides: Mapping[str, Any], problems: list[str]) -> _Layer
     for name, value in overrides.items():
         if name.startswith(PREFIX):
             path, labels = _path_of(name)
-            if path == ("sources",):
-                found.update(_from_table({"sources": value}, lambda name: f"{name} in app.config", problems))
-            elif path[0] == "sources" and (len(path) < 3 or labels):
+            if len(path) == 1 and path[0] in SECTIONS:
+                found.update(_from_table({path[0]: value}, lambda name: f"{name} in app.config", problems))
+            elif path[0] in SECTIONS and (len(path) < 3 or labels):
+                example = _ABOUT_SECTIONS[path[0]][1]
                 problems.append(
-                    f"app.config[{name!r}]: write it as app.config['WEBHOOKS_SOURCES'] = {{'close': {{…}}}}"
+                    f"app.config[{name!r}]: write it as app.config['WEBHOOKS_{path[0].upper()}'] = {{{example!r}: {{…}}}}"
                 )
             elif path[0] not in RESERVED and not path[0].startswith("test_"):
                 found[path] = _Given(value, f"app.config[{name!r}]")
@@ -245,17 +254,30 @@ def _one_each(layer: _Layer, problems: list[str]) -> dict[_Path, _Given]:
 
 def _read_fields(given: Mapping[_Path, _Given], problems: _Problems) -> dict[str, Any]:
     fields: dict[str, Any] = {"has_default_database": ("database_url",) not in given}
-    sections: dict[str, dict[str, _Given]] = {}
+    sections: dict[str, dict[str, dict[str, _Given]]] = {kind: {} for kind in SECTIONS}
     for path, value in given.items():
         name = path[0]
-        if name == "sources":
-            sections.setdefault(path[1], {})[path[2]] = value
+        if name in SECTIONS:
+            sections[name].setdefault(path[1], {})[path[2]] = value
         elif name not in FIELDS:
             problems.append(f"{value.where}: there is no such setting{_nested(name) or _meant(name)}")
         else:
             _read_field(name, value, fields, problems)
-    fields["sources"] = {name: _read_source(name, section, problems) for name, section in sections.items()}
+    fields["sources"] = {name: _read_source(name, each, problems) for name, each in sections["sources"].items()}
+    targets = (_read_target(name, each, problems) for name, each in sections["alarms"].items())
+    fields["alarms"] = {target.name: target for target in targets if target is not None}
     return fields
+
+
+def _read_target(name: str, section: Mapping[str, _Given], problems: _Problems) -> AlarmTarget | None:
+    target, wrong = read_target(name, {key: value.raw for key, value in section.items() if key})
+    for key, problem in wrong:
+        given = section.get(key)
+        where = given.where if given is not None else f"[alarms.{name}]"
+        problems.append(f"{where}{f' is {shown(given.raw)}' if given is not None else ''}: {problem}")
+    if not _SOURCE_NAME.fullmatch(name):
+        problems.append(f"[alarms.{name}]: {_SOURCE_NAME_RULE.replace('source', 'target')}")
+    return target
 
 
 def _read_field(name: str, value: _Given, fields: dict[str, Any], problems: _Problems) -> None:
@@ -287,6 +309,7 @@ _SOURCE_READERS: Mapping[str, Reader] = {
     "accept_unsigned_body": read_bool,
     "public_url": read_public_url,
     "own": read_names,
+    "expect_within": duration("1s", "365d"),
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from webhooks.formats import show_duration
+from webhooks.settings.alarms import AlarmTarget, read_waits
 from webhooks.settings.values import (
     Reader,
     count,
@@ -24,6 +25,7 @@ from webhooks.settings.values import (
     read_database_url,
     read_modules,
     read_prefix,
+    read_public_url,
     read_text,
     read_token,
     size,
@@ -75,6 +77,7 @@ class SourceSettings:
     accept_unsigned_body: start a scheme that does not sign the whole body.
     public_url: what the sender posts to, for schemes that sign it.
     own: our own API key and OAuth client ids, for `ignore_own`.
+    expect_within: it sends at least this often; when it does not, the alarm `source-silent` is raised.
     options: the keys that only this scheme knows, validated by it at start.
     """
 
@@ -88,6 +91,7 @@ class SourceSettings:
     accept_unsigned_body: bool = False
     public_url: str = ""
     own: Sequence[str] = ()
+    expect_within: timedelta | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold keys and tokens
 
 
@@ -273,6 +277,40 @@ class Settings:
         metadata=_about("handlers that have series of their own; the others share the label other", count(1, 10_000)),
     )
 
+    # being told
+    alarms: Mapping[str, AlarmTarget] = field(
+        default_factory=dict, metadata=_about("who is told of alarms, a section each: [alarms.ops]", None)
+    )
+    alarm_interval: timedelta = field(
+        default=timedelta(seconds=30),
+        metadata=_about("how often one process looks whether an alarm is to be told", duration("1s", "10m")),
+    )
+    alarm_after: Mapping[str, timedelta] = field(
+        default_factory=dict,
+        metadata=_about(
+            "for how long an alarm must stand before it is told, where that is not its own: a table of names and durations",
+            read_waits,
+        ),
+    )
+    max_wait: timedelta = field(
+        default=timedelta(minutes=5),
+        metadata=_about(
+            "how long a fresh delivery may wait before the alarm backlog-old is raised; @on(max_wait=) for one handler",
+            duration("1s", "30d"),
+        ),
+    )
+    dashboard_url: str = field(
+        default="", metadata=_about("page that every alarm links to, such as a dashboard of yours", read_public_url)
+    )
+    heartbeat_url: str = field(
+        default="",
+        metadata=_about(
+            "address of a dead man's switch, called each minute while a worker can write and no critical alarm stands",
+            read_public_url,
+            secret=True,
+        ),
+    )
+
     #: no database was named: the schema is applied at start
     has_default_database: bool = field(default=True, metadata={"internal": True})
 
@@ -288,6 +326,9 @@ class Settings:
 #: {setting: environment variable of other tools that means the same}; our own name wins over it.
 FALLBACKS = {"database_url": "DATABASE_URL", "port": "PORT", "log_level": "LOG_LEVEL", "log_format": "LOG_FORMAT"}
 
+#: Settings that are sections, one for each name: `[sources.close]`, `[alarms.ops]`.
+SECTIONS = ("sources", "alarms")
+
 FIELDS = {f.name: f for f in dataclasses.fields(Settings) if not f.metadata.get("internal")}
 
 
@@ -302,7 +343,7 @@ class SettingDoc:
 
 
 def _written(value: Any) -> str:
-    if value is None:
+    if value is None or value == "" or isinstance(value, Mapping):
         return ""
     if isinstance(value, timedelta):
         return f'"{show_duration(value)}"'
@@ -315,8 +356,8 @@ def _written(value: Any) -> str:
 SETTINGS = tuple(
     SettingDoc(
         name,
-        PREFIX + name.upper() if name != "sources" else f"{PREFIX}SOURCES__<name>__<KEY>",
-        "" if name == "sources" else _written(f.default),
+        f"{PREFIX}{name.upper()}__<name>__<KEY>" if name in SECTIONS else PREFIX + name.upper(),
+        "" if f.default is dataclasses.MISSING else _written(f.default),
         f.metadata["text"],
     )
     for name, f in FIELDS.items()

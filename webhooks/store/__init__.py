@@ -6,7 +6,7 @@ safe to run twice, and raises `StorageUnavailable` when the database cannot be r
 An event meets `intake` (with `lanes`), then its deliveries meet `deliveries`, and its age `retention`. Beside the
 road: `events` reads back, `listings` shows, `conditions` makes SQL of a selection, `replays`, `quarantine`,
 `rejections`, `handlers`, `processes`, `positions` keep what their names say, `health` and `gauges` ask for figures,
-`scratch` is where nothing lasts.
+`alarms` keeps what was told to whom, `scratch` is where nothing lasts.
 
 Both databases: a statement that is said alike takes its words from `dialect`; where it is not, a package has a module
 `postgresql` and a module `sqlite` beside the one that calls them.
@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.store.alarms import EVERY as EVERY
+    from webhooks.store.alarms import AlarmFigures as AlarmFigures
+    from webhooks.store.alarms import AlarmRow as AlarmRow
+    from webhooks.store.alarms import TargetState as TargetState
+    from webhooks.store.alarms import Told as Told
     from webhooks.store.deliveries import OUTCOMES as OUTCOMES
     from webhooks.store.deliveries import SLOW as SLOW
     from webhooks.store.deliveries import Claimed as Claimed
@@ -71,6 +76,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "alarms": ["EVERY", "AlarmFigures", "AlarmRow", "TargetState", "Told"],
             "deliveries": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Queue", "SLOW", "idempotency_key"],
             "durability": ["Doubt"],
             "handlers": ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"],

@@ -25,6 +25,7 @@ from webhooks.store.replays import Replays
 from webhooks.store.retention import Pruning
 
 if TYPE_CHECKING:
+    from webhooks.store.alarms import Alarms
     from webhooks.store.retention.partitions import Partitions
 
 
@@ -58,6 +59,13 @@ class Store:
     def partitions(self) -> Partitions:
         """See `Pruning.partitions`; loaded when it is asked for."""
         return self.pruning.partitions()
+
+    @cached_property
+    def alarms(self) -> Alarms:
+        """What is known of alarms; loaded when it is asked for."""
+        from webhooks.store.alarms import Alarms
+
+        return Alarms(self.database)
 
 
 __all__ = ["Store"]

@@ -130,6 +130,13 @@ def on_exit(server: Any) -> None:
         master.end(server)
 
 
+def post_worker_init(worker: Any) -> None:
+    """Have the application tell alarms while no worker does; here, since a process has its threads after the fork alone."""
+    ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
+    if ours is not None:
+        ours.stand_in_for_workers()
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     """Write down what waits for it, leave no thread for which the process would wait, and let the process end at once.
 

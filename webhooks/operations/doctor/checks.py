@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from webhooks.operations.doctor import database_checks, handler_checks, source_checks
+from webhooks.operations.doctor import alarm_checks, database_checks, handler_checks, source_checks
 from webhooks.operations.doctor import facts as each
 from webhooks.operations.doctor.facts import Facts
 from webhooks.operations.doctor.findings import Complaint, Finding, Level
@@ -94,6 +94,9 @@ CHECKS: tuple[Check, ...] = (
         each.installation, database_checks.schema_behind, database_checks.database_away, database_checks.writes_refused
     ),
     *_of(each.sources, source_checks.api_refused, source_checks.not_checked),
+    *_of(each.alarm_targets, alarm_checks.alarm_target_failing),
+    *_of(each.installation, alarm_checks.no_heartbeat),
+    *_of(each.unwatched, alarm_checks.silence_not_watched),
 )
 
 __all__ = ["CHECKS", "code_of", "diagnose"]

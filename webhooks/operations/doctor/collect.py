@@ -49,6 +49,8 @@ class Doctor:
     plugins: histories besides the core's. histories: those of every handler module, also without a revision.
     subscriptions: makes the `Subscriptions` over an open client of a source.
     catch_up: runs it for a source.
+    alarm_targets: names of those that are told of alarms.
+    has_heartbeat: there is a dead man's switch.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Doctor:
         histories: Sequence[History] = (),
         subscriptions: Callable[[SourceWithLog, Any], Subscriptions] | None = None,
         catch_up: Callable[[SourceWithLog], object] | None = None,
+        alarm_targets: Sequence[str] = (),
+        has_heartbeat: bool = False,
     ) -> None:
         self._sources = sources
         self._store = store
@@ -75,6 +79,8 @@ class Doctor:
         self._labels = labels
         self._plugins = plugins
         self._histories = histories
+        self._alarm_targets = alarm_targets
+        self._has_heartbeat = has_heartbeat
         self._repairer = Repairer(sources, subscriptions, catch_up)
 
     def repair(self, facts: Facts, findings: Sequence[Finding]) -> list[str]:
@@ -111,6 +117,9 @@ class Doctor:
             doubts=self._store.durability.doubts(),
             partitions=self._store.partitions.problems(database_now - self._retention),
             unmigrated=migrate.unmigrated(self._store.database, self._histories),
+            alarm_targets=self._alarm_targets,
+            told=list(self._store.alarms.targets().values()) if self._alarm_targets or self._has_heartbeat else (),
+            has_heartbeat=self._has_heartbeat,
         )
 
     def _try_write(self) -> str | None:
@@ -163,7 +172,17 @@ class Doctor:
                 "id_labels": frozenset(label for label in labels if log.is_subscription_id(label)),
                 "words": log.words,
             }
-        return SourceFacts(name, now, database_now, public_url=public_url, path=path, labels=labels, **asked, **stored)
+        return SourceFacts(
+            name,
+            now,
+            database_now,
+            public_url=public_url,
+            path=path,
+            labels=labels,
+            expect_within=source.settings.expect_within,
+            **asked,
+            **stored,
+        )
 
     # -- handlers --------------------------------------------------------------------------------------------
 

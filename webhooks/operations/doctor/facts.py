@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from webhooks.database import Unmigrated
 from webhooks.operations.subscriptions import Wanted
 from webhooks.sources import ANY_SENDER, SenderWords, Subscription
+from webhooks.store import TargetState
 from webhooks.store.durability import Doubt
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Missed, Seen
@@ -46,6 +47,7 @@ class SourceFacts:
     api_ahead: how far our clock is ahead of the API's.
     mark: how far the log was read; None without a log.
     quarantined: requests that could not be read.
+    expect_within: it sends at least this often, as the operator says; None: no silence is an alarm.
     """
 
     name: str
@@ -69,6 +71,7 @@ class SourceFacts:
     api_ahead: timedelta | None = None
     mark: Mark | None = None
     quarantined: int = 0
+    expect_within: timedelta | None = None
 
     @property
     def topics(self) -> frozenset[str]:
@@ -112,6 +115,9 @@ class Facts:
     doubts: what a 2xx rests on and may not hold.
     partitions: what is wrong with them.
     unmigrated: plugins' tables that no migration makes.
+    alarm_targets: names of those that are told of alarms.
+    told: how those, and the dead man's switch, took what they were sent last.
+    has_heartbeat: there is a dead man's switch.
     """
 
     now: datetime
@@ -125,6 +131,9 @@ class Facts:
     doubts: Sequence[Doubt] = ()
     partitions: Sequence[Problem] = ()
     unmigrated: Sequence[Unmigrated] = ()
+    alarm_targets: Sequence[str] = ()
+    told: Sequence[TargetState] = ()
+    has_heartbeat: bool = False
 
 
 # -- what one check looks at ----------------------------------------------------------------------------------------
@@ -223,6 +232,20 @@ def missed(facts: Facts) -> Iterator[MissedFacts]:
 def partitions(facts: Facts) -> Iterator[Problem]:
     """Each trouble with partitions."""
     yield from facts.partitions
+
+
+def alarm_targets(facts: Facts) -> Iterator[TargetState]:
+    """Each target of alarms, and the dead man's switch, that was ever sent anything and is still configured."""
+    for state in facts.told:
+        if state.name in facts.alarm_targets or (facts.has_heartbeat and state.name.startswith(":")):
+            yield state
+
+
+def unwatched(facts: Facts) -> Iterator[SourceFacts]:
+    """Each source whose silence raises no alarm, where alarms are told at all."""
+    for source in facts.sources if facts.alarm_targets else ():
+        if source.expect_within is None:
+            yield source
 
 
 def unmigrated(facts: Facts) -> Iterator[Unmigrated]:

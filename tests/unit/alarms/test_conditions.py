@@ -1,0 +1,117 @@
+"""Which alarms stand, by figures alone: a table of figures and names."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support import START
+from webhooks.operations.alarms.conditions import (
+    AlarmBounds,
+    AlarmFacts,
+    HandlerFigures,
+    SourceFigures,
+    StandingAlarm,
+    standing,
+)
+from webhooks.operations.alarms.table import ALARMS, Severity
+
+LONG_AGO = START - timedelta(hours=7)
+LATELY = START - timedelta(minutes=1)
+BOUNDS = AlarmBounds({"shop": timedelta(hours=6)}, timedelta(minutes=5), {"slow": timedelta(hours=1)})
+
+
+def of_handler(facts: HandlerFigures, name: str = "crm.sync") -> list[StandingAlarm]:
+    return standing(AlarmFacts(START, handlers={name: facts}), BOUNDS)
+
+
+def of_source(facts: SourceFigures, name: str = "shop") -> list[StandingAlarm]:
+    return standing(AlarmFacts(START, sources={name: facts}), BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (HandlerFigures(), []),
+        (HandlerFigures(due=3), []),
+        (HandlerFigures(due=3, has_worker=False), ["no-worker"]),
+        (HandlerFigures(due=0, has_worker=False), []),
+        (HandlerFigures(due=3, has_worker=False, is_paused=True), ["paused-long"]),
+        (HandlerFigures(due=3, fresh_since=LATELY), []),
+        (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6)), ["backlog-old"]),
+        (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6), is_paused=True), ["paused-long"]),
+        (HandlerFigures(died=1, example=7), ["dead"]),
+        (HandlerFigures(runs=10, failed=1), []),
+        (HandlerFigures(runs=10, failed=2), ["failing"]),
+        (HandlerFigures(runs=1, failed=1), ["failing"]),
+        (HandlerFigures(retrying=3, failing_since=LONG_AGO), ["failing"]),
+        (HandlerFigures(retrying=0, failing_since=LONG_AGO), []),
+        (HandlerFigures(is_held_back=True), ["circuit-open"]),
+        (HandlerFigures(lanes=2), ["lane-blocked"]),
+        (
+            HandlerFigures(due=1, has_worker=False, died=2, lanes=1, is_held_back=True, runs=4, failed=4),
+            ["no-worker", "dead", "failing", "circuit-open", "lane-blocked"],
+        ),
+    ],
+)
+def test_a_handlers_figures_raise(facts: HandlerFigures, names: list[str]) -> None:
+    assert [each.name for each in of_handler(facts)] == names
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (SourceFigures(), []),
+        (SourceFigures(received_at=LATELY), []),
+        (SourceFigures(received_at=LONG_AGO), ["source-silent"]),
+        (SourceFigures(refused=19), []),
+        (SourceFigures(refused=20), ["refusing"]),
+        (SourceFigures(refused=20, received_at=LATELY), []),
+        (SourceFigures(unavailable=20), ["not-accepting"]),
+        (SourceFigures(paused=1), ["subscription-unhealthy"]),
+        (SourceFigures(quarantined=1), ["quarantine"]),
+        (SourceFigures(LONG_AGO, 20, 20, 1, 1), [
+            "not-accepting", "source-silent", "subscription-unhealthy", "refusing", "quarantine",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_sources_figures_raise(facts: SourceFigures, names: list[str]) -> None:
+    assert [each.name for each in of_source(facts)] == names
+
+
+def test_a_source_without_expect_within_is_never_silent() -> None:
+    assert of_source(SourceFigures(received_at=LONG_AGO), "other") == []
+
+
+def test_a_handler_has_its_own_max_wait() -> None:
+    facts = HandlerFigures(due=1, fresh_since=START - timedelta(minutes=6))
+    assert of_handler(facts, "slow") == []
+
+
+@pytest.mark.parametrize(("days", "names"), [(1, ["partition-ending"]), (7, [])])
+def test_the_last_partition_ends_soon(days: int, names: list[str]) -> None:
+    facts = AlarmFacts(START, partitions_end_at=START + timedelta(days=days))
+    assert [each.name for each in standing(facts, BOUNDS)] == names
+
+
+def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
+    everything = AlarmFacts(
+        START,
+        {
+            "a": HandlerFigures(1, LONG_AGO, False, 1, 1, None, 1, 1, 0, None, 1, False, True),
+            "b": HandlerFigures(is_paused=True),
+        },
+        {"shop": SourceFigures(LONG_AGO, 20, 20, 1, 1)},
+        START,
+    )
+    found = standing(everything, BOUNDS)
+    assert [each.severity for each in found] == sorted((each.severity for each in found), reverse=True)
+    assert {each.name for each in found} == {alarm.name for alarm in ALARMS.values() if alarm.is_in_product}
+
+
+def test_a_command_names_its_subject() -> None:
+    (each,) = of_handler(HandlerFigures(died=2, example=7, error="KeyError: 'token'"))
+    assert each.command == "webhooks deliveries list --state dead --handler crm.sync"
+    assert (each.severity, each.count, each.example) == (Severity.WARNING, 2, 7)
+    assert "KeyError" not in each.text
