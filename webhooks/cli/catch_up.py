@@ -12,9 +12,9 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import json_option, tell_instant, webhooks
 from webhooks.errors import SelectionError
-from webhooks.formats import printable
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
-from webhooks.selection import did_you_mean, parse_time
+from webhooks.selection import parse_time
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

@@ -16,8 +16,8 @@ from webhooks.operations.subscriptions import Wanted
 from webhooks.sources import ANY_SENDER, SenderWords, Subscription
 from webhooks.store.durability import Doubt
 from webhooks.store.handlers import HandlerState
-from webhooks.store.health import Backlog, Missed, Seen
-from webhooks.store.positions import Mark
+from webhooks.store.health import Backlog, Missed, TypeActivity
+from webhooks.store.positions import LogPosition
 from webhooks.store.processes import Process
 from webhooks.store.retention.partitions import Problem
 
@@ -59,7 +59,7 @@ class SourceFacts:
     public_url: str = ""
     path: str = ""
     wanted: Wanted = field(default_factory=lambda: Wanted(frozenset()))
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, TypeActivity] = field(default_factory=dict)
     labels: Collection[str] = ()
     id_labels: Collection[str] = ()
     words: SenderWords = ANY_SENDER
@@ -67,7 +67,7 @@ class SourceFacts:
     arrivals: Sequence[datetime] = ()
     skews: Sequence[timedelta] = ()
     api_ahead: timedelta | None = None
-    mark: Mark | None = None
+    mark: LogPosition | None = None
     quarantined: int = 0
 
     @property

@@ -154,9 +154,6 @@ class Stats:
     is_complete: bool
 
 
-#: The old name, until its users know the new one.
-Place = Cursor
-
 __all__ = [
     "BlockedLane",
     "Cursor",

@@ -12,9 +12,9 @@ from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
     from webhooks.store.retention.pruning import STEADY as STEADY
-    from webhooks.store.retention.pruning import Batch as Batch
     from webhooks.store.retention.pruning import ClockDoubt as ClockDoubt
+    from webhooks.store.retention.pruning import PrunedBatch as PrunedBatch
     from webhooks.store.retention.pruning import Pruning as Pruning
     from webhooks.store.retention.pruning import may_go as may_go
 else:
-    __getattr__, __dir__ = lazily(__name__, {"pruning": ["Batch", "ClockDoubt", "Pruning", "STEADY", "may_go"]})
+    __getattr__, __dir__ = lazily(__name__, {"pruning": ["PrunedBatch", "ClockDoubt", "Pruning", "STEADY", "may_go"]})

@@ -38,7 +38,7 @@ STEADY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PrunedBatch:
     """What one batch did. looked_at: events that were old enough. last: where the next batch continues; None: the end."""
 
     looked_at: int
@@ -81,10 +81,10 @@ class Pruning:
         after: tuple[datetime, int] | None = None,
         limit: int = BATCH,
         dry_run: bool = False,
-    ) -> Batch:
+    ) -> PrunedBatch:
         """Delete events received before `before`, oldest first, of at most `limit` that are old enough.
 
-        states: only events with a delivery in one of these; DEAD among them lets dead ones go. after: `Batch.last` of
+        states: only events with a delivery in one of these; DEAD among them lets dead ones go. after: `PrunedBatch.last` of
         the batch before. dry_run: only count.
         """
         table = schema.events.c
@@ -100,7 +100,7 @@ class Pruning:
                 failpoints.hit("prune.before_commit")
         failpoints.hit("prune.after_commit")
         last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
-        return Batch(len(rows), len(going), len(deliveries), last)
+        return PrunedBatch(len(rows), len(going), len(deliveries), last)
 
     def partitions(self) -> Partitions:
         """The events in pieces by time, where an operator made such: the only way to that optional part."""
@@ -255,4 +255,4 @@ def _ago(span: timedelta) -> str:
     return str(timedelta(seconds=round(abs(span).total_seconds())))
 
 
-__all__ = ["BATCH", "STEADY", "Batch", "ClockDoubt", "Pruning", "may_go", "named_by_open_replays"]
+__all__ = ["BATCH", "STEADY", "ClockDoubt", "PrunedBatch", "Pruning", "may_go", "named_by_open_replays"]
