@@ -58,7 +58,7 @@ def count(database: Database, table: Any, *where: Any) -> int:
 
 
 EXPECTED = {
-    # (seen, now): receipt; the table of DESIGN section 5, with stripped copies (-1) and events without revisions (0)
+    # (seen, now): receipt; what is decided about each pair, with stripped copies (-1) and events without revisions (0)
     (5, 5): "duplicate", (5, 7): "revision", (7, 5): "stale", (-1, 5): "revision", (5, -1): "stale",
     (-1, -1): "duplicate", (0, 0): "duplicate", (0, 5): "revision", (5, 0): "stale", (-1, 0): "revision",
 }  # fmt: skip

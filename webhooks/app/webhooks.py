@@ -270,11 +270,11 @@ class Webhooks:
         self.leave_nothing_open()
 
     def leave_nothing_open(self) -> None:
-        """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
+        """End the connections that were opened while the application was loaded: its server may fork this process, untold by Python."""
         self.database.leave_nothing_open()
 
     def close(self) -> None:
-        """Close every connection."""
+        """End every connection."""
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
             self.background.close()

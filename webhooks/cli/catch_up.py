@@ -115,7 +115,7 @@ def tell(report: Report) -> None:
     output.emit_table(("N", "TYPE"), added, empty="nothing was missing")
     verb = "would be added" if report.is_dry else "added"
     if report.is_resumed:
-        output.print_note(f"went on with an interrupted run, from {output.when(report.since)}")
+        output.print_note(f"continued an interrupted run, from {output.when(report.since)}")
     output.print_note(
         f"{report.source}: {output.when(report.since)} to {output.when(report.until)} UTC: "
         f"{report.fetched:,} entries read, {report.chosen:,} for us, {report.repaired:,} {verb}, "

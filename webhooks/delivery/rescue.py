@@ -141,7 +141,7 @@ class Maintenance:
             return self._rescue_all(holder, now) or freed
         if not is_elected:
             self._is_steady = None
-            self._pruning = None  # whoever has the duty now begins anew
+            self._pruning = None  # the process that has the duty now begins anew
             return freed
         if time.monotonic() - asked > SLOW:
             self.store.deliveries.was_blind()

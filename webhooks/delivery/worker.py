@@ -88,7 +88,7 @@ class Worker:
         self.runner.give_up_connections = self._give_up_listener
         self.id = self.runner.id
         self._listener: PostgresListener | None = None
-        # plain flags: an Event's lock is not to be taken in a signal handler
+        # plain flags: a signal handler may not take an Event's lock
         self._stopping = False
         self._stop_now = False
         self._round = 0

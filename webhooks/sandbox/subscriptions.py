@@ -178,7 +178,7 @@ class LocalSubscriptions:
         return iter(list(self._all.values()))
 
     def find(self, id: str) -> LocalSubscription | None:
-        """One of them, whoever asks; None when there is none."""
+        """One of them, for any caller; None when there is none."""
         return self._all.get(id)
 
     def create(self, body: Mapping[str, Any], actor: Caller, at: str, rules: Rules) -> LocalSubscription:

@@ -357,7 +357,7 @@ class ServerTransaction(AttemptLife):
             if self._committed or self.is_over or self.failed is not None:
                 return
             self.failed = reason
-            # the server would go on with a statement after its client is gone; nothing may commit from here on.
+            # the server would continue a statement after its client is gone; nothing may commit from here on.
             # By name too: behind a proxy the number may be another client's
             with contextlib.suppress(Exception), self._database.read() as other:
                 other.exec_driver_sql(

@@ -88,7 +88,7 @@ class LogPositions:
         stripped_at: datetime | None,
         latest: datetime | None = None,
     ) -> None:
-        """Close the window; move the position forward to `mark_at`, unless that is None or behind it.
+        """End the window; move the position forward to `mark_at`, unless that is None or behind it.
 
         source: whose log.
         asked_at: when the run began; a request made since then stays open.
