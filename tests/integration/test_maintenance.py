@@ -19,7 +19,7 @@ from webhooks.routing import SUCCEEDED as DONE
 from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.retention.pruning import may_go
+from webhooks.store.retention import may_go
 
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 OLD = timedelta(days=31)
