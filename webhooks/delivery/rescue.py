@@ -321,9 +321,10 @@ def prune_steps(
 ) -> Iterator[Pruned]:
     """Delete what is old, a batch at a step; each step tells what was done so far.
 
-    payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`). events_before: the
-    same for events alone, where newer ones go with their partition. dedup_before: keys last seen earlier go; None
-    leaves them to the workers. states: only events with a delivery in one of these.
+    payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`).
+    events_before: the same for events alone, where newer ones go with their partition.
+    dedup_before: keys last seen earlier go; None leaves them to the workers.
+    states: only events with a delivery in one of these.
     """
     done = Pruned()
     after = None

@@ -47,7 +47,9 @@ USERS = {user.id: user for user in (INES, TOMASZ)}
 class Caller:
     """Who makes a change, by what, in which request; all of it ends up in the event.
 
-    user: None when no person did it (a sync). request_id: None outside the API. integration: the name shown on messages.
+    user: None when no person did it (a sync).
+    request_id: None outside the API.
+    integration: the name shown on messages.
     meta: what else the events of this request say.
     """
 

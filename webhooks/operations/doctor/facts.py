@@ -86,8 +86,10 @@ class SourceFacts:
 class HandlerFacts:
     """What is known of one handler.
 
-    is_registered: this process has it. is_running: another one has, that reported lately.
-    missed: {source: events without a delivery for it}. is_new: it never got one by itself.
+    is_registered: this process has it.
+    is_running: another one has, that reported lately.
+    missed: {source: events without a delivery for it}.
+    is_new: it never got one by itself.
     """
 
     name: str

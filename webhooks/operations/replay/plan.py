@@ -22,8 +22,6 @@ COMPARED = 100_000
 
 #: A source and an event type.
 Kind = tuple[str, str]
-#: {kind: {handler: events}}
-CountsByKind = Mapping[Kind, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
