@@ -1,7 +1,9 @@
 """What is old goes: row by row in bounded batches (`pruning`), or a table at a time where PostgreSQL has partitions (`partitions`).
 
-`needed` says what may go, for both. Promises: nothing that a pending delivery needs is deleted. Not here: how long anything is kept (`settings`), when it is asked for
-(`delivery.rescue`).
+`needed` says what may go, for both.
+
+Promises: nothing that a pending delivery needs is deleted. Not here: how long anything is kept (`settings`), when it is asked for
+(`delivery.pruning`).
 """
 
 from __future__ import annotations
