@@ -1,6 +1,6 @@
 """Deliveries of a handler that does nothing, finished durably: per second, and how soon after their commit they start.
 
-    python -m benchmarks.dispatch                    everybody, both databases: about three minutes
+    python -m benchmarks.dispatch                    all, both databases: about three minutes
     python -m benchmarks.dispatch --only ours-postgresql celery --rounds 9
     python -m benchmarks.dispatch --latency          only: commit to start of the handler, idle
 
@@ -397,20 +397,20 @@ def compare(bench: Bench, chosen: Sequence[Contender], rounds: int, share: float
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch", description=__doc__.partition("\n")[0])
     report.add_options(parser, rounds=3)
-    everybody = contenders()
+    everyone = contenders()
     parser.add_argument("--jobs", type=float, default=1.0, metavar="FACTOR", help="more or fewer of them (%(default)s)")
     parser.add_argument("--samples", type=int, default=100, help="events a round for the latency (%(default)s)")
     parser.add_argument("--latency", action="store_true", help="only the latency")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of: " + ", ".join(c.name for c in everybody))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of: " + ", ".join(c.name for c in everyone))
     options = parser.parse_args(arguments)
-    unknown = set(options.only or ()) - {contender.name for contender in everybody}
+    unknown = set(options.only or ()) - {contender.name for contender in everyone}
     if unknown:
         parser.error(f"no contender is named {', '.join(sorted(unknown))}")
     comparisons = []
     with contextlib.ExitStack() as stack:
         bench = Bench(stack)
         if not options.latency:
-            chosen = [contender for contender in everybody if not options.only or contender.name in options.only]
+            chosen = [contender for contender in everyone if not options.only or contender.name in options.only]
             comparisons.append(compare(bench, chosen, options.rounds, options.jobs, options.wait))
             print(comparisons[-1].show(), flush=True)
         if options.latency or not options.only:

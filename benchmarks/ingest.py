@@ -326,7 +326,7 @@ def compare(
     comparison = report.Comparison(scenario.name, COLUMNS)
     left = list(chosen)
     for number in range(rounds):
-        # each starts first in some round, so that what fades (a warm disk cache, a cooling CPU) favours nobody
+        # each starts first in some round, so that what fades (a warm disk cache, a cooling CPU) favours none
         turn = number % len(left) if left else 0
         for contender in [*left[turn:], *left[:turn]]:
             progress(f"{scenario.name}: round {number + 1} of {rounds}, {contender.label}")
@@ -343,7 +343,7 @@ def compare(
 
 
 def scenarios(options: argparse.Namespace) -> list[tuple[Scenario, set[str] | None]]:
-    """What to run, and with whom (None: everybody)."""
+    """What to run, and with whom (None: all)."""
     standard = Scenario(seconds=options.seconds)
     pg = {"ours-postgresql", "naive-postgresql", "empty"}
     both = {*pg, "ours-sqlite", "naive-sqlite"}
@@ -385,8 +385,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    everybody = contenders()
-    unknown = set(options.only or ()) - {contender.name for contender in everybody}
+    everyone = contenders()
+    unknown = set(options.only or ()) - {contender.name for contender in everyone}
     if unknown:
         parser().error(f"no contender is named {', '.join(sorted(unknown))}")
     comparisons = []
@@ -395,7 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for scenario, names in scenarios(options):
             chosen = [
                 contender
-                for contender in everybody
+                for contender in everyone
                 if (names is None or contender.name in names) and (not options.only or contender.name in options.only)
             ]
             comparison = compare(bench, chosen, scenario, options.rounds, report.progress, options.wait)

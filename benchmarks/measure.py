@@ -71,7 +71,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True)
 class Reference:
-    """One run of the fixed piece of work. share: of the cores' time, how much of it we got (1: nobody else worked)."""
+    """One run of the fixed piece of work. share: of the cores' time, how much of it we got (1: nothing else ran)."""
 
     seconds: float
     share: float
@@ -107,7 +107,7 @@ def wait_for_quiet(patience: float, best: float | None) -> Reference:
 
 
 def is_quiet(one: Reference, best: float | None) -> bool:
-    """Whether hardly anybody else worked; best: the shortest time that the reference took so far."""
+    """Whether hardly anything else ran; best: the shortest time that the reference took so far."""
     return one.share > 1 - NOISE_LIMIT / 2 and (best is None or one.seconds < best * (1 + NOISE_LIMIT / 2))
 
 

@@ -65,7 +65,7 @@ class Process:
     def wait_until_idle(self, seconds: float = 20.0) -> None:
         """Wait until all of its processes have started: until they use hardly any CPU.
 
-        A listening port is no proof. It is there before the first worker, and whoever connects while only one of them
+        A listening port is no proof. It is there before the first worker, and a client that connects while only one of them
         is up gives that one everything.
         """
         seen: list[tuple[int, float]] = []

@@ -88,7 +88,7 @@ def crowd(port: int, size: int, kinds: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def crowding(bench: ingest.Bench, port: int, size: int) -> Iterator[None]:
-    """A crowd beside what the body does; nobody with size 0."""
+    """A crowd beside what the body does; none with size 0."""
     if not size:
         yield
         return
@@ -153,7 +153,7 @@ def compare(
 ) -> report.Comparison:
     comparison = report.Comparison(f"{kind}, {scenario.name}", COLUMNS)
     for number in range(rounds):
-        for name, label, members in (("alone", "nobody else", 0), ("crowd", f"beside {size:,} slow ones", size)):
+        for name, label, members in (("alone", "nothing else", 0), ("crowd", f"beside {size:,} slow ones", size)):
             report.progress(f"slow_crowd: {kind}, round {number + 1} of {rounds}, {label}")
             comparison.run(name, label, functools.partial(run_once, bench, kind, scenario, members), wait)
     if scenario.worker_class == "gevent":

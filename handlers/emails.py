@@ -3,7 +3,7 @@
 A sender is required in `inbox`, `scheduled`, `outbox` and `error`, optional in a `draft`, and for `sent` Close puts in
 the address of the user. An email that lacks a required one is on the list of `flagged`, and is reported once, in the
 log and in `emails_alerts`. `has_left` is told by the event `activity.email.sent` alone: the status `sent` also stands
-on mail that somebody only logged.
+on mail that a person only logged.
 
 The techniques, for your own handlers:
 
@@ -93,7 +93,7 @@ alerts = Table(
     rehearsable=True,
 )
 def track(event: Event, session: Session) -> None:
-    """Take in one event of an email, whatever its action: all but `deleted` carry the email as it is."""
+    """Keep one event of an email, whatever its action: all but `deleted` carry the email as it is."""
     email = Email.from_event(event)
     if email.id is None:
         return

@@ -16,7 +16,7 @@ The techniques, for your own handlers:
 * **Outgoing HTTP runs at least once**, because no transaction spans two machines. So the receiver gets a key that stays the
   same over every attempt and after a crash, as `webhook-id` and as `idempotency-key`, and can drop the second copy.
 * **`Retry-After`** of an error is obeyed: the dispatcher reads it from the `response` of the exception.
-* **Nothing leaves by a side door**: no redirects (a signed body would go where nobody chose), https unless the target is
+* **Nothing leaves by a side door**: no redirects (a signed body would go where no one chose), https unless the target is
   this machine, no proxy or password taken from the environment, no URL in an error (it may hold a token).
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md

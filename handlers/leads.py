@@ -2,11 +2,11 @@
 
 A contact or opportunity that is posted without a lead makes one: `lead.created` has its `request_id`, and comes before or
 after. `made_by` and `origins` link the two. A lead made by an opportunity has no name; it is on the list of `untitled`
-until somebody names it, merges it or deletes it. `current_lead` and `members` follow merges.
+until a user names it, merges it or deletes it. `current_lead` and `members` follow merges.
 
 The techniques, for your own handlers:
 
-* **Joins over several events** are made when somebody asks, by SQL: each event stores what it alone knows, under the id
+* **Joins over several events** are made when they are asked for, by SQL: each event stores what it alone knows, under the id
   of its own object. No event waits for another, so it does not matter which is first, or whether one is ever lost.
 * **The stale guard** is `_mirror.put`: the state with the latest `date_updated` wins. What only `created` tells (the request
   that made the object) is noted beside the state, so that a `created` that comes late still tells it.
@@ -70,7 +70,7 @@ follow_ups = Table(
 
 @on("lead.*", source="close", name="leads.mirror", ordered_by="object_id", on_failure="skip", rehearsable=True)
 def mirror_lead(event: Event, session: Session, log: logging.LoggerAdapter[logging.Logger]) -> None:
-    """Take in one event of a lead: `created`, `updated`, `deleted` or `merged`."""
+    """Keep one event of a lead: `created`, `updated`, `deleted` or `merged`."""
     lead = Lead.from_event(event)
     if lead.id is None:
         return
@@ -130,7 +130,7 @@ def _close_follow_up(session: Session, event: Event, lead_id: str) -> None:
     rehearsable=True,
 )
 def mirror_member(event: Event, session: Session) -> None:
-    """Take in one event of a contact or an opportunity: on which lead it is, and which request made it."""
+    """Keep one event of a contact or an opportunity: on which lead it is, and which request made it."""
     member = (Contact if event.object_type == "contact" else Opportunity).from_event(event)
     if member.id is None:
         return
@@ -197,7 +197,7 @@ def made_by(session: Session, lead_id: str) -> RowMapping | None:
 
 
 def untitled(session: Session) -> list[RowMapping]:
-    """The leads that somebody should name, eldest first: lead_id, opened_at, and kind, member_id, user_id of its maker."""
+    """The leads that a user should name, oldest first: lead_id, opened_at, and kind, member_id, user_id of its maker."""
     found = (
         select(
             follow_ups.c.lead_id,

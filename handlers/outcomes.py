@@ -68,7 +68,7 @@ _KEPT = ("user_id", "lead_id", "outcome_id")
     rehearsable=True,
 )
 def count(event: Event, session: Session) -> None:
-    """Take in the result of one call or meeting, and that its outcome is used there."""
+    """Keep the result of one call or meeting, and that its outcome is used there."""
     activity = (Call if event.object_type == "activity.call" else Meeting).from_event(event)
     if activity.id is None:
         return
@@ -83,7 +83,7 @@ def count(event: Event, session: Session) -> None:
 
 @on("outcome.*", source="close", name="outcomes.describe", ordered_by="object_id", on_failure="skip", rehearsable=True)
 def describe(event: Event, session: Session) -> None:
-    """Take in what an outcome is called, should Close ever tell. A deleted one keeps its name: its results stay."""
+    """Keep what an outcome is called, should Close ever tell. A deleted one keeps its name: its results stay."""
     outcome = Outcome.from_event(event)
     if outcome.id is None:
         return

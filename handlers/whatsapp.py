@@ -7,7 +7,7 @@ The techniques, for your own handlers:
 
 * **`session`**: the rows and the delivery's "done" are committed together. When the process dies in between, neither is
   there, and the next attempt starts from nothing; the handler has no code for it.
-* **Any order**: `ordered_by="object_id"` lets the events of one message run one after another, eldest first. That is a
+* **Any order**: `ordered_by="object_id"` lets the events of one message run one after another, oldest first. That is a
   convenience: what comes late (a retry, a replay, what Close sent out of order) is held off by `_mirror.put` alone.
   `on_failure="skip"`, because the next event carries the whole message again and need not wait for a dead one.
 * **Deletions** leave a tombstone without content, so that a late edit does not bring the message back.
@@ -73,7 +73,7 @@ attachments = Table(
     rehearsable=True,
 )
 def mirror(event: Event, session: Session) -> None:
-    """Take in one event of a message: `created`, `updated` or `deleted`."""
+    """Keep one event of a message: `created`, `updated` or `deleted`."""
     message = WhatsAppMessage.from_event(event)
     if message.id is None:
         return  # about no message: nothing to keep
@@ -92,7 +92,7 @@ def _row(message: WhatsAppMessage) -> dict[str, Any]:
 def _replace_attachments(session: Session, message_id: str, files: Any) -> None:
     """Make the attachments of a message exactly `files`.
 
-    The message's own row was written just before and is locked until the commit: nobody else is here with this message.
+    The message's own row was written just before and is locked until the commit: no other run is here with this message.
     """
     session.execute(delete(attachments).where(attachments.c.message_id == message_id))
     rows = [
@@ -111,13 +111,13 @@ _FILE_COLUMNS = tuple(column.name for column in attachments.columns if column.na
 
 
 def conversation(session: Session, contact_id: str) -> list[RowMapping]:
-    """The messages with one contact, eldest first, without the deleted ones."""
+    """The messages with one contact, oldest first, without the deleted ones."""
     found = select(messages).where(messages.c.contact_id == contact_id, messages.c.deleted_at.is_(None))
     return list(session.execute(found.order_by(messages.c.activity_at, messages.c.id)).mappings())
 
 
 def thread(session: Session, message_id: str) -> list[RowMapping]:
-    """The whole thread of a message, eldest first: up to its beginning, and every answer from there.
+    """The whole thread of a message, oldest first: up to its beginning, and every answer from there.
 
     A message that is not here yet, or was deleted, still holds its thread together where two others name it.
     """

@@ -45,7 +45,9 @@ class Refusal(enum.StrEnum):
 class Rejected(WebhooksError):
     """A request that is not accepted.
 
-    status: the HTTP status of the answer. slug: the `error` member of its JSON body. refusal: what it is counted as.
+    status: the HTTP status of the answer.
+    slug: the `error` member of its JSON body.
+    refusal: what it is counted as.
     reason: for the log and `explain`; never sent to the caller.
     """
 

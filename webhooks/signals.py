@@ -260,7 +260,7 @@ def connect(signal: NamedSignal, function: F, *, sender: Any = ANY) -> F:
 
 
 def emit(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
-    """Call every observer of `signal`; log what they raise and go on with the next.
+    """Call every observer of `signal`; log what they raise and continue with the next.
 
     Only what ends a thread or a process (SystemExit, a killed greenlet) passes through.
     """

@@ -218,7 +218,7 @@ def in_order(made: Fleet) -> dict[str, list[int]]:
 
 
 def stored_before(made: Fleet, keys: int, length: int, kills: int) -> None:
-    """Stored shuffled while nobody works, then run under kills: per key in order, once each."""
+    """Stored shuffled while no worker runs, then run under kills: per key in order, once each."""
     chance = random.Random(SEED)
     made.put(shuffled(keys, length), "laned", lane=True)
     made.keep(3)
@@ -231,7 +231,7 @@ def stored_before(made: Fleet, keys: int, length: int, kills: int) -> None:
 
 
 def stored_meanwhile(made: Fleet, keys: int, length: int) -> None:
-    """Posted shuffled while workers run: one at a time per key, and whoever came after a younger one is told."""
+    """Posted shuffled while workers run: one at a time per key, and an event that came after a newer one is told."""
     made.keep(3)
     bodies = shuffled(keys, length)
     for start in range(0, len(bodies), 10):
@@ -242,14 +242,14 @@ def stored_meanwhile(made: Fleet, keys: int, length: int) -> None:
         runs[run.body["key"]].append(run)
     for key, of_key in runs.items():
         inside = 0
-        youngest = -1
+        newest = -1
         for run in of_key:
             inside += 1 if run.what == "start" else -1
             assert inside in (0, 1), f"two of {key} at once"
             if run.what == "start":
-                assert run.stale is (run.body["n"] < youngest), f"{key}: {run.body['n']} after {youngest}"
+                assert run.stale is (run.body["n"] < newest), f"{key}: {run.body['n']} after {newest}"
             else:
-                youngest = max(youngest, run.body["n"])
+                newest = max(newest, run.body["n"])
     assert {key: sorted(order) for key, order in in_order(made).items()} == {
         f"k{key}": list(range(length)) for key in range(keys)
     }

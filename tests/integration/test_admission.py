@@ -16,7 +16,7 @@ from tests.support import Clock
 from webhooks.database import tables as schema
 from webhooks.errors import NotFound
 from webhooks.intake import quarantine as admission
-from webhooks.model import Event, ReceiptStatus
+from webhooks.model import Disposition, Event
 from webhooks.operations.explain import of_event
 from webhooks.routing import Registry
 from webhooks.store.rejections import ROWS_PER_KIND, Rejection
@@ -58,7 +58,7 @@ def test_what_was_quarantined_is_admitted_with_the_time_at_which_it_came(
     fault.undo()
     clock.move(timedelta(days=40))  # longer than any signature is good for
     (receipt,) = retry(consumer, id).receipts
-    assert receipt.status is ReceiptStatus.STORED
+    assert receipt.status is Disposition.STORED
     event = consumer.webhooks.store.events.get(receipt.event_id or 0)
     assert event is not None
     assert (event.received_at, event.origin, event.raw) == (received_at, "quarantine", body)
@@ -91,7 +91,7 @@ def test_what_came_again_meanwhile_is_a_duplicate(
     fault.undo()
     assert consumer.post(body).json["status"] == "stored"
     (receipt,) = retry(consumer, id).receipts
-    assert receipt.status is ReceiptStatus.DUPLICATE
+    assert receipt.status is Disposition.DUPLICATE
 
 
 def test_two_people_at_once_admit_it_once(consumer: Consumer, payload: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from webhooks.sandbox.histories import play_seed
 from webhooks.settings import Secret
 from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogKind, LogPage, Subscription, Topic
 from webhooks.sources.close.source import words
-from webhooks.store.positions import Mark
+from webhooks.store.positions import LogPosition
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -634,7 +634,7 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(pair: Pair) -> None:
     pair.clock.move(HOUR)
     would = pair.catch_up(since=DAY, dry_run=True)
     assert pair.stored() == {}
-    assert pair.mark == Mark("close")
+    assert pair.mark == LogPosition("close")
     does = pair.catch_up(since=DAY)
     assert would.added == does.added
     assert does.repaired == would.repaired > 0
@@ -666,7 +666,7 @@ def test_the_mark_moves_forward_over_complete_windows_without_a_gap(
 ) -> None:
     start, until, covers = map(at, window)
     found = moved_mark(
-        Mark("close", None if mark is None else at(mark)),
+        LogPosition("close", None if mark is None else at(mark)),
         Window(start, until, covers),
         *(None if limit is None else at(limit) for limit in limits),
     )
@@ -682,10 +682,10 @@ def test_the_mark_moves_forward_over_complete_windows_without_a_gap(
 def test_no_moment_between_the_old_mark_and_the_new_is_left_unread(
     mark: float | None, since: float, length: float, begun: tuple[float, float] | None
 ) -> None:
-    known = Mark("close", None if mark is None else at(mark))
+    known = LogPosition("close", None if mark is None else at(mark))
     read_before: list[tuple[datetime, datetime]] = []
     if begun is not None:
-        known = Mark("close", known.mark_at, at(begun[0]), at(48), at(begun[0] + begun[1]))
+        known = LogPosition("close", known.mark_at, at(begun[0]), at(48), at(begun[0] + begun[1]))
         read_before = [(at(begun[0]), at(begun[0] + begun[1]))]
     window = plan(known, at(since), at(since + length))
     moved = moved_mark(known, window)
@@ -828,25 +828,25 @@ def test_the_likely_cause_names_what_to_do(report: Report, quiet: bool, cause: s
 @pytest.mark.parametrize(
     ("mark", "is_it"),
     [
-        (Mark("close"), True),
-        (Mark("close", ran_at=at(9.99)), False),
-        (Mark("close", ran_at=at(9.9)), True),  # the process started since
-        (Mark("close", ran_at=at(10.2)), False),
-        (Mark("close", ran_at=at(10.2), requested_at=at(10.4)), True),
-        (Mark("close", ran_at=at(10.2), error="away"), True),
-        (Mark("close", ran_at=at(10.45), error="away"), False),
-        (Mark("close", ran_at=at(10.45), error="away", requested_at=at(10.4)), False),
-        (Mark("close", ran_at=at(10.45), error="away", requested_at=at(10.46)), True),
+        (LogPosition("close"), True),
+        (LogPosition("close", ran_at=at(9.99)), False),
+        (LogPosition("close", ran_at=at(9.9)), True),  # the process started since
+        (LogPosition("close", ran_at=at(10.2)), False),
+        (LogPosition("close", ran_at=at(10.2), requested_at=at(10.4)), True),
+        (LogPosition("close", ran_at=at(10.2), error="away"), True),
+        (LogPosition("close", ran_at=at(10.45), error="away"), False),
+        (LogPosition("close", ran_at=at(10.45), error="away", requested_at=at(10.4)), False),
+        (LogPosition("close", ran_at=at(10.45), error="away", requested_at=at(10.46)), True),
     ],
 )
-def test_a_run_is_due_after_a_start_when_asked_for_and_every_hour(mark: Mark, is_it: bool) -> None:
+def test_a_run_is_due_after_a_start_when_asked_for_and_every_hour(mark: LogPosition, is_it: bool) -> None:
     assert is_due(mark, at(10) + timedelta(seconds=1), at(10.5) if mark.ran_at != at(9.99) else at(10.005)) is is_it
     assert is_due(mark, at(8), at(20)) is True
 
 
 def test_a_run_that_ended_in_the_future_puts_off_none() -> None:
-    assert is_due(Mark("close", ran_at=at(12.5)), at(8), at(10.5))
-    assert is_due(Mark("close", ran_at=at(12.5), error="away"), at(8), at(10.5))
+    assert is_due(LogPosition("close", ran_at=at(12.5)), at(8), at(10.5))
+    assert is_due(LogPosition("close", ran_at=at(12.5), error="away"), at(8), at(10.5))
 
 
 def make_duty(pair: Pair) -> CatchUpDuty:

@@ -476,9 +476,28 @@ def test_prune_by_hand_deletes_nothing_forty_days_ahead(
     ahead = Machine.__new__(Machine)
     ahead.database = cli.instance.database
     with moved_now(ahead, timedelta(days=40), monkeypatch):
-        assert "the newest row is 40 days" in cli.refused("prune", "--yes", code=1)
+        done = cli("prune", "--yes")
+        assert "the newest row is 40 days" in done.stderr
+        assert "webhooks prune --trust-clock" in done.stderr
     assert (count(here, schema.events), count(here, schema.dedup_log)) == (3, 3)
     assert cli.json("prune", "--yes")["events"] == 0, "by the right clock nothing is old"
+
+
+def test_prune_by_hand_works_where_no_worker_runs_and_little_comes(
+    machine: Callable[..., Machine], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ages count from the newest row: what is old by it is old whatever the clock says now."""
+    here = machine()
+    fill(here)
+    with here.database.write() as connection:
+        connection.execute(update(schema.events).values(received_at=here.database.now(connection) - timedelta(days=90)))
+    fill(here)
+    quiet = Machine.__new__(Machine)
+    quiet.database = cli.instance.database
+    with moved_now(quiet, timedelta(hours=2), monkeypatch):
+        assert cli.json("prune", "--yes")["events"] == 3
+        assert cli.json("prune", "--older-than", "1h", "--yes")["events"] == 0
+        assert cli.json("prune", "--older-than", "1h", "--yes", "--trust-clock")["events"] == 3
 
 
 # -- rows of duties that another client has locked -----------------------------------------------------------

@@ -278,12 +278,12 @@ def test_lanes_of_two_handlers_or_keys_do_not_wait_for_each_other(store: Store) 
 
 def test_an_elder_that_comes_after_a_younger_ran_is_run_and_stale(store: Store) -> None:
     put(store, lane="l", at=5)
-    (younger,) = claim(store)
-    (elder,) = put(store, lane="l", at=1)
-    assert claim(store) == [], "the younger one runs"
-    finish(store, younger)
+    (newer,) = claim(store)
+    (older,) = put(store, lane="l", at=1)
+    assert claim(store) == [], "the newer one runs"
+    finish(store, newer)
     (late,) = claim(store)
-    assert late.delivery.id == elder
+    assert late.delivery.id == older
     assert late.delivery.stale
     finish(store, late)
     put(store, lane="l", at=9)
@@ -292,13 +292,13 @@ def test_an_elder_that_comes_after_a_younger_ran_is_run_and_stale(store: Store) 
 
 
 def test_an_elder_that_comes_while_the_head_waits_goes_first(store: Store) -> None:
-    (younger,) = put(store, lane="l", at=5)
-    (elder,) = put(store, lane="l", at=1)
+    (newer,) = put(store, lane="l", at=5)
+    (older,) = put(store, lane="l", at=1)
     (first,) = claim(store)
-    assert first.delivery.id == elder
+    assert first.delivery.id == older
     assert not first.delivery.stale
     finish(store, first)
-    assert ids(claim(store)) == [younger]
+    assert ids(claim(store)) == [newer]
 
 
 def test_a_lane_waits_while_its_eldest_waits_for_a_retry(store: Store) -> None:
@@ -344,25 +344,25 @@ def test_requeue_or_cancel_frees_a_blocked_lane(store: Store, how: str) -> None:
 
 
 def test_an_elder_that_comes_after_a_failed_run_of_a_younger_is_not_stale(store: Store) -> None:
-    """What failed will run again, after the elder; skipping the elder would lose it."""
-    (younger,) = put(store, lane="l", at=5)
+    """What failed will run again, after the older; skipping the older would lose it."""
+    (newer,) = put(store, lane="l", at=5)
     (one,) = claim(store)
-    (elder,) = put(store, lane="l", at=1)
+    (older,) = put(store, lane="l", at=1)
     finish(store, one, FAILED)
     (first,) = claim(store)
-    assert (first.delivery.id, first.delivery.stale) == (elder, False)
+    assert (first.delivery.id, first.delivery.stale) == (older, False)
     finish(store, first)
-    assert ids(claim(store)) == [younger]
+    assert ids(claim(store)) == [newer]
 
 
 def test_a_rescued_head_goes_behind_an_elder_that_came_meanwhile(store: Store) -> None:
     put(store, lane="l", at=5)
     claim(store, lease=timedelta(seconds=-1))
-    (elder,) = put(store, lane="l", at=1)
+    (older,) = put(store, lane="l", at=1)
     lost = store.deliveries.expired(10)
     verdict = Verdict(DeliveryState.PENDING, AttemptOutcome.LOST, reason="lost", counts=False)
     store.deliveries.finish_expired([Finished(one, verdict) for one in lost])
-    assert ids(claim(store)) == [elder]
+    assert ids(claim(store)) == [older]
 
 
 def test_a_released_head_keeps_its_lane_in_order(store: Store) -> None:
@@ -385,7 +385,7 @@ def test_the_mark_of_a_lane_outlives_its_deliveries(store: Store) -> None:
 
 
 def test_many_writers_and_workers_keep_every_lane_in_order_and_finish_all(database_url: str) -> None:
-    """Late elders, retries and lost leases, four workers, three writers: nothing stuck, never two at once."""
+    """Late older ones, retries and lost leases, four workers, three writers: nothing stuck, never two at once."""
     database = connect(database_url, pool_size=12)
     store = Store(database, {})
     running: dict[str, int] = {}

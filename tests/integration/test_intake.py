@@ -19,7 +19,7 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.errors import RowRefused, StorageUnavailable
-from webhooks.model import Receipt, ReceiptStatus, new_id
+from webhooks.model import Disposition, Receipt, new_id
 from webhooks.store.intake import OLDER_LIMIT, Intake, Item, Routed
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
@@ -58,7 +58,7 @@ def count(database: Database, table: Any, *where: Any) -> int:
 
 
 EXPECTED = {
-    # (seen, now): receipt; the table of DESIGN section 5, with stripped copies (-1) and events without revisions (0)
+    # (seen, now): receipt; what is decided about each pair, with stripped copies (-1) and events without revisions (0)
     (5, 5): "duplicate", (5, 7): "revision", (7, 5): "stale", (-1, 5): "revision", (5, -1): "stale",
     (-1, -1): "duplicate", (0, 0): "duplicate", (0, 5): "revision", (5, 0): "stale", (-1, 0): "revision",
 }  # fmt: skip
@@ -72,10 +72,10 @@ def test_a_second_copy_gets_the_receipt_that_its_revision_deserves(
     assert statuses(intake.record([first])) == ["stored"]
     (receipt,) = intake.record([second])
     assert receipt.status == EXPECTED[seen, now]
-    kept = receipt.status is not ReceiptStatus.DUPLICATE
+    kept = receipt.status is not Disposition.DUPLICATE
     assert receipt.event_id == (second.event_id if kept else first.event_id)
     assert count(database, schema.events) == 1 + kept
-    delivered = (seen >= 0) + (receipt.status is ReceiptStatus.REVISION)
+    delivered = (seen >= 0) + (receipt.status is Disposition.REVISION)
     assert count(database, schema.deliveries) == delivered
 
 
@@ -88,7 +88,7 @@ def test_the_newest_revision_is_the_head_whatever_the_order(
         intake.record([one])
     for one in items:  # and each of them again is a duplicate of itself
         (receipt,) = intake.record([one._replace(event_id=new_id())])
-        assert (receipt.status, receipt.event_id) == (ReceiptStatus.DUPLICATE, one.event_id)
+        assert (receipt.status, receipt.event_id) == (Disposition.DUPLICATE, one.event_id)
     with database.read() as connection:
         row = connection.execute(select(schema.dedup_log)).one()
     newest = next(one for one in items if one.revision == 3)
@@ -118,7 +118,7 @@ def test_another_body_without_revisions_is_a_conflict_that_is_kept_once(intake: 
     intake.record([first])
     for copies in range(2):
         (receipt,) = intake.record([item(revision=0, digest=b"2" * 16, body=b"other")])
-        assert receipt.status is ReceiptStatus.DUPLICATE
+        assert receipt.status is Disposition.DUPLICATE
         assert receipt.conflict is (copies == 0)
     assert count(database, schema.events) == 2
     assert count(database, schema.events, schema.events.c.receipt == 4) == 1
@@ -128,10 +128,10 @@ def test_another_body_without_revisions_is_a_conflict_that_is_kept_once(intake: 
 def test_old_copies_cannot_fill_the_disk(intake: Intake, database: Database) -> None:
     intake.record([item(revision=1000)])
     received = [intake.record([item(revision=revision)])[0].status for revision in range(1, OLDER_LIMIT + 20)]
-    assert set(received) == {ReceiptStatus.STALE}
+    assert set(received) == {Disposition.STALE}
     assert count(database, schema.events) == 1 + OLDER_LIMIT
     (receipt,) = intake.record([item(revision=2000)])
-    assert receipt.status is ReceiptStatus.REVISION
+    assert receipt.status is Disposition.REVISION
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1), (1, 1)])
@@ -219,7 +219,7 @@ def test_overlapping_batches_in_opposite_order_do_not_deadlock_and_lose_nothing(
 
 def test_a_stripped_copy_is_stored_and_not_delivered(intake: Intake, database: Database) -> None:
     (receipt,) = intake.record([item(revision=-1)])
-    assert (receipt.status, receipt.delivery_ids) == (ReceiptStatus.STORED, ())
+    assert (receipt.status, receipt.delivery_ids) == (Disposition.STORED, ())
     assert count(database, schema.deliveries) == 0
 
 

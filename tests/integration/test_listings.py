@@ -283,14 +283,14 @@ def test_the_lanes_with_most_waiting_come_first(store: Store) -> None:
 
 
 def test_of_several_dead_ones_in_a_lane_the_eldest_holds_it(store: Store) -> None:
-    younger = lane(store, at=5)
+    newer = lane(store, at=5)
     hold(store)
-    elder = lane(store, at=1)
+    older = lane(store, at=1)
     hold(store)
     lane(store, at=6)
-    assert blocked(store) == [(elder, "l", 1)]
-    store.deliveries.cancel([elder], "given up")
-    assert blocked(store) == [(younger, "l", 1)]
+    assert blocked(store) == [(older, "l", 1)]
+    store.deliveries.cancel([older], "given up")
+    assert blocked(store) == [(newer, "l", 1)]
 
 
 def test_an_elder_that_came_late_and_a_replayed_one_do_not_wait(store: Store) -> None:
@@ -302,7 +302,7 @@ def test_an_elder_that_came_late_and_a_replayed_one_do_not_wait(store: Store) ->
     with store.database.write() as connection:
         connection.exec_driver_sql(f"update webhooks_deliveries set replay_id = 2 where id = {replayed}")
     assert blocked(store) == [(holder, "l", 0)]
-    assert store.health.backlogs()["a"].held == 1  # the elder's turn is next, and over soon
+    assert store.health.backlogs()["a"].held == 1  # the older's turn is next, and over soon
 
 
 def test_a_dead_delivery_that_lets_its_lane_go_on_blocks_nothing(store: Store) -> None:

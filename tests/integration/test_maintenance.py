@@ -13,13 +13,14 @@ from tests.integration.rig import Rig, rig
 from webhooks.database import tables as schema
 from webhooks.delivery import Maintenance, Retention, prune
 from webhooks.delivery.outcomes import SPARED_DEATHS
-from webhooks.delivery.rescue import DUTY, Pruned
+from webhooks.delivery.pruning import Pruned
+from webhooks.delivery.rescue import DUTY
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED as DONE
 from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.retention.pruning import may_go
+from webhooks.store.retention import may_go
 
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 OLD = timedelta(days=31)

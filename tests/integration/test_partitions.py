@@ -643,7 +643,7 @@ def test_the_elected_worker_drops_what_is_old_and_says_once_what_is_held(
     bound = id_at(datetime.now(UTC) - timedelta(days=31))
     change(database, f"alter table webhooks_events attach partition {FIRST} for values from (minvalue) to ({bound})")
     maintenance = Maintenance(store, RunsNothing(), Retention(), prune_every=timedelta(0), monotonic=lambda: 0.0)
-    caplog.set_level(logging.INFO, "webhooks.delivery.rescue")
+    caplog.set_level(logging.INFO, "webhooks.delivery.pruning")
 
     maintenance.tick("me")
     maintenance.tick("me")

@@ -181,10 +181,10 @@ def test_commit_and_rollback_act_as_in_a_session_of_ones_own(made: Rig, steps: l
 
 
 def test_a_handler_that_only_writes_costs_no_savepoint(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhooks.session.postgresql import KeptConnection
+    from webhooks.session.postgresql import KeptServerConnection
 
     sent: list[str] = []
-    tell = KeptConnection.tell
+    tell = KeptServerConnection.tell
 
     def noted(self: Any, commands: bytes) -> Any:
         sent.append(commands.decode())
@@ -194,7 +194,7 @@ def test_a_handler_that_only_writes_costs_no_savepoint(postgresql_url: str, monk
         commits(session)
         session.execute(ONE)
 
-    monkeypatch.setattr(KeptConnection, "tell", noted)
+    monkeypatch.setattr(KeptServerConnection, "tell", noted)
     with rig(postgresql_url) as made:
         assert run(made, commits).state == DeliveryState.SUCCEEDED
         assert not [statement for statement in sent if "savepoint" in statement]

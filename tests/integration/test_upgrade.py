@@ -28,7 +28,7 @@ from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.database.migrations import run as migrate
 from webhooks.formats import json as jsonio
-from webhooks.model import Content, DeliveryState, Event, Headers, InboundRequest, ReceiptStatus
+from webhooks.model import Content, DeliveryState, Disposition, Event, Headers, InboundRequest
 from webhooks.operations import Actor, Replayer, Requeuer
 from webhooks.selection import Selection
 from webhooks.store import Store
@@ -217,14 +217,14 @@ def test_an_event_of_before_the_upgrade_is_a_duplicate_and_a_new_one_is_stored(
         query = select(schema.events.c.body).where(schema.events.c.dedup_key == "ev_lead_created_1")
         body: bytes = connection.execute(query).scalar_one()
 
-    def post(body: bytes) -> tuple[ReceiptStatus, int]:
+    def post(body: bytes) -> tuple[Disposition, int]:
         """The receipt, and the number of deliveries."""
         headers = Headers(dict(source.sign(body, instance.clock())))
         (receipt,) = instance.ingest.accept(source, InboundRequest(headers, body, id="r")).receipts
         return receipt.status, len(receipt.delivery_ids)
 
     try:
-        assert post(body) == (ReceiptStatus.DUPLICATE, 0)
-        assert post(body.replace(b"ev_lead_created_1", b"ev_lead_created_new")) == (ReceiptStatus.STORED, 1)
+        assert post(body) == (Disposition.DUPLICATE, 0)
+        assert post(body.replace(b"ev_lead_created_1", b"ev_lead_created_new")) == (Disposition.STORED, 1)
     finally:
         instance.close()

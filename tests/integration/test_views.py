@@ -1,4 +1,4 @@
-"""The HTTP surface, request by request: what each gets, and what is stored afterwards (checklist sections 2-6)."""
+"""The HTTP surface, request by request: what each gets, and what is stored afterwards."""
 
 from __future__ import annotations
 

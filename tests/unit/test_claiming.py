@@ -14,8 +14,8 @@ from webhooks.delivery.claiming import (
     LONG,
     SHORTEST_PAUSE,
     ClaimBacklog,
+    ClaimPlan,
     HandlerTerms,
-    Plan,
     fresh_of_all,
     plan,
 )
@@ -37,97 +37,97 @@ def fast(session_places: int | None = None, **places: int) -> Capacity:
 @pytest.mark.parametrize(
     ("backlog", "capacity", "terms", "expected"),
     [
-        pytest.param(ClaimBacklog({}), fast(a=9), {"a": PLAIN}, Plan(), id="nothing waits"),
+        pytest.param(ClaimBacklog({}), fast(a=9), {"a": PLAIN}, ClaimPlan(), id="nothing waits"),
         pytest.param(
             ClaimBacklog({}, timedelta(seconds=5)),
             fast(a=9),
             {"a": PLAIN},
-            Plan(next_look=5.0),
+            ClaimPlan(next_look=5.0),
             id="something is due later",
         ),
         pytest.param(
             ClaimBacklog({}, timedelta(seconds=-5)),
             fast(a=9),
             {"a": PLAIN},
-            Plan(next_look=SHORTEST_PAUSE),
+            ClaimPlan(next_look=SHORTEST_PAUSE),
             id="overdue",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 3}),
             fast(a=9),
             {"a": PLAIN},
-            Plan({("a", F): 3}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("a", F): 3}, next_look=LOCKED_PAUSE),
             id="all of it",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 30}),
             fast(a=9),
             {"a": PLAIN},
-            Plan({("a", F): 9}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("a", F): 9}, next_look=LOCKED_PAUSE),
             id="what fits",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 900}),
             fast(a=900),
             {"a": PLAIN},
-            Plan({("a", F): LARGEST_CLAIM}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("a", F): LARGEST_CLAIM}, next_look=LOCKED_PAUSE),
             id="no more than one claim may be",
         ),
         pytest.param(
-            ClaimBacklog({("a", F): 3}), fast(b=9), {"a": PLAIN, "b": PLAIN}, Plan(), id="of one without capacity"
+            ClaimBacklog({("a", F): 3}), fast(b=9), {"a": PLAIN, "b": PLAIN}, ClaimPlan(), id="of one without capacity"
         ),
         pytest.param(
             ClaimBacklog({("slow", F): 9, ("slower", F): 9, ("quick", F): 9}),
             Capacity({"slow": 4, "slower": 4}, 2, {"quick": 8}),
             dict.fromkeys(["slow", "slower", "quick"], PLAIN),
-            Plan({("slow", F): 1, ("slower", F): 1, ("quick", F): 8}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("slow", F): 1, ("slower", F): 1, ("quick", F): 8}, next_look=LOCKED_PAUSE),
             id="slow ones share their places",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 9, ("b", F): 9}),
             fast(a=4, b=4),
             {"a": PLAIN, "b": LIMITED},
-            Plan({("a", F): 4}, {("b", F): 4}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("a", F): 4}, {("b", F): 4}, next_look=LOCKED_PAUSE),
             id="a limited one needs the other statement",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 9}),
             fast(a=4),
             {"a": LIMITED},
-            Plan({}, {("a", F): 4}, next_look=LIMITED_PAUSE),
+            ClaimPlan({}, {("a", F): 4}, next_look=LIMITED_PAUSE),
             id="limited",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 9}),
             fast(a=4),
             {"a": RATED},
-            Plan({}, {("a", F): 4}, next_look=0.05),
+            ClaimPlan({}, {("a", F): 4}, next_look=0.05),
             id="by a rate",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 9, ("a", R): 9}),
             fast(a=8),
             {"a": HALF_OPEN},
-            Plan({}, {("a", F): 1}, {"a": 1}, next_look=LIMITED_PAUSE),
+            ClaimPlan({}, {("a", F): 1}, {"a": 1}, next_look=LIMITED_PAUSE),
             id="half open: one fresh delivery tries",
         ),
         pytest.param(
             ClaimBacklog({("a", P): 9, ("a", R): 9}),
             fast(a=8),
             {"a": HALF_OPEN},
-            Plan({}, {("a", R): 1}, {"a": 1}, next_look=LIMITED_PAUSE),
+            ClaimPlan({}, {("a", R): 1}, {"a": 1}, next_look=LIMITED_PAUSE),
             id="half open: else a retry",
         ),
         pytest.param(
             ClaimBacklog({("a", F): 9, ("b", F): 9, ("c", F): 9}),
             fast(session_places=5, a=4, b=4, c=4),
             {"a": SESSION, "b": SESSION, "c": PLAIN},
-            Plan({("a", F): 1, ("b", F): 4, ("c", F): 4}, next_look=LOCKED_PAUSE),
+            ClaimPlan({("a", F): 1, ("b", F): 4, ("c", F): 4}, next_look=LOCKED_PAUSE),
             id="no more with a session than have a connection",
         ),
     ],
 )
-def test_what_is_claimed(backlog: ClaimBacklog, capacity: Capacity, terms: Any, expected: Plan) -> None:
+def test_what_is_claimed(backlog: ClaimBacklog, capacity: Capacity, terms: Any, expected: ClaimPlan) -> None:
     assert plan(backlog, capacity, terms, 0) == expected
 
 
@@ -147,4 +147,4 @@ def test_a_call_is_supposed_to_be_about_fresh_ones_of_those_that_need_no_permiss
 
 
 def test_nothing_is_known_to_be_due_for_long() -> None:
-    assert Plan().next_look == LONG
+    assert ClaimPlan().next_look == LONG

@@ -349,15 +349,11 @@ OLD_WORDS = {
     r"(?:not|n't) to be had": "unavailable",
     r"good right": "allowed",
     r"in (?:its|their) hands": "holds",
+    r"[Tt](?:ake|akes|aken|aking|ook) in": "accept, for requests and events; keep, for what a handler writes down",
+    r"(?:go|goes|gone|going|went) on with": "continue",
 }
-#: Not swept yet, by package; and pages that are made from their texts. It only ever shrinks.
-NOT_SWEPT = (
-    "webhooks/app/", "webhooks/cli/", "webhooks/database/", "webhooks/delivery/", "webhooks/failpoints.py",
-    "webhooks/forks.py", "webhooks/http/", "webhooks/intake/", "webhooks/lazy.py", "webhooks/operations/",
-    "webhooks/sandbox/", "webhooks/session/", "webhooks/signals.py", "webhooks/sources/", "webhooks/starter/",
-    "webhooks/store/", "docs/commands.md", "docs/signals.md",
-)  # fmt: skip
-SWEPT_WITHIN = ("webhooks/sources/declared/fields.py",)
+#: Comments of columns are in the databases that are in use; the words of these change with the next change of their tables.
+COLUMN_COMMENTS = "webhooks/database/tables.py"
 
 
 def old_words(text: str) -> Iterator[str]:
@@ -368,15 +364,17 @@ def old_words(text: str) -> Iterator[str]:
                 yield f"line {number}: write {plain}, not {found[0]}"
 
 
-def swept() -> Iterator[Path]:
-    for path in [*TEXTS, *sorted((ROOT / "webhooks").rglob("*.py"))]:
-        name = path.relative_to(ROOT).as_posix()
-        if name in SWEPT_WITHIN or not name.startswith(NOT_SWEPT):
-            yield path
-
-
 def test_texts_are_in_plain_words() -> None:
-    found = [f"{path.relative_to(ROOT)}, {said}" for path in swept() for said in old_words(path.read_text("utf-8"))]
+    paths = [
+        *TEXTS,
+        *(path for part in ("webhooks", "handlers", "benchmarks") for path in sorted((ROOT / part).rglob("*.py"))),
+    ]
+    found = []
+    for path in paths:
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
+        if name == COLUMN_COMMENTS:
+            text = re.sub(r'comment="[^"]*"', "", text)
+        found += [f"{name}, {said}" for said in old_words(text)]
     assert found == []
 
 

@@ -19,8 +19,8 @@ from webhooks.operations.doctor import CHECKS, Facts, Fix, HandlerFacts, SourceF
 from webhooks.operations.doctor.checks import code_of
 from webhooks.sources import Subscription, Topic
 from webhooks.store.handlers import BreakerState, HandlerState
-from webhooks.store.health import Backlog, Missed, Seen
-from webhooks.store.positions import Mark
+from webhooks.store.health import Backlog, Missed, TypeActivity
+from webhooks.store.positions import LogPosition
 from webhooks.store.processes import Process
 from webhooks.store.retention.partitions import Problem, Trouble
 
@@ -41,13 +41,13 @@ WELL = SourceFacts(
     public_url=URL,
     path="/webhooks/close",
     wanted=Wanted(frozenset({"lead.created"})),
-    seen={"lead.created": Seen(3, NOW)},
+    seen={"lead.created": TypeActivity(3, NOW)},
     labels=["whsub_1"],
     key_uses={"whsub_1": NOW - MINUTE},
     arrivals=[NOW - HOUR * (40 - n) for n in range(40)],
     skews=[timedelta(seconds=1), timedelta(minutes=20)],
     api_ahead=timedelta(seconds=1),
-    mark=Mark("close", mark_at=NOW - HOUR, ran_at=NOW - HOUR),
+    mark=LogPosition("close", mark_at=NOW - HOUR, ran_at=NOW - HOUR),
 )
 STATE = HandlerState(
     name="h",
@@ -152,7 +152,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             None,
         ),
         (
-            replace(WELL, seen={"contact.created": Seen(1, NOW)}),
+            replace(WELL, seen={"contact.created": TypeActivity(1, NOW)}),
             Level.NOTE,
             "types-never-seen",
             "of close, lead.created never came in the last 30 days",
@@ -245,7 +245,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             None,
         ),
         (
-            replace(WELL, mark=Mark("close", ran_at=NOW, error="the network is away")),
+            replace(WELL, mark=LogPosition("close", ran_at=NOW, error="the network is away")),
             Level.ERROR,
             "catch-up-failed",
             "the last catch-up of close failed: the network is away",
@@ -253,7 +253,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Fix.CATCH_UP,
         ),
         (
-            replace(WELL, mark=Mark("close", ran_at=NOW - HOUR * 5)),
+            replace(WELL, mark=LogPosition("close", ran_at=NOW - HOUR * 5)),
             Level.WARNING,
             "catch-up-late",
             "was 5 h ago, and workers do it hourly",
@@ -261,7 +261,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
             Fix.CATCH_UP,
         ),
         (
-            replace(WELL, mark=Mark("close", ran_at=NOW, stripped_at=NOW - HOUR)),
+            replace(WELL, mark=LogPosition("close", ran_at=NOW, stripped_at=NOW - HOUR)),
             Level.ERROR,
             "events-without-content",
             "since 2026-03-10T13:00:00Z there are events of close",
@@ -424,7 +424,9 @@ def test_what_is_wrong_with_partitions_is_a_finding_with_the_command_that_they_n
 
 
 def test_the_worst_comes_first() -> None:
-    source = replace(WELL, quarantined=1, mark=Mark("close", ran_at=NOW, error="x"), seen={"a.b": Seen(1, NOW)})
+    source = replace(
+        WELL, quarantined=1, mark=LogPosition("close", ran_at=NOW, error="x"), seen={"a.b": TypeActivity(1, NOW)}
+    )
     assert [finding.level for finding in of(source)] == [Level.ERROR, Level.WARNING, Level.NOTE]
 
 

@@ -13,7 +13,7 @@ from webhooks import forks
 from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
 from webhooks.intake import GroupCommit
 from webhooks.intake.group_commit import Batch, BatchState, Gather, Queue, Ticket, TicketState
-from webhooks.model import Receipt, ReceiptStatus, new_id
+from webhooks.model import Disposition, Receipt, new_id
 from webhooks.store.intake import Item
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -33,7 +33,7 @@ def lead(ticket: Ticket) -> None:
 
 
 def succeed(ticket: Ticket) -> None:
-    ticket.finish([Receipt(ReceiptStatus.STORED, 1)])
+    ticket.finish([Receipt(Disposition.STORED, 1)])
 
 
 def fail(ticket: Ticket) -> None:
@@ -93,7 +93,7 @@ def gather_batch(line: Line) -> None:
 
 def receive(line: Line) -> None:
     count = sum(len(ticket.items) for ticket in line.batch.tickets)
-    line.batch.receive([Receipt(ReceiptStatus.STORED, number) for number in range(count)])
+    line.batch.receive([Receipt(Disposition.STORED, number) for number in range(count)])
 
 
 def settle(line: Line) -> None:
@@ -189,7 +189,7 @@ class Recorder:
             raise StorageUnavailable("away")
         if any(item.dedup_key == self.refuse for item in items):
             raise RowRefused("refused")
-        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
+        return [Receipt(Disposition.STORED, item.event_id) for item in items]
 
 
 class Poster(threading.Thread):
@@ -232,7 +232,7 @@ def join(*posters: Poster) -> None:
 def test_a_lone_request_commits_at_once() -> None:
     recorder = Recorder()
     (receipt,) = GroupCommit(recorder).append([item()])
-    assert receipt.status is ReceiptStatus.STORED
+    assert receipt.status is Disposition.STORED
     assert recorder.batches == [["k"]]
 
 
@@ -267,7 +267,7 @@ def test_a_refused_row_is_tried_again_under_a_new_id() -> None:
         seen.extend(item.event_id for item in items)
         if len(seen) == 1:
             raise RowRefused("this id is taken")
-        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
+        return [Receipt(Disposition.STORED, item.event_id) for item in items]
 
     (receipt,) = GroupCommit(record).append([item()])
     assert seen[0] != seen[1] == receipt.event_id
@@ -351,7 +351,7 @@ def test_a_commit_that_never_gets_its_turn_fails_and_the_next_request_tries_agai
         calls.append(1)
         if len(calls) == 1:
             raise error
-        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in take()]
+        return [Receipt(Disposition.STORED, item.event_id) for item in take()]
 
     calls: list[int] = []
     commit = GroupCommit(record)
@@ -369,7 +369,7 @@ def test_a_leader_interrupted_while_it_waits_for_its_turn_takes_nobody_with_it()
         if not left_behind:
             left_behind.append(take)
             raise Interrupted
-        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in take()]
+        return [Receipt(Disposition.STORED, item.event_id) for item in take()]
 
     commit = GroupCommit(record)
     with pytest.raises(Interrupted):
@@ -396,7 +396,7 @@ def test_a_leader_interrupted_in_its_commit_strands_nobody() -> None:
         if len(batches) == 1:
             first.set()
             assert go.wait(10)
-        return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
+        return [Receipt(Disposition.STORED, item.event_id) for item in items]
 
     commit = GroupCommit(record, largest_batch=2)
     leader = Poster(commit, item())
@@ -475,7 +475,7 @@ def test_hundreds_of_requests_at_once_all_get_an_answer() -> None:
         assert lock.acquire(blocking=False), "two leaders at once"
         try:
             stored.extend(item.event_id for item in items)
-            return [Receipt(ReceiptStatus.STORED, item.event_id) for item in items]
+            return [Receipt(Disposition.STORED, item.event_id) for item in items]
         finally:
             lock.release()
 

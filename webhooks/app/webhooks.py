@@ -274,7 +274,7 @@ class Webhooks:
         self.leave_nothing_open()
 
     def leave_nothing_open(self) -> None:
-        """Close what was opened while the application was loaded: its server may fork this process, untold by Python."""
+        """End the connections that were opened while the application was loaded: its server may fork this process, untold by Python."""
         self.database.leave_nothing_open()
 
     def stand_in_for_workers(self) -> None:
@@ -285,7 +285,7 @@ class Webhooks:
             stand_in.start()
 
     def close(self) -> None:
-        """Close every connection."""
+        """End every connection."""
         if self._stand_in is not None:
             self._stand_in.close()
         if self._assembled:

@@ -113,7 +113,7 @@ class LazyGroup(click.Group):
         """The command that was typed. Raises `Failure` with what may have been meant."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from webhooks.selection import did_you_mean
+            from webhooks.formats import did_you_mean
 
             known = self.list_commands(ctx)
             near = did_you_mean(name, known) or f"; commands: {', '.join(known)}"

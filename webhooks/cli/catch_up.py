@@ -12,9 +12,9 @@ import click
 from webhooks.cli import output
 from webhooks.cli.context import json_option, tell_instant, webhooks
 from webhooks.errors import SelectionError
-from webhooks.formats import printable
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
-from webhooks.selection import did_you_mean, parse_time
+from webhooks.selection import parse_time
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -115,7 +115,7 @@ def tell(report: Report) -> None:
     output.emit_table(("N", "TYPE"), added, empty="nothing was missing")
     verb = "would be added" if report.is_dry else "added"
     if report.is_resumed:
-        output.print_note(f"went on with an interrupted run, from {output.when(report.since)}")
+        output.print_note(f"continued an interrupted run, from {output.when(report.since)}")
     output.print_note(
         f"{report.source}: {output.when(report.since)} to {output.when(report.until)} UTC: "
         f"{report.fetched:,} entries read, {report.chosen:,} for us, {report.repaired:,} {verb}, "

@@ -241,7 +241,7 @@ def _hint_at_type(selection: Selection) -> None:
 
 def _check_names(selection: Selection) -> None:
     """Refuse a source or handler that neither the settings nor the stored rows know: a typing mistake."""
-    from webhooks.selection import did_you_mean
+    from webhooks.formats import did_you_mean
 
     at = read_only()
     names: tuple[tuple[str, str | None, Callable[[], list[str]]], ...] = (

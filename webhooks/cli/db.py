@@ -12,9 +12,8 @@ import click
 from webhooks.cli import Failure, LazyGroup, output, typed
 from webhooks.cli.context import json_option, read_settings
 from webhooks.errors import NotFound
-from webhooks.formats import printable
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations.histories import find_plugin, plugins_of
-from webhooks.selection import did_you_mean
 
 if TYPE_CHECKING:
     from webhooks.database import History, MigrationChange

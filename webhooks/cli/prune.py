@@ -33,8 +33,9 @@ def prune(
 ) -> None:
     """Delete old events, with their deliveries and attempts.
 
-    Refused, as the workers' own pruning, within an hour after the database's clock jumped, and where nothing shows that it
-    is right; --trust-clock goes ahead.
+    Refused, as the workers' own pruning, within an hour after the database's clock jumped. Where no worker has watched the
+    clock and nothing came for an hour, ages count from the newest row, not from now, so that a clock that is ahead deletes
+    nothing too early. --trust-clock goes by the clock in both cases.
 
     Kept whatever their age: events with a delivery that waits or runs or holds its lane, those that an open replay
     names, and those with a dead delivery unless --state dead is given. Their dedup keys stay for dedup_retention.
@@ -49,13 +50,18 @@ def prune(
     instance = webhooks()
     settings = instance.settings
     doubt = None if dry_run or trust_clock else instance.store.pruning.clock_doubt(MAINTENANCE)
-    if doubt is not None:
+    if doubt is not None and doubt.newest_at is None:
         raise Failure(
             f"nothing was deleted, because the database's clock may be wrong: {doubt}. By it, it is "
             f"{output.when(doubt.now)} now; if that is right: webhooks prune --trust-clock"
         )
     age = older_than if isinstance(older_than, timedelta) else settings.payload_retention
     now = instance.database.now()
+    if doubt is not None and doubt.newest_at is not None:
+        now = doubt.newest_at
+        output.print_note(
+            f"{doubt}; ages count from that row, made {output.when(now)}; if the clock is right: webhooks prune --trust-clock"
+        )
     chosen = tuple(DeliveryState[state.upper()] for state in states)
     if not dry_run and not yes:
         would = run(instance.store, payloads_before=now - age, states=chosen, dry_run=True)

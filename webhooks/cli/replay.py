@@ -13,9 +13,9 @@ from webhooks.cli import Failure, LazyGroup, cells, output
 from webhooks.cli.changing import UNASKED, require_something, require_yes
 from webhooks.cli.context import json_option, operator_name, parse_selection, selection_options, webhooks
 from webhooks.errors import StorageUnavailable
-from webhooks.formats import printable
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate, records, words
-from webhooks.selection import Selection, did_you_mean, parse_id
+from webhooks.selection import Selection, parse_id
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks

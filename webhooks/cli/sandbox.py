@@ -25,8 +25,9 @@ from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import read_settings
 from webhooks.cli.trigger import complete_url
 from webhooks.errors import SelectionError
+from webhooks.formats import did_you_mean
 from webhooks.routing import Pattern, expand
-from webhooks.selection import did_you_mean, parse_duration
+from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
     from webhooks.sandbox.rules import Rules

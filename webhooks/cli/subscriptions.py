@@ -15,9 +15,9 @@ import click
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
-from webhooks.formats import printable
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
-from webhooks.selection import did_you_mean, parse_duration
+from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
     from webhooks.operations import SubscriptionChange, Subscriptions, Wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def worker(concurrency: int | None) -> None:
         # threads that never end are left behind with the old program
         os.environ.update(made.to_be_replaced())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    gc.freeze()  # the process ends: its last collection passes over what is there now
 
 
 def _make_worker(instance: Webhooks, concurrency: int | None) -> Worker:

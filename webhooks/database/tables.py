@@ -193,7 +193,7 @@ deliveries = Table(
     Column("cause", SmallInteger, comment="model.DeliveryCause of the reason; null: none that code asks for"),
     # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
     Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
-    # the claim: one range per handler and class, in due order (SQL_NOTES, part B)
+    # the claim: one range per handler and class, in due order
     Index(
         "ix_webhooks_deliveries_ready",
         "handler", "class_", "due_at", "id",

@@ -8,7 +8,7 @@ A delivery is claimed by `worker`: `claiming` plans how much, with the shares of
 in hand as an `attempt`, waits in `buffer`, and a thread of `runner` gives it to `dispatcher` (resolve, filter, run, decide,
 announce), or to a process of its own by `isolation`. Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
 up. `outcomes` says what becomes of it, `recording` writes that down, `announcements` tells it. `draining` is the stop.
-`rescue` finds deliveries whose worker is gone, and prunes. `rehearsal` runs handlers without trace.
+`rescue` finds deliveries whose worker is gone, and `pruning` deletes what is old. `rehearsal` runs handlers without trace.
 
 `Runner` is all of it but the claims: what another engine gives deliveries that it claimed itself.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
     from webhooks.delivery.isolation import IsolatedPool as IsolatedPool
+    from webhooks.delivery.pruning import Retention as Retention
+    from webhooks.delivery.pruning import prune as prune
     from webhooks.delivery.rehearsal import Rehearsal as Rehearsal
     from webhooks.delivery.rehearsal import Rehearser as Rehearser
     from webhooks.delivery.rescue import Maintenance as Maintenance
-    from webhooks.delivery.rescue import Retention as Retention
-    from webhooks.delivery.rescue import prune as prune
     from webhooks.delivery.runner import Runner as Runner
     from webhooks.delivery.runner import RunnerSettings as RunnerSettings
     from webhooks.delivery.worker import REPLACE as REPLACE
@@ -42,8 +42,9 @@ else:
             "attempt": ["RunningAttempt"],
             "dispatcher": ["Dispatcher"],
             "isolation": ["IsolatedPool"],
+            "pruning": ["Retention", "prune"],
             "rehearsal": ["Rehearsal", "Rehearser"],
-            "rescue": ["Maintenance", "Retention", "prune"],
+            "rescue": ["Maintenance"],
             "runner": ["Runner", "RunnerSettings"],
             "worker": ["REPLACE", "STOPPED", "Worker", "WorkerSettings", "handler_rows"],
         },

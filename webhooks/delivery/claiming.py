@@ -1,7 +1,7 @@
 """What to claim next: one pure decision between what waits and what this process can run.
 
 `plan` is given what a look at the database found (`ClaimBacklog`), how much fits (`buffer.Capacity`), what is known of each
-handler (`HandlerTerms`) and the number of the round; its `Plan` says how much of which handler and class one statement
+handler (`HandlerTerms`) and the number of the round; its `ClaimPlan` says how much of which handler and class one statement
 claims, and which need the statement that also asks for limits. `Worker` looks, plans and executes both.
 
 Not here: the shares of classes and handlers (`scheduling`).
@@ -56,7 +56,7 @@ class ClaimBacklog:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ClaimPlan:
     """What to claim.
 
     free: {(handler, class): how many} by one statement.
@@ -71,7 +71,7 @@ class Plan:
     next_look: float = LONG
 
 
-def plan(backlog: ClaimBacklog, capacity: Capacity, terms: Mapping[str, HandlerTerms], round: int) -> Plan:
+def plan(backlog: ClaimBacklog, capacity: Capacity, terms: Mapping[str, HandlerTerms], round: int) -> ClaimPlan:
     """Decide what to claim of the backlog.
 
     capacity: how much may be claimed; handlers that it does not name get nothing.
@@ -84,7 +84,7 @@ def plan(backlog: ClaimBacklog, capacity: Capacity, terms: Mapping[str, HandlerT
     limited = {queue: n for queue, n in quotas.items() if terms[queue[0]].needs_permission}
     free = {queue: n for queue, n in quotas.items() if queue not in limited}
     probes = {name: 1 for name, _ in limited if terms[name].breaker is not BreakerState.CLOSED}
-    return Plan(free, limited, probes, _next_look(backlog, free, limited, terms))
+    return ClaimPlan(free, limited, probes, _next_look(backlog, free, limited, terms))
 
 
 def fresh_of_all(capacity: Capacity, terms: Mapping[str, HandlerTerms]) -> ClaimBacklog:

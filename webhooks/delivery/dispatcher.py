@@ -67,11 +67,14 @@ class SessionSource(Protocol):
     def open(self) -> AbstractContextManager[OpenSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end. Raises `NoConnection`."""
 
+    def prepare(self) -> None:
+        """Import what sessions need; called before threads begin."""
+
     def make_room(self) -> None:
-        """Close every connection that is not in use."""
+        """End every connection that is not in use."""
 
     def dispose(self) -> None:
-        """Close every connection that is not in use, for good."""
+        """End every connection that is not in use, for good."""
 
 
 class Dispatcher:

@@ -59,7 +59,10 @@ class IsolatedOrder(msgspec.Struct):
 
 
 class IsolatedReport(msgspec.Struct):
-    """What came of it. recorded: it is committed already. lost: the delivery was not ours any more.
+    """What came of it.
+
+    recorded: it is committed already.
+    lost: the delivery was not ours any more.
 
     no_connection: why it could not begin.
     """

@@ -124,11 +124,6 @@ class Recorder:
                     batch.append(item)
         return batch + self._tried_again()
 
-    @property
-    def is_waiting_for_locks(self) -> bool:
-        """Whether another client's lock keeps an outcome from being recorded."""
-        return bool(self._locked)
-
     def record(self, batch: Sequence[RunningAttempt]) -> None:
         """Record how attempts ended. Raises `StorageUnavailable` with nothing lost: they are in the inbox again."""
         if not batch:

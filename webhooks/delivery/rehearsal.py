@@ -189,12 +189,16 @@ class _RolledBack:
             with recording(session.connection, self._writes):
                 yield _RolledBackSession(session)
 
+    def prepare(self) -> None:
+        """As `Sessions.prepare`."""
+        self._sessions.prepare()
+
     def make_room(self) -> None:
-        """Close every connection that is not in use."""
+        """As `Sessions.make_room`."""
         self._sessions.make_room()
 
     def dispose(self) -> None:
-        """Close every connection that is not in use, for good."""
+        """As `Sessions.dispose`."""
         self._sessions.dispose()
 
 

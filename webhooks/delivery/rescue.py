@@ -1,15 +1,13 @@
-"""Keep the store in order: rescue deliveries whose worker is gone, prune what is old.
+"""Keep the store in order: rescue deliveries whose worker is gone, and let `pruning` delete what is old.
 
 Runs inside every worker; a lease in the database elects the one that acts, and each step is a bounded batch. Rescue
 never asks why a lease ran out: a worker that died and one that slept look the same, and the fencing token sorts them.
-Pruning goes on between two rescues, a moment at a time, so that neither waits for the other.
+Pruning continues between two rescues, a moment at a time, so that neither waits for the other.
 
 A clock may be wrong for a while: this machine's, or the database's. Every process moves back what lies further ahead than
 its reason (`store.clocks`), elected or not. A clock that jumps by more than a minute between two rounds is one warning;
 one that jumps ahead makes rescue wait for a lease, in which living workers extend theirs; and nothing is pruned
 until rounds have followed each other for an hour without a jump or a gap, whichever process had the duty.
-
-`prune` is also what `webhooks prune` calls.
 """
 
 from __future__ import annotations
@@ -17,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from webhooks import signals
 from webhooks.delivery.dispatcher import Dispatcher
+from webhooks.delivery.pruning import Pruned, Retention, RetentionRounds
 from webhooks.errors import Locked
 from webhooks.model import Delivery, DeliveryState
 from webhooks.store import Store
@@ -40,33 +38,6 @@ DUTY_LEASE = timedelta(seconds=2)
 RESCUE_BATCH = 200
 #: Of every tick, pruning may take this long.
 PRUNE_SECONDS = 0.2
-#: Processes that have been silent this long are forgotten.
-SILENT_PROCESSES = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long rows are kept; dedup keys by their last sight, and longer than payloads (`settings` checks it)."""
-
-    payloads: timedelta = timedelta(days=30)
-    dedup: timedelta = timedelta(days=35)
-
-
-@dataclass(slots=True)
-class Pruned:
-    """What pruning did so far. looked_at: events that were old enough; kept ones are needed still."""
-
-    looked_at: int = 0
-    events: int = 0
-    deliveries: int = 0
-    dedup_keys: int = 0
-    lanes: int = 0
-    quarantined: int = 0
-
-    @property
-    def kept(self) -> int:
-        """Events that were old enough, and are needed still."""
-        return self.looked_at - self.events
 
 
 class ClockWatch:
@@ -113,12 +84,11 @@ class Maintenance:
         self.store = store
         self.dispatcher = dispatcher
         self.duties = duties
-        self.retention = retention or Retention()
         self._prune_every = prune_every.total_seconds()
         self._monotonic = monotonic
         self._pruned_at = monotonic()
+        self._retention = RetentionRounds(store, retention or Retention())
         self._pruning: Iterator[Pruned] | None = None
-        self._said: set[str] = set()
         self._lease = lease
         self._database_watch, self._our_watch = ClockWatch(), ClockWatch()
         self._pull_back_said = float("-inf")
@@ -141,7 +111,7 @@ class Maintenance:
             return self._rescue_all(holder, now) or freed
         if not is_elected:
             self._is_steady = None
-            self._pruning = None  # whoever has the duty now begins anew
+            self._pruning = None  # the process that has the duty now begins anew
             return freed
         if time.monotonic() - asked > SLOW:
             self.store.deliveries.was_blind()
@@ -249,7 +219,7 @@ class Maintenance:
             if now - self._pruned_at < self._prune_every or not self._may_prune():
                 return
             self._pruned_at = now
-            self._pruning = self._prune_by_retention()
+            self._pruning = self._retention.steps()
         done = Pruned()
         while (step := next(self._pruning, None)) is not None:
             done = step
@@ -269,38 +239,6 @@ class Maintenance:
             self.store.processes.unsettle(DUTY)
         return doubt is None
 
-    def _prune_by_retention(self) -> Iterator[Pruned]:
-        now = self.store.database.now()
-        before = now - self.retention.payloads
-        yield from prune_steps(
-            self.store,
-            payloads_before=before,
-            events_before=self._keep_partitions(before),
-            dedup_before=now - self.retention.dedup,
-        )
-        self.store.processes.prune(SILENT_PROCESSES)
-
-    def _keep_partitions(self, before: datetime) -> datetime:
-        """Make partitions ahead and drop old ones, where there are any; until when events are pruned row by row."""
-        kept = self.store.partitions.keep(before)
-        for name in kept.made:
-            logger.info("made partition %s of the events", name, extra={"action": "partition"})
-        for partition in kept.dropped:
-            logger.info(
-                "dropped partition %s with about %d events, all received before %s",
-                partition.name,
-                partition.rows,
-                partition.until,
-                extra={"action": "partition"},
-            )
-        now_said = {f"partition {name} is old enough to be dropped, and held by {by}" for name, by in kept.held.items()}
-        if kept.problem is not None:
-            now_said.add(f"no partitions could be made ahead: {kept.problem}")
-        for text in sorted(now_said - self._said):
-            logger.warning("%s", text, extra={"action": "partition"})
-        self._said = now_said  # said once, and again when it changes
-        return kept.rows_before
-
 
 def _is_held(delivery: Delivery, differing: Mapping[str, timedelta], holder: str, now: datetime) -> bool:
     """Whether a lease that is over by our clock is not by its worker's. differing: see `Clocks.differing`."""
@@ -310,65 +248,4 @@ def _is_held(delivery: Delivery, differing: Mapping[str, timedelta], holder: str
     return ahead is not None and (ahead > timedelta(0) or (delivery.lease_until or now) - ahead >= now)
 
 
-def prune_steps(
-    store: Store,
-    *,
-    payloads_before: datetime,
-    events_before: datetime | None = None,
-    dedup_before: datetime | None = None,
-    states: Collection[DeliveryState] = (),
-    dry_run: bool = False,
-) -> Iterator[Pruned]:
-    """Delete what is old, a batch at a step; each step tells what was done so far.
-
-    payloads_before: events received earlier go, unless something needs them (see `store.retention.pruning`). events_before: the
-    same for events alone, where newer ones go with their partition. dedup_before: keys last seen earlier go; None
-    leaves them to the workers. states: only events with a delivery in one of these.
-    """
-    done = Pruned()
-    after = None
-    while True:
-        batch = store.pruning.events(events_before or payloads_before, states=states, after=after, dry_run=dry_run)
-        done.looked_at += batch.looked_at
-        done.events += batch.events
-        done.deliveries += batch.deliveries
-        yield done
-        after = batch.last
-        if after is None:
-            break
-    if dedup_before is None or dry_run:
-        return
-    while gone := store.partitions.forget_deliveries(payloads_before):
-        done.deliveries += gone
-        yield done
-    while gone := store.pruning.dedup_keys(dedup_before):
-        done.dedup_keys += gone
-        yield done
-    while gone := store.pruning.lanes(dedup_before):
-        done.lanes += gone
-        yield done
-    while gone := store.pruning.quarantine(payloads_before):
-        done.quarantined += gone
-        yield done
-
-
-def prune(
-    store: Store,
-    *,
-    payloads_before: datetime,
-    dedup_before: datetime | None = None,
-    states: Collection[DeliveryState] = (),
-    dry_run: bool = False,
-    progress: Callable[[Pruned], None] | None = None,
-) -> Pruned:
-    """All steps of `prune_steps`; progress: called after each."""
-    done = Pruned()
-    for done in prune_steps(
-        store, payloads_before=payloads_before, dedup_before=dedup_before, states=states, dry_run=dry_run
-    ):
-        if progress is not None:
-            progress(done)
-    return done
-
-
-__all__ = ["Maintenance", "Pruned", "Retention", "prune", "prune_steps"]
+__all__ = ["DUTY", "ClockWatch", "Maintenance"]

@@ -11,7 +11,6 @@ past its lease (the process was stopped, say) is not begun.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import secrets
@@ -130,8 +129,7 @@ class Runner:
     def start(self) -> None:
         """Start the threads; `end_threads` ends them."""
         if any(handler.wants_session for handler in self.handlers.values()):
-            # now, not in a slot: statements of other threads fail while the ORM is half imported
-            importlib.import_module("webhooks.session.orm")
+            self.dispatcher.sessions.prepare()  # now, not in a slot
         for _ in range(self.settings.slots):
             self._add_slot()
         self.start_thread("webhooks-supervisor", self._supervise)

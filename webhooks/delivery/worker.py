@@ -24,7 +24,7 @@ from webhooks import signals
 from webhooks.database import SQLITE_LOOK_SECONDS, PostgresListener, SQLiteWatch
 from webhooks.delivery import claiming
 from webhooks.delivery.breaker import STATES_OLDEST_SECONDS, STATES_SECONDS
-from webhooks.delivery.claiming import ClaimBacklog, Plan, fresh_of_all
+from webhooks.delivery.claiming import ClaimBacklog, ClaimPlan, fresh_of_all
 from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.delivery.isolation import IsolatedPool
 from webhooks.delivery.rescue import Maintenance
@@ -88,7 +88,7 @@ class Worker:
         self.runner.give_up_connections = self._give_up_listener
         self.id = self.runner.id
         self._listener: PostgresListener | None = None
-        # plain flags: an Event's lock is not to be taken in a signal handler
+        # plain flags: a signal handler may not take an Event's lock
         self._stopping = False
         self._stop_now = False
         self._round = 0
@@ -240,7 +240,7 @@ class Worker:
         self.runner.accept(claimed, leased_until)
         return len(claimed)
 
-    def _claim_limited(self, plan: Plan) -> int:
+    def _claim_limited(self, plan: ClaimPlan) -> int:
         """Claim for those whose limits, or circuit breakers, have a say; how many."""
         if not plan.limited:
             return 0

@@ -23,12 +23,12 @@ from webhooks.errors import (
     UnsupportedEncoding,
 )
 from webhooks.intake import Accepted
-from webhooks.model import Challenge, Receipt, ReceiptStatus, new_request_id
+from webhooks.model import Challenge, Disposition, Receipt, new_request_id
 
 _encode = msgspec.json.Encoder().encode
 #: Of several events in one body, the answer names the most severe.
 _SEVERITY = (
-    ReceiptStatus.DUPLICATE, ReceiptStatus.STALE, ReceiptStatus.REVISION, ReceiptStatus.STORED, ReceiptStatus.QUARANTINED,
+    Disposition.DUPLICATE, Disposition.STALE, Disposition.REVISION, Disposition.STORED, Disposition.QUARANTINED,
 )  # fmt: skip
 NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 #: Refusals after which the rest of a request is not read.
@@ -53,7 +53,7 @@ def receipt_body(accepted: Accepted, request_id: str) -> dict[str, Any]:
     """The JSON of a 200; ids as decimal strings."""
     if accepted.quarantine_id is not None:
         return {
-            "status": ReceiptStatus.QUARANTINED,
+            "status": Disposition.QUARANTINED,
             "event_id": None,
             "quarantine_id": str(accepted.quarantine_id),
             "request_id": request_id,
@@ -61,7 +61,7 @@ def receipt_body(accepted: Accepted, request_id: str) -> dict[str, Any]:
     receipts = accepted.receipts
     if len(receipts) == 1:
         return {"status": receipts[0].status, "event_id": _id(receipts[0]), "request_id": request_id}
-    status = max((receipt.status for receipt in receipts), key=_SEVERITY.index, default=ReceiptStatus.DUPLICATE)
+    status = max((receipt.status for receipt in receipts), key=_SEVERITY.index, default=Disposition.DUPLICATE)
     return {
         "status": status,
         "events": [{"status": receipt.status, "event_id": _id(receipt)} for receipt in receipts],

@@ -102,7 +102,7 @@ class Ticket:
             self._latch.release()
 
     def finish(self, receipts: list[Receipt], error: BaseException | None = None) -> None:
-        """Let its request go on with receipts, or with an error; without effect once it is done."""
+        """Let its request continue with receipts, or with an error; without effect once it is done."""
         state = self.state
         if state is _DONE:
             return

@@ -38,13 +38,13 @@ from webhooks.intake.observations import KeyUseRecorder, RejectionSampler
 from webhooks.intake.refusals import Refusals
 from webhooks.model import (
     Challenge,
+    Disposition,
     Event,
     Headers,
     InboundRequest,
     Origin,
     ParsedEvent,
     Receipt,
-    ReceiptStatus,
     Verified,
     new_id,
 )
@@ -73,7 +73,7 @@ _NOT_STORED = frozenset(
         *("x-forwarded-port", "x-real-ip"),
     )
 )
-_DUPLICATE = ReceiptStatus.DUPLICATE
+_DUPLICATE = Disposition.DUPLICATE
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -422,10 +422,10 @@ class _InFlight:
 
 
 _SIGNALS = {
-    ReceiptStatus.STORED: signals.event_stored,
-    ReceiptStatus.DUPLICATE: signals.event_duplicate,
-    ReceiptStatus.REVISION: signals.event_revision,
-    ReceiptStatus.STALE: signals.event_stale,
+    Disposition.STORED: signals.event_stored,
+    Disposition.DUPLICATE: signals.event_duplicate,
+    Disposition.REVISION: signals.event_revision,
+    Disposition.STALE: signals.event_stale,
 }
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from webhooks.model.disposition import UNDELIVERED as UNDELIVERED
     from webhooks.model.disposition import DeliveryCause as DeliveryCause
     from webhooks.model.disposition import Disposition as Disposition
-    from webhooks.model.disposition import ReceiptStatus as ReceiptStatus
     from webhooks.model.events import EMPTY as EMPTY
     from webhooks.model.events import Content as Content
     from webhooks.model.events import ContentReader as ContentReader
@@ -45,7 +44,7 @@ else:
         __name__,
         {
             "deliveries": ["Attempt", "AttemptOutcome", "Delivery", "DeliveryClass", "DeliveryState"],
-            "disposition": ["DeliveryCause", "Disposition", "ReceiptStatus", "UNDELIVERED"],
+            "disposition": ["DeliveryCause", "Disposition", "UNDELIVERED"],
             "events": [
                 "Content",
                 "ContentReader",

@@ -27,7 +27,7 @@ class DeliveryState(enum.IntEnum):
 class DeliveryClass(enum.IntEnum):
     """What a delivery waits for; a claim shares its places between the classes."""
 
-    FRESH = 0  #: the first run of an event taken in
+    FRESH = 0  #: the first run of an event that was accepted
     RETRY = 1  #: any later run
     REPLAY = 2  #: made by a replay
 

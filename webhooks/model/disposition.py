@@ -88,7 +88,4 @@ _KEPT = frozenset(
 #: Events that were kept and never delivered.
 UNDELIVERED = tuple(member for member in _MEMBERS if member.is_kept and not member.is_delivered)
 
-#: The name under which others know `Disposition` still.
-ReceiptStatus = Disposition
-
-__all__ = ["UNDELIVERED", "DeliveryCause", "Disposition", "ReceiptStatus"]
+__all__ = ["UNDELIVERED", "DeliveryCause", "Disposition"]

@@ -1,4 +1,4 @@
-"""Detached replays: recorded by whoever asks, made by a worker.
+"""Detached replays: recorded by the process that asks, made by a worker.
 
 A replay that is started with `detached` is on record and has no deliveries yet. `DetachedReplays` is a duty of every
 worker: it looks for such replays and makes their deliveries, chunk by chunk, in a thread of its own. A lease in the

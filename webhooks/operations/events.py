@@ -23,7 +23,7 @@ from webhooks.selection import Selection, parse_id
 if TYPE_CHECKING:
     from webhooks.model import Attempt
     from webhooks.store import Store
-    from webhooks.store.listings import DeliverySummary, EventSummary, Place
+    from webhooks.store.listings import Cursor, DeliverySummary, EventSummary
 
 #: Lines of a payload's difference that are shown at most.
 LONGEST_DIFF = 200
@@ -149,7 +149,7 @@ def follow(
             yield listings.with_deliveries(fresh)
 
 
-def export(store: Store, selection: Selection, after: Place | None) -> Iterator[tuple[Place, dict[str, Any]]]:
+def export(store: Store, selection: Selection, after: Cursor | None) -> Iterator[tuple[Cursor, dict[str, Any]]]:
     """The selected events with their payloads, the oldest first, each with the place to continue from.
 
     Each is `records.event_json` and `records.payload_json`. Each step is a statement of its own, so no read transaction
@@ -163,14 +163,14 @@ def export(store: Store, selection: Selection, after: Place | None) -> Iterator[
             yield summary.place, records.event_json(summary) | records.payload_json(summary.event)
 
 
-def place_text(place: Place) -> str:
+def place_text(place: Cursor) -> str:
     """A place in the order of arrival, as `parse_place` reads it: `2026-03-10T14:05:12.417000Z/889…`."""
     return f"{iso_text(place.received_at)}/{place.id}"
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> Cursor:
     """A place as `place_text` writes it. Raises `SelectionError`."""
-    from webhooks.store.listings import Place
+    from webhooks.store.listings import Cursor
 
     instant, slash, id = text.partition("/")
     try:
@@ -179,7 +179,7 @@ def parse_place(text: str) -> Place:
         at = None
     if not slash or at is None or at.tzinfo is None:
         raise SelectionError(f"after: {text[:80]!r} is not a place; give what an export printed last", text, 0)
-    return Place(at.astimezone(UTC), parse_id(id))
+    return Cursor(at.astimezone(UTC), parse_id(id))
 
 
 __all__ = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from webhooks.errors import NotFound
-from webhooks.model import DeliveryState, ReceiptStatus
+from webhooks.model import DeliveryState, Disposition
 from webhooks.operations.handlers import HandlersHere
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _undelivered(event: Event) -> str | None:
         return "a second body under the key of another event (conflict)"
     if event.revision < 0:
         return "a copy without content, from the sender's log"
-    if event.receipt is ReceiptStatus.STALE:
+    if event.receipt is Disposition.STALE:
         return "stale: a later revision had come before"
     return None
 

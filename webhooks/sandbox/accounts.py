@@ -44,10 +44,12 @@ USERS = {user.id: user for user in (INES, TOMASZ)}
 
 
 @dataclass(frozen=True)
-class Actor:
+class Caller:
     """Who makes a change, by what, in which request; all of it ends up in the event.
 
-    user: None when no person did it (a sync). request_id: None outside the API. integration: the name shown on messages.
+    user: None when no person did it (a sync).
+    request_id: None outside the API.
+    integration: the name shown on messages.
     meta: what else the events of this request say.
     """
 
@@ -69,34 +71,30 @@ class Actor:
         """What rate limits are counted by."""
         return self.api_key_id or self.oauth_client_id or ""
 
-    def in_request(self, request_id: str, method: str, path: str) -> Actor:
+    def in_request(self, request_id: str, method: str, path: str) -> Caller:
         """The same in a request of the API."""
         return replace(self, request_id=request_id, meta={"request_path": path, "request_method": method})
 
-    def with_meta(self, **more: str) -> Actor:
+    def with_meta(self, **more: str) -> Caller:
         """The same with what an event tells of its request."""
         return replace(self, meta={**self.meta, **more})
 
-    def in_background(self) -> Actor:
-        """The same person's doing, outside any request."""
-        return Actor(user=self.user)
 
-
-ADMIN = Actor(INES, api_key_id="api_9jBoOMKNHxVLHiYDQxPqsJ")
-MEMBER = Actor(TOMASZ, api_key_id="api_3mFvQeYkqT8sWdLz0RbUxC")
-APPLICATION = Actor(
+ADMIN = Caller(INES, api_key_id="api_9jBoOMKNHxVLHiYDQxPqsJ")
+MEMBER = Caller(TOMASZ, api_key_id="api_3mFvQeYkqT8sWdLz0RbUxC")
+APPLICATION = Caller(
     INES,
     oauth_client_id="oa2client_RXaqTykOVYlzeW7v8wxzFf",
     oauth_scope="all.full_access offline_access",
     integration="Parley Inbox",
 )
 #: A sync, an import, a form: no user, no request.
-NOBODY = Actor()
+NOBODY = Caller()
 
 _KEYS = {ADMIN_KEY: ADMIN, MEMBER_KEY: MEMBER}
 
 
-def authenticate(header: str | None) -> Actor:
+def authenticate(header: str | None) -> Caller:
     """Who sent this Authorization header. Raises Unauthorized."""
     scheme, _, value = (header or "").strip().partition(" ")
     if scheme.lower() == "bearer" and value.strip() == OAUTH_TOKEN:

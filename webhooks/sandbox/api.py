@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
-from webhooks.sandbox.accounts import USERS, Actor, User, authenticate
+from webhooks.sandbox.accounts import USERS, Caller, User, authenticate
 from webhooks.sandbox.objects import RESOURCES
-from webhooks.sandbox.refusals import Fault, Invalid, Missing, RefusedRequest, WrongMethod
+from webhooks.sandbox.refusals import ApiRefusal, Fault, Invalid, Missing, WrongMethod
 from webhooks.sandbox.resources import leads, opportunities
 from webhooks.sandbox.resources.resource import Resource, stamp
 from webhooks.sandbox.rules import Rules
@@ -61,7 +61,7 @@ def answer(world: World, request: Request) -> ApiAnswer:
         return ApiAnswer(status, body, headers)
     except Fault as fault:
         return ApiAnswer(fault.status, {"error": fault.message}, fault.headers, fault.text)
-    except RefusedRequest as refused:
+    except ApiRefusal as refused:
         return ApiAnswer(refused.status, refused.body, {**headers, **refused.headers})
 
 
@@ -74,7 +74,7 @@ def _raise_fault(world: World, request: Request) -> None:
             raise Fault(order.status, order.text, order.headers)
 
 
-def _dispatch(world: World, request: Request, segments: list[str], actor: Actor) -> tuple[int, Any]:
+def _dispatch(world: World, request: Request, segments: list[str], actor: Caller) -> tuple[int, Any]:
     special = {
         ("event",): _events,
         ("webhook",): _webhooks,
@@ -103,7 +103,7 @@ def _only(request: Request, *methods: str) -> None:
         raise WrongMethod(f"{request.method} is not possible here, only {', '.join(methods)}")
 
 
-def _objects(world: World, request: Request, resource: Resource, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _objects(world: World, request: Request, resource: Resource, id: str | None, actor: Caller) -> tuple[int, Any]:
     kind = resource.object_type
     if id is None:
         _only(request, "GET", *(["POST"] if resource.may_post else []))
@@ -119,14 +119,14 @@ def _objects(world: World, request: Request, resource: Resource, id: str | None,
     return 200, world.get(kind, id)
 
 
-def _events(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _events(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "GET")
     if id is None:
         return 200, world.events(request.params, by=actor)
     return 200, world.log.get(id, actor, world.now(), world.rules)
 
 
-def _webhooks(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _webhooks(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     subscriptions, now = world.subscriptions, world.now()
     if id is None:
         _only(request, "GET", "POST")
@@ -150,13 +150,13 @@ def _user_json(user: User) -> dict[str, Any]:
     return {"id": user.id, "email": user.email, "first_name": first, "last_name": last}
 
 
-def _me(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _me(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "GET")
     assert actor.user is not None  # every key belongs to a person
     return 200, _user_json(actor.user)
 
 
-def _users(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _users(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "GET")
     if id is None:
         return 200, {"data": [_user_json(user) for user in USERS.values()], "has_more": False}
@@ -165,19 +165,19 @@ def _users(world: World, request: Request, id: str | None, actor: Actor) -> tupl
     return 200, _user_json(USERS[id])
 
 
-def _lead_statuses(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _lead_statuses(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "GET")
     return 200, {"data": [{"id": each, "label": label} for each, label in leads.STATUSES.items()], "has_more": False}
 
 
-def _opportunity_statuses(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _opportunity_statuses(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "GET")
     statuses = opportunities.STATUSES.items()
     data = [{"id": each, "label": label, "type": kind} for each, (label, kind) in statuses]
     return 200, {"data": data, "has_more": False}
 
 
-def _merge(world: World, request: Request, id: str | None, actor: Actor) -> tuple[int, Any]:
+def _merge(world: World, request: Request, id: str | None, actor: Caller) -> tuple[int, Any]:
     _only(request, "POST")
     leads.merge(world.objects, request.body, actor)
     return 200, {}
@@ -205,7 +205,7 @@ def control(world: World, request: Request, post: Post) -> ApiAnswer:
                 raise WrongMethod(f"{request.method} is not possible here")
             raise Missing(f"no address /sandbox/{name[:200]}; there are {', '.join(sorted({k for _, k in handles}))}")
         return ApiAnswer(200, handles[request.method, name](world, request.body, post))
-    except RefusedRequest as refused:
+    except ApiRefusal as refused:
         return ApiAnswer(refused.status, refused.body, refused.headers)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from webhooks.sandbox.accounts import ORGANIZATION, Actor
+from webhooks.sandbox.accounts import ORGANIZATION, Caller
 from webhooks.sandbox.refusals import Invalid, Missing
 from webhooks.sandbox.rules import Rules
 
@@ -64,7 +64,7 @@ class Entry:
     id: str
     date_created: datetime
     date_updated: datetime
-    actor: Actor
+    actor: Caller
     object_type: str
     object_id: str
     lead_id: str | None
@@ -149,14 +149,14 @@ class EventLog:
             if self._latest.get((entry.object_type, entry.object_id)) == entry.id:
                 del self._latest[entry.object_type, entry.object_id]
 
-    def get(self, id: str, actor: Actor, now: datetime, rules: Rules) -> dict[str, Any]:
+    def get(self, id: str, actor: Caller, now: datetime, rules: Rules) -> dict[str, Any]:
         """One entry as `actor` may see it. Raises Missing."""
         self.forget(now, rules)
         if id not in self._entries:
             raise Missing(f"no event {id!r}; the log keeps {rules.log_keeps.days} days")
         return self._shown(self._entries[id], actor, now, rules)
 
-    def page(self, params: Mapping[str, str], actor: Actor, now: datetime, rules: Rules) -> dict[str, Any]:
+    def page(self, params: Mapping[str, str], actor: Caller, now: datetime, rules: Rules) -> dict[str, Any]:
         """One page, newest first, with cursors to older and newer ones. Raises Invalid."""
         self.forget(now, rules)
         query = _Query.read(params, now, rules)
@@ -175,7 +175,7 @@ class EventLog:
             "cursor_previous": query.cursor("newer", page[0].date_updated, now) if newer else None,
         }
 
-    def _shown(self, entry: Entry, actor: Actor, now: datetime, rules: Rules) -> dict[str, Any]:
+    def _shown(self, entry: Entry, actor: Caller, now: datetime, rules: Rules) -> dict[str, Any]:
         return entry.as_json(is_stripped=not actor.is_admin and now - entry.date_updated >= rules.full_for_all)
 
 

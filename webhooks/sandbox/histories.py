@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from webhooks.sandbox.accounts import ADMIN, APPLICATION, MEMBER, NOBODY, Actor
+from webhooks.sandbox.accounts import ADMIN, APPLICATION, MEMBER, NOBODY, Caller
 from webhooks.sandbox.resources.emails import send_due
 from webhooks.sandbox.resources.resource import Object
 from webhooks.sandbox.world import World
@@ -43,7 +43,7 @@ class _Player:
     def one(self, things: Sequence[Any]) -> Any:
         return things[self.choose(len(things))]
 
-    def actor(self) -> Actor:
+    def actor(self) -> Caller:
         return _ACTORS[self.choose(len(_ACTORS))]
 
     def words(self) -> str:

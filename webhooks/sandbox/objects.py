@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from webhooks.sandbox.accounts import ADMIN, NOBODY, ORGANIZATION, Actor
+from webhooks.sandbox.accounts import ADMIN, NOBODY, ORGANIZATION, Caller
 from webhooks.sandbox.eventlog import Entry
 from webhooks.sandbox.ids import Ids
 from webhooks.sandbox.refusals import Missing
@@ -22,7 +22,7 @@ from webhooks.sandbox.resources.leads import Leads, LeadStatusChanges
 from webhooks.sandbox.resources.meetings import Meetings
 from webhooks.sandbox.resources.notes import Notes
 from webhooks.sandbox.resources.opportunities import Opportunities, OpportunityStatusChanges
-from webhooks.sandbox.resources.outcomes import Outcomes
+from webhooks.sandbox.resources.outcomes import ActivityOutcomes
 from webhooks.sandbox.resources.resource import Object, Resource, name_of_user, stamp
 from webhooks.sandbox.resources.tasks import Tasks, TasksCompleted
 from webhooks.sandbox.resources.whatsapp import WhatsAppMessages
@@ -43,7 +43,7 @@ RESOURCES: tuple[Resource, ...] = (
     LeadStatusChanges(),
     OpportunityStatusChanges(),
     TasksCompleted(),
-    Outcomes(),
+    ActivityOutcomes(),
 )
 
 _NOTHING: Mapping[str, Any] = {}
@@ -105,14 +105,14 @@ class ObjectTables:
     # -- as the API does ----------------------------------------------------------------------------------------
 
     def create(
-        self, kind: str, body: Mapping[str, Any], by: Actor = ADMIN, params: Mapping[str, Any] = _NOTHING
+        self, kind: str, body: Mapping[str, Any], by: Caller = ADMIN, params: Mapping[str, Any] = _NOTHING
     ) -> Object:
         """Make an object by a request. params: of the address. Raises Invalid."""
         by = self.as_request(by, "POST", f"{self.resource(kind).path}/")
         made = self.insert(kind, body, by, params=params)
         return self.stored(kind, made["id"])  # what follows by its kind's rules may have changed it
 
-    def update(self, kind: str, id: str, body: Mapping[str, Any], by: Actor = ADMIN) -> Object:
+    def update(self, kind: str, id: str, body: Mapping[str, Any], by: Caller = ADMIN) -> Object:
         """Change by a request what is in `body`, and leave the rest. Raises Missing and Invalid; then nothing has changed."""
         resource, before = self.resource(kind), self.stored(kind, id)
         by = self.as_request(by, "PUT", f"{resource.path}/{id}/")
@@ -123,24 +123,24 @@ class ObjectTables:
             resource.after_update(self, before, after, by)
         return self.stored(kind, id)
 
-    def delete(self, kind: str, id: str, by: Actor = ADMIN) -> None:
+    def delete(self, kind: str, id: str, by: Caller = ADMIN) -> None:
         """Remove an object by a request, and what hangs on it. Raises Missing."""
         self.remove(kind, id, self.as_request(by, "DELETE", f"{self.resource(kind).path}/{id}/"))
 
-    def as_request(self, by: Actor, method: str, path: str) -> Actor:
+    def as_request(self, by: Caller, method: str, path: str) -> Caller:
         """`by` in a request, unless it is in one already or is no client of the API. path: below /api/v1/."""
         if by == NOBODY or by.request_id is not None or not by.key:
             return by
         return self.request(by, method, f"/api/v1/{path}")
 
-    def request(self, by: Actor, method: str, path: str) -> Actor:
+    def request(self, by: Caller, method: str, path: str) -> Caller:
         """`by` in a new request of the API."""
         return by.in_request(self.ids.make("req"), method, path)
 
     # -- each change --------------------------------------------------------------------------------------------
 
     def insert(
-        self, kind: str, body: Mapping[str, Any], actor: Actor, params: Mapping[str, Any] = _NOTHING, **presets: Any
+        self, kind: str, body: Mapping[str, Any], actor: Caller, params: Mapping[str, Any] = _NOTHING, **presets: Any
     ) -> Object:
         """Make one object and its `created`. presets: fields that a request cannot write. Raises Invalid."""
         resource = self.resource(kind)
@@ -177,7 +177,7 @@ class ObjectTables:
         kind: str,
         id: str,
         changes: Mapping[str, Any],
-        actor: Actor,
+        actor: Caller,
         is_silent: bool = False,
         is_touch: bool = False,
     ) -> Object:
@@ -206,7 +206,7 @@ class ObjectTables:
             self._emit(resource, after, "updated", actor, data=after, previous=previous, changed=changed)
         return after
 
-    def remove(self, kind: str, id: str, actor: Actor, is_cascade: bool = False) -> None:
+    def remove(self, kind: str, id: str, actor: Caller, is_cascade: bool = False) -> None:
         """Remove one object and write its `deleted`. is_cascade: because its lead goes."""
         resource, gone = self.resource(kind), self.stored(kind, id)
         resource.before_delete(self, gone, actor)
@@ -215,7 +215,7 @@ class ObjectTables:
         if not is_cascade:
             resource.after_delete(self, gone, actor)
 
-    def announce(self, kind: str, id: str, action: str, actor: Actor) -> None:
+    def announce(self, kind: str, id: str, action: str, actor: Caller) -> None:
         """Write an event of another action, with the object as it is."""
         made = self.stored(kind, id)
         self._emit(self.resource(kind), made, action, actor, data=made)
@@ -225,7 +225,7 @@ class ObjectTables:
         resource: Resource,
         made: Object,
         action: str,
-        actor: Actor,
+        actor: Caller,
         *,
         data: Object | None,
         previous: Mapping[str, Any] = _NOTHING,

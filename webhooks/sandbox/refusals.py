@@ -11,7 +11,7 @@ from typing import Any
 from webhooks.errors import WebhooksError
 
 
-class RefusedRequest(WebhooksError):
+class ApiRefusal(WebhooksError):
     """A request of the API that is answered with an error. body: the JSON of the answer."""
 
     status = 400
@@ -31,7 +31,7 @@ class RefusedRequest(WebhooksError):
         return {}
 
 
-class Invalid(RefusedRequest):
+class Invalid(ApiRefusal):
     """400: something in the request cannot be. fields: {name of a field: what is wrong with it}."""
 
     def __init__(self, message: str, fields: Mapping[str, Any] | None = None) -> None:
@@ -49,7 +49,7 @@ class Invalid(RefusedRequest):
         return {"error": self.message, "field-errors": self.fields}
 
 
-class Unauthorized(RefusedRequest):
+class Unauthorized(ApiRefusal):
     """401: no key, or an unknown one."""
 
     status = 401
@@ -60,25 +60,25 @@ class Unauthorized(RefusedRequest):
         return {"WWW-Authenticate": 'Basic realm="local Close"'}
 
 
-class Forbidden(RefusedRequest):
+class Forbidden(ApiRefusal):
     """403: the key is known, but it is not an administrator's."""
 
     status = 403
 
 
-class Missing(RefusedRequest):
+class Missing(ApiRefusal):
     """404: no such object or address."""
 
     status = 404
 
 
-class WrongMethod(RefusedRequest):
+class WrongMethod(ApiRefusal):
     """405: the address is there, the method is not."""
 
     status = 405
 
 
-class TooMany(RefusedRequest):
+class TooMany(ApiRefusal):
     """429: wait `reset` seconds. Source: developer.close.com/api/overview/rate-limits (read 2026-11-23)."""
 
     status = 429
@@ -100,7 +100,7 @@ class TooMany(RefusedRequest):
         return {"RateLimit": f"limit={self.limit}, remaining=0, reset={self.reset:g}", "Retry-After": str(whole)}
 
 
-class Fault(RefusedRequest):
+class Fault(ApiRefusal):
     """An answer that was ordered, to see what a client makes of it. text: sent as it stands."""
 
     def __init__(self, status: int, text: str | None, headers: Mapping[str, str]) -> None:

@@ -200,11 +200,14 @@ def run(
 ) -> None:
     """Serve a new world until interrupted, or until `until` is set. Raises ConfigurationError.
 
-    url: subscribe this address, such as http://127.0.0.1:8000/webhooks/close. events: to these types; all that Close
-    publishes when None. signature_key: sign with this instead of a new key; it is never said. secret_file: write the
-    subscription's key there, as the source's SECRET_FILE wants it; without either it is said, which is fine for a key
-    that guards nothing. post: how webhooks are posted. say: gets each line of what is going on. started:
-    told where the API is, and what was subscribed, before anything is posted.
+    url: subscribe this address, such as http://127.0.0.1:8000/webhooks/close.
+    events: to these types; all that Close publishes when None.
+    signature_key: sign with this instead of a new key; it is never said.
+    secret_file: write the subscription's key there, as the source's SECRET_FILE wants it; without either it is said,
+        which is fine for a key that guards nothing.
+    post: how webhooks are posted.
+    say: gets each line of what is going on.
+    started: told where the API is, and what was subscribed, before anything is posted.
     """
     world = World(seed=seed, rules=(rules or Rules()).changed({"unlisted": unlisted} if unlisted else {}))
     with serve(world, host, port, post, latency) as close:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from webhooks.formats import json as jsonio
 from webhooks.sandbox import filters
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.eventlog import Entry
 from webhooks.sandbox.ids import Ids
 from webhooks.sandbox.refusals import Forbidden, Invalid, Missing
@@ -178,10 +178,10 @@ class LocalSubscriptions:
         return iter(list(self._all.values()))
 
     def find(self, id: str) -> LocalSubscription | None:
-        """One of them, whoever asks; None when there is none."""
+        """One of them, for any caller; None when there is none."""
         return self._all.get(id)
 
-    def create(self, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> LocalSubscription:
+    def create(self, body: Mapping[str, Any], actor: Caller, at: str, rules: Rules) -> LocalSubscription:
         """Raises Invalid, also when there are 40 already."""
         if len(self._all) >= rules.subscriptions:
             raise Invalid(f"an organization may have {rules.subscriptions} webhook subscriptions; remove one first")
@@ -203,7 +203,7 @@ class LocalSubscriptions:
         self._all[made.id] = made
         return made
 
-    def get(self, id: str, actor: Actor) -> LocalSubscription:
+    def get(self, id: str, actor: Caller) -> LocalSubscription:
         """Raises Missing, and Forbidden for another user's unless an administrator asks."""
         if id not in self._all:
             raise Missing(f"no webhook subscription {id!r}")
@@ -212,11 +212,11 @@ class LocalSubscriptions:
             raise Forbidden("only administrators may manage the subscriptions of others")
         return found
 
-    def visible_to(self, actor: Actor) -> list[LocalSubscription]:
+    def visible_to(self, actor: Caller) -> list[LocalSubscription]:
         """Those that the actor may see: all for an administrator, else its own."""
         return [each for each in self if actor.is_admin or (actor.user and each.created_by == actor.user.id)]
 
-    def update(self, id: str, body: Mapping[str, Any], actor: Actor, at: str, rules: Rules) -> LocalSubscription:
+    def update(self, id: str, body: Mapping[str, Any], actor: Caller, at: str, rules: Rules) -> LocalSubscription:
         """Nothing is changed when anything is wrong. Raises as `get` does, and Invalid."""
         found = self.get(id, actor)
         url = _url(body["url"]) if "url" in body else found.url
@@ -234,7 +234,7 @@ class LocalSubscriptions:
         found.updated_by, found.date_updated = actor.user.id if actor.user else None, at
         return found
 
-    def delete(self, id: str, actor: Actor) -> None:
+    def delete(self, id: str, actor: Caller) -> None:
         """Remove one. Raises as `get` does."""
         del self._all[self.get(id, actor).id]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from webhooks.sandbox.accounts import ADMIN, Actor, RateLimits
+from webhooks.sandbox.accounts import ADMIN, Caller, RateLimits
 from webhooks.sandbox.eventlog import Entry, EventLog
 from webhooks.sandbox.ids import Ids
 from webhooks.sandbox.objects import ObjectTables
@@ -118,14 +118,14 @@ class World:
         """{id: object} of one kind, the oldest first: to be read only, with the lock held."""
         return self.objects.table(kind)
 
-    def request(self, by: Actor, method: str, path: str) -> Actor:
+    def request(self, by: Caller, method: str, path: str) -> Caller:
         """`by` in a new request of the API."""
         return self.objects.request(by, method, path)
 
     # -- what the API does ----------------------------------------------------------------------------------
 
     def create(
-        self, kind: str, body: Mapping[str, Any], by: Actor = ADMIN, params: Mapping[str, str] | None = None
+        self, kind: str, body: Mapping[str, Any], by: Caller = ADMIN, params: Mapping[str, str] | None = None
     ) -> Object:
         """Make an object of `kind` (activity.call). params: of the address. Raises Invalid.
 
@@ -134,17 +134,17 @@ class World:
         with self.lock:
             return copy.deepcopy(self.objects.create(kind, body, by, params or {}))
 
-    def update(self, kind: str, id: str, body: Mapping[str, Any], by: Actor = ADMIN) -> Object:
+    def update(self, kind: str, id: str, body: Mapping[str, Any], by: Caller = ADMIN) -> Object:
         """Change what is in `body` and leave the rest. Raises Missing and Invalid; then nothing has changed."""
         with self.lock:
             return copy.deepcopy(self.objects.update(kind, id, body, by))
 
-    def delete(self, kind: str, id: str, by: Actor = ADMIN) -> None:
+    def delete(self, kind: str, id: str, by: Caller = ADMIN) -> None:
         """Remove an object, and what hangs on it. Raises Missing."""
         with self.lock:
             self.objects.delete(kind, id, by)
 
-    def merge_leads(self, source: str, destination: str, by: Actor = ADMIN) -> None:
+    def merge_leads(self, source: str, destination: str, by: Caller = ADMIN) -> None:
         """Move all that `source` has to `destination`, and delete `source`. Raises Invalid."""
         with self.lock:
             by = self.objects.as_request(by, "POST", "lead/merge/")
@@ -173,14 +173,14 @@ class World:
             return {"data": copy.deepcopy(page), "has_more": skip + limit < len(found), "total_results": len(found)}
 
     def subscribe(
-        self, url: str, events: list[dict[str, Any]], by: Actor = ADMIN, verify_ssl: bool = True
+        self, url: str, events: list[dict[str, Any]], by: Caller = ADMIN, verify_ssl: bool = True
     ) -> LocalSubscription:
         """Make a webhook subscription. Raises Invalid."""
         with self.lock:
             body = {"url": url, "events": events, "verify_ssl": verify_ssl}
             return self.subscriptions.create(body, by, stamp(self.tick()), self.rules)
 
-    def events(self, params: Mapping[str, str] = _NOTHING, by: Actor = ADMIN) -> dict[str, Any]:
+    def events(self, params: Mapping[str, str] = _NOTHING, by: Caller = ADMIN) -> dict[str, Any]:
         """One page of the event log. Raises Invalid."""
         with self.lock:
             return self.log.page(params, by, self.now(), self.rules)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from webhooks.selection.selection import CONDITIONS as CONDITIONS
     from webhooks.selection.selection import MOST_DOUBLE_WILDCARDS as MOST_DOUBLE_WILDCARDS
     from webhooks.selection.selection import Selection as Selection
-    from webhooks.selection.selection import did_you_mean as did_you_mean
     from webhooks.selection.selection import glob_parts as glob_parts
     from webhooks.selection.selection import is_exact_in_sql as is_exact_in_sql
     from webhooks.selection.selection import parse_duration as parse_duration
@@ -36,7 +35,6 @@ else:
                 "CONDITIONS",
                 "MOST_DOUBLE_WILDCARDS",
                 "Selection",
-                "did_you_mean",
                 "glob_parts",
                 "is_exact_in_sql",
                 "parse_duration",

@@ -22,8 +22,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from webhooks.errors import InvalidPattern, SelectionError
-from webhooks.formats import Unreadable, iso_text, one_line, read_duration, read_instant
-from webhooks.formats import did_you_mean as did_you_mean
+from webhooks.formats import Unreadable, did_you_mean, iso_text, one_line, read_duration, read_instant
 from webhooks.model import DeliveryState, Event
 from webhooks.routing import Pattern
 from webhooks.selection.expression import Expression

@@ -20,7 +20,7 @@ class AttemptSession(Session):
         self.reset()
 
     def end(self) -> None:
-        """Close it for good; a late use of it raises `AttemptOver`."""
+        """End it for good; a late use of it raises `AttemptOver`."""
         try:
             super().close()
         finally:

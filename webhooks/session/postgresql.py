@@ -88,7 +88,7 @@ _NOT_PREPARED = "26000"
 _DROPPED_BELOW = "a function called by the handler had it dropped; the delivery runs again on another connection"
 
 
-class KeptConnection:
+class KeptServerConnection:
     """A driver's connection that serves one attempt after the other. runs: how many it has served."""
 
     def __init__(self, driver: Any) -> None:
@@ -171,7 +171,7 @@ def _raise_first(results: Sequence[Any]) -> None:
 class ServerTransaction(AttemptLife):
     """The transaction of one attempt on PostgreSQL."""
 
-    def __init__(self, database: Database, kept: KeptConnection) -> None:
+    def __init__(self, database: Database, kept: KeptServerConnection) -> None:
         super().__init__()
         self._database = database
         self._kept = kept
@@ -357,7 +357,7 @@ class ServerTransaction(AttemptLife):
             if self._committed or self.is_over or self.failed is not None:
                 return
             self.failed = reason
-            # the server would go on with a statement after its client is gone; nothing may commit from here on.
+            # the server would continue a statement after its client is gone; nothing may commit from here on.
             # By name too: behind a proxy the number may be another client's
             with contextlib.suppress(Exception), self._database.read() as other:
                 other.exec_driver_sql(
@@ -403,11 +403,11 @@ class ServerTransactions:
         self._database = database
         self.engine = connect(database.url.render_as_string(hide_password=False), application=HANDLERS).engine
 
-    def keep(self, driver: Any) -> KeptConnection:
+    def keep(self, driver: Any) -> KeptServerConnection:
         """The driver's connection, for one attempt after the other."""
-        return KeptConnection(driver)
+        return KeptServerConnection(driver)
 
-    def begin(self, kept: KeptConnection) -> ServerTransaction:
+    def begin(self, kept: KeptServerConnection) -> ServerTransaction:
         """The transaction of one attempt."""
         return ServerTransaction(self._database, kept)
 

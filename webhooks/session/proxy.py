@@ -1,4 +1,4 @@
-"""What a handler has in its hands instead of a connection: objects that are made for one attempt, and end with it.
+"""What a handler holds instead of a connection: objects that are made for one attempt, and end with it.
 
 `PooledConnection` is what SQLAlchemy takes for a connection from its pool, `DriverProxy` what it and the handler take for
 the driver's connection. Both hand on what they are asked; `OuterTransaction` is asked first. Behind them is a connection

@@ -145,6 +145,10 @@ class Sessions:
         )
         return HandlerSession(connection, session, outer)
 
+    def prepare(self) -> None:
+        """Import what sessions need; called before threads begin, since their statements fail while the ORM is half imported."""
+        _ = self._make_session
+
     @functools.cached_property
     def _make_session(self) -> type[AttemptSession]:
         from webhooks.session.orm import AttemptSession  # for processes that run handlers only
@@ -175,18 +179,18 @@ class Sessions:
             kept.close()
 
     def before_fork(self) -> None:
-        """Close what is not in use of an SQLite file in the parent; called by `forks`."""
+        """End what is not in use of an SQLite file in the parent; called by `forks`."""
         if self._each.made is self:
             self.make_room()
 
     def make_room(self) -> None:
-        """Close every connection that is not in use, so that others can have it."""
+        """End every connection that is not in use, so that others can have it."""
         with contextlib.suppress(IndexError):
             while True:
                 self._kept.pop().close()
 
     def dispose(self) -> None:
-        """Close every connection that is not in use."""
+        """End every connection that is not in use."""
         here = self._each.made
         if here is not self:
             if here is not None:

@@ -52,7 +52,7 @@ from webhooks.session.sqlite_authorizer import (
     CONTROLS_TRANSACTION,
     LEAVES_TRACES,
     WRITES,
-    KeptConnection,
+    KeptFileConnection,
 )
 
 #: Attributes of a connection that change nothing when they are read.
@@ -120,7 +120,9 @@ class _Cursor(sqlite3.Cursor):
 class LazyTransaction(AttemptLife):
     """The transaction of one attempt on SQLite."""
 
-    def __init__(self, database: SQLiteDatabase, kept: KeptConnection, limit: timedelta, watchdog: Watchdog) -> None:
+    def __init__(
+        self, database: SQLiteDatabase, kept: KeptFileConnection, limit: timedelta, watchdog: Watchdog
+    ) -> None:
         super().__init__()
         self.limit = limit
         self._kept = kept
@@ -461,11 +463,11 @@ class LazyTransactions:
         self._watchdog = Watchdog()
         self.engine = _make_engine(database)
 
-    def keep(self, driver: sqlite3.Connection) -> KeptConnection:
+    def keep(self, driver: sqlite3.Connection) -> KeptFileConnection:
         """The driver's connection, for one attempt after the other."""
-        return KeptConnection(driver)
+        return KeptFileConnection(driver)
 
-    def begin(self, kept: KeptConnection) -> LazyTransaction:
+    def begin(self, kept: KeptFileConnection) -> LazyTransaction:
         """The transaction of one attempt; it begins at the first write."""
         return LazyTransaction(self._database, kept, self._write_limit, self._watchdog)
 

@@ -45,7 +45,7 @@ _HEADER_PRAGMAS = frozenset(
 _FILE_PRAGMAS = frozenset(("journal_mode", "locking_mode"))
 
 
-class KeptConnection:
+class KeptFileConnection:
     """A driver's connection that serves one attempt after the other. runs: how many it has served."""
 
     def __init__(self, driver: sqlite3.Connection) -> None:

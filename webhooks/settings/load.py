@@ -100,7 +100,7 @@ def require_sources(settings: Settings) -> None:
     """Raise `ConfigurationError` with the line to add when no source is configured."""
     if not settings.sources:
         raise ConfigurationError(
-            "no source is configured, so nothing could be taken in; set WEBHOOKS_SOURCES__close__SECRET to the "
+            "no source is configured, so nothing could be accepted; set WEBHOOKS_SOURCES__close__SECRET to the "
             f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…". '
             "To look around without one: webhooks dev --demo"
         )

@@ -61,7 +61,8 @@ class Topic:
 class Subscription:
     """One webhook subscription as the sender has it.
 
-    status: "active", or why not in the sender's word. paused_by_call: a person or program paused it on purpose.
+    status: "active", or why not in the sender's word.
+    paused_by_call: a person or program paused it on purpose.
     key: its signature key, where the sender shows it.
     """
 

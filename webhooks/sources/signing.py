@@ -40,11 +40,6 @@ def decode_hex_key(text: str, size: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def hex_mac(key: bytes, message: bytes, digest: str = "sha256") -> bytes:
-    """The HMAC of `message`, as lower-case hex."""
-    return hmac.digest(key, message, digest).hex().encode("ascii")
-
-
 def is_equal(one: bytes, other: bytes) -> bool:
     """Compare in a time that does not tell where they differ."""
     return hmac.compare_digest(one, other)

@@ -78,9 +78,6 @@ class LogPositions:
                 update(table).where(table.c.source == source, table.c.window_at < at).values(window_at=at)
             )
 
-    #: The name of `advance` until its callers know the new one.
-    reach = advance
-
     def complete(
         self,
         source: str,
@@ -91,7 +88,7 @@ class LogPositions:
         stripped_at: datetime | None,
         latest: datetime | None = None,
     ) -> None:
-        """Close the window; move the position forward to `mark_at`, unless that is None or behind it.
+        """End the window; move the position forward to `mark_at`, unless that is None or behind it.
 
         source: whose log.
         asked_at: when the run began; a request made since then stays open.
@@ -225,10 +222,5 @@ def _revisions(older: Any) -> frozenset[int]:
     found = msgspec.json.decode(older, type=dict[str, Any]) if isinstance(older, str | bytes) else older
     return frozenset(int(token) for token in found if token.lstrip("-").isdigit())
 
-
-#: Old names, until their users know the new ones.
-Mark = LogPosition
-Marks = LogPositions
-Seen = KnownRevision
 
 __all__ = ["KeyUses", "KnownRevision", "LogPosition", "LogPositions"]

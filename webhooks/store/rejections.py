@@ -25,8 +25,10 @@ DUPLICATE = "duplicate"
 class Rejection:
     """One request that was not accepted.
 
-    source: "" for none that is configured. header_names: without values. body: None unless capturing was on. kind: an
-    `errors.Refusal`, `QUARANTINED` or `DUPLICATE`.
+    source: "" for none that is configured.
+    header_names: without values.
+    body: None unless capturing was on.
+    kind: an `errors.Refusal`, `QUARANTINED` or `DUPLICATE`.
     """
 
     source: str

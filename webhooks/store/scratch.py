@@ -32,8 +32,9 @@ MOST_ROWS = 20
 class Write:
     """One statement that would have changed something.
 
-    table: the statement itself where it was given as text. rows: None where the database does not say. values: of its
-    rows, at most `MOST_ROWS`, as text.
+    table: the statement itself where it was given as text.
+    rows: None where the database does not say.
+    values: of its rows, at most `MOST_ROWS`, as text.
     """
 
     verb: str

@@ -14,7 +14,7 @@ from webhooks import signals
 from webhooks.http.metrics import METRICS, Meter, MeteredCommit, meter_of_process, watch_claims, worker_gauges
 from webhooks.http.metrics.instruments import instruments
 from webhooks.http.metrics.table import OUTCOMES, PROCESS, RECEIPTS
-from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Receipt, ReceiptStatus
+from webhooks.model import AttemptOutcome, Delivery, DeliveryClass, DeliveryState, Disposition, Receipt
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -172,7 +172,7 @@ def test_a_commit_is_timed_and_who_waits_is_counted(meter: Meter) -> None:
 
     def record(gather: Any, patience: timedelta) -> list[Receipt]:
         waiting.append(value("webhooks_waiting_requests"))
-        return [Receipt(ReceiptStatus.STORED, 1) for _ in gather()]
+        return [Receipt(Disposition.STORED, 1) for _ in gather()]
 
     count, events = value("webhooks_commit_seconds_count"), value("webhooks_commit_events_sum")
     receipts = MeteredCommit(record, meter=meter).append([object(), object()])

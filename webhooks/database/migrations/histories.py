@@ -51,10 +51,13 @@ class Revision:
 
 @dataclass(frozen=True)
 class History:
-    """One line of migrations. name: `core`, or the plugin's. directory: of its revisions; it may not exist yet.
+    """One line of migrations.
 
-    version_table: where the database remembers how far it is. prefix: what its tables' names begin with by custom;
-    nothing is decided by it. module: the handler module, for plugins.
+    name: `core`, or the plugin's.
+    directory: of its revisions; it may not exist yet.
+    version_table: where the database remembers how far it is.
+    prefix: what its tables' names begin with by custom; nothing is decided by it.
+    module: the handler module, for plugins.
     """
 
     name: str

@@ -42,7 +42,7 @@ class Handover:
         self._server = server
         self._reload = server.reload
         self._manage_workers = server.manage_workers
-        #: While reloading: the age of the youngest of the old workers
+        #: While reloading: the age of the newest of the old workers
         self._age: int | None = None
         self._has_taken_over = False
         server.reload = self.reload

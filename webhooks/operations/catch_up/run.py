@@ -20,7 +20,7 @@ from webhooks import signals
 from webhooks.errors import Malformed, RowRefused, StorageUnavailable
 from webhooks.formats import one_line, shown_instant
 from webhooks.intake import Ingest, require_storable
-from webhooks.model import Origin, ParsedEvent, ReceiptStatus
+from webhooks.model import Disposition, Origin, ParsedEvent
 from webhooks.operations.catch_up.exclusive import Exclusive
 from webhooks.operations.catch_up.report import Report, likely_cause
 from webhooks.operations.catch_up.slices import MOST_ENTRIES, SHORTEST, Choice, LogEntry, Slice
@@ -47,7 +47,7 @@ from webhooks.sources import (
     Subscription,
 )
 from webhooks.store import Store
-from webhooks.store.positions import Mark, Seen
+from webhooks.store.positions import KnownRevision, LogPosition
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Run:
 
     now: datetime
     asked_at: datetime
-    mark: Mark
+    mark: LogPosition
     window: Window
     report: Report
     choice: Choice
@@ -100,7 +100,7 @@ class Run:
                 ready.append(entry)
         return ready
 
-    def is_known(self, entry: ParsedEvent, seen: Seen | None) -> bool:
+    def is_known(self, entry: ParsedEvent, seen: KnownRevision | None) -> bool:
         """Whether there is nothing to store: the same revision is there, or a full copy of what came stripped."""
         if entry.is_stripped and (seen is None or seen.revision < 0):
             self.report.stripped += 1
@@ -111,7 +111,7 @@ class Run:
         self.report.duplicates += 1
         return True
 
-    def count(self, entry: ParsedEvent, seen: Seen | None) -> None:
+    def count(self, entry: ParsedEvent, seen: KnownRevision | None) -> None:
         """Count what storing this entry would come to; once."""
         if entry.is_stripped or (entry.dedup_key, entry.revision) in self.counted:
             return
@@ -121,13 +121,13 @@ class Run:
         else:
             self.report.note_added(entry)
 
-    def note_stored(self, entry: ParsedEvent, status: ReceiptStatus) -> None:
+    def note_stored(self, entry: ParsedEvent, status: Disposition) -> None:
         """Count what storing this entry has come to."""
         if entry.is_stripped:
             return
-        if status in (ReceiptStatus.STORED, ReceiptStatus.REVISION):
+        if status in (Disposition.STORED, Disposition.REVISION):
             self.report.note_added(entry)
-        elif status is ReceiptStatus.STALE:
+        elif status is Disposition.STALE:
             self.report.stale += 1
         else:
             self.report.duplicates += 1  # its webhook came while we read
@@ -195,7 +195,7 @@ class CatchUp:
         for piece in self._slices(run):
             self._hand_over(run, piece)
             if not dry_run and piece.until > piece.since:
-                self._store.marks.reach(self.name, piece.until)
+                self._store.marks.advance(self.name, piece.until)
             self._progress(piece.until)
         report = run.report
         if report.repaired:

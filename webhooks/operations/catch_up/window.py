@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from webhooks.store.positions import Mark
+from webhooks.store.positions import LogPosition
 
 #: Read again before the mark: entries surface late and out of order.
 OVERLAP = timedelta(minutes=5)
@@ -39,7 +39,7 @@ class Window:
     is_resumed: bool = False
 
 
-def plan(mark: Mark, since: datetime, until: datetime) -> Window:
+def plan(mark: LogPosition, since: datetime, until: datetime) -> Window:
     """The window from `since` to `until`, less what an interrupted run has read of it."""
     if mark.window_since is not None and mark.window_at is not None and mark.window_since <= since < mark.window_at:
         start = min(max(since, mark.window_at - OVERLAP), until)
@@ -47,7 +47,7 @@ def plan(mark: Mark, since: datetime, until: datetime) -> Window:
     return Window(since, until, since)
 
 
-def believable(mark: Mark, now: datetime) -> Mark:
+def believable(mark: LogPosition, now: datetime) -> LogPosition:
     """The mark without instants that lie in the future: a wrong clock wrote them, and no run has read up to there."""
     latest = now + NEGLIGIBLE
     if mark.mark_at is not None and mark.mark_at > latest:
@@ -57,7 +57,7 @@ def believable(mark: Mark, now: datetime) -> Mark:
     return mark
 
 
-def since_by_itself(mark: Mark, first_webhook_at: datetime | None, now: datetime, keeps: timedelta) -> datetime:
+def since_by_itself(mark: LogPosition, first_webhook_at: datetime | None, now: datetime, keeps: timedelta) -> datetime:
     """Where a run begins that was given no beginning: before the mark, or where we began to receive.
 
     An installation that never received anything begins now: it does not want a month of the past.
@@ -70,7 +70,7 @@ def since_by_itself(mark: Mark, first_webhook_at: datetime | None, now: datetime
     return max(begin - OVERLAP, now - keeps)
 
 
-def moved_mark(mark: Mark, window: Window, *limits: datetime | None) -> datetime | None:
+def moved_mark(mark: LogPosition, window: Window, *limits: datetime | None) -> datetime | None:
     """Where the mark goes once the window is complete: up to the first of `limits`; None when it stays.
 
     A window that begins after the mark leaves a gap, so the mark stays before the gap.
@@ -81,7 +81,7 @@ def moved_mark(mark: Mark, window: Window, *limits: datetime | None) -> datetime
     return None if mark.mark_at is not None and moved <= mark.mark_at else moved
 
 
-def is_due(mark: Mark, started_at: datetime, now: datetime) -> bool:
+def is_due(mark: LogPosition, started_at: datetime, now: datetime) -> bool:
     """Whether a run by itself is due in a process that started at `started_at`.
 
     A run that ended later than now was timed by a wrong clock: it says nothing of when the next is due.

@@ -18,7 +18,7 @@ from webhooks.operations.subscriptions import Subscriptions, subscriptions_of_th
 from webhooks.routing import Handler, Registry
 from webhooks.sources import ApiError, Source, SourceWithLog, Subscription, with_log
 from webhooks.store import Store
-from webhooks.store.health import Backlog, Missed, Seen
+from webhooks.store.health import Backlog, Missed, TypeActivity
 from webhooks.store.processes import Process
 
 #: The latest arrivals whose signed timestamps are compared with our clock.
@@ -136,7 +136,7 @@ class Doctor:
         """What is known of each source without the database."""
         return [self._source(name, now, now) for name in sorted(self._sources)]
 
-    def _stored(self, name: str, seen: Mapping[str, Seen], quarantined: int) -> dict[str, Any]:
+    def _stored(self, name: str, seen: Mapping[str, TypeActivity], quarantined: int) -> dict[str, Any]:
         """{field of SourceFacts: value} that the database tells."""
         source = self._sources[name]
         arrivals = self._store.health.arrivals(name)
@@ -187,7 +187,7 @@ class Doctor:
     # -- handlers --------------------------------------------------------------------------------------------
 
     def _handlers(
-        self, processes: Sequence[Process], seen: Mapping[str, Mapping[str, Seen]], now: datetime
+        self, processes: Sequence[Process], seen: Mapping[str, Mapping[str, TypeActivity]], now: datetime
     ) -> list[HandlerFacts]:
         backlogs = self._store.health.backlogs()
         states = self._store.handlers.states()
@@ -213,7 +213,9 @@ class Doctor:
             )
         return facts
 
-    def _missed(self, handler: Handler, seen: Mapping[str, Mapping[str, Seen]], since: datetime) -> dict[str, Missed]:
+    def _missed(
+        self, handler: Handler, seen: Mapping[str, Mapping[str, TypeActivity]], since: datetime
+    ) -> dict[str, Missed]:
         """{source: its events since then without a delivery for the handler, which today's routing would give it}."""
         missed = {}
         for source, types in seen.items():

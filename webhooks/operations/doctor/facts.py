@@ -17,8 +17,8 @@ from webhooks.sources import ANY_SENDER, SenderWords, Subscription
 from webhooks.store import TargetState
 from webhooks.store.durability import Doubt
 from webhooks.store.handlers import HandlerState
-from webhooks.store.health import Backlog, Missed, Seen
-from webhooks.store.positions import Mark
+from webhooks.store.health import Backlog, Missed, TypeActivity
+from webhooks.store.positions import LogPosition
 from webhooks.store.processes import Process
 from webhooks.store.retention.partitions import Problem
 
@@ -61,7 +61,7 @@ class SourceFacts:
     public_url: str = ""
     path: str = ""
     wanted: Wanted = field(default_factory=lambda: Wanted(frozenset()))
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, TypeActivity] = field(default_factory=dict)
     labels: Collection[str] = ()
     id_labels: Collection[str] = ()
     words: SenderWords = ANY_SENDER
@@ -69,7 +69,7 @@ class SourceFacts:
     arrivals: Sequence[datetime] = ()
     skews: Sequence[timedelta] = ()
     api_ahead: timedelta | None = None
-    mark: Mark | None = None
+    mark: LogPosition | None = None
     quarantined: int = 0
     expect_within: timedelta | None = None
 
@@ -89,8 +89,10 @@ class SourceFacts:
 class HandlerFacts:
     """What is known of one handler.
 
-    is_registered: this process has it. is_running: another one has, that reported lately.
-    missed: {source: events without a delivery for it}. is_new: it never got one by itself.
+    is_registered: this process has it.
+    is_running: another one has, that reported lately.
+    missed: {source: events without a delivery for it}.
+    is_new: it never got one by itself.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import Self
 from webhooks.database import from_microseconds, to_microseconds
 from webhooks.operations.replay.options import Options, Order
 from webhooks.selection import Selection
-from webhooks.store.listings import EventSummary, Listings, Place
+from webhooks.store.listings import Cursor, EventSummary, Listings
 
 
 def in_order(
@@ -69,9 +69,9 @@ def _pair(cursor: str) -> tuple[int, int]:
     return at, id
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str) -> Cursor:
     at, id = _pair(cursor)
-    return Place(from_microseconds(at), id)
+    return Cursor(from_microseconds(at), id)
 
 
 def limited(chunks: Iterator[list[EventSummary]], limit: int | None) -> Iterator[list[EventSummary]]:

@@ -19,13 +19,9 @@ from webhooks.store.listings import EventSummary
 
 #: A plan compares today's routing with that of then for so many events at most, the latest.
 COMPARED = 100_000
-#: Receipts whose events were never delivered.
-_NEVER_DELIVERED = ("stale", "conflict", "stripped")
 
 #: A source and an event type.
 Kind = tuple[str, str]
-#: {kind: {handler: events}}
-CountsByKind = Mapping[Kind, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +236,7 @@ class PlanCounts:
         selection, store = self._selection, self._store.replays
         if self._options.limit is None and not selection.events:
             walk = self._store.listings.walk(selection, up_to_id=self._upper_id)
-            self.never_delivered = sum(summary.receipt in _NEVER_DELIVERED for step in walk for summary in step)
+            self.never_delivered = sum(not summary.receipt.is_delivered for step in walk for summary in step)
         is_restricted = restricts(selection)
         for chunk in self._chunks():
             ids = [summary.id for summary in chunk]

@@ -15,6 +15,7 @@ from typing import Any
 from webhooks import signals
 from webhooks.database import to_microseconds
 from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean
 from webhooks.model import EMPTY, Event, new_id
 from webhooks.operations.replay.options import (
     Options,
@@ -28,7 +29,7 @@ from webhooks.operations.replay.options import (
 from webhooks.operations.replay.order import cursor_of, in_order, limited, with_last
 from webhooks.operations.replay.plan import Plan, PlanCounts
 from webhooks.routing import OBJECT_KEY, ordering_failed, ordering_key
-from webhooks.selection import Selection, did_you_mean
+from webhooks.selection import Selection
 from webhooks.store import Store
 from webhooks.store.listings import EventSummary
 from webhooks.store.replays import Planned, Replay, ReplayState

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.resources import outcomes
 from webhooks.sandbox.resources.resource import (
     ActivityResource,
@@ -63,18 +63,18 @@ class Calls(ActivityResource):
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         outcomes.require(objects, made["outcome_id"], "calls")
         super().before_create(objects, made, actor, params)
         made["duration"] = 0
 
-    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What else happens; see `Resource`."""
         if params.get("duration"):
             objects.change("activity.call", made["id"], {"duration": params["duration"]}, actor)
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; see `Resource`."""
         if values.get("outcome_id") != before["outcome_id"]:
             outcomes.require(objects, values.get("outcome_id"), "calls")

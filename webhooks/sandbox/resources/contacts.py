@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
@@ -80,7 +80,7 @@ class Contacts(Resource):
         for each in made["urls"]:
             each["type"] = each.get("type") or "url"
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         if made["lead_id"] is None:
             self.derive(objects, made)
@@ -91,13 +91,13 @@ class Contacts(Resource):
         elif objects.find("lead", made["lead_id"]) is None:
             raise Invalid.field("lead_id", NO_SUCH_OBJECT)
 
-    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What else happens; see `Resource`."""
         lead = objects.stored("lead", made["lead_id"])
         if made["id"] not in lead["contact_ids"]:
             objects.change("lead", lead["id"], {"contact_ids": [*lead["contact_ids"], made["id"]]}, actor)
 
-    def after_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+    def after_delete(self, objects: Objects, gone: Object, actor: Caller) -> None:
         """What follows; see `Resource`."""
         lead = objects.stored("lead", gone["lead_id"])
         rest = [id for id in lead["contact_ids"] if id != gone["id"]]

@@ -20,7 +20,7 @@ from email.headerregistry import HeaderRegistry
 from email.utils import format_datetime, parseaddr
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import USERS, Actor
+from webhooks.sandbox.accounts import USERS, Caller
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
@@ -118,7 +118,7 @@ class Emails(ActivityResource):
         words = made["body_text"] or re.sub(r"<[^<>]*>", " ", made["body_html"])
         made["body_preview"] = " ".join(words.split())[:200]
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         super().before_create(objects, made, actor, params)
         made["thread_id"] = objects.ids.make("acti")
@@ -129,7 +129,7 @@ class Emails(ActivityResource):
             made["thread_id"] = answered["thread_id"]
         self._judge(objects, made, made)
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; see `Resource`."""
         self._judge(objects, {**before, **values}, values)
 
@@ -164,7 +164,7 @@ def send_due(objects: Objects) -> None:
     for made in list(objects.table("activity.email").values()):
         due = kind.due(made, objects)
         if due is not None and due <= objects.now():
-            actor = Actor(USERS.get(made["user_id"] or ""))
+            actor = Caller(USERS.get(made["user_id"] or ""))
             at = objects.now()
             number = objects.ids.random.randrange(10**5)
             message_id = f"<{at:%Y%m%d%H%M%S}.{number:05d}@mail.harbourline.example>"

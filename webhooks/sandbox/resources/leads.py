@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
@@ -85,7 +85,7 @@ class Leads(Resource):
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         try:
             contacts = nested(params.get("contacts") or [])
@@ -94,12 +94,12 @@ class Leads(Resource):
         for each in contacts:  # all are judged before anything is made
             objects.resource("contact").read(each, is_new=True)
 
-    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What else happens; see `Resource`."""
         for each in params.get("contacts") or []:
             objects.create("contact", {**each, "lead_id": made["id"]}, by=actor)
 
-    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Caller) -> None:
         """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {
@@ -109,7 +109,7 @@ class Leads(Resource):
             }
             objects.create("activity.lead_status_change", change, by=actor)
 
-    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+    def before_delete(self, objects: Objects, gone: Object, actor: Caller) -> None:
         """What goes first; see `Resource`."""
         for kind, child in objects.children(gone["id"]):
             objects.remove(kind, child["id"], actor, is_cascade=True)
@@ -119,7 +119,7 @@ class Leads(Resource):
         return str(made["id"])
 
 
-def merge(objects: Objects, body: Mapping[str, Any], actor: Actor) -> None:
+def merge(objects: Objects, body: Mapping[str, Any], actor: Caller) -> None:
     """Merge `source` into `destination`. All events carry both ids, those of the children too. Raises Invalid."""
     wrong = {}
     for key in ("source", "destination"):

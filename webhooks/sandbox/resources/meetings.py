@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.resources import outcomes
 from webhooks.sandbox.resources.resource import (
     ActivityResource,
@@ -60,17 +60,17 @@ class Meetings(ActivityResource):
         """What follows from other fields; see `Resource`."""
         made["note_html"] = paragraph(made["note"])
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         outcomes.require(objects, made["outcome_id"], "meetings")
         super().before_create(objects, made, actor, params)
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; see `Resource`."""
         if values.get("outcome_id") != before["outcome_id"]:
             outcomes.require(objects, values.get("outcome_id"), "meetings")
 
-    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Caller) -> None:
         """What else happens; see `Resource`."""
         action = _ACTIONS.get(after["status"])
         if before["status"] != after["status"] and action is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.resources.resource import (
     ActivityResource,
     Field,
@@ -96,7 +96,7 @@ class Opportunities(Resource):
             body = {**body, "status_id": body["status"]}
         return super().read(body, is_new)
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         if made["lead_id"] is None and made["contact_id"] is None:
             made["lead_id"] = objects.insert("lead", {"name": None}, actor)["id"]
@@ -106,12 +106,12 @@ class Opportunities(Resource):
         made["contact_name"] = contact["display_name"] if contact else None
         self._date(objects, made, made)
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; see `Resource`."""
         if values.get("status_id", before["status_id"]) != before["status_id"]:
             self._date(objects, {**before, **values}, values)
 
-    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Caller) -> None:
         """What else happens; see `Resource`."""
         if before["status_id"] != after["status_id"]:
             change = {

@@ -26,7 +26,7 @@ from webhooks.sandbox.resources.resource import (
 APPLIES_TO = {"custom": ("calls", "meetings"), "vm-dropped": ("calls",)}
 
 
-class Outcomes(Resource):
+class ActivityOutcomes(Resource):
     object_type: ClassVar[str] = "outcome"
     path: ClassVar[str] = "outcome"
     id_prefix: ClassVar[str] = "outcome"

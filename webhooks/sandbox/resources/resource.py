@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Protocol
 
-from webhooks.sandbox.accounts import USERS, Actor
+from webhooks.sandbox.accounts import USERS, Caller
 from webhooks.sandbox.ids import Ids
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.rules import Rules
@@ -71,10 +71,10 @@ class Objects(Protocol):
     def children(self, lead_id: str) -> Iterator[tuple[str, Object]]:
         """(kind, object) of all that belongs to a lead."""
 
-    def create(self, kind: str, body: Mapping[str, Any], by: Actor) -> Object:
+    def create(self, kind: str, body: Mapping[str, Any], by: Caller) -> Object:
         """Make an object as a request does. Raises Invalid."""
 
-    def insert(self, kind: str, body: Mapping[str, Any], actor: Actor, **presets: Any) -> Object:
+    def insert(self, kind: str, body: Mapping[str, Any], actor: Caller, **presets: Any) -> Object:
         """Make an object. presets: fields that a request cannot write. Raises Invalid."""
 
     def change(
@@ -82,16 +82,16 @@ class Objects(Protocol):
         kind: str,
         id: str,
         changes: Mapping[str, Any],
-        actor: Actor,
+        actor: Caller,
         is_silent: bool = False,
         is_touch: bool = False,
     ) -> Object:
         """Change an object and write its `updated`. is_silent: without it. is_touch: also when only its dates change."""
 
-    def remove(self, kind: str, id: str, actor: Actor, is_cascade: bool = False) -> None:
+    def remove(self, kind: str, id: str, actor: Caller, is_cascade: bool = False) -> None:
         """Remove an object and write its `deleted`. is_cascade: because its lead goes."""
 
-    def announce(self, kind: str, id: str, action: str, actor: Actor) -> None:
+    def announce(self, kind: str, id: str, action: str, actor: Caller) -> None:
         """Write an event of another action, with the object as it is."""
 
 
@@ -118,22 +118,22 @@ class Resource:
     def derive(self, objects: Objects, made: Object) -> None:
         """Set the fields that follow from others; called before an object is stored, new or changed."""
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """Fill in what a new object needs; may make other objects. params: the request as sent. Raises Invalid."""
 
-    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What else happens once `created` is in the log."""
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; `values` are only what was sent. Raises Invalid."""
 
-    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Caller) -> None:
         """What else happens once `updated` is in the log."""
 
-    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+    def before_delete(self, objects: Objects, gone: Object, actor: Caller) -> None:
         """What goes first."""
 
-    def after_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+    def after_delete(self, objects: Objects, gone: Object, actor: Caller) -> None:
         """What follows."""
 
     def lead_of(self, made: Object) -> str | None:
@@ -176,7 +176,7 @@ class ActivityResource(Resource):
         "users": list,
     }
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """Check on which lead and contact it is. Raises Invalid."""
         place_on_lead(objects, made)
 

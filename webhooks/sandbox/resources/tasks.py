@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.resources.resource import (
     ActivityResource,
     Field,
@@ -50,7 +50,7 @@ class Tasks(Resource):
         made["is_dateless"] = made["date"] is None
         made["view"] = "archive" if made["is_complete"] else "inbox"
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         place_on_lead(objects, made)
         contact = objects.find("contact", made["contact_id"]) if made["contact_id"] else None
@@ -58,7 +58,7 @@ class Tasks(Resource):
         made["contact_name"] = contact["display_name"] if contact else None
         made["assigned_to"] = made["assigned_to"] or (actor.user.id if actor.user else None)
 
-    def after_update(self, objects: Objects, before: Object, after: Object, actor: Actor) -> None:
+    def after_update(self, objects: Objects, before: Object, after: Object, actor: Caller) -> None:
         """What else happens; see `Resource`."""
         if after["is_complete"] and not before["is_complete"]:
             objects.announce("task.lead", after["id"], "completed", actor)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webhooks.sandbox.accounts import Actor
+from webhooks.sandbox.accounts import Caller
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sandbox.resources.resource import (
     NO_SUCH_OBJECT,
@@ -113,23 +113,23 @@ class WhatsAppMessages(ActivityResource):
         for side in ("local", "remote"):
             made[f"{side}_phone_formatted"] = formatted(made[f"{side}_phone"])
 
-    def before_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def before_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What a new one needs; see `Resource`."""
         self._judge_answer(objects, made["response_to_id"], made["id"])
         super().before_create(objects, made, actor, params)
         made["integration_name"] = actor.integration
 
-    def after_create(self, objects: Objects, made: Object, actor: Actor, params: Mapping[str, Any]) -> None:
+    def after_create(self, objects: Objects, made: Object, actor: Caller, params: Mapping[str, Any]) -> None:
         """What else happens; see `Resource`."""
         if params.get("send_to_inbox") in (True, "true", "1"):
             objects.inbox.append(made["id"])
 
-    def before_update(self, objects: Objects, before: Object, values: Object, actor: Actor) -> None:
+    def before_update(self, objects: Objects, before: Object, values: Object, actor: Caller) -> None:
         """Judge or complete a change; see `Resource`."""
         if "response_to_id" in values and values["response_to_id"] != before["response_to_id"]:
             self._judge_answer(objects, values["response_to_id"], before["id"])
 
-    def before_delete(self, objects: Objects, gone: Object, actor: Actor) -> None:
+    def before_delete(self, objects: Objects, gone: Object, actor: Caller) -> None:
         """What goes first; see `Resource`."""
         if gone["id"] in objects.inbox:
             objects.inbox.remove(gone["id"])

@@ -5,16 +5,14 @@ may be missing and new ones appear at any time; absent, null and empty are read 
 UTC without an offset. Needed are `id`, `object_type` and `action`, and they must be unambiguous: an object that
 names one of them twice is quarantined, because two readers could see two different events.
 
-One event id comes back with a later `date_updated` when Close consolidated more changes into it; that is the
-revision, in microseconds. In the log, entries older than an hour lack `data` and `previous_data` for callers who are
-not admins: such a stripped copy is revision -1.
+Which of two copies of one event is the later: `revisions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,10 +21,9 @@ from webhooks.errors import Malformed
 from webhooks.formats import json as jsonio
 from webhooks.formats import read_iso
 from webhooks.model import Content, ParsedEvent
+from webhooks.sources.close.revisions import STRIPPED, is_stripped, revision_of
 from webhooks.sources.declared.fields import key_text, ordering_key
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NULL = msgspec.Raw(b"null")
 #: Keys of `event` whose doubling makes the event ambiguous; with the quotes, as they are searched for.
 _WATCHED = ("id", "object_type", "action", "date_updated")
@@ -88,12 +85,11 @@ def log_body(raw: bytes) -> bytes:
 def parse_log_body(body: bytes) -> ParsedEvent:
     """Read what `log_body` made.
 
-    A copy without `data` and `previous_data` is marked stripped (revision -1): every entry that Close shows in full has
-    one of the two. Raises Malformed.
+    A copy without `data` and `previous_data` is marked stripped. Raises Malformed.
     """
     parsed = parse_delivery(body)
     content = read(body, parsed.type)
-    return replace(parsed, revision=-1) if content.data is None and not content.previous else parsed
+    return replace(parsed, revision=STRIPPED) if is_stripped(content) else parsed
 
 
 def read(raw: bytes, type: str) -> Content:
@@ -183,7 +179,7 @@ def _parsed(entry: _EventFields, raw: bytes, subscription: Any) -> ParsedEvent:
         dedup_key=key_text(entry.id, "'event.id'"),
         type=key_text(f"{entry.object_type}.{entry.action}", "'event.object_type.action'"),
         body=raw,
-        revision=0 if updated is None else max(0, (updated - _EPOCH) // _MICROSECOND),
+        revision=revision_of(updated),
         occurred_at=updated or _instant(entry.date_created, "date_created"),
         ordering=ordering,
         subscription=subscription if isinstance(subscription, str) and subscription else None,

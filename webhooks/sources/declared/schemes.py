@@ -1,7 +1,7 @@
 """The table of senders: one row each, in the language of `scheme`. Facts carry the page that they come from.
 
 `make_source` turns a source's settings into a source: a row by its name, `custom` (alias `hmac`) for a sender
-described in `webhooks.toml`, `close` for Close, or a scheme from another distribution (entry point group
+described in `webhooks.toml`, `close`, or a scheme from another distribution (entry point group
 `webhooks.sources`: a `Scheme`, or a subclass of `Source` that takes the settings).
 """
 

@@ -16,8 +16,12 @@ from webhooks.store.durability.records import Doubt
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """PostgreSQL's settings for our connections. source: where synchronous_commit was set, in the words of pg_settings.
-    unlogged: our tables that a crash empties. lacking: rights on our tables that our role does not have, as "UPDATE on t"."""
+    """PostgreSQL's settings for our connections.
+
+    source: where synchronous_commit was set, in the words of pg_settings.
+    unlogged: our tables that a crash empties.
+    lacking: rights on our tables that our role does not have, as "UPDATE on t".
+    """
 
     fsync: bool = True
     full_page_writes: bool = True

@@ -36,9 +36,14 @@ _JOURNALS = frozenset(("wal", "delete", "truncate", "persist"))
 class FileFacts:
     """Where SQLite's files are, and what its connection does.
 
-    kind: of the file system, "" when unknown. options: of its mount. is_mount: the file is mounted by itself. journal_apart: its
-    journal is on another file system, or a link. names: hard links. free, size: of the file system, bytes.
-    journal_mode, synchronous: as the connection answers. preload: of the environment (LD_PRELOAD).
+    kind: of the file system, "" when unknown.
+    options: of its mount.
+    is_mount: the file is mounted by itself.
+    journal_apart: its journal is on another file system, or a link.
+    names: hard links.
+    free, size: of the file system, bytes.
+    journal_mode, synchronous: as the connection answers.
+    preload: of the environment (LD_PRELOAD).
     """
 
     path: str

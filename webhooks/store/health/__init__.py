@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from webhooks.store.health.records import Gauges as Gauges
     from webhooks.store.health.records import Missed as Missed
     from webhooks.store.health.records import ReceivedWebhook as ReceivedWebhook
-    from webhooks.store.health.records import Seen as Seen
     from webhooks.store.health.records import TypeActivity as TypeActivity
 else:
     __getattr__, __dir__ = lazily(
@@ -26,6 +25,6 @@ else:
         {
             "gauges": ["COUNTED"],
             "health": ["Health"],
-            "records": ["ReceivedWebhook", "Backlog", "DueQueue", "Gauges", "Missed", "Seen", "TypeActivity"],
+            "records": ["ReceivedWebhook", "Backlog", "DueQueue", "Gauges", "Missed", "TypeActivity"],
         },
     )

@@ -80,7 +80,4 @@ class Missed:
     last_at: datetime
 
 
-#: The old name, until its users know the new one.
-Seen = TypeActivity
-
 __all__ = ["Backlog", "DueQueue", "Gauges", "Missed", "ReceivedWebhook", "TypeActivity"]

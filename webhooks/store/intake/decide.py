@@ -72,23 +72,23 @@ class Item(NamedTuple):
     routes: tuple[Routed, ...] = ()
 
 
-class Outcome(NamedTuple):
+class Decision(NamedTuple):
     """What the upsert said of one item. event_id: of the receipt, which is another's for a duplicate."""
 
     disposition: Disposition
     event_id: int
 
 
-#: {offered event id: outcome}
-Outcomes = Mapping[int, Outcome]
+#: {offered event id: what was decided}
+Decisions = Mapping[int, Decision]
 
 
-def outcome_of(item: Item, code: int, event_id: int) -> Outcome:
-    """The outcome of an item. code: as the dedup log has it, which does not tell stripped copies from others."""
+def decision_of(item: Item, code: int, event_id: int) -> Decision:
+    """What was decided about an item. code: as the dedup log has it, which does not tell stripped copies from others."""
     disposition = Disposition.of_code(code)
     if disposition.is_delivered and item.revision < 0:
         disposition = Disposition.STRIPPED
-    return Outcome(disposition, event_id)
+    return Decision(disposition, event_id)
 
 
 def waves_of(items: Sequence[Item]) -> list[list[Item]]:
@@ -107,21 +107,21 @@ def waves_of(items: Sequence[Item]) -> list[list[Item]]:
     return waves
 
 
-def lanes_of(waves: Sequence[Sequence[Item]], outcomes: Outcomes) -> set[Lane]:
+def lanes_of(waves: Sequence[Sequence[Item]], decisions: Decisions) -> set[Lane]:
     """The lanes into which deliveries were made."""
     return {
         (route.handler, route.lane)
         for wave in waves
         for item in wave
-        if outcomes[item.event_id].disposition.is_delivered
+        if decisions[item.event_id].disposition.is_delivered
         for route in item.routes
         if route.lane
     }
 
 
-def receipt_of(item: Item, outcome: Outcome) -> Receipt:
+def receipt_of(item: Item, decision: Decision) -> Receipt:
     """What ingest promises for `item`."""
-    disposition, event_id = outcome
+    disposition, event_id = decision
     return Receipt(
         status=disposition.answer,
         event_id=event_id,
@@ -159,6 +159,17 @@ def with_new_ids(item: Item) -> Item:
 
 
 __all__ = [
-    "OLDER_LIMIT", "ORIGINS", "ORIGIN_CODES", "Item", "Outcome", "Outcomes", "Routed", "lanes_of", "outcome_of", "receipt_of", "trial_of",
-    "waves_of", "with_new_ids",
+    "OLDER_LIMIT",
+    "ORIGINS",
+    "ORIGIN_CODES",
+    "Decision",
+    "Decisions",
+    "Item",
+    "Routed",
+    "decision_of",
+    "lanes_of",
+    "receipt_of",
+    "trial_of",
+    "waves_of",
+    "with_new_ids",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from webhooks.database import Database
 from webhooks.database import postgresql as arrays
 from webhooks.model import DeliveryCause, Disposition
-from webhooks.store.intake.decide import OLDER_LIMIT, ORIGIN_CODES, Item, Outcome, Outcomes, lanes_of, outcome_of
+from webhooks.store.intake.decide import OLDER_LIMIT, ORIGIN_CODES, Decision, Decisions, Item, decision_of, lanes_of
 from webhooks.store.lanes import PostgresqlLanes
 
 _STORED, _DUPLICATE, _REVISION, _STALE = (
@@ -143,26 +143,26 @@ class PostgresqlIntake:
         self.database = database
         self.lanes = PostgresqlLanes(database)
 
-    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Outcomes:
+    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Decisions:
         """One statement in autocommit, or where there are lanes or several waves, one transaction."""
         from psycopg import RawCursor
 
         has_lanes = any(route.lane for wave in waves for item in wave for route in item.routes)
-        outcomes: dict[int, Outcome] = {}
+        decisions: dict[int, Decision] = {}
         with self.database.raw(patience) as connection:
             # a raw cursor: an ordinary one would look for placeholders in all of the statement, each time anew
             cursor = RawCursor(connection)
             if len(waves) == 1 and not has_lanes:
-                _record_wave(cursor, waves[0], outcomes)
-                return outcomes
+                _record_wave(cursor, waves[0], decisions)
+                return decisions
             with connection.transaction():
                 for wave in waves:
-                    _record_wave(cursor, wave, outcomes)
-                if lanes := lanes_of(waves, outcomes):
+                    _record_wave(cursor, wave, decisions)
+                if lanes := lanes_of(waves, decisions):
                     lane_cursor = connection.cursor()
                     self.lanes.lock(lane_cursor, lanes)
                     self.lanes.settle(lane_cursor, lanes)
-        return outcomes
+        return decisions
 
     def try_write(self, item: Item, patience: timedelta, until: float) -> None:
         """Checks constraints that wait for COMMIT as well."""
@@ -177,8 +177,8 @@ class PostgresqlIntake:
         return None
 
 
-def _record_wave(cursor: Any, wave: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
-    """Execute the statement for one wave and note what it says of each item in `outcomes`."""
+def _record_wave(cursor: Any, wave: Sequence[Item], decisions: dict[int, Decision]) -> None:
+    """Execute the statement for one wave and note what it says of each item in `decisions`."""
     rows = [(*item[:_ORIGIN], ORIGIN_CODES[item.origin], *item[_ORIGIN + 1 : -1]) for item in wave]
     routes = [
         (route.delivery_id, item.event_id, route.handler, route.lane or "", route.error or "")
@@ -192,7 +192,7 @@ def _record_wave(cursor: Any, wave: Sequence[Item], outcomes: dict[int, Outcome]
     statement = _STATEMENTS[single, min(len(routes), 2)]
     items = {item.event_id: item for item in wave}
     for id, code, event_id, _ in cursor.execute(statement, parameters).fetchall():
-        outcomes[id] = outcome_of(items[id], code, event_id)
+        decisions[id] = decision_of(items[id], code, event_id)
 
 
 __all__ = ["PostgresqlIntake"]

@@ -18,7 +18,7 @@ from webhooks.errors import DatabaseRefused, RowRefused
 from webhooks.formats import sqlstates
 from webhooks.model import Receipt
 from webhooks.store.dialect import dialect_of
-from webhooks.store.intake.decide import Item, Outcomes, receipt_of, trial_of, waves_of
+from webhooks.store.intake.decide import Decisions, Item, receipt_of, trial_of, waves_of
 from webhooks.store.intake.postgresql import PostgresqlIntake
 from webhooks.store.intake.sqlite import SqliteIntake
 
@@ -31,7 +31,7 @@ _MOST_KINDS = 5
 class IntakeStatements(Protocol):
     """What each database does its own way. The caller holds the write lock and translates refusals."""
 
-    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Outcomes:
+    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Decisions:
         """Record a batch in one transaction.
 
         waves: see `decide.waves_of`.
@@ -70,8 +70,8 @@ class Intake:
             if not items:
                 return []
             with _refusals():
-                outcomes = self._statements.record(waves_of(items), patience, until)
-        return [receipt_of(item, outcomes[item.event_id]) for item in items]
+                decisions = self._statements.record(waves_of(items), patience, until)
+        return [receipt_of(item, decisions[item.event_id]) for item in items]
 
     # -- whose fault ---------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from webhooks.model import DeliveryCause, Disposition
 from webhooks.store.intake.decide import (
     OLDER_LIMIT,
     ORIGIN_CODES,
+    Decision,
+    Decisions,
     Item,
-    Outcome,
-    Outcomes,
     Routed,
+    decision_of,
     lanes_of,
-    outcome_of,
 )
 from webhooks.store.lanes import SqliteLanes
 
@@ -84,7 +84,7 @@ class SqliteIntake:
         self.database = database
         self.lanes = SqliteLanes(database)
 
-    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Outcomes:
+    def record(self, waves: Sequence[Sequence[Item]], patience: timedelta | None, until: float) -> Decisions:
         """All waves in one transaction; one row at a time, so copies of one key meet as they would one after the other."""
         return self._record(waves, until)
 
@@ -101,8 +101,8 @@ class SqliteIntake:
             ).scalar()
         return name
 
-    def _record(self, waves: Sequence[Sequence[Item]], until: float, end: str = "commit") -> Outcomes:
-        outcomes: dict[int, Outcome] = {}
+    def _record(self, waves: Sequence[Sequence[Item]], until: float, end: str = "commit") -> Decisions:
+        decisions: dict[int, Decision] = {}
         events: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
         # an open cursor would keep a closed connection alive for as long as a traceback refers to it
@@ -113,34 +113,34 @@ class SqliteIntake:
             now = to_microseconds(self.database.clock())
             for wave in waves:
                 for item in wave:
-                    outcome, previous_id = _decide(cursor, item)
-                    outcomes[item.event_id] = outcome
-                    if outcome.disposition.is_kept:
-                        events.append(_event_row(item, outcome.disposition, previous_id))
-                    if outcome.disposition.is_delivered:
+                    decision, previous_id = _decide(cursor, item)
+                    decisions[item.event_id] = decision
+                    if decision.disposition.is_kept:
+                        events.append(_event_row(item, decision.disposition, previous_id))
+                    if decision.disposition.is_delivered:
                         deliveries += [_delivery_row(item, route, now) for route in item.routes]
             cursor.executemany(_EVENT, events)
             if deliveries:
                 cursor.executemany(_DELIVERY, deliveries)
-            if lanes := lanes_of(waves, outcomes):
+            if lanes := lanes_of(waves, decisions):
                 self.lanes.lock(cursor, lanes)
                 self.lanes.settle(cursor, lanes)
             cursor.execute(end)
-        return outcomes
+        return decisions
 
 
-def _decide(cursor: Any, item: Item) -> tuple[Outcome, int | None]:
+def _decide(cursor: Any, item: Item) -> tuple[Decision, int | None]:
     """What becomes of an item, and the event that its key's newest revision superseded."""
     received = to_microseconds(item.received_at)
     code, event_id, previous_id, older = cursor.execute(
         _UPSERT, (item.source, item.dedup_key, item.revision, item.event_id, item.digest or None, received)
     ).fetchone()
-    outcome = outcome_of(item, code, event_id)
-    if outcome.disposition is Disposition.DUPLICATE and older is not None:
-        return outcome._replace(event_id=_kept_as(item, older, event_id)), previous_id
-    if outcome.disposition.is_kept and not outcome.disposition.is_conflict:
-        return outcome._replace(event_id=item.event_id), previous_id
-    return outcome, previous_id
+    decision = decision_of(item, code, event_id)
+    if decision.disposition is Disposition.DUPLICATE and older is not None:
+        return decision._replace(event_id=_kept_as(item, older, event_id)), previous_id
+    if decision.disposition.is_kept and not decision.disposition.is_conflict:
+        return decision._replace(event_id=item.event_id), previous_id
+    return decision, previous_id
 
 
 def _kept_as(item: Item, older: str, newest: int) -> int:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from webhooks.store.listings.records import FailureGroup as FailureGroup
     from webhooks.store.listings.records import HandlerStats as HandlerStats
     from webhooks.store.listings.records import Page as Page
-    from webhooks.store.listings.records import Place as Place
     from webhooks.store.listings.records import SourceStats as SourceStats
     from webhooks.store.listings.records import Stats as Stats
     from webhooks.store.listings.statistics import percentiles as percentiles
@@ -41,7 +40,6 @@ else:
                 "HandlerStats",
                 "Page",
                 "Cursor",
-                "Place",
                 "SourceStats",
                 "Stats",
             ],

@@ -79,9 +79,11 @@ class DeliverySummary:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row_, At]):
-    """What was found within a time. at: where the next look continues (None: there is no more).
+    """What was found within a time.
 
-    looked_at: how many events, or deliveries, were judged; back_to: when the last of them came in, or was made.
+    at: where the next look continues (None: there is no more).
+    looked_at: how many events, or deliveries, were judged.
+    back_to: when the last of them came in, or was made.
     is_complete: False when the time was over before the page was full and all had been looked at.
     """
 
@@ -153,9 +155,6 @@ class Stats:
     handlers: Sequence[HandlerStats]
     is_complete: bool
 
-
-#: The old name, until its users know the new one.
-Place = Cursor
 
 __all__ = [
     "BlockedLane",

@@ -24,7 +24,10 @@ class ReplayState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay as recorded. selection, options: as written. cursor: place of the last event that was looked at.
+    """A replay as recorded.
+
+    selection, options: as written.
+    cursor: place of the last event that was looked at.
 
     pruned: events of the time selected that were gone when it began, at least; None of replays that older code began.
     """

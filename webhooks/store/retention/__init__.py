@@ -1,7 +1,9 @@
 """What is old goes: row by row in bounded batches (`pruning`), or a table at a time where PostgreSQL has partitions (`partitions`).
 
+`needed` says what may go, for both.
+
 Promises: nothing that a pending delivery needs is deleted. Not here: how long anything is kept (`settings`), when it is asked for
-(`delivery.rescue`).
+(`delivery.pruning`).
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.store.retention.needed import may_go as may_go
     from webhooks.store.retention.pruning import STEADY as STEADY
-    from webhooks.store.retention.pruning import Batch as Batch
     from webhooks.store.retention.pruning import ClockDoubt as ClockDoubt
+    from webhooks.store.retention.pruning import PrunedBatch as PrunedBatch
     from webhooks.store.retention.pruning import Pruning as Pruning
-    from webhooks.store.retention.pruning import may_go as may_go
 else:
-    __getattr__, __dir__ = lazily(__name__, {"pruning": ["Batch", "ClockDoubt", "Pruning", "STEADY", "may_go"]})
+    __getattr__, __dir__ = lazily(
+        __name__, {"needed": ["may_go"], "pruning": ["ClockDoubt", "PrunedBatch", "Pruning", "STEADY"]}
+    )

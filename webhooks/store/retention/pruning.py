@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, tuple_
 from sqlalchemy.engine import Connection
 
@@ -23,10 +22,8 @@ from webhooks import failpoints
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, instant_of
-from webhooks.selection import Selection
-from webhooks.store import conditions
-from webhooks.store.dialect import Dialect, dialect_of
-from webhooks.store.replays import ReplayState
+from webhooks.store.dialect import dialect_of
+from webhooks.store.retention.needed import may_go, named_by_open_replays
 
 if TYPE_CHECKING:
     from webhooks.store.retention.partitions import Partitions
@@ -38,7 +35,7 @@ STEADY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PrunedBatch:
     """What one batch did. looked_at: events that were old enough. last: where the next batch continues; None: the end."""
 
     looked_at: int
@@ -49,8 +46,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ClockDoubt:
-    """Why the clock may be wrong. now: by it.
+    """Why the clock may be wrong.
 
+    now: by it.
     steady_since: when it, or its watch, last had a break; None when nothing is known of it.
     newest_at: when the newest row was made, in that case.
     """
@@ -81,11 +79,12 @@ class Pruning:
         after: tuple[datetime, int] | None = None,
         limit: int = BATCH,
         dry_run: bool = False,
-    ) -> Batch:
+    ) -> PrunedBatch:
         """Delete events received before `before`, oldest first, of at most `limit` that are old enough.
 
-        states: only events with a delivery in one of these; DEAD among them lets dead ones go. after: `Batch.last` of
-        the batch before. dry_run: only count.
+        states: only events with a delivery in one of these; DEAD among them lets dead ones go.
+        after: `PrunedBatch.last` of the batch before.
+        dry_run: only count.
         """
         table = schema.events.c
         with self.database.write() as connection:
@@ -100,7 +99,7 @@ class Pruning:
                 failpoints.hit("prune.before_commit")
         failpoints.hit("prune.after_commit")
         last = (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
-        return Batch(len(rows), len(going), len(deliveries), last)
+        return PrunedBatch(len(rows), len(going), len(deliveries), last)
 
     def partitions(self) -> Partitions:
         """The events in pieces by time, where an operator made such: the only way to that optional part."""
@@ -224,35 +223,8 @@ class Pruning:
         return count
 
 
-def named_by_open_replays(connection: Connection, dialect: Dialect) -> list[tuple[int, list[ColumnElement[bool]]]]:
-    """(id, conditions on the events that it names) of every open replay."""
-    replays = schema.replays.c
-    open_ones = select(replays.id, replays.selection, replays.created_at, replays.upper_id).where(
-        replays.state == int(ReplayState.OPEN)
-    )
-    found = []
-    for row in connection.execute(open_ones).fetchall():
-        selection = Selection.parse(msgspec.json.decode(row.selection, type=dict[str, Any]), row.created_at)
-        named = conditions.on_events(selection, dialect=dialect)
-        found.append((row.id, [schema.events.c.id <= row.upper_id, *named]))
-    return found
-
-
-def may_go(deliveries: Sequence[tuple[DeliveryState, bool]], states: Collection[DeliveryState] = ()) -> bool:
-    """Whether an event that is old enough may be deleted, by its deliveries: (state, does it block a lane).
-
-    states: asked for; without any, whatever is finished goes, but dead ones only when they are named.
-    """
-    found = {state for state, _ in deliveries}
-    if found & {DeliveryState.PENDING, DeliveryState.RUNNING} or any(blocks for _, blocks in deliveries):
-        return False
-    if DeliveryState.DEAD in found and DeliveryState.DEAD not in states:
-        return False
-    return not states or bool(found & set(states))
-
-
 def _ago(span: timedelta) -> str:
     return str(timedelta(seconds=round(abs(span).total_seconds())))
 
 
-__all__ = ["BATCH", "STEADY", "Batch", "ClockDoubt", "Pruning", "may_go", "named_by_open_replays"]
+__all__ = ["BATCH", "STEADY", "ClockDoubt", "PrunedBatch", "Pruning"]

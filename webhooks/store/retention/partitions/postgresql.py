@@ -13,14 +13,14 @@ from sqlalchemy.engine import Connection
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState
 from webhooks.store.dialect import Dialect
-from webhooks.store.retention import pruning
+from webhooks.store.retention.needed import may_go, named_by_open_replays
 from webhooks.store.retention.partitions.records import DEFAULT, FIRST, TABLE, Holders, Partition, PartitionError
 
 #: The promise about its ids by which the existing table is attached without a scan. It would refuse events from its
 #: bound on, so it never outlives a run for long: `convert` drops it, and `keep` when that was killed.
 PROOF = f"ck_{TABLE}_until"
 #: States in which a delivery alone keeps its event, by the rule for single rows.
-HOLDING = tuple(state for state in DeliveryState if not pruning.may_go([(state, False)]))
+HOLDING = tuple(state for state in DeliveryState if not may_go([(state, False)]))
 
 _BOUND = re.compile(r"FROM \('?(MINVALUE|-?\d+)'?\) TO \('?(MAXVALUE|-?\d+)'?\)")
 
@@ -180,7 +180,7 @@ def holders_of(connection: Connection, partition: Partition, dialect: Dialect) -
             deliveries[state] = count
             examples.append(example)
     replays = []
-    for id, by_replay in pruning.named_by_open_replays(connection, dialect):
+    for id, by_replay in named_by_open_replays(connection, dialect):
         named = select(events.id).where(events.id >= lower, events.id < upper, *by_replay).limit(1)
         if connection.execute(named).first() is not None:
             replays.append(id)

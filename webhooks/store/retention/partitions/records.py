@@ -30,7 +30,8 @@ class PartitionError(WebhooksError):
 class Partition:
     """One table of events. lower (included), upper: of its ids; None is no bound. Without both it is the default.
 
-    rows: estimated, by the last vacuum. size_bytes: with indexes and what is stored out of line.
+    rows: estimated, by the last vacuum.
+    size_bytes: with indexes and what is stored out of line.
     """
 
     name: str
@@ -68,7 +69,9 @@ class Changes:
 class Holders:
     """What an old partition is still needed for; false when for nothing.
 
-    deliveries: {state: how many}. first_event: the oldest that they are of. replays: open ones that name events of it.
+    deliveries: {state: how many}.
+    first_event: the oldest that they are of.
+    replays: open ones that name events of it.
     """
 
     deliveries: Mapping[DeliveryState, int]
@@ -105,9 +108,11 @@ class Problem:
 
 @dataclass(slots=True)
 class Kept:
-    """What one round of retention did. rows_before: events received earlier are to be pruned row by row.
+    """What one round of retention did.
 
-    held: {partition: why it could not be dropped}. problem: why partitions could not be made ahead.
+    rows_before: events received earlier are to be pruned row by row.
+    held: {partition: why it could not be dropped}.
+    problem: why partitions could not be made ahead.
     """
 
     rows_before: datetime
