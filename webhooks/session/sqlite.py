@@ -54,6 +54,7 @@ from webhooks.session.sqlite_authorizer import (
     WRITES,
     KeptFileConnection,
 )
+from webhooks.session.sqlite_watchdog import Watchdog
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
@@ -402,52 +403,6 @@ class LazyTransaction(AttemptLife):
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             self._lock_file.release(descriptor)
-
-
-class Watchdog:
-    """One thread that ends transactions whose write limit is over. The limit is the same for all, so they queue."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._watched: dict[LazyTransaction, float] = {}
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-
-    def watch(self, writes: LazyTransaction, until: float) -> None:
-        with self._condition:
-            self._watched[writes] = until
-            if self._thread is None or not self._thread.is_alive():
-                self._stopped = False
-                self._thread = threading.Thread(target=self._run, name="webhooks-write-limit", daemon=True)
-                self._thread.start()
-            elif len(self._watched) == 1:
-                self._condition.notify()
-
-    def forget(self, writes: LazyTransaction) -> None:
-        # without the lock: popping is atomic, and the end of a transaction must not wait for the watchdog
-        self._watched.pop(writes, None)
-
-    def stop(self) -> None:
-        with self._condition:
-            self._stopped = True
-            self._condition.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                if self._stopped:
-                    return
-                now = time.monotonic()
-                watched = list(self._watched.items())
-                late = [writes for writes, until in watched if until <= now]
-                if not late:
-                    # idle: until another transaction begins
-                    next_at = min((until for _, until in watched), default=None)
-                    self._condition.wait(None if next_at is None else next_at - now)
-                    continue
-            for writes in late:
-                self.forget(writes)
-                writes.hold_too_long()
 
 
 class LazyTransactions:
