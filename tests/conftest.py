@@ -19,7 +19,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import hypothesis.configuration
@@ -271,6 +271,15 @@ def _no_application_context_left() -> Iterator[None]:
     flask = sys.modules.get("flask")
     if flask is not None and flask.has_app_context():
         pytest.fail("the test left a Flask application context pushed", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _registration_stays_open() -> Iterator[None]:
+    """Undo what a start in this process does to the registry that all tests share: a plugin may be imported later."""
+    yield
+    registry: Any = sys.modules.get("webhooks.routing.registry")
+    if registry is not None:
+        registry.default_registry._frozen = False
 
 
 # -- small things ------------------------------------------------------------------------------------------
