@@ -54,7 +54,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
-        "Taking in",
+        "Intake",
         (
             Panel(
                 "Events by what became of them",

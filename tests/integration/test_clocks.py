@@ -495,7 +495,9 @@ def test_prune_by_hand_works_where_no_worker_runs_and_little_comes(
     quiet = Machine.__new__(Machine)
     quiet.database = cli.instance.database
     with moved_now(quiet, timedelta(hours=2), monkeypatch):
+        assert cli.json("prune", "--dry-run")["events"] == 3
         assert cli.json("prune", "--yes")["events"] == 3
+        assert cli.json("prune", "--older-than", "1h", "--dry-run")["events"] == 0
         assert cli.json("prune", "--older-than", "1h", "--yes")["events"] == 0
         assert cli.json("prune", "--older-than", "1h", "--yes", "--trust-clock")["events"] == 3
 

@@ -17,7 +17,7 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.errors import DatabaseRefused, StorageUnavailable
 from webhooks.intake import quarantine as admission
-from webhooks.intake.ingest import DatabaseTrouble
+from webhooks.intake.overload import DatabaseTrouble
 from webhooks.model import ParsedEvent
 from webhooks.routing import Registry
 

@@ -11,9 +11,8 @@ from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig, rig
 from webhooks.database import tables as schema
-from webhooks.delivery import Maintenance, Retention, prune
+from webhooks.delivery import Maintenance, Pruned, Retention, prune
 from webhooks.delivery.outcomes import SPARED_DEATHS
-from webhooks.delivery.pruning import Pruned
 from webhooks.delivery.rescue import DUTY
 from webhooks.model import AttemptOutcome, DeliveryState, new_id
 from webhooks.routing import SUCCEEDED as DONE

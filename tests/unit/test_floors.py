@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,10 +198,20 @@ def test_what_stands_here_is_used() -> None:
 
 def test_the_road_in_the_docs_is_this_one() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    table = page[page.index("## The road") : page.index("## The life of one event")]
+    table = page[page.index("## The road") : page.index("## Packages within packages")]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     told = [tuple(sorted(name.strip("`/") for name in row.split())) for row in rows]
     assert told == [tuple(sorted(packages)) for packages in ROAD]
+
+
+def test_the_docs_name_every_package_and_files_that_exist() -> None:
+    house = ROOT / "webhooks"
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = {name.rstrip("/") for name in re.findall(r"`([a-z_/]+)`", page)}
+    packages = {path.parent.relative_to(house).as_posix() for path in house.rglob("__init__.py")}
+    assert sorted(name for name in packages - named if name not in (".", "starter", "store/retention/partitions")) == []
+    files = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page)
+    assert [file for file in files if not any((root / file).exists() for root in (house, ROOT))] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "handlers").rglob("*.py")), ids=lambda path: path.name)

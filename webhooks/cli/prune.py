@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from webhooks.cli import Failure, output
 from webhooks.cli.context import json_option
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from webhooks.app import Webhooks
+    from webhooks.delivery import Pruned
 
 STATES = ("succeeded", "cancelled", "dead")
 
@@ -45,23 +53,11 @@ def prune(
     from webhooks.cli.context import webhooks
     from webhooks.delivery import prune as run
     from webhooks.model import DeliveryState
-    from webhooks.store import MAINTENANCE
 
     instance = webhooks()
     settings = instance.settings
-    doubt = None if dry_run or trust_clock else instance.store.pruning.clock_doubt(MAINTENANCE)
-    if doubt is not None and doubt.newest_at is None:
-        raise Failure(
-            f"nothing was deleted, because the database's clock may be wrong: {doubt}. By it, it is "
-            f"{output.when(doubt.now)} now; if that is right: webhooks prune --trust-clock"
-        )
+    now = instance.database.now() if trust_clock else _believed_now(instance, must_be_right=not dry_run)
     age = older_than if isinstance(older_than, timedelta) else settings.payload_retention
-    now = instance.database.now()
-    if doubt is not None and doubt.newest_at is not None:
-        now = doubt.newest_at
-        output.print_note(
-            f"{doubt}; ages count from that row, made {output.when(now)}; if the clock is right: webhooks prune --trust-clock"
-        )
     chosen = tuple(DeliveryState[state.upper()] for state in states)
     if not dry_run and not yes:
         would = run(instance.store, payloads_before=now - age, states=chosen, dry_run=True)
@@ -74,19 +70,48 @@ def prune(
         dry_run=dry_run,
     )
     if as_json:
-        output.emit_json(
-            {
-                "events": done.events,
-                "deliveries": done.deliveries,
-                "kept": done.kept,
-                "dedup_keys": done.dedup_keys,
-                "lanes": done.lanes,
-                "quarantined": done.quarantined,
-                "dry_run": dry_run,
-            }
+        output.emit_json(_as_json(done, dry_run))
+    else:
+        _tell(done, "would go" if dry_run else "deleted")
+
+
+def _believed_now(instance: Webhooks, *, must_be_right: bool) -> datetime:
+    """From when ages count: now, or the newest row where nothing else is known of the clock.
+
+    must_be_right: raise Failure while the clock, or its watch, had a break less than an hour ago.
+    """
+    from webhooks.store import MAINTENANCE
+
+    doubt = instance.store.pruning.clock_doubt(MAINTENANCE)
+    if doubt is None:
+        return instance.database.now()
+    if doubt.newest_at is not None:
+        output.print_note(
+            f"{doubt}; ages count from that row, made {output.when(doubt.newest_at)}; "
+            "if the clock is right: webhooks prune --trust-clock"
         )
-        return
-    verb = "would go" if dry_run else "deleted"
+        return doubt.newest_at
+    if must_be_right:
+        raise Failure(
+            f"nothing was deleted, because the database's clock may be wrong: {doubt}. By it, it is "
+            f"{output.when(doubt.now)} now; if that is right: webhooks prune --trust-clock"
+        )
+    return doubt.now
+
+
+def _as_json(done: Pruned, dry_run: bool) -> dict[str, object]:
+    return {
+        "events": done.events,
+        "deliveries": done.deliveries,
+        "kept": done.kept,
+        "dedup_keys": done.dedup_keys,
+        "lanes": done.lanes,
+        "quarantined": done.quarantined,
+        "dry_run": dry_run,
+    }
+
+
+def _tell(done: Pruned, verb: str) -> None:
     events, deliveries = output.counted(done.events, "event"), output.counted(done.deliveries, "delivery")
     output.print_note(f"{events} and {deliveries} {verb}; {done.kept} kept, which are needed still")
     if done.dedup_keys:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
     from webhooks.delivery.isolation import IsolatedPool as IsolatedPool
+    from webhooks.delivery.pruning import Pruned as Pruned
     from webhooks.delivery.pruning import Retention as Retention
     from webhooks.delivery.pruning import prune as prune
     from webhooks.delivery.rehearsal import Rehearsal as Rehearsal
@@ -42,7 +43,7 @@ else:
             "attempt": ["RunningAttempt"],
             "dispatcher": ["Dispatcher"],
             "isolation": ["IsolatedPool"],
-            "pruning": ["Retention", "prune"],
+            "pruning": ["Pruned", "Retention", "prune"],
             "rehearsal": ["Rehearsal", "Rehearser"],
             "rescue": ["Maintenance"],
             "runner": ["Runner", "RunnerSettings"],

@@ -5,7 +5,8 @@ read goes to quarantine, what is refused leaves a bounded trace. Not here: how a
 (`http`), SQL (`store.intake`).
 
 A request meets `ingest`, which asks `keys` whether its events can be stored, and waits in `group_commit`; `refusals`
-and `observations` note what is not stored as an event; `quarantine` reads again what could not be read.
+and `observations` note what is not stored as an event; `overload` bounds how many requests are under way; `quarantine` reads
+again what could not be read.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,7 +24,6 @@ from webhooks import signals
 from webhooks.errors import (
     DatabaseRefused,
     Malformed,
-    Overloaded,
     RowRefused,
     StorageUnavailable,
     UnknownSource,
@@ -35,6 +33,7 @@ from webhooks.formats import one_line
 from webhooks.intake.group_commit import GroupCommit
 from webhooks.intake.keys import require_storable
 from webhooks.intake.observations import KeyUseRecorder, RejectionSampler
+from webhooks.intake.overload import DatabaseTrouble, InFlight
 from webhooks.intake.refusals import Refusals
 from webhooks.model import (
     Challenge,
@@ -75,33 +74,6 @@ _NOT_STORED = frozenset(
 )
 _DUPLICATE = Disposition.DUPLICATE
 _encode_json = msgspec.json.Encoder().encode
-
-
-class DatabaseTrouble:
-    """Why the database refuses what is written, for `/readyz`. monotonic: seconds, for tests."""
-
-    #: Seconds after which a refusal, nothing stored since, is not news any more.
-    LASTS = 30.0
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._refused: tuple[str, float] | None = None
-
-    def note(self, error: StorageUnavailable) -> None:
-        """Remember `error` when it is the database's refusal; it is logged with the request (`refusals`)."""
-        if isinstance(error, DatabaseRefused):
-            self._refused = (error.reason, self._monotonic())
-
-    def clear(self) -> None:
-        """Something was stored."""
-        if self._refused is not None:
-            self._refused = None
-
-    @property
-    def refused(self) -> str | None:
-        """Why the database refused the latest event, if that is not long ago and none was stored since."""
-        refused = self._refused
-        return refused[0] if refused is not None and self._monotonic() - refused[1] < self.LASTS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +123,7 @@ class Ingest:
         self._tried = float("-inf")
         self._in_flight_limit = in_flight
         self._foreign_keys: set[tuple[str, str]] = set()
-        self._in_flight = PerProcess(lambda: _InFlight(sources))
+        self._in_flight = PerProcess(lambda: InFlight(sources))
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises `UnknownSource`."""
@@ -401,24 +373,6 @@ class Ingest:
                     delivery_ids=receipt.delivery_ids,
                     request_id=item.request_id,
                 )
-
-
-class _InFlight:
-    """How many requests of each source are under way in this process."""
-
-    def __init__(self, sources: Iterable[str]) -> None:
-        self._counts = dict.fromkeys(sources, 0)
-        self._lock = threading.Lock()
-
-    def enter(self, name: str, limit: int) -> None:
-        with self._lock:
-            if self._counts[name] >= limit:
-                raise Overloaded(f"{limit} requests of source {name!r} are under way already")
-            self._counts[name] += 1
-
-    def leave(self, name: str) -> None:
-        with self._lock:
-            self._counts[name] -= 1
 
 
 _SIGNALS = {
