@@ -76,6 +76,7 @@ LATE = {
     "stamina": "is an extra",
     "cryptography": "is an extra",
     "prometheus_client": "is an extra, and must not be imported where metrics are off",
+    "sentry_sdk": "is an extra",
     "gevent": "patches what is imported after it, and only server processes want it",
 }
 
