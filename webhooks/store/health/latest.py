@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass, DeliveryState
@@ -56,7 +56,7 @@ def _failures(connection: Connection, ids: Iterable[int]) -> dict[str, tuple[dat
     return {row.handler: (_failed_at(row), row.reason) for row in rows}
 
 
-def _failed_at(row: Row[Any]) -> datetime:
+def _failed_at(row: Any) -> datetime:
     at: datetime = row.finished_at if row.state == DeliveryState.DEAD else row.scheduled_at
     return at
 
