@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from webhooks import ConfigurationError, Delivery, Discard, Event, Registry, on
+from webhooks import ConfigurationError, Delivery, Discard, Event, Registry, on, trace_headers
 
 SETTING = "FORWARD_TARGETS"
 #: What connecting, and each wait after that, may take; the handler's own timeout, a little longer, bounds it all.
@@ -91,6 +91,7 @@ class Target:
             "user-agent": "webhooks-forward",
             "idempotency-key": id,
             **sign(id, int(time.time()), body, self.secret),
+            **trace_headers(),
         }
         try:
             with self.client.stream("POST", self.url, content=body, headers=headers) as response:

@@ -28,6 +28,7 @@ _PUBLIC = {
     "event_signal": "webhooks.routing.registry",
     "field": "webhooks.routing.conditions",
     "on": "webhooks.routing.registry",
+    "trace_headers": "webhooks.tracing",
 }
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
     from webhooks.model import Attempt, Delivery, Event
     from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on
+    from webhooks.tracing import trace_headers
 
 
 def __getattr__(name: str) -> Any:
@@ -54,4 +56,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "Attempt", "ConfigurationError", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
     "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
+    "trace_headers",
 ]  # fmt: skip

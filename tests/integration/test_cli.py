@@ -27,6 +27,7 @@ from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.cli.trigger import PostAnswer
 from webhooks.database import tables as schema
+from webhooks.delivery import handler_rows
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.operations import DetachedReplays
@@ -321,12 +322,32 @@ def test_a_delivery_is_shown_with_its_attempts(filled: Cli) -> None:
 def test_handlers_sources_and_figures_are_shown(filled: Cli) -> None:
     (handler,) = filled.json("handlers")["handlers"]
     assert (handler["name"], handler["patterns"]) == ("mirror", ["activity.whatsapp_message.**"])
+    ran = [handler[name] for name in ("workers", "succeeded_at", "failed_at", "error")]
+    assert ran == [0, None, None, None]
     (source,) = filled.json("sources")["sources"]
     assert (source["name"], source["path"]) == ("close", "/webhooks/close")
     assert KEY not in filled("sources").output
     assert filled.json("stats", "--window", "999w")["sources"][0]["events"] == 4
     for command in ("handlers", "sources", "stats"):
         assert filled(command).exit_code == 0
+
+
+def test_handlers_are_shown_with_their_latest_runs_and_live_workers(filled: Cli) -> None:
+    filled.run("mirror", DEAD)
+    store = filled.instance.store
+    store.handlers.register(handler_rows(filled.instance.registry))
+    for id in ("one", "other"):
+        store.processes.beat(id, "worker", "1", ["mirror"])
+    store.processes.beat("third", "web", "1", ["mirror"])
+    (handler,) = filled.json("handlers")["handlers"]
+    assert (handler["workers"], handler["succeeded_at"]) == (2, None)
+    assert handler["error"] == "ValueError: \x1b[31mno"
+    assert handler["failed_at"] is not None
+    shown = filled("handlers").stdout
+    assert "ValueError: \\x1b[31mno" in shown
+    for id in ("one", "other"):
+        store.processes.forget(id)
+    assert "none live" in filled("handlers").stdout
 
 
 def test_a_handler_is_paused_and_resumed(filled: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from tests.integration.rig import Rig, rig
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
-from webhooks.store.health import Backlog
+from webhooks.store.handlers import HandlerRow
+from webhooks.store.health import Backlog, LatestRuns
 
 PENDING, DEAD = DeliveryState.PENDING, DeliveryState.DEAD
 LATER = Verdict(PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=1), reason="ValueError: no", error="no")
@@ -94,3 +96,43 @@ def test_a_handler_is_failing_while_it_succeeds_with_nothing(made: Rig) -> None:
     run(made, 1, SUCCEEDED)
     h = made.store.health.backlogs()["h"]
     assert (h.retrying, h.failing_since) == (3, None), "one poisonous event is not a handler that fails"
+
+
+# -- latest runs ---------------------------------------------------------------------------------------------
+
+
+def test_the_latest_runs_of_a_handler_are_told_each_with_its_own(made: Rig) -> None:
+    made.store.handlers.register([HandlerRow(name, ["**"], None, None, None) for name in ("h", "other", "idle")])
+    made.put(3, "h")
+    made.put(1, "other")
+    before = made.database.now()
+    run(made, 1, SUCCEEDED)
+    run(made, 1, GONE)
+    run(made, 1, replace(LATER, reason="KeyError: later"))
+    run(made, 1, SUCCEEDED, "other")
+    runs = made.store.health.latest_runs()
+    assert set(runs) == {"h", "other"}
+    h, other = runs["h"], runs["other"]
+    assert h.error == "KeyError: later"
+    assert h.succeeded_at is not None
+    assert h.failed_at is not None
+    assert before <= h.succeeded_at <= h.failed_at <= made.database.now()
+    assert other == LatestRuns(other.succeeded_at)
+    assert other.succeeded_at is not None
+
+
+def test_the_latest_of_several_dead_is_the_one_that_died_last(made: Rig) -> None:
+    made.store.handlers.register([HandlerRow("h", ["**"], None, None, None)])
+    (older,) = made.put(1, "h")
+    claimed = made.claim()
+    assert claimed.delivery.id == older
+    made.put(1, "h")
+    run(made, 1, replace(GONE, reason="ValueError: first"))
+    made.store.deliveries.finish([Finished(claimed.delivery, replace(GONE, reason="ValueError: last"))])
+    assert made.store.health.latest_runs()["h"].error == "ValueError: last"
+
+
+def test_what_waits_for_its_first_run_is_no_failure(made: Rig) -> None:
+    made.store.handlers.register([HandlerRow("h", ["**"], None, None, None)])
+    made.put(2, "h")
+    assert made.store.health.latest_runs() == {}

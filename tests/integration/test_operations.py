@@ -138,7 +138,7 @@ def test_a_pause_is_on_record_with_its_name_and_said_once(made: Rig) -> None:
     first = handlers_of.pause(made.store, made.registry, "h", actor=INES)
     again = handlers_of.pause(made.store, made.registry, "h", actor=Actor("paul"))
     assert (first.changed, again.changed, again.paused_by) == (True, False, "ines")
-    (view,) = handlers_of.view(made.registry.handlers(), made.store.handlers.states())
+    (view,) = handlers_of.view(made.registry.handlers(), handlers_of.on_record(made.store))
     assert (view.state, view.paused_by) == ("paused", "ines")
     assert handlers_of.resume(made.store, made.registry, "h", actor=INES).changed
     assert not handlers_of.resume(made.store, made.registry, "h", actor=INES).changed

@@ -23,7 +23,7 @@ ROAD = (
     ("errors", "failpoints", "forks", "lazy", "version"),
     ("model",),
     ("formats",),
-    ("signals", "settings"),
+    ("signals", "settings", "tracing"),
     ("routing", "sources", "database"),
     ("session", "selection"),
     ("store",),
@@ -61,6 +61,9 @@ ROOMS = {
     "alembic": {
         "database": "runs the migrations",
     },
+    "opentelemetry": {
+        "tracing": "opens the spans",
+    },
     "gunicorn": {
         "http": "worker classes and settings",
     },
@@ -77,6 +80,8 @@ LATE = {
     "stamina": "is an extra",
     "cryptography": "is an extra",
     "prometheus_client": "is an extra, and must not be imported where metrics are off",
+    "opentelemetry": "is an extra, and off costs nothing",
+    "sentry_sdk": "is an extra",
     "gevent": "patches what is imported after it, and only server processes want it",
 }
 

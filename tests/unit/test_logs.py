@@ -64,3 +64,18 @@ def test_what_nobody_caught_is_printed_the_same(monkeypatch: pytest.MonkeyPatch)
         print_safely(ValueError, error, thread=HOSTILE)
     assert not ACTS & set(written.getvalue())
     assert "ValueError: a 2026" in written.getvalue()
+
+
+def test_lines_carry_the_ids_of_the_current_span(log: Callable[[str], io.StringIO]) -> None:
+    from opentelemetry import context, trace
+
+    ids = trace.SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, is_remote=False)
+    written = log("json")
+    token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(ids)))
+    logging.getLogger("x").info("within")
+    context.detach(token)
+    logging.getLogger("x").info("without")
+    within, without = map(json.loads, written.getvalue().splitlines())
+    assert within["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert within["span_id"] == "b7ad6b7169203331"
+    assert "trace_id" not in without

@@ -144,7 +144,7 @@ def test_constraints_hold_no_address_and_no_path() -> None:
 
 
 @pytest.mark.release
-@pytest.mark.parametrize("extra", ["postgres", "http", "crypto"])
+@pytest.mark.parametrize("extra", ["postgres", "http", "crypto", "sentry", "tracing"])
 def test_the_extra_test_has_what_an_extra_needs(metadata: email.message.Message, extra: str) -> None:
     """The extra `test` alone must be enough to run every test."""
     nested = {

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from webhooks.operations import CatchUp, Doctor, Subscriptions
     from webhooks.sources import SenderWords, Source, SourceWithLog
     from webhooks.store import Store
+    from webhooks.tracing import Tracing
 
 
 class Role(enum.StrEnum):
@@ -149,7 +150,10 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     refusals = Refusals(sources.keys(), clock=webhooks.clock, sampler=rejections, sample=sample)
     refusals.meter = webhooks.meter
     background.each_turn = refusals.turn
+    tracing = make_tracing(settings)
     record = functools.partial(call, store.intake.record_gathered)
+    if tracing is not None:
+        record = tracing.around_commit(record)
     options: dict[str, Any] = {
         "judge": functools.partial(call, store.intake.judge),
         "capacity": settings.waiting_room,
@@ -167,8 +171,22 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
         key_uses=KeyUseRecorder(store, background),
         in_flight=settings.in_flight_per_source,
         run=call,
+        tracing=tracing,
     )
     return IntakeParts(ingest, refusals, rejections, background)
+
+
+def make_tracing(settings: Settings) -> Tracing | None:
+    """What opens spans; None where none are asked for. Raises `ConfigurationError` without the API."""
+    if not settings.tracing:
+        return None
+    from webhooks.tracing import Tracing
+    from webhooks.version import install
+
+    try:
+        return Tracing(settings.tracing_accept, settings.url_prefix)
+    except ImportError:
+        raise ConfigurationError([f"tracing = true needs the OpenTelemetry API: {install('tracing')}"]) from None
 
 
 def caller(database: Database) -> Callable[..., Any]:
@@ -217,6 +235,7 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
         default_retry=RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_cap),
         default_timeout=settings.timeout,
         own={name: source.settings.own for name, source in webhooks.sources.items()},
+        tracing=make_tracing(settings),
     )
 
 
@@ -385,6 +404,7 @@ __all__ = [
     "make_sources",
     "make_store",
     "make_subscriptions",
+    "make_tracing",
     "make_worker",
     "open_database",
     "open_read_only",

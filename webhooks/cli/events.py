@@ -16,6 +16,7 @@ from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.operations import events as looking
 from webhooks.operations import records
+from webhooks.tracing import trace_id_of
 
 if TYPE_CHECKING:
     from webhooks.operations.events import EventView
@@ -138,6 +139,7 @@ def _show(seen: EventView, others: Sequence[int]) -> None:
         ("id", str(s.id)), ("source", s.source), ("type", s.type), ("key", s.dedup_key), ("receipt", s.receipt),
         ("occurred", output.when(s.occurred_at)), ("received", output.when(s.received_at)), ("origin", s.origin),
         ("object", s.object_id or ""), ("signed with", s.key_label or ""), ("request", s.request_id or ""),
+        ("trace", trace_id_of(s.event.headers) or ""),
         ("bytes", str(s.body_bytes)), ("previous", str(s.previous_id or "")),
         ("other copies", ", ".join(str(id) for id in others)),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from webhooks.cli.context import json_option, read_only, webhooks
 from webhooks.formats import printable
 from webhooks.operations import explain as explaining
 from webhooks.operations import records
+from webhooks.tracing import trace_id_of
 
 
 @click.command(epilog="Example: webhooks explain 0c5e00620973d125")
@@ -38,13 +39,18 @@ def explain(id: str, as_json: bool) -> None:
         click.echo(
             printable(
                 f"event {event.id} of {event.source}: {event.type}, {event.receipt.value}, verified by key "
-                f"{event.key_label or 'unknown'}, request {event.request_id or 'unknown'}"
+                f"{event.key_label or 'unknown'}, request {event.request_id or 'unknown'}{_trace(event.headers)}"
             )
         )
         cells = [(row.handler, row.outcome.value, row.why) for row in rows]
         output.emit_table(("HANDLER", "OUTCOME", "WHY"), cells, empty="no handler is registered here")
     if found.quarantined is not None:
         output.print_note(f"it also led to a row of the quarantine: webhooks quarantine show {found.quarantined.id}")
+
+
+def _trace(headers: Mapping[str, str]) -> str:
+    found = trace_id_of(headers)
+    return f", trace {found}" if found else ""
 
 
 def _emit(record: Mapping[str, Any], as_json: bool) -> None:

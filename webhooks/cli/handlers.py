@@ -10,7 +10,7 @@ from webhooks.operations import handlers as known
 from webhooks.operations import records
 from webhooks.operations.handlers import PauseChange
 
-COLUMNS = ("NAME", "PATTERNS", "SOURCE", "STATE", "OPTIONS", "LAST STARTED")
+COLUMNS = ("NAME", "PATTERNS", "SOURCE", "STATE", "OPTIONS", "LAST STARTED", "WORKERS", "LAST SUCCESS", "LAST ERROR")
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, epilog="Example: webhooks handlers pause whatsapp.mirror")
@@ -21,19 +21,25 @@ def handlers(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     instance = webhooks()
-    states = or_explain(instance.database, instance.store.handlers.states)
-    views = known.view(instance.registry.handlers(), states)
+    views = known.view(
+        instance.registry.handlers(), or_explain(instance.database, lambda: known.on_record(instance.store))
+    )
     if as_json:
         output.emit_json({"handlers": [records.handler_json(view) for view in views]})
         return
     rows = [
         (
             v.name, ", ".join(v.patterns), v.source or "any", v.state + (f" by {v.paused_by}" if v.paused_by else ""),
-            ", ".join(v.options), output.when(v.seen_at),
+            ", ".join(v.options), output.when(v.seen_at), _workers(v.workers), output.when(v.succeeded_at),
+            f"{output.when(v.failed_at)} {v.error or ''}".strip(),
         )
         for v in views
     ]  # fmt: skip
     output.emit_table(COLUMNS, rows, empty="no handlers; write one into handlers/ (webhooks init shows how)")
+
+
+def _workers(live: int | None) -> str:
+    return "unknown" if live is None else str(live or "none live")
 
 
 @handlers.command("pause", epilog="Example: webhooks handlers pause whatsapp.mirror")

@@ -19,7 +19,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict
 from webhooks.session import DoneMark
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
+from webhooks.tracing import Tracing
 
 
 class OpenSession(Protocol):
@@ -83,6 +84,7 @@ class Dispatcher:
     default_retry, default_timeout: for handlers that name none.
     own: {source: our ids there}.
     jitter: a number between 0 and 1 for each wait.
+    tracing: opens the spans of attempts; None opens none.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Dispatcher:
         default_timeout: timedelta,
         own: Mapping[str, Sequence[str]] | None = None,
         jitter: Callable[[], float] = random.random,
+        tracing: Tracing | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -109,6 +112,7 @@ class Dispatcher:
             jitter=jitter,
         )
         self.announcements = Announcements()
+        self._tracing = tracing
         self._loops = PerProcess(Loop)
 
     @property
@@ -145,11 +149,14 @@ class Dispatcher:
             self.announcements.started(delivery, event)
             ran = True
             failpoints.hit("run.before_handler")
+            with nullcontext() if self._tracing is None else self._tracing.process(delivery, event):
+                if handler.wants_session:
+                    finished = self._run_with_session(attempt, event)
+                else:
+                    self._call(attempt, event, None)
             if handler.wants_session:
-                finished = self._run_with_session(attempt, event)
                 self.announcements.recorded(finished)
                 return finished
-            self._call(attempt, event, None)
             failpoints.hit("run.after_handler")
             verdict = SUCCEEDED
         except LeaseLost:

@@ -51,12 +51,13 @@ from webhooks.routing import Handler, Registry, ordering_failed, ordering_key
 from webhooks.sources import Source
 from webhooks.store import Store
 from webhooks.store.intake import Item, Routed
+from webhooks.tracing import STORED, STORED_STATE, Tracing
 
 logger = logging.getLogger(__name__)
 
 #: Seconds for which a trial write that succeeded is believed.
 TRY_EVERY = 5.0
-#: Request headers that are never stored: credentials, and what a server or proxy adds.
+#: Request headers that are never stored: credentials, what servers and proxies add, and what others say of a user.
 _NOT_STORED = frozenset(
     (
         *(
@@ -69,7 +70,7 @@ _NOT_STORED = frozenset(
             "transfer-encoding",
         ),
         *("accept", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
-        *("x-forwarded-port", "x-real-ip"),
+        *("x-forwarded-port", "x-real-ip", "baggage", STORED, STORED_STATE),
     )
 )
 _DUPLICATE = Disposition.DUPLICATE
@@ -94,6 +95,7 @@ class Ingest:
     rejections, key_uses: what keeps a sample of requests, and when a key was last used; both never raise and never wait.
     in_flight: requests of one source that may be under way at once in this process.
     run: how a write beside the commit is called: under gevent in a native thread when it would block the hub.
+    tracing: opens the spans of requests; None opens none.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Ingest:
         key_uses: KeyUseRecorder | None = None,
         in_flight: int = 256,
         run: Callable[[Callable[[], int]], int] = lambda write: write(),
+        tracing: Tracing | None = None,
     ) -> None:
         self.sources = sources
         self.registry = registry
@@ -119,6 +122,7 @@ class Ingest:
         self._rejections = rejections
         self._key_uses = key_uses
         self._run = run
+        self._tracing = tracing
         self.trouble = DatabaseTrouble()
         self._tried = float("-inf")
         self._in_flight_limit = in_flight
@@ -146,36 +150,49 @@ class Ingest:
         in_flight = self._in_flight.get()
         in_flight.enter(source.name, self._in_flight_limit)
         try:
+            since = time.time_ns() if self._tracing is not None else 0
             now = self.clock()
             verified = source.verify(request, now)
-            challenge = source.challenge(request, now)
-            if self._key_uses is not None:
-                self._key_uses.key_used(source.name, verified.label, now)
-            if challenge is not None:
-                return Accepted(challenge=challenge)
-            try:
-                parsed = self._parse(source, request, verified)
-            except Malformed as error:
-                return self._unreadable(source, request, verified, error, now)
-            try:
-                receipts = self.record(
-                    source,
-                    parsed,
-                    received_at=now,
-                    key_label=verified.label,
-                    request_id=request.id,
-                    headers=stored_headers(request.headers, source),
-                )
-            except RowRefused as error:
-                return self._refused_by_database(source, request, verified, error, now)
-            if receipts and receipts[0].status is _DUPLICATE:
-                self._sample_duplicate(source, request, receipts, now)
-            return Accepted(receipts=tuple(receipts))
+            if self._tracing is None:
+                return self._accept_verified(source, request, verified, now, {})
+            with self._tracing.receive(source.name, request, since) as span:
+                context = self._tracing.to_store(span)
+                accepted = self._accept_verified(source, request, verified, now, context)
+                self._tracing.accepted(span, accepted.receipts)
+                return accepted
         except StorageUnavailable as error:
             self.trouble.note(error)
             raise
         finally:
             in_flight.leave(source.name)
+
+    def _accept_verified(
+        self, source: Source, request: InboundRequest, verified: Verified, now: datetime, context: Mapping[str, str]
+    ) -> Accepted:
+        """Accept a request whose signature is right. context: of its trace, stored beside the headers of its events."""
+        challenge = source.challenge(request, now)
+        if self._key_uses is not None:
+            self._key_uses.key_used(source.name, verified.label, now)
+        if challenge is not None:
+            return Accepted(challenge=challenge)
+        try:
+            parsed = self._parse(source, request, verified)
+        except Malformed as error:
+            return self._unreadable(source, request, verified, error, now)
+        try:
+            receipts = self.record(
+                source,
+                parsed,
+                received_at=now,
+                key_label=verified.label,
+                request_id=request.id,
+                headers=stored_headers(request.headers, source, context),
+            )
+        except RowRefused as error:
+            return self._refused_by_database(source, request, verified, error, now)
+        if receipts and receipts[0].status is _DUPLICATE:
+            self._sample_duplicate(source, request, receipts, now)
+        return Accepted(receipts=tuple(receipts))
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""
@@ -383,9 +400,11 @@ _SIGNALS = {
 }
 
 
-def stored_headers(headers: Headers, source: Source) -> str:
-    """The request's headers as JSON, without credentials, signatures and what servers add."""
+def stored_headers(headers: Headers, source: Source, context: Mapping[str, str] | None = None) -> str:
+    """The request's headers as JSON, without credentials, signatures and what servers add. context: of its trace."""
     kept = headers.as_text(without=_unstored(source.sensitive_headers))
+    if context:
+        kept |= context
     return _encode_json(kept).decode() if kept else ""
 
 

@@ -6,6 +6,7 @@ all workers within two seconds; deliveries of the handler wait meanwhile.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from webhooks.routing import Handler
 if TYPE_CHECKING:
     from webhooks.store import Store
     from webhooks.store.handlers import HandlerState
+    from webhooks.store.health import LatestRuns
 
 
 class HandlersHere(Protocol):
@@ -40,6 +42,9 @@ class HandlerView:
     state: running, paused, breaker open, breaker half-open, never started, not registered here, unknown.
     options: what was asked for beyond the defaults, in words.
     seen_at: when a process last registered it.
+    workers: how many live workers have it; None when the database was not asked.
+    succeeded_at, failed_at: its latest attempts of each kind, as far as they were looked for (`Health.latest_runs`).
+    error: why that one failed, on one line.
     """
 
     name: str
@@ -50,30 +55,60 @@ class HandlerView:
     paused_by: str | None
     options: tuple[str, ...]
     seen_at: datetime | None
+    workers: int | None = None
+    succeeded_at: datetime | None = None
+    failed_at: datetime | None = None
+    error: str | None = None
 
 
-def view(registered: Sequence[Handler], states: Mapping[str, HandlerState] | None) -> list[HandlerView]:
+@dataclass(frozen=True, slots=True)
+class HandlersOnRecord:
+    """What the database knows of handlers.
+
+    states: {name: state}.
+    runs: {name: its latest runs}.
+    workers: {name: how many live workers have it}.
+    """
+
+    states: Mapping[str, HandlerState]
+    runs: Mapping[str, LatestRuns]
+    workers: Mapping[str, int]
+
+
+def on_record(store: Store) -> HandlersOnRecord:
+    """Ask the database, in a bounded number of rows. Raises what the database raises."""
+    workers = Counter(
+        name for process in store.processes.running() if process.kind == "worker" for name in process.handlers
+    )
+    return HandlersOnRecord(store.handlers.states(), store.health.latest_runs(), workers)
+
+
+def view(registered: Sequence[Handler], known: HandlersOnRecord | None) -> list[HandlerView]:
     """The handlers of this process and those that the database knows, by name.
 
-    states: {name: state} by the database; None when it cannot be asked.
+    known: None when the database cannot be asked.
     """
-    known = states or {}
     here = {handler.name: handler for handler in registered}
-    return [
-        _view(name, here.get(name), known.get(name), is_asked=states is not None) for name in sorted({*known, *here})
-    ]
+    names = {*here, *(known.states if known is not None else ())}
+    return [_view(name, here.get(name), known) for name in sorted(names)]
 
 
-def _view(name: str, handler: Handler | None, row: HandlerState | None, *, is_asked: bool) -> HandlerView:
+def _view(name: str, handler: Handler | None, known: HandlersOnRecord | None) -> HandlerView:
+    row = known.states.get(name) if known is not None else None
+    runs = known.runs.get(name) if known is not None else None
     return HandlerView(
         name=name,
         patterns=tuple(str(p) for p in handler.patterns) if handler is not None else (row.patterns if row else ()),
         source=handler.source if handler is not None else (row.source if row else None),
         is_registered=handler is not None,
-        state=_state(handler, row, is_asked=is_asked),
+        state=_state(handler, row, is_asked=known is not None),
         paused_by=row.paused_by if row is not None else None,
         options=options_in_words(handler) if handler is not None else (),
         seen_at=row.seen_at if row is not None else None,
+        workers=known.workers.get(name, 0) if known is not None else None,
+        succeeded_at=runs.succeeded_at if runs is not None else None,
+        failed_at=runs.failed_at if runs is not None else None,
+        error=runs.error if runs is not None else None,
     )
 
 
@@ -170,4 +205,13 @@ def _known(store: Store, registry: HandlersHere, name: str) -> HandlerState | No
     return store.handlers.states([name]).get(name)
 
 
-__all__ = ["HandlerView", "PauseChange", "options_in_words", "pause", "resume", "view"]
+__all__ = [
+    "HandlerView",
+    "HandlersOnRecord",
+    "PauseChange",
+    "on_record",
+    "options_in_words",
+    "pause",
+    "resume",
+    "view",
+]

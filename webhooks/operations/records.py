@@ -253,7 +253,7 @@ def stats_json(stats: Stats) -> dict[str, Any]:
 
 
 def handler_json(handler: HandlerView) -> dict[str, Any]:
-    """One handler: what it asks for, its state, and since when no process has registered it again."""
+    """One handler: what it asks for, its state, when a process last registered it, and how it runs."""
     return {
         "name": handler.name,
         "patterns": list(handler.patterns),
@@ -263,6 +263,10 @@ def handler_json(handler: HandlerView) -> dict[str, Any]:
         "paused_by": handler.paused_by,
         "options": list(handler.options),
         "seen_at": _iso(handler.seen_at),
+        "workers": handler.workers,
+        "succeeded_at": _iso(handler.succeeded_at),
+        "failed_at": _iso(handler.failed_at),
+        "error": handler.error,
     }
 
 

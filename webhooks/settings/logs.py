@@ -31,6 +31,7 @@ def set_up_logging(level: str, style: str) -> None:
 
     processors: list[Any] = [
         _take_extra,
+        _take_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -80,6 +81,17 @@ def _take_extra(logger: Any, method: str, fields: MutableMapping[str, Any]) -> M
         for name, value in vars(record).items():
             if name not in _STANDARD and not name.startswith("_"):
                 fields[name] = value
+    return fields
+
+
+def _take_trace(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the current span, where something has imported OpenTelemetry; nothing here does."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            fields["trace_id"] = trace.format_trace_id(context.trace_id)
+            fields["span_id"] = trace.format_span_id(context.span_id)
     return fields
 
 

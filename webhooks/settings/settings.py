@@ -277,6 +277,18 @@ class Settings:
         metadata=_about("handlers that have series of their own; the others share the label other", count(1, 10_000)),
     )
 
+    tracing: bool = field(
+        default=False,
+        metadata=_about("whether spans are opened, by the API of OpenTelemetry (extra `tracing`)", read_bool),
+    )
+    tracing_accept: str = field(
+        default="link",
+        metadata=_about(
+            "what becomes of the trace in which a sender says that it is, once its signature is right",
+            one_of("link", "parent", "ignore"),
+        ),
+    )
+
     # being told
     alarms: Mapping[str, AlarmTarget] = field(
         default_factory=dict, metadata=_about("who is told of alarms, a section each: [alarms.ops]", None)

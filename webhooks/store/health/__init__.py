@@ -1,7 +1,7 @@
 """What `doctor` looks at: figures over rows that say whether something is stuck, missing or silent. Changes nothing.
 
 `health.Health` asks; `gauges` is the one statement that says how all handlers stand, with its words for each database in
-`postgresql` and `sqlite`; `records` are the figures.
+`postgresql` and `sqlite`; `latest` says when each handler last succeeded and failed; `records` are the figures.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from webhooks.store.health.records import Backlog as Backlog
     from webhooks.store.health.records import DueQueue as DueQueue
     from webhooks.store.health.records import Gauges as Gauges
+    from webhooks.store.health.records import LatestRuns as LatestRuns
     from webhooks.store.health.records import Missed as Missed
     from webhooks.store.health.records import ReceivedWebhook as ReceivedWebhook
     from webhooks.store.health.records import TypeActivity as TypeActivity
@@ -25,6 +26,14 @@ else:
         {
             "gauges": ["COUNTED"],
             "health": ["Health"],
-            "records": ["ReceivedWebhook", "Backlog", "DueQueue", "Gauges", "Missed", "TypeActivity"],
+            "records": [
+                "ReceivedWebhook",
+                "Backlog",
+                "DueQueue",
+                "Gauges",
+                "LatestRuns",
+                "Missed",
+                "TypeActivity",
+            ],
         },
     )

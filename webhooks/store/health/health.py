@@ -14,8 +14,9 @@ from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass, Disposition
 from webhooks.store.dialect import dialect_of
 from webhooks.store.health.gauges import COUNTED
+from webhooks.store.health.latest import latest_runs
 from webhooks.store.health.postgresql import PostgresqlGauges
-from webhooks.store.health.records import Backlog, DueQueue, Gauges, Missed, ReceivedWebhook, TypeActivity
+from webhooks.store.health.records import Backlog, DueQueue, Gauges, LatestRuns, Missed, ReceivedWebhook, TypeActivity
 from webhooks.store.health.sqlite import SqliteGauges
 
 #: Rows of one source that are looked at for its rhythm and its clock.
@@ -58,6 +59,11 @@ class Health:
             if backlog.pending or backlog.running or backlog.dead:
                 backlogs[row.handler] = backlog
         return Gauges(at, queues, backlogs)
+
+    def latest_runs(self) -> dict[str, LatestRuns]:
+        """{handler: when it last succeeded and failed}, looked for in a bounded number of rows (see `latest`)."""
+        with self.database.read() as connection:
+            return latest_runs(connection, self.dialect.is_true)
 
     def _backlog(self, row: Row[Any], limit: int) -> Backlog:
         values = row._mapping

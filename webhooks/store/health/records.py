@@ -56,6 +56,18 @@ class Gauges:
 
 
 @dataclass(frozen=True, slots=True)
+class LatestRuns:
+    """When a handler last succeeded and failed, as far as that was looked for.
+
+    failed_at: when the attempt ended; error: on one line.
+    """
+
+    succeeded_at: datetime | None = None
+    failed_at: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TypeActivity:
     """Events of one type that were stored in the time looked at."""
 
