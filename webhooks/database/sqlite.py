@@ -18,6 +18,7 @@ import fcntl
 import os
 import sqlite3
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ class SQLiteDatabase(Database):
             )
         self.path = Path(url.database or "")
         self._may_create = False
+        #: Until when, by `time.monotonic()`, a thread that holds the write lock may wait for another program's lock.
+        self._waits = threading.local()
         super().__init__(url, **options)
         forks.call_before_fork(self)
 
@@ -86,8 +89,14 @@ class SQLiteDatabase(Database):
     def write_lock(self, timeout: timedelta | None = None) -> Iterator[None]:
         """Hold the lock file in the body. Raises `StorageUnavailable`."""
         self._require_file()
-        with LockFile(self.lock_path).hold(timeout or SQLITE_BUSY):
-            yield
+        patience = timeout or SQLITE_BUSY
+        until = time.monotonic() + patience.total_seconds()
+        with LockFile(self.lock_path).hold(patience):
+            self._waits.until = until  # for a connection that is opened in the body
+            try:
+                yield
+            finally:
+                self._waits.until = None
 
     def _limit_write(self, fairy: Any, begun: float) -> contextlib.AbstractContextManager[None]:
         return self.busy_until(fairy.driver_connection, begun + SQLITE_BUSY.total_seconds())
@@ -162,8 +171,10 @@ class SQLiteDatabase(Database):
         self.before_connect(dialect, record, arguments, options)
         connection = dialect.connect(*arguments, **options)
         connection.owner = self
+        until: float | None = getattr(self._waits, "until", None)
+        left = SQLITE_BUSY.total_seconds() if until is None else until - time.monotonic()
         try:
-            set_up_sqlite(connection)
+            set_up_sqlite(connection, seconds=min(SQLITE_BUSY.total_seconds(), max(0.001, left)))
         except BaseException:
             connection.close()
             raise
@@ -262,16 +273,18 @@ def require_not_inherited(path: Path) -> None:
         )
 
 
-def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
-    """Give one SQLite connection our settings.
+def set_up_sqlite(
+    connection: sqlite3.Connection, record: Any = None, seconds: float = SQLITE_BUSY.total_seconds()
+) -> None:
+    """Give one SQLite connection our settings. seconds: for how long another program's lock is waited for meanwhile.
 
     WAL lets readers continue beside the writer; `synchronous=FULL` makes a commit survive power loss.
     Sources: https://www.sqlite.org/pragma.html#pragma_synchronous and #pragma_fullfsync
     """
     connection.isolation_level = None  # we say BEGIN ourselves, or do not
     cursor = connection.cursor()
-    cursor.execute(f"pragma busy_timeout={int(SQLITE_BUSY.total_seconds() * 1000)}")
-    _switch_to_wal(cursor)
+    cursor.execute(f"pragma busy_timeout={int(seconds * 1000)}")
+    _switch_to_wal(cursor, seconds)
     cursor.execute("pragma synchronous=full")
     if sys.platform == "darwin":  # where fsync alone leaves it in the disk's memory
         cursor.execute("pragma fullfsync=on")
@@ -279,6 +292,7 @@ def set_up_sqlite(connection: sqlite3.Connection, record: Any = None) -> None:
     cursor.execute("pragma foreign_keys=on")
     cursor.execute("pragma cache_size=-16000")
     cursor.execute("pragma wal_autocheckpoint=4000")
+    cursor.execute(f"pragma busy_timeout={int(SQLITE_BUSY.total_seconds() * 1000)}")
     cursor.close()
 
 
@@ -287,12 +301,12 @@ def _set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
         cursor.execute(f"pragma busy_timeout={int(seconds * 1000)}")
 
 
-def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+def _switch_to_wal(cursor: sqlite3.Cursor, seconds: float) -> None:
     """Have the file in WAL mode; it stays so.
 
     Of several processes that open a new file at once, all but one are refused at this moment, without SQLite's waiting.
     """
-    until = time.monotonic() + SQLITE_BUSY.total_seconds()
+    until = time.monotonic() + seconds
     while True:
         try:
             cursor.execute("pragma journal_mode=wal")
