@@ -29,6 +29,8 @@ _E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
 #: No event is made later than this after its request's id.
 _REQUEST_SPAN = ids_in(timedelta(minutes=1))
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
+#: For each code of webhooks_events.receipt, by place: what handlers see, and whether the sender gave one key to two bodies.
+_READ = [(member.answer, member.is_conflict) for member in Disposition]
 
 
 class EventReader:
@@ -51,7 +53,7 @@ class EventReader:
         (
             id, source, type, dedup_key, revision, receipt, previous_id, _, _, origin, key_label, request_id, headers, body,
         ) = row  # fmt: skip
-        disposition = Disposition.of_code(receipt)
+        answer, is_conflict = _READ[receipt]
         fields: dict[str, Any] = {}
         reader = self.readers.get(source)
         if reader is not None:
@@ -66,9 +68,9 @@ class EventReader:
             received_at=received_at,
             revision=revision,
             headers=_decode_headers(headers) if headers else {},
-            receipt=disposition.answer,
+            receipt=answer,
             previous_id=previous_id,
-            conflict=disposition.is_conflict,
+            conflict=is_conflict,
             origin=ORIGINS[origin],
             key_label=key_label,
             request_id=request_id,
