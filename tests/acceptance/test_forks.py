@@ -76,11 +76,11 @@ def stored(database_url: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("hooks", [[], ["--py-call-osafterfork"]], ids=["untold", "told"])
+@pytest.mark.parametrize("hooks", [[], ["--py-call-uwsgi-fork-hooks"]], ids=["untold", "told"])
 def test_uwsgi_answers_each_post_with_its_own_outcome(
     database_url: str, processes: Processes, payload: Any, hooks: list[str]
 ) -> None:
-    """uWSGI forks without a word to Python unless it is asked to call `PyOS_AfterFork_Child`."""
+    """uWSGI forks without a word to Python unless it is asked to."""
     if not (SCRIPTS / "uwsgi").exists():
         pytest.skip("uWSGI is not installed; .ci/run installs it where it can be built")
     (processes.directory / "theirs.py").write_text(APP.format(url=database_url, key=KEY))
