@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import importlib
 import os
 import shutil
 import sqlite3
@@ -231,7 +232,11 @@ def _own_environment(
             monkeypatch.delenv(name)
     asks = "tmp_path" in request.fixturenames
     monkeypatch.chdir(request.getfixturevalue("tmp_path") if asks else _empty_directory)
+    path = list(sys.path)
     yield
+    # a directory whose handlers were loaded would lend its own to the next test; and the empty one is used again
+    sys.path[:] = path
+    importlib.invalidate_caches()
     for left in _empty_directory.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
