@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -614,3 +615,21 @@ def test_a_replay_tells_its_start_and_its_end(store: Store) -> None:
         ("started", replay.id, {"selection": EVERYTHING, "who": "ops"}),
         ("finished", replay.id, {"events": 4, "deliveries": 4}),
     ]
+
+
+def test_a_walk_that_was_left_off_may_be_closed_by_another_thread(store: Store) -> None:
+    put(store, 2)
+    chunks = replayer(store).chunks(EVERYTHING, Options(), 2**62, None, bodies=False)
+    assert next(chunks)
+    failed: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            chunks.close()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert failed == []

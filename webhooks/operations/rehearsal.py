@@ -6,6 +6,7 @@ Not here: running them without trace (`delivery.rehearsal`, which the applicatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Generic, TypeVar
 
 from webhooks.model import Event
@@ -41,10 +42,11 @@ class ReplayRehearsal(Generic[Told]):
         """Each event of the plan with each rehearsable handler that would get it."""
         replayer = self.replayer
         selection = replayer.for_handler(plan.selection, plan.options)
-        for chunk in replayer.chunks(selection, plan.options, plan.upper_id, None, bodies=True):
-            for summary, handler in replayer.pairs(chunk, selection, plan.options, plan.upper_id):
-                if handler.rehearsable and summary.event is not None:
-                    yield summary.event, handler
+        with closing(replayer.chunks(selection, plan.options, plan.upper_id, None, bodies=True)) as chunks:
+            for chunk in chunks:
+                for summary, handler in replayer.pairs(chunk, selection, plan.options, plan.upper_id):
+                    if handler.rehearsable and summary.event is not None:
+                        yield summary.event, handler
 
 
 __all__ = ["ReplayRehearsal"]

@@ -101,7 +101,8 @@ class Spool:
     """Sorts (microseconds, id) pairs in a temporary file of SQLite's, which goes away by itself."""
 
     def __enter__(self) -> Self:
-        self._file = sqlite3.connect("", isolation_level=None)
+        # a walk that was left off is closed by whichever thread collects it
+        self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._file.execute("create table spool (at integer, id integer, primary key (at, id)) without rowid")
         return self
 
