@@ -258,13 +258,4 @@ class Worker:
 
 def handler_rows(registry: Registry) -> list[HandlerRow]:
     """What this process tells the database about its handlers."""
-    return [
-        HandlerRow(
-            name=handler.name,
-            patterns=[str(pattern) for pattern in handler.patterns],
-            source=handler.source,
-            concurrency=handler.concurrency,
-            rate=handler.rate,
-        )
-        for handler in registry.handlers()
-    ]
+    return [HandlerRow.of(handler) for handler in registry.handlers()]

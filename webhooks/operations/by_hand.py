@@ -1,4 +1,4 @@
-"""Deliveries that an operator names by id: all of them can be changed, or none is.
+"""Deliveries that an operator names by id: all of them can be changed, or none is. And how many a selection means.
 
 A typing mistake among several ids must not change the others, so each is looked up first. What happens to a delivery
 between this look and the change is the store's to decide; who changes them says which ids did.
@@ -6,7 +6,7 @@ between this look and the change is the store's to decide; who changes them says
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from webhooks.errors import NotFound, WebhooksError
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 class WrongState(WebhooksError):
     """A delivery whose state does not allow what was asked for; nothing was changed."""
+
+
+def count_up_to(limit: int, steps: Iterable[Sequence[DeliverySummary]]) -> int:
+    """How many deliveries there are in these steps of a walk; it ends with the step that reaches `limit`."""
+    total = 0
+    for step in steps:
+        total += len(step)
+        if total >= limit:
+            break
+    return total
 
 
 def find_named(store: Store, ids: Collection[int], command: str) -> Iterator[DeliverySummary]:
@@ -35,4 +45,4 @@ def find_named(store: Store, ids: Collection[int], command: str) -> Iterator[Del
         yield found
 
 
-__all__ = ["WrongState", "find_named"]
+__all__ = ["WrongState", "count_up_to", "find_named"]

@@ -13,7 +13,7 @@ from webhooks.errors import SelectionError
 from webhooks.formats import counted
 from webhooks.model import DeliveryState
 from webhooks.operations.actor import Actor
-from webhooks.operations.by_hand import WrongState, find_named
+from webhooks.operations.by_hand import WrongState, count_up_to, find_named
 from webhooks.selection import Selection
 
 if TYPE_CHECKING:
@@ -44,12 +44,7 @@ class Canceller:
 
     def count(self, selection: Selection, limit: int) -> int:
         """How many deliveries are selected, counted up to about `limit`."""
-        total = 0
-        for step in self.store.listings.walk_deliveries(self.narrowed(selection)):
-            total += len(step)
-            if total >= limit:
-                break
-        return total
+        return count_up_to(limit, self.store.listings.walk_deliveries(self.narrowed(selection)))
 
     def run(
         self,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from webhooks.errors import StorageUnavailable
 from webhooks.formats import counted, one_line
+from webhooks.operations.background import BackgroundDuty
 from webhooks.operations.replay import Progress, Replayer, ReplayError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _Stopped(Exception):
     """This worker makes no more of the replay in hand."""
 
 
-class DetachedReplays:
+class DetachedReplays(BackgroundDuty):
     """Makes the deliveries of detached replays in a worker.
 
     make: a `Replayer` over this worker's handlers.
@@ -56,33 +57,21 @@ class DetachedReplays:
         lease: timedelta = timedelta(seconds=30),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__("webhooks-replays", self.LOOK_EVERY, monotonic)
         self._make = make
         self._store = store
         self._lease = lease
-        self._monotonic = monotonic
-        self._looked_at = float("-inf")
         self._failed_at: dict[int, float] = {}
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def tick(self, holder: str) -> None:
         """Start what is on record; called every second or so. holder: this worker. Raises `StorageUnavailable`."""
-        now = self._monotonic()
-        if now - self._looked_at < self.LOOK_EVERY.total_seconds() or self.is_running or self._stopping.is_set():
+        if self._stopping.is_set() or not self.may_look():
             return
-        self._looked_at = now
         replayer = self._make()
         found = [replay for replay in self._store.replays.open() if self._is_for_us(replay, replayer)]
         if found and self._is_elected(holder):
-            self._thread = threading.Thread(
-                target=self._run, args=(replayer, found, holder), name="webhooks-replays", daemon=True
-            )
-            self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a replay is in hand."""
-        return self._thread is not None and self._thread.is_alive()
+            self.begin(lambda: self._run(replayer, found, holder))
 
     def stop(self) -> None:
         """Make nothing after the chunk in hand."""
@@ -91,8 +80,7 @@ class DetachedReplays:
     def wait(self, timeout: timedelta) -> None:
         """Stop after the chunk in hand, and wait for its end."""
         self.stop()
-        if self._thread is not None:
-            self._thread.join(timeout.total_seconds())
+        super().wait(timeout)
 
     def _is_for_us(self, replay: Replay, replayer: Replayer) -> bool:
         handler = replay.options.get("handler")

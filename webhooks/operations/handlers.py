@@ -200,8 +200,7 @@ def _known(store: Store, registry: HandlersHere, name: str) -> HandlerState | No
         raise NotFound(
             f"no handler named {name!r}{did_you_mean(name, everything)}; known: {', '.join(everything) or 'none'}"
         )
-    patterns = [str(pattern) for pattern in handler.patterns]
-    store.handlers.register([HandlerRow(name, patterns, handler.source, handler.concurrency, handler.rate)])
+    store.handlers.register([HandlerRow.of(handler)])
     return store.handlers.states([name]).get(name)
 
 

@@ -19,7 +19,7 @@ from webhooks.errors import SelectionError
 from webhooks.formats import counted, error_summary
 from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
 from webhooks.operations.actor import Actor
-from webhooks.operations.by_hand import WrongState, find_named
+from webhooks.operations.by_hand import WrongState, count_up_to, find_named
 from webhooks.operations.handlers import HandlersHere
 from webhooks.selection import Selection
 
@@ -64,12 +64,7 @@ class Requeuer:
 
     def count(self, selection: Selection, limit: int) -> int:
         """How many deliveries `run` would change, counted up to about `limit`."""
-        total = 0
-        for step in self._steps(selection):
-            total += len(step)
-            if total >= limit:
-                break
-        return total
+        return count_up_to(limit, self._steps(selection))
 
     def run(
         self,

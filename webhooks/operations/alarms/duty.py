@@ -24,6 +24,7 @@ from webhooks.operations.alarms.conditions import AlarmBounds, standing
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.targets import NotTold, call, send
+from webhooks.operations.background import BackgroundDuty
 from webhooks.settings import AlarmTarget
 from webhooks.store import AlarmRow, Store, TargetState
 
@@ -206,36 +207,17 @@ class AlarmWatch:
         self._give(target, trial_notice(at, self._link))
 
 
-class AlarmDuty:
+class AlarmDuty(BackgroundDuty):
     """The looks of a worker. `tick` costs a look at the clock."""
 
     def __init__(self, watch: AlarmWatch, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("webhooks-alarms", watch.interval, monotonic)
         self._watch = watch
-        self._monotonic = monotonic
-        self._looked_at = float("-inf")
-        self._thread: threading.Thread | None = None
 
     def tick(self, holder: str) -> None:
         """Start a look when one is due and none is under way."""
-        now = self._monotonic()
-        if now - self._looked_at < self._watch.interval.total_seconds() or self.is_running:
-            return
-        self._looked_at = now
-        self._thread = threading.Thread(target=self._look, args=(holder,), name="webhooks-alarms", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a look is under way."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def wait(self, timeout: timedelta) -> None:
-        """Wait for the look under way, if there is one."""
-        if self._thread is not None:
-            self._thread.join(timeout.total_seconds())
-
-    def _look(self, holder: str) -> None:
-        guarded(lambda: self._watch.look(holder))
+        if self.may_look():
+            self.begin(lambda: guarded(lambda: self._watch.look(holder)))
 
 
 class StandIn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 from webhooks.errors import StorageUnavailable
 from webhooks.formats import one_line
+from webhooks.operations.background import BackgroundDuty
 from webhooks.operations.catch_up.exclusive import Busy
 from webhooks.operations.catch_up.report import log_report
 from webhooks.operations.catch_up.run import CatchUp
@@ -22,7 +22,7 @@ from webhooks.store import Store
 logger = logging.getLogger(__name__)
 
 
-class CatchUpDuty:
+class CatchUpDuty(BackgroundDuty):
     """Runs catch-up by itself in a worker. make: the `CatchUp` of a source, an open client of it and a holder's name.
 
     `tick` costs a look at the clock, and now and then one at the mark; the run itself has a thread of its own,
@@ -40,37 +40,22 @@ class CatchUpDuty:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__("webhooks-catch-up", self.LOOK_EVERY, monotonic)
         self._sources = list(sources)
         self._make = make
         self._store = store
         self._clock = clock
-        self._monotonic = monotonic
         self._started_at: datetime | None = None
-        self._looked_at = float("-inf")
-        self._thread: threading.Thread | None = None
 
     def tick(self, holder: str) -> None:
         """Start what is due; called every second or so. Raises StorageUnavailable."""
-        now = self._monotonic()
-        if now - self._looked_at < self.LOOK_EVERY.total_seconds() or self.is_running:
+        if not self.may_look():
             return
-        self._looked_at = now
         at = self._store.database.now()
         self._started_at = self._started_at or at
         due = [source for source in self._sources if is_due(self._store.marks.get(source.name), self._started_at, at)]
         if due:
-            self._thread = threading.Thread(target=self._run, args=(due, holder), name="webhooks-catch-up", daemon=True)
-            self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a run is under way."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def wait(self, timeout: timedelta) -> None:
-        """Wait for the run under way, if there is one."""
-        if self._thread is not None:
-            self._thread.join(timeout.total_seconds())
+            self.begin(lambda: self._run(due, holder))
 
     def _run(self, sources: Sequence[SourceWithLog], holder: str) -> None:
         for source in sources:

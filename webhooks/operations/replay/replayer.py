@@ -146,7 +146,7 @@ class Replayer:
         selection = Selection.parse(replay.selection, replay.created_at)
         options = Options.from_mapping(replay.options)
         chunks = self.chunks(selection, options, replay.upper_id, replay.cursor, bodies=self._needs_bodies())
-        with closing(chunks):  # its file is this thread's, wherever an error is kept
+        with closing(chunks):  # its temporary file goes now, wherever an error is kept
             left = chunks if options.limit is None else limited(chunks, options.limit - replay.events)
             return self._make(replay, selection, options, left, on_progress)
 

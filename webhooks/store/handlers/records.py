@@ -6,6 +6,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from webhooks.routing import Handler
 
 #: A circuit breaker stays open for no longer than this; what says longer was written by a wrong clock.
 BREAKER_LONGEST = timedelta(minutes=10)
@@ -28,6 +32,12 @@ class HandlerRow:
     source: str | None = None
     concurrency: int | None = None
     rate: tuple[int, timedelta] | None = None
+
+    @classmethod
+    def of(cls, handler: Handler) -> HandlerRow:
+        """The row of a registered handler."""
+        patterns = [str(pattern) for pattern in handler.patterns]
+        return cls(handler.name, patterns, handler.source, handler.concurrency, handler.rate)
 
 
 @dataclass(frozen=True, slots=True)
