@@ -26,6 +26,7 @@ PAYLOADS = ROOT / "webhooks" / "sources" / "close" / "payloads"
 LEFT_OUT = {
     "long": ("WEBHOOKS_TEST_LONG", "make crash"),
     "release": ("WEBHOOKS_TEST_RELEASE", "make test-release"),
+    "alone": ("WEBHOOKS_TEST_ALONE", "make test-alone"),
 }
 
 #: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.
