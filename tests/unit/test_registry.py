@@ -384,6 +384,7 @@ def test_options_become_fields(registry: Registry) -> None:
         ignore_own=True,
         isolation="process",
         rehearsable=True,
+        queue="video",
     )
 
     assert handler.where is condition
@@ -395,7 +396,7 @@ def test_options_become_fields(registry: Registry) -> None:
     )
     assert (handler.retry, handler.timeout, handler.concurrency) == (RetryPolicy(3), timedelta(seconds=5), 4)
     assert (handler.rate, handler.ignore_own) == ((10, timedelta(seconds=1)), True)
-    assert (handler.isolation, handler.rehearsable) == ("process", True)
+    assert (handler.isolation, handler.rehearsable, handler.queue) == ("process", True, "video")
 
 
 def test_options_given_as_none_are_not_given(registry: Registry) -> None:
@@ -413,6 +414,40 @@ def test_options_given_as_none_are_not_given(registry: Registry) -> None:
         ).concurrency
         is None
     )
+    assert registry.add(nothing, "x", name="elsewhere", queue=None).queue == "default"
+
+
+# -- queues ------------------------------------------------------------------------------------------------
+
+
+def test_the_operator_wins_over_the_author_and_the_first_match_over_the_next(registry: Registry) -> None:
+    for name, queue in (("video.cut", "gpu"), ("video.mail", None), ("mail.send", "mail"), ("lead", None)):
+        registry.add(nothing, "x", name=name, queue=queue)
+
+    doubts = registry.assign_queues({"video.mail": "mail", "video.*": "video", "vdeo.*": "video"})
+
+    assert {handler.name: handler.queue for handler in registry.handlers()} == {
+        "video.cut": "video",
+        "video.mail": "mail",
+        "mail.send": "mail",
+        "lead": "default",
+    }
+    assert doubts == ["pattern 'vdeo.*' in [queues] matches no handler (did you mean 'video.cut'?)"]
+    assert [handler.queue for handler in registry.route("close", "x")] == ["video", "mail", "mail", "default"]
+
+
+def test_a_table_that_says_no_more_leaves_handlers_where_their_authors_put_them(registry: Registry) -> None:
+    registry.add(nothing, "x", name="video.cut", queue="gpu")
+    registry.assign_queues({"*": "video"})
+    assert registry.assign_queues({}) == []
+    assert [handler.queue for handler in registry.handlers()] == ["gpu"]
+
+
+def test_a_plain_receiver_stays_in_its_queue_when_it_is_connected_again(registry: Registry) -> None:
+    registry.event_signal("a").connect(plain)
+    registry.assign_queues({"*plain": "video"})
+    registry.event_signal("b").connect(plain)
+    assert [(handler.queue, len(handler.patterns)) for handler in registry.handlers()] == [("video", 2)]
 
 
 @pytest.mark.parametrize(
@@ -465,6 +500,9 @@ def event_and_more(event: Event, more: int) -> str | None: ...
         ({"stale": "skip"}, "stale='skip' needs ordered_by="),
         ({"on_failure": "skip"}, "on_failure='skip' needs ordered_by="),
         ({"rehearsable": True}, "so ask for session"),
+        ({"queue": "Video"}, "queue is 'Video'; expected the name of a queue: a-z"),
+        ({"queue": "x" * 41}, "at most 40"),
+        ({"queue": 3}, "queue is 3"),
     ],
     # without addresses: every process of a run must give a test the same name
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value))[:60] if isinstance(value, dict) else "",

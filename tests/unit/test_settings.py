@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import ConfigurationError
 from webhooks.formats import show_duration
 from webhooks.settings import (
@@ -615,3 +616,27 @@ def test_times_of_alarms_are_a_table() -> None:
     assert "hc.example" not in repr(settings)
     by_json = load({"WEBHOOKS_ALARM_AFTER": '{"dead": "5s"}'}, "")
     assert by_json.alarm_after == {"dead": timedelta(seconds=5)}
+
+
+# -- queues ----------------------------------------------------------------------------------------------------
+
+
+def test_queues_are_a_table_in_the_order_of_its_lines() -> None:
+    settings = load({}, '[queues]\n"video.mail" = "mail"\n"video.*" = "video"\n')
+    assert list(settings.queues.items()) == [("video.mail", "mail"), ("video.*", "video")]
+    by_json = load({"WEBHOOKS_QUEUES": '{"*": "all"}', "WEBHOOKS_WORKER_QUEUES": "video, default"})
+    assert (by_json.queues, by_json.worker_queues) == ({"*": "all"}, ("video", "default"))
+
+
+@each(
+    ("toml", "text"),
+    [
+        ("queues = 3", "expected a table of handlers' names and queues"),
+        ('[queues]\nvideo.cut = "video"', "a name with dots has to stand in quotes"),
+        ('[queues]\n"video.?" = "video"', "expected a handler's name in quotes"),
+        ('[queues]\n"video.*" = "Video"', "expected the name of a queue: a-z, 0-9, _ and -, at most 40"),
+        ('worker_queues = ["Video"]', "expected the name of a queue"),
+    ],
+)
+def test_a_mistake_in_queues_says_what_was_expected(toml: str, text: str) -> None:
+    assert text in "\n".join(problems({}, toml))

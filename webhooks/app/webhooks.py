@@ -128,7 +128,8 @@ class Webhooks:
         #: the same, with those of the modules that have none yet
         self.histories: Sequence[History] = histories_of(modules)
         self.registry.freeze()
-        for warning in self.registry.check_known(self.sources, strict=self.settings.strict_types):
+        doubts = self.registry.assign_queues(self.settings.queues)
+        for warning in (*doubts, *self.registry.check_known(self.sources, strict=self.settings.strict_types)):
             logger.warning("%s", warning)
         if role.serves and not self.registry.handlers():
             logger.warning(

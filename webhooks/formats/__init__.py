@@ -4,7 +4,8 @@ Promises: bytes and text from outside never make anything here fail in another w
 be stored and printed. Pure functions, no clock, no connection;
 the only thing asked of the system is its time zone.
 
-`json` reads and writes bodies, `paths` finds and compares what is in them, `quantities` reads what people write,
+`json` reads and writes bodies, `paths` finds and compares what is in them, `quantities` reads what people write, `queues`
+says what a queue is called and which handlers are in it,
 `sqlstates` reads errors of databases, `text` makes any error, text, count, duration and instant fit for a line.
 """
 
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from webhooks.formats.quantities import read_rate as read_rate
     from webhooks.formats.quantities import read_size as read_size
     from webhooks.formats.quantities import show_duration as show_duration
+    from webhooks.formats.queues import DEFAULT_QUEUE as DEFAULT_QUEUE
+    from webhooks.formats.queues import choose_queues as choose_queues
+    from webhooks.formats.queues import queue_of as queue_of
+    from webhooks.formats.queues import read_handler_pattern as read_handler_pattern
+    from webhooks.formats.queues import read_queue as read_queue
     from webhooks.formats.text import ALMOST_THE_SAME as ALMOST_THE_SAME
     from webhooks.formats.text import counted as counted
     from webhooks.formats.text import did_you_mean as did_you_mean
@@ -79,6 +85,7 @@ else:
                 "read_size",
                 "show_duration",
             ],
+            "queues": ["DEFAULT_QUEUE", "choose_queues", "queue_of", "read_handler_pattern", "read_queue"],
             "text": [
                 "ALMOST_THE_SAME",
                 "counted",

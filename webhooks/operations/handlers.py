@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from webhooks.errors import NotFound
-from webhooks.formats import did_you_mean, span
+from webhooks.formats import DEFAULT_QUEUE, did_you_mean, span
 from webhooks.operations.actor import Actor
 from webhooks.routing import Handler
 
@@ -140,6 +140,7 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         "ignore own": handler.ignore_own,
         "rehearsable": handler.rehearsable,
         handler.isolation: handler.isolation != "thread",
+        f"queue {handler.queue}": handler.queue != DEFAULT_QUEUE,
     }
     return tuple(word for word, is_said in words.items() if is_said)
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 from webhooks.errors import InvalidHandler, InvalidPattern
-from webhooks.formats import Unreadable, did_you_mean, read_rate
+from webhooks.formats import DEFAULT_QUEUE, Unreadable, did_you_mean, read_queue, read_rate
 from webhooks.model import Event
 from webhooks.routing.arguments import arguments_of, as_blinker_calls
 from webhooks.routing.conditions import Condition, as_condition, require_function_of_event
@@ -44,14 +44,15 @@ class HandlerOptions(TypedDict, total=False):
     ignore_own: bool
     isolation: Literal["thread", "process"]
     rehearsable: bool
+    queue: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class Handler:
     """One registered function and how it is to be run; the options are described at `on`.
 
-    function: to be called with `arguments` by name. rate: starts per period. Two are the same only when they are the
-    same object; across processes the name is what counts.
+    function: to be called with `arguments` by name. rate: starts per period. queue: the operator's word or else the
+    author's. Two are the same only when they are the same object; across processes the name is what counts.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Handler:
     ignore_own: bool = False
     isolation: str = "thread"
     rehearsable: bool = False
+    queue: str = DEFAULT_QUEUE
     is_async: bool = False
 
     @property
@@ -137,6 +139,8 @@ def _check_options(name: str, options: HandlerOptions) -> dict[str, Any]:
                 raise ValueError(f"there is no option {option!r}{did_you_mean(option, known)}")
             if option != "name":
                 always = option in _CHOICES or option in _SWITCHES
+                if option == "queue" and value is None:
+                    continue
                 checked[option] = value if value is None and not always else _read_option(option, value)
         for option in ("stale", "on_failure"):
             if checked.get(option) == "skip" and checked.get("ordered_by") is None:
@@ -223,6 +227,13 @@ def _read_rate(value: Any) -> tuple[int, timedelta]:
         raise ValueError(f"rate is {value!r}; write '10/s', '100/min' or '1/h'") from None
 
 
+def _read_queue(value: Any) -> str:
+    try:
+        return read_queue(value)
+    except ValueError as error:
+        raise ValueError(f"queue is {value!r}; {error}") from None
+
+
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "source": _read_source,
     "where": _read_where,
@@ -232,6 +243,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "max_wait": _read_max_wait,
     "concurrency": _read_concurrency,
     "rate": _read_rate,
+    "queue": _read_queue,
 }
 
 

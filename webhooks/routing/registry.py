@@ -16,12 +16,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any, NoReturn, Protocol, TypeVar, Unpack
 
 from blinker import ANY, Signal
 
 from webhooks.errors import HandlerAlreadyRegistered, InvalidHandler, RegistrationError, WebhooksError
-from webhooks.formats import did_you_mean
+from webhooks.formats import did_you_mean, queue_of
 from webhooks.routing.handler import (
     Handler,
     HandlerOptions,
@@ -129,6 +130,8 @@ class Registry:
         self._signals: dict[str, EventSignal] = {}
         #: {what is connected: its handler's name}; a decorated handler is its own receiver, a plain one the function
         self._names: dict[Any, str] = {}
+        #: {handler's name: the queue that its author named}
+        self._queues: dict[str, str] = {}
         self._frozen = False
         self._routes = functools.lru_cache(maxsize=ROUTES_REMEMBERED)(self._find)
 
@@ -200,6 +203,7 @@ class Registry:
             )
         self._handlers[handler.name] = handler
         self._names[receiver] = handler.name
+        self._queues[handler.name] = handler.queue
 
     def _require_open(self, name: str) -> None:
         if self._frozen:
@@ -211,6 +215,22 @@ class Registry:
     def freeze(self) -> None:
         """End registration; called at start, and harmless when called again."""
         self._frozen = True
+
+    def assign_queues(self, table: Mapping[str, str]) -> list[str]:
+        """Put handlers into the queues that the operator says; what is probably a slip: patterns that match no handler.
+
+        table: {pattern of handlers' names: queue}, the first match wins; the others are where their authors put them.
+        """
+        for name, handler in self._handlers.items():
+            queue = queue_of(name, self._queues[name], table)
+            if queue != handler.queue:
+                self._handlers[name] = replace(handler, queue=queue)
+        self._routes.cache_clear()
+        return [
+            f"pattern {pattern!r} in [queues] matches no handler{did_you_mean(pattern, self._handlers)}"
+            for pattern in table
+            if not any(fnmatchcase(name, pattern) for name in self._handlers)
+        ]
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -312,6 +332,7 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     ignore_own: not for changes made with our own key.
     isolation: "thread" or "process".
     rehearsable: it has no effect but through `session`, so that `replay --rehearse` may run it and roll back.
+    queue: which workers run it (`webhooks worker --queues`); a name, default "default". The operator's `[queues]` win.
 
     The function asks by name for what it needs: event, session, delivery, data, previous, changed, raw, headers, log.
     """

@@ -26,6 +26,8 @@ from webhooks.settings.values import (
     read_modules,
     read_prefix,
     read_public_url,
+    read_queue_names,
+    read_queue_table,
     read_text,
     read_token,
     size,
@@ -205,6 +207,17 @@ class Settings:
     poll_interval: timedelta = field(
         default=timedelta(seconds=1),
         metadata=_about("how often an idle worker looks by itself, should a wake-up get lost", duration("10ms", "10m")),
+    )
+    queues: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_about(
+            "into which queue handlers go, whatever their code says: a table of patterns of names and queues, the first match "
+            'wins, such as [queues] with "video.*" = "video"',
+            read_queue_table,
+        ),
+    )
+    worker_queues: tuple[str, ...] = field(
+        default=(), metadata=_about("queues whose handlers a worker runs; none: all of them", read_queue_names)
     )
     abandoned_threads: int = field(
         default=0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,26 @@ def read_modules(value: Any) -> tuple[str, ...]:
             example = fixed if re.fullmatch(r"[a-z0-9_.]{1,60}", fixed) and name.endswith(".py") else "my_app.handlers"
             raise ValueError(f"expected modules as they are imported, such as {example!r}")
     return names
+
+
+def read_queue_names(value: Any) -> tuple[str, ...]:
+    """Names of queues, as `read_names` reads names. Raises ValueError."""
+    return tuple(formats.read_queue(name) for name in read_names(value))
+
+
+def read_queue_table(value: Any) -> dict[str, str]:
+    """{pattern of handlers' names: queue} in the order in which it is written, from a table or JSON of one. Raises ValueError."""
+    expected = "expected a table of handlers' names and queues, such as { 'video.*' = 'video' }"
+    if isinstance(value, str):
+        try:
+            value = jsonio.load(value.encode())
+        except jsonio.ERRORS:
+            raise ValueError(expected) from None
+    if not isinstance(value, Mapping):
+        raise ValueError(expected)
+    if any(isinstance(each, Mapping) for each in value.values()):
+        raise ValueError(f"{expected}; a name with dots has to stand in quotes")
+    return {formats.read_handler_pattern(pattern): formats.read_queue(queue) for pattern, queue in value.items()}
 
 
 def one_of(*choices: str) -> Reader:
