@@ -127,6 +127,15 @@ def finish(store: Store) -> None:
     assert store.deliveries.finish([Finished(each.delivery, SUCCEEDED, timedelta(seconds=1)) for each in claimed])
 
 
+def claim_ids(store: Store, n: int = 20) -> None:
+    """By ids, as an engine that is told of them does."""
+    wanted = store.deliveries.first({("a", DeliveryClass.FRESH): n})
+    assert wanted
+    ids = [each.id for each in wanted]
+    assert store.deliveries.claimable(ids, ["a", "b"])
+    assert store.deliveries.claim_ids(ids, ["a", "b"], lease=timedelta(seconds=30), worker="w")
+
+
 def ingest(store: Store) -> None:
     routes = (Routed(new_id(), "a", "lead_5"),)
     store.intake.record([Item(new_id(), "close", f"ev_{new_id()}", 1, "t", NOW, NOW, b"{}", routes=routes)])
@@ -206,12 +215,13 @@ def test_what_a_fresh_event_waits_for_is_planned_once(store: Store) -> None:
             claimed = store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
             assert len(claimed) == 2
             assert store.deliveries.finish([Finished(each.delivery, SUCCEEDED) for each in claimed])
+            claim_ids(store, 1)
         with store.database.raw() as connection:
             prepared = connection.execute(
                 "select custom_plans, generic_plans, statement from pg_prepared_statements"
                 " where statement ~ 'webhooks_' and statement !~ 'webhooks_attempts'"
             ).fetchall()
-    assert len(prepared) >= 6
+    assert len(prepared) >= 9
     assert [row for row in prepared if row[0] > 5] == []
 
 
@@ -223,6 +233,7 @@ LARGE = ("webhooks_events", "webhooks_deliveries", "webhooks_dedup_log", "webhoo
     "statement",
     [
         claim,
+        claim_ids,
         settle,
         lambda store: store.deliveries.waiting(["a", "b", "c"], 50),
         lambda store: store.deliveries.expired(100),
@@ -246,6 +257,7 @@ LARGE = ("webhooks_events", "webhooks_deliveries", "webhooks_dedup_log", "webhoo
     ],
     ids=[
         "claim",
+        "claim by id",
         "settle",
         "look",
         "expired",

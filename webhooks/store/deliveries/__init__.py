@@ -14,7 +14,7 @@ row. The row in `webhooks_attempts` is written when the run ends, or when `rescu
 
 A delivery meets `claim`, `leases` while it runs, and `finish`; `by_hand` is what an operator does to it. Each is written
 once over `statements.DeliveryStatements`, which `postgresql` and `sqlite` implement; `records` are what they hand over, and
-`deliveries.Deliveries` is all of it under one name.
+`deliveries.Deliveries` is all of it under one name. `by_id` is for an engine that is told ids.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from webhooks.store.deliveries.records import Claimed as Claimed
     from webhooks.store.deliveries.records import Finished as Finished
     from webhooks.store.deliveries.records import FinishRow as FinishRow
+    from webhooks.store.deliveries.records import Offered as Offered
     from webhooks.store.deliveries.records import Queue as Queue
     from webhooks.store.deliveries.records import idempotency_key as idempotency_key
 else:
@@ -38,6 +39,6 @@ else:
         {
             "deliveries": ["Deliveries"],
             "leases": ["SLOW"],
-            "records": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Queue", "idempotency_key"],
+            "records": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Offered", "Queue", "idempotency_key"],
         },
     )

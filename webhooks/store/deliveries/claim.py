@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -81,10 +82,7 @@ class Claiming(DeliveryPart):
                     admitted.append((handler, int(kind), n))
                     left[handler] -= n
             rows = self._claim(cursor, admitted, lease, worker) if admitted else []
-            starts: dict[str, int] = {}
-            for claimed in rows:
-                starts[claimed.delivery.handler] = starts.get(claimed.delivery.handler, 0) + 1
-            handlers.started(cursor, starts)
+            handlers.started(cursor, Counter(claimed.delivery.handler for claimed in rows))
         return rows
 
     def load(self, id: int) -> Claimed | None:

@@ -9,13 +9,13 @@ from sqlalchemy import select
 from webhooks.database import tables as schema
 from webhooks.model import Attempt, DeliveryCause
 from webhooks.store.deliveries.by_hand import ByHand
-from webhooks.store.deliveries.claim import Claiming
+from webhooks.store.deliveries.by_id import ById
 from webhooks.store.deliveries.finish import Finishing
 from webhooks.store.deliveries.leases import Leases
 from webhooks.store.deliveries.records import OUTCOMES
 
 
-class Deliveries(Claiming, Leases, Finishing, ByHand):
+class Deliveries(ById, Leases, Finishing, ByHand):
     """The deliveries of one database. database: where they are. events: reads the events that are claimed with them."""
 
     def attempts(self, delivery_ids: Sequence[int]) -> list[Attempt]:

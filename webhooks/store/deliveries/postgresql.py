@@ -29,6 +29,16 @@ from webhooks.store.postgresql import WAKE
 Item = TypeVar("Item")
 Row = Sequence[Any]
 
+#: Takes the deliveries of `c`: a lease, a token, one attempt counted.
+_TAKE = f"""
+    d as (update webhooks_deliveries d
+             set state = 1, attempts = d.attempts + 1, token = d.token + 1, claimed_at = statement_timestamp(),
+                 lease_until = statement_timestamp() + %s, worker = %s, reason = null, cause = null
+           where d.id = any (array(select c.id from c))
+          returning {D})
+    select {D}, {E} from d left join webhooks_events e on e.id = d.event_id
+    order by d.class, d.due_at, d.id
+"""
 _CLAIM = f"""
     with q as materialized (select * from unnest((select %s::text[]), (select %s::smallint[]), (select %s::int[]))
                                        as q(handler, class, n)),
@@ -37,13 +47,7 @@ _CLAIM = f"""
              where d.handler = q.handler and d.class = q.class and d.state = 0 and d.ready
                and d.due_at <= statement_timestamp()
              order by d.due_at, d.id limit q.n for update skip locked) x),
-    d as (update webhooks_deliveries d
-             set state = 1, attempts = d.attempts + 1, token = d.token + 1, claimed_at = statement_timestamp(),
-                 lease_until = statement_timestamp() + %s, worker = %s, reason = null, cause = null
-           where d.id = any (array(select c.id from c))
-          returning {D})
-    select {D}, {E} from d left join webhooks_events e on e.id = d.event_id
-    order by d.class, d.due_at, d.id
+    {_TAKE}
 """
 _LOOK = """
     select q.handler, k.class, x.n, extract(epoch from x.due - statement_timestamp())::float8
@@ -54,6 +58,25 @@ _LOOK = """
                  where d.handler = q.handler and d.class = k.class and d.state = 0 and d.ready
                  order by d.due_at, d.id limit (select %s::bigint)) y) x
      where x.due is not null
+"""
+
+# -- by id: for an engine that is told ids --------------------------------------------------------------------
+
+#: Whether a delivery may be claimed now, as `_CLAIM` has it.
+_CLAIMABLE = "d.state = 0 and d.ready and d.due_at <= statement_timestamp()"
+_OFFERED = "d.id, d.token, d.handler, d.class, d.alone"
+_FIRST = f"""
+    select {_OFFERED} from unnest((select %s::text[]), (select %s::smallint[]), (select %s::int[])) as q(handler, class, n)
+     cross join lateral (select * from webhooks_deliveries d where d.handler = q.handler and d.class = q.class and {_CLAIMABLE}
+                          order by d.due_at, d.id limit q.n) d
+     order by d.class, d.due_at, d.id
+"""
+_BY_ID = f"""d.id = any ((select %s::bigint[])::bigint[]) and d.handler = any ((select %s::text[])::text[])
+                           and {_CLAIMABLE}"""
+_CLAIMABLE_IDS = f"select {_OFFERED} from webhooks_deliveries d where {_BY_ID} order by d.class, d.due_at, d.id"
+_CLAIM_IDS = f"""
+    with c as materialized (select d.id from webhooks_deliveries d where {_BY_ID} for update skip locked),
+    {_TAKE}
 """
 
 # -- finish: from the fields of `FinishRow` ------------------------------------------------------------------
@@ -234,6 +257,29 @@ class PostgresqlDeliveries:
         """One statement; in binary, because as text a body would come as hex."""
         columns = [list(column) for column in zip(*wanted, strict=True)]
         rows: list[Row] = cursor.execute(_CLAIM, (*columns, lease, worker), binary=True).fetchall()
+        return rows
+
+    def first(self, cursor: Any, wanted: Sequence[Wanted]) -> list[Row]:
+        """The first due and ready deliveries of each queue, as fields of `Offered`; nothing is changed."""
+        columns = [list(column) for column in zip(*wanted, strict=True)]
+        rows: list[Row] = cursor.execute(_FIRST, columns).fetchall()
+        return rows
+
+    def claimable(self, cursor: Any, ids: Sequence[int], handlers: Collection[str]) -> list[Row]:
+        """Those of `ids` that are due and ready, and of these handlers, as fields of `Offered`; nothing is changed."""
+        rows: list[Row] = cursor.execute(_CLAIMABLE_IDS, (list(ids), list(handlers))).fetchall()
+        return rows
+
+    def claim_ids(
+        self,
+        cursor: Any,
+        ids: Sequence[int],
+        handlers: Collection[str],
+        lease: timedelta,
+        worker: str,
+    ) -> list[Row]:
+        """`claim` for those of `ids` that are due, ready and of these handlers."""
+        rows: list[Row] = cursor.execute(_CLAIM_IDS, (list(ids), list(handlers), lease, worker), binary=True).fetchall()
         return rows
 
     # -- while running -------------------------------------------------------------------------------------

@@ -30,6 +30,21 @@ D = ", ".join(f"d.{name}" for name in DELIVERY_COLUMNS)
 E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
 
 
+class Offered(NamedTuple):
+    """A delivery that may be claimed by its id. Each claim moves the token, so that the two name one wait of it."""
+
+    id: int
+    token: int
+    handler: str
+    kind: DeliveryClass
+    alone: bool
+
+    @property
+    def queue(self) -> Queue:
+        """Where it waits."""
+        return self.handler, self.kind
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A delivery that this worker has to run, with its event; the event is None when it was pruned."""
@@ -150,6 +165,6 @@ def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
 
 
 __all__ = [
-    "DELIVERY_COLUMNS", "OUTCOMES", "Claimed", "FinishRow", "Finished", "Queue", "Wanted", "delivery_from",
-    "idempotency_key",
+    "DELIVERY_COLUMNS", "OUTCOMES", "Claimed", "FinishRow", "Finished", "Offered", "Queue", "Wanted",
+    "delivery_from", "idempotency_key",
 ]  # fmt: skip
