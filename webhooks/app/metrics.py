@@ -110,7 +110,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     """
     from webhooks.app.assembly import make_store
     from webhooks.database.connect import connect
-    from webhooks.http.metrics import Exposition, MetricsPort, watch_claims, worker_gauges
+    from webhooks.http.metrics import Exposition, MetricsPort, worker_gauges
 
     settings = webhooks.settings
     # there is none in an application that was made for the web, and works now
@@ -118,7 +118,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     webhooks.metrics_database = connect(
         settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
     )
-    watch_claims(worker.store.deliveries, meter)
+    worker.claim_observer = meter.time_claim
     figures = figures_of(make_store(webhooks.metrics_database, {}), webhooks.sources, settings.metrics_handlers)
     exposition = Exposition(figures, before=worker_gauges(meter, worker), folds=True)
     webhooks.metrics_port = MetricsPort(
