@@ -38,7 +38,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Time since a source sent something",
                 "timeseries",
                 "s",
-                (("time() - max by (source) (webhooks_source_last_received_timestamp_seconds)", "{{source}}"),),
+                (
+                    ("time() - max by (source) (webhooks_source_last_received_timestamp_seconds)", "{{source}}"),
+                    ("max by (source) (webhooks_source_expect_within_seconds)", "{{source}}, expected within"),
+                ),
             ),
             Panel(
                 "Refused requests",
@@ -49,6 +52,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                         'sum by (source, status) (rate(webhooks_requests_total{status!~"2.."}[5m]))',
                         "{{source}} {{status}}",
                     ),
+                    ("max by (source) (webhooks_rejections_unexplained) > 0", "{{source}} unexplained within an hour"),
                 ),
             ),
         ),
@@ -168,7 +172,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Oldest due",
                 "timeseries",
                 "s",
-                (("max by (handler, class) (webhooks_deliveries_oldest_due_seconds)", "{{handler}} {{class}}"),),
+                (
+                    ("max by (handler, class) (webhooks_deliveries_oldest_due_seconds)", "{{handler}} {{class}}"),
+                    ("max by (handler) (webhooks_handler_max_wait_seconds)", "{{handler}}, alarm beyond"),
+                ),
             ),
             Panel(
                 "Scheduled and running",
@@ -189,6 +196,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     ("max by (handler) (webhooks_handler_paused) > 0", "{{handler}} paused"),
                     ("max by (handler) (webhooks_handler_circuit_open) > 0", "{{handler}} circuit open"),
                     ("max by (source) (webhooks_quarantine_held) > 0", "{{source}} in quarantine"),
+                    ("max by (source) (webhooks_subscriptions_unhealthy) > 0", "{{source}} subscriptions paused"),
                 ),
             ),
             Panel(
@@ -223,6 +231,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (("time() - max by (source) (webhooks_catch_up_mark_timestamp_seconds)", "{{source}}"),),
             ),
             Panel("Partitions end in", "stat", "s", (("min(webhooks_partition_ahead_seconds)", ""),)),
+            Panel("Oldest partition held for", "stat", "s", (("max(webhooks_partition_held_seconds)", ""),)),
         ),
     ),
 )

@@ -57,10 +57,19 @@ RULES = (
     Rule(
         "source-silent",
         "critical",
-        "time() - max by (source) (webhooks_source_last_received_timestamp_seconds) > 86400",
+        "time() - max by (source) (webhooks_source_last_received_timestamp_seconds)"
+        " > on (source) max by (source) (webhooks_source_expect_within_seconds)",
         "0m",
         "Source {{ $labels.source }} has sent nothing for {{ $value | humanizeDuration }}.",
         "webhooks doctor",
+    ),
+    Rule(
+        "subscription-unhealthy",
+        "critical",
+        "max by (source) (webhooks_subscriptions_unhealthy) > 0",
+        "0m",
+        "The sender of source {{ $labels.source }} has paused {{ $value | humanize }} of the subscriptions to us.",
+        "webhooks subscriptions list --source {{ $labels.source }}",
     ),
     Rule(
         "refusing",
@@ -84,7 +93,8 @@ RULES = (
     Rule(
         "backlog-old",
         "warning",
-        'max by (handler) (webhooks_deliveries_oldest_due_seconds{class="fresh"}) > 300',
+        'max by (handler) (webhooks_deliveries_oldest_due_seconds{class="fresh"})'
+        " > on (handler) max by (handler) (webhooks_handler_max_wait_seconds)",
         "2m",
         "A fresh delivery of handler {{ $labels.handler }} has been due for {{ $value | humanizeDuration }}.",
         "webhooks stats",
@@ -138,6 +148,14 @@ RULES = (
         "15m",
         "The last partition of events ends in {{ $value | humanizeDuration }}.",
         "webhooks db partition",
+    ),
+    Rule(
+        "partition-held",
+        "warning",
+        "max(webhooks_partition_held_seconds) > 900",
+        "15m",
+        "The oldest partition of events could have been dropped {{ $value | humanizeDuration }} ago.",
+        "webhooks db partition --status",
     ),
     Rule(
         "paused-long",

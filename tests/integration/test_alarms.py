@@ -130,7 +130,8 @@ def test_facts_are_asked_of_the_store(rig: Rig) -> None:
     rig.store.rejections.put(Rejection("close", now, "r", 401, "x", None, (), 0, 0, kind=Refusal.SIGNATURE))
     rig.store.rejections.put(Rejection("close", now, "s", 503, "x", None, (), 0, 0, kind=Refusal.STORAGE))
     rig.store.rejections.put(Rejection("", now, "t", 404, "x", None, (), 0, 0, kind=Refusal.NOT_FOUND))
-    facts = collect(rig.store, {"close": 1})
+    rig.store.paused_subscriptions.note({"close": 1})
+    facts = collect(rig.store)
     dead = facts.handlers["fails"]
     assert (dead.died, dead.runs, dead.failed, dead.has_worker) == (1, 1, 1, False)
     assert "4242" in (dead.error or "")

@@ -101,6 +101,7 @@ def test_a_paused_subscription_is_found_and_fix_resumes_it_and_catches_up(pair: 
     pair.world.subscriptions.find(pair.subscription.id).pause("failing")  # type: ignore[union-attr]
     lead(pair)
     found = examine(pair)["subscription-paused"]
+    assert pair.webhooks.store.gauges.read().paused == {"close": 1}
     assert found["command"] == f"webhooks subscriptions resume {pair.subscription.id}"
     assert found["fix"] == "resume"
     result = Cli(pair.webhooks)("doctor", "--fix")
@@ -109,6 +110,7 @@ def test_a_paused_subscription_is_found_and_fix_resumes_it_and_catches_up(pair: 
     assert pair.world.subscriptions.find(pair.subscription.id).is_active  # type: ignore[union-attr]
     assert pair.stored() == pair.log()
     assert "subscription-paused" not in examine(pair, code=result.exit_code)
+    assert pair.webhooks.store.gauges.read().paused == {"close": 0}
 
 
 def test_what_was_paused_on_purpose_is_not_resumed_by_fix(pair: Pair) -> None:

@@ -11,6 +11,7 @@ from tests.integration.rig import Rig, rig
 from webhooks.http.metrics import as_samples
 from webhooks.http.metrics.table import DATABASE
 from webhooks.store.handlers import HandlerRow
+from webhooks.store.rejections import Rejection
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def test_what_processes_operators_and_senders_left_is_read(made: Rig) -> None:
     for body in (b"a", b"b"):
         store.quarantine.put("close", body, reason="r", kind="unparseable", received_at=now, headers="{}")
     store.marks.begin("close", now - timedelta(hours=2), now, now - timedelta(hours=2))
+    store.paused_subscriptions.note({"close": 1, "other": 0})
+    store.paused_subscriptions.note({"close": 2})
+    for minutes, status, diagnosis in ((5, 401, None), (5, 401, "a key"), (90, 401, None), (5, 503, None)):
+        store.rejections.put(
+            Rejection("close", now - timedelta(minutes=minutes), "r", status, "x", diagnosis, (), 0, 0)
+        )
     made.put(3, "h")
 
     found = store.gauges.read()
@@ -51,6 +58,7 @@ def test_what_processes_operators_and_senders_left_is_read(made: Rig) -> None:
     assert found.received == {"close": now}
     assert found.marks == {}, "a window that was begun is no mark"
     assert found.quarantined == {"close": 2}
+    assert (dict(found.paused), dict(found.unexplained)) == ({"close": 2, "other": 0}, {"close": 1})
     assert found.deliveries.handlers["h"].due == 3
     assert made.store.gauges.read(limit=1).quarantined == {"close": 1}
     samples = {(part, values): value for part, values, value in as_samples(found, ["close"], limit=200)}

@@ -16,7 +16,7 @@ from webhooks.errors import ConfigurationError
 from webhooks.formats import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from webhooks.operations.alarms import AlarmDuty, AlarmWatch, StandIn
+    from webhooks.operations.alarms import AlarmBounds, AlarmDuty, AlarmWatch, StandIn
     from webhooks.routing import Registry
     from webhooks.settings import Settings
     from webhooks.store import Store
@@ -47,6 +47,19 @@ def require_names(settings: Settings) -> None:
         raise ConfigurationError(problems)
 
 
+def bounds_of(settings: Settings, registry: Registry | None) -> AlarmBounds:
+    """What the operator and the handlers' authors say. registry: None where no handlers are loaded."""
+    from webhooks.operations.alarms import AlarmBounds
+
+    handlers = registry.handlers() if registry is not None else ()
+    return AlarmBounds(
+        {name: source.expect_within for name, source in settings.sources.items() if source.expect_within is not None},
+        settings.max_wait,
+        {handler.name: handler.max_wait or settings.max_wait for handler in handlers},
+        settings.payload_retention,
+    )
+
+
 def make_watch(
     settings: Settings, store: Store, registry: Registry | None, paused: Callable[[], Mapping[str, int]] = dict
 ) -> AlarmWatch:
@@ -55,18 +68,12 @@ def make_watch(
     registry: of the handlers, which may have a `max_wait`; None where none are loaded.
     paused: asks senders; {source: subscriptions that it has paused}.
     """
-    from webhooks.operations.alarms import AlarmBounds, AlarmWatch
+    from webhooks.operations.alarms import AlarmWatch
 
-    handlers = registry.handlers() if registry is not None else ()
-    bounds = AlarmBounds(
-        {name: source.expect_within for name, source in settings.sources.items() if source.expect_within is not None},
-        settings.max_wait,
-        {handler.name: handler.max_wait for handler in handlers if handler.max_wait is not None},
-    )
     return AlarmWatch(
         store,
         list(settings.alarms.values()),
-        bounds,
+        bounds_of(settings, registry),
         after=settings.alarm_after,
         link=settings.dashboard_url,
         heartbeat_url=settings.heartbeat_url,
@@ -119,4 +126,4 @@ def ask_senders(sources: Mapping[str, Any]) -> Mapping[str, int]:
     return found
 
 
-__all__ = ["are_asked_for", "ask_senders", "duties", "make_watch", "require_names", "stand_in"]
+__all__ = ["are_asked_for", "ask_senders", "bounds_of", "duties", "make_watch", "require_names", "stand_in"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -85,18 +85,20 @@ def metered_commit(meter: Meter, record: Callable[..., Any], **options: Any) -> 
     return MeteredCommit(record, meter=meter, **options)
 
 
-def figures_of(store: Store, sources: Mapping[str, Any], limit: int) -> Callable[[], Iterator[Any]]:
-    """What asks a store how the installation stands. limit: handlers with series of their own."""
+def figures_of(store: Store, webhooks: Webhooks) -> Callable[[], Iterator[Any]]:
+    """What asks a store how the installation of an application stands."""
+    from webhooks.app.alarms import bounds_of
     from webhooks.http.metrics import as_samples
 
-    return lambda: as_samples(store.gauges.read(), sources, limit=limit)
+    bounds, limit = bounds_of(webhooks.settings, webhooks.registry), webhooks.settings.metrics_handlers
+    return lambda: as_samples(store.gauges.read(), webhooks.sources, limit=limit, bounds=bounds)
 
 
 def add_routes(webhooks: Webhooks, app: Flask, prefix: str | None) -> None:
     """Give an application `/metrics` and `/metrics/database` below `prefix`, behind the token."""
     from webhooks.http.metrics import Exposition, make_metrics_blueprint
 
-    figures = figures_of(webhooks.store, webhooks.sources, webhooks.settings.metrics_handlers)
+    figures = figures_of(webhooks.store, webhooks)
     exposition = Exposition(lambda: webhooks.call(lambda: list(figures())))
     token = webhooks.settings.metrics_token or ""
     blueprint = make_metrics_blueprint(exposition, token=token, name=f"{webhooks.name}_metrics")
@@ -110,7 +112,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     """
     from webhooks.app.assembly import make_store
     from webhooks.database.connect import connect
-    from webhooks.http.metrics import Exposition, MetricsPort, watch_claims, worker_gauges
+    from webhooks.http.metrics import Exposition, MetricsPort, worker_gauges
 
     settings = webhooks.settings
     # there is none in an application that was made for the web, and works now
@@ -118,8 +120,8 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     webhooks.metrics_database = connect(
         settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
     )
-    watch_claims(worker.store.deliveries, meter)
-    figures = figures_of(make_store(webhooks.metrics_database, {}), webhooks.sources, settings.metrics_handlers)
+    worker.claim_observer = meter.time_claim
+    figures = figures_of(make_store(webhooks.metrics_database, {}), webhooks)
     exposition = Exposition(figures, before=worker_gauges(meter, worker), folds=True)
     webhooks.metrics_port = MetricsPort(
         exposition, host=settings.metrics_host, port=settings.metrics_port or 0, token=settings.metrics_token or ""

@@ -424,6 +424,14 @@ marks = Table(
     Column("stripped_at", Instant, comment="the eldest entry that it could only see without content"),
 )
 
+paused_subscriptions = Table(
+    "webhooks_paused_subscriptions",
+    metadata,
+    Column("source", Key, primary_key=True),
+    Column("paused", Integer, nullable=False, comment="subscriptions to us that its sender has paused"),
+    Column("asked_at", Instant, nullable=False, comment="when the sender said so"),
+)
+
 alarms = Table(
     "webhooks_alarms",
     metadata,
@@ -453,5 +461,5 @@ alarm_targets = Table(
 
 __all__ = [
     "EPOCH", "Instant", "alarm_targets", "alarms", "attempts", "dedup_log", "deliveries", "events", "from_microseconds",
-    "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "processes", "quarantine", "rejections", "replays", "to_microseconds",
+    "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "paused_subscriptions", "processes", "quarantine", "rejections", "replays", "to_microseconds",
 ]

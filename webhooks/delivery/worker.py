@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ from webhooks.delivery.runner import Runner, RunnerSettings
 from webhooks.errors import StorageUnavailable
 from webhooks.routing import Registry
 from webhooks.store import Store
-from webhooks.store.deliveries import Queue
+from webhooks.store.deliveries import Claimed, Queue
 from webhooks.store.handlers import HandlerRow
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,8 @@ class Worker:
         )
         self.runner.give_up_connections = self._give_up_listener
         self.id = self.runner.id
+        #: Runs each claim, to time and count it; None where nothing does. It returns what the claim returned.
+        self.claim_observer: Callable[[Callable[[], Sequence[Claimed]]], Sequence[Claimed]] | None = None
         self._listener: PostgresListener | None = None
         # plain flags: a signal handler may not take an Event's lock
         self._stopping = False
@@ -235,23 +237,30 @@ class Worker:
 
     def _claim_free(self, quotas: Mapping[Queue, int]) -> int:
         """Claim for handlers that need no permission; how many."""
-        leased_until = self.runner.lease_until()
-        claimed = self.store.deliveries.claim(quotas, lease=self.settings.lease, worker=self.id) if quotas else []
-        self.runner.accept(claimed, leased_until)
-        return len(claimed)
+        if not quotas:
+            return 0
+        deliveries = self.store.deliveries
+        return self._accept(lambda: deliveries.claim(quotas, lease=self.settings.lease, worker=self.id))
 
     def _claim_limited(self, plan: ClaimPlan) -> int:
         """Claim for those whose limits, or circuit breakers, have a say; how many."""
         if not plan.limited:
             return 0
-        leased_until = self.runner.lease_until()
-        claimed = self.store.deliveries.claim_limited(
-            plan.limited,
-            lease=self.settings.lease,
-            worker=self.id,
-            handlers=self.store.handlers,
-            overrides=plan.probes,
+        return self._accept(
+            lambda: self.store.deliveries.claim_limited(
+                plan.limited,
+                lease=self.settings.lease,
+                worker=self.id,
+                handlers=self.store.handlers,
+                overrides=plan.probes,
+            )
         )
+
+    def _accept(self, claim: Callable[[], Sequence[Claimed]]) -> int:
+        """Claim, and have what was claimed run; how many."""
+        leased_until = self.runner.lease_until()
+        observer = self.claim_observer
+        claimed = claim() if observer is None else observer(claim)
         self.runner.accept(claimed, leased_until)
         return len(claimed)
 

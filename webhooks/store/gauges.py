@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
@@ -27,6 +27,9 @@ from webhooks.store.processes import Process, Processes
 
 #: Of the notes on keys so many are looked at; a source with tenants has one for each.
 KEYS = 100_000
+
+#: Of refused requests those of this time are looked at for one that has no explanation.
+UNEXPLAINED = timedelta(hours=1)
 
 #: PostgreSQL's; SQLite does not say. A partitioned table has its bytes in its partitions.
 _TABLE_BYTES = """
@@ -54,7 +57,10 @@ class Standing:
     received: {source: when it last sent something signed rightly}.
     marks: {source: up to when its log was read}.
     quarantined: {source: requests that are held}, among the newest `COUNTED`.
+    paused: {source: subscriptions to us that its sender has paused, as it said last}.
+    unexplained: {source: refused requests within `UNEXPLAINED` of which nothing says why}, of the sample that is kept.
     partitions_end_at: when the last partition of events ends; None where there are none.
+    oldest_partition_at: when the oldest of them ends.
     table_bytes: {table: bytes with its indexes}; empty where the database does not say.
     """
 
@@ -64,7 +70,10 @@ class Standing:
     received: Mapping[str, datetime]
     marks: Mapping[str, datetime]
     quarantined: Mapping[str, int]
+    paused: Mapping[str, int]
+    unexplained: Mapping[str, int]
     partitions_end_at: datetime | None
+    oldest_partition_at: datetime | None
     table_bytes: Mapping[str, int]
 
 
@@ -79,6 +88,7 @@ class InstallationGauges:
         """Ask for all figures, in a few statements. limit: how far counts go. Raises `StorageUnavailable`."""
         deliveries = Health(self.database).gauges(limit)
         processes = Processes(self.database).running()
+        first, last = self._partitions()
         with self.database.read() as connection:
             return Standing(
                 deliveries,
@@ -87,17 +97,21 @@ class InstallationGauges:
                 _received(connection),
                 _marks(connection),
                 _quarantined(connection, limit),
-                self._partitions_end_at(),
+                _paused(connection),
+                _unexplained(connection, deliveries.at - UNEXPLAINED, limit),
+                last,
+                first,
                 self._table_bytes(connection),
             )
 
-    def _partitions_end_at(self) -> datetime | None:
+    def _partitions(self) -> tuple[datetime | None, datetime | None]:
+        """When the oldest and the last partition of events end; None where there are none."""
         if not self._dialect.has_partitions:
-            return None
+            return None, None
         from webhooks.store.retention.partitions import Partitions
 
         ends = [each.upper for each in Partitions(self.database).all() or () if each.upper is not None]
-        return instant_of(max(ends)) if ends else None
+        return (instant_of(min(ends)), instant_of(max(ends))) if ends else (None, None)
 
     def _table_bytes(self, connection: Connection) -> dict[str, int]:
         statement = self._dialect.pick(lambda database: _TABLE_BYTES, lambda database: None)
@@ -131,6 +145,29 @@ def _quarantined(connection: Connection, limit: int) -> dict[str, int]:
     table = schema.quarantine.c
     newest = select(table.source, table.state).order_by(table.id.desc()).limit(limit).subquery()
     query = select(newest.c.source, func.count().label("n")).where(newest.c.state == 0).group_by(newest.c.source)
+    return {row.source: row.n for row in connection.execute(query).fetchall()}
+
+
+def _paused(connection: Connection) -> dict[str, int]:
+    table = schema.paused_subscriptions.c
+    return {row.source: row.paused for row in connection.execute(select(table.source, table.paused))}
+
+
+def _unexplained(connection: Connection, since: datetime, limit: int) -> dict[str, int]:
+    table = schema.rejections.c
+    newest = (
+        select(table.source, table.received_at, table.status, table.diagnosis)
+        .order_by(table.id.desc())
+        .limit(limit)
+        .subquery()
+    )
+    at = newest.c
+    refused = at.status.between(400, 499) & at.diagnosis.is_(None)
+    query = (
+        select(at.source, func.count().label("n"))
+        .where(at.received_at >= since, refused, at.source != "")
+        .group_by(at.source)
+    )
     return {row.source: row.n for row in connection.execute(query).fetchall()}
 
 

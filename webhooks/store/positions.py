@@ -1,4 +1,4 @@
-"""How far each sender's event log was read, and which of its entries are stored already.
+"""What is remembered of each source: how far its event log was read, which of its keys were used, what it has paused.
 
 The row of a source has two halves. `mark_at` says up to where the log was read without a gap; it never goes back. The
 window is a catch-up that was begun: `window_at` is how far it came, so that one that was interrupted continues there. A
@@ -215,6 +215,24 @@ class KeyUses:
             )
 
 
+class PausedSubscriptions:
+    """The rows of `webhooks_paused_subscriptions`: what senders said last, for those who cannot ask them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.dialect = dialect_of(database)
+
+    def note(self, paused: Mapping[str, int]) -> None:
+        """Remember how many of each source's subscriptions its sender has paused; other sources keep what they have."""
+        table = schema.paused_subscriptions
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            for source, number in sorted(paused.items()):
+                values = {"paused": number, "asked_at": now}
+                statement = self.dialect.insert(table).values(source=source, **values)
+                connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=values))
+
+
 def _revisions(older: Any) -> frozenset[int]:
     """The revisions in `older`; digests of sources without revisions begin with a `d`."""
     if older is None:
@@ -223,4 +241,4 @@ def _revisions(older: Any) -> frozenset[int]:
     return frozenset(int(token) for token in found if token.lstrip("-").isdigit())
 
 
-__all__ = ["KeyUses", "KnownRevision", "LogPosition", "LogPositions"]
+__all__ = ["KeyUses", "KnownRevision", "LogPosition", "LogPositions", "PausedSubscriptions"]

@@ -17,7 +17,7 @@ from webhooks.store.handlers import Handlers
 from webhooks.store.health import Health
 from webhooks.store.intake import Intake
 from webhooks.store.listings import Listings
-from webhooks.store.positions import KeyUses, LogPositions
+from webhooks.store.positions import KeyUses, LogPositions, PausedSubscriptions
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
 from webhooks.store.rejections import Rejections
@@ -51,6 +51,7 @@ class Store:
         self.replays = Replays(database)
         self.marks = LogPositions(database)
         self.key_uses = KeyUses(database)
+        self.paused_subscriptions = PausedSubscriptions(database)
         self.health = Health(database)
         self.gauges = InstallationGauges(database)
         self.durability = Durability(database)

@@ -31,6 +31,22 @@ def of_source(facts: SourceFigures, name: str = "shop") -> list[StandingAlarm]:
 
 
 @pytest.mark.parametrize(
+    ("ends", "oldest", "names"),
+    [
+        (None, None, []),
+        (timedelta(days=7), timedelta(0), []),
+        (timedelta(days=1), timedelta(0), ["partition-ending"]),
+        (timedelta(days=7), timedelta(days=-30, minutes=-10), []),
+        (timedelta(days=7), timedelta(days=-30, minutes=-20), ["partition-held"]),
+    ],
+)
+def test_partitions_raise(ends: timedelta | None, oldest: timedelta | None, names: list[str]) -> None:
+    at = [None if each is None else START + each for each in (ends, oldest)]
+    found = standing(AlarmFacts(START, partitions_end_at=at[0], oldest_partition_at=at[1]), BOUNDS)
+    assert [each.name for each in found] == names
+
+
+@pytest.mark.parametrize(
     ("facts", "names"),
     [
         (HandlerFigures(), []),
@@ -89,12 +105,6 @@ def test_a_handler_has_its_own_max_wait() -> None:
     assert of_handler(facts, "slow") == []
 
 
-@pytest.mark.parametrize(("days", "names"), [(1, ["partition-ending"]), (7, [])])
-def test_the_last_partition_ends_soon(days: int, names: list[str]) -> None:
-    facts = AlarmFacts(START, partitions_end_at=START + timedelta(days=days))
-    assert [each.name for each in standing(facts, BOUNDS)] == names
-
-
 def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
     everything = AlarmFacts(
         START,
@@ -104,6 +114,7 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
         },
         {"shop": SourceFigures(LONG_AGO, 20, 20, 1, 1)},
         START,
+        START - timedelta(days=40),
     )
     found = standing(everything, BOUNDS)
     assert [each.severity for each in found] == sorted((each.severity for each in found), reverse=True)

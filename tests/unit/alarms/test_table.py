@@ -8,12 +8,9 @@ from deploy.prometheus.rules import RULES
 from webhooks.cli import COMMANDS
 from webhooks.operations.alarms import ALARMS, Severity
 
-#: Told in the product alone: no figure that is exported says it.
-WITHOUT_A_RULE = {"subscription-unhealthy"}
-
 
 def test_rules_for_prometheus_are_those_of_the_table() -> None:
-    assert {rule.alarm for rule in RULES} == ALARMS.keys() - WITHOUT_A_RULE
+    assert {rule.alarm for rule in RULES} == ALARMS.keys()
     for rule in RULES:
         assert Severity.of(rule.severity) is ALARMS[rule.alarm].severity, rule.alarm
 

@@ -15,6 +15,7 @@ from webhooks.http.metrics.exposition import Figure, as_text
 from webhooks.http.metrics.table import DATABASE
 from webhooks.http.metrics.tokens import is_authorized
 from webhooks.model import DeliveryClass
+from webhooks.operations.alarms import AlarmBounds
 from webhooks.store.gauges import HandlerStanding, Standing
 from webhooks.store.health import Backlog, DueQueue, Gauges
 from webhooks.store.processes import Process
@@ -119,14 +120,23 @@ def standing(**more: Any) -> Standing:
         "received": {"close": NOW, "forgotten": NOW},
         "marks": {"close": NOW - HOUR},
         "quarantined": {"close": 2, "forgotten": 9},
+        "paused": {"close": 1},
+        "unexplained": {"close": 5},
         "partitions_end_at": NOW + HOUR,
+        "oldest_partition_at": NOW - timedelta(days=30) - HOUR,
         "table_bytes": {"webhooks_events": 8192},
     }
     return Standing(**{**values, **more})
 
 
+BOUNDS = AlarmBounds({"close": 2 * HOUR}, HOUR, {"a": timedelta(minutes=1), "unknown": HOUR})
+
+
 def test_every_figure_is_told_of_what_the_database_said() -> None:
-    samples = {(part, values): value for part, values, value in as_samples(standing(), ["close", "stripe"], limit=200)}
+    samples = {
+        (part, values): value
+        for part, values, value in as_samples(standing(), ["close", "stripe"], limit=200, bounds=BOUNDS)
+    }
     assert {part for part, _ in samples} | {"up"} == set(DATABASE)
     for key, value in {
         ("due", ("a", "fresh")): 3,
@@ -147,6 +157,12 @@ def test_every_figure_is_told_of_what_the_database_said() -> None:
         ("last_received", ("close",)): NOW.timestamp(),
         ("catch_up_mark", ("close",)): (NOW - HOUR).timestamp(),
         ("quarantine", ("close",)): 2,
+        ("max_wait", ("a",)): 60,
+        ("expect_within", ("close",)): 7200,
+        ("subscriptions_unhealthy", ("close",)): 1,
+        ("unexplained", ("close",)): 5,
+        ("unexplained", ("stripe",)): 0,
+        ("partition_held", ()): 3600,
         ("quarantine", ("stripe",)): 0,
         ("partition_ahead", ()): 3600,
         ("table_bytes", ("webhooks_events",)): 8192,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from webhooks.http.metrics.observer import Meter as Meter
     from webhooks.http.metrics.observer import MeteredCommit as MeteredCommit
     from webhooks.http.metrics.observer import meter_of_process as meter_of_process
-    from webhooks.http.metrics.observer import watch_claims as watch_claims
     from webhooks.http.metrics.observer import worker_gauges as worker_gauges
     from webhooks.http.metrics.port import MetricsPort as MetricsPort
     from webhooks.http.metrics.routes import make_metrics_blueprint as make_metrics_blueprint
@@ -39,7 +38,7 @@ else:
             "directory": ["begin_group"],
             "exposition": ["Exposition"],
             "figures": ["as_samples"],
-            "observer": ["Meter", "MeteredCommit", "meter_of_process", "watch_claims", "worker_gauges"],
+            "observer": ["Meter", "MeteredCommit", "meter_of_process", "worker_gauges"],
             "port": ["MetricsPort"],
             "routes": ["make_metrics_blueprint"],
             "table": ["METRICS", "Metric"],

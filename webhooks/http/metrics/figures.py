@@ -12,24 +12,33 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from webhooks.http.metrics.table import CLASSES, OTHER
+from webhooks.operations.alarms import AlarmBounds, held_for
 
 if TYPE_CHECKING:
     from webhooks.http.metrics.exposition import Figure
     from webhooks.store.gauges import Standing
 
 #: Where handlers share a label, these are the largest of theirs; all else is their sum.
-_LARGEST = frozenset(("oldest_due", "failing", "paused", "circuit_open", "handler_workers"))
+_LARGEST = frozenset(("oldest_due", "failing", "paused", "circuit_open", "max_wait", "handler_workers"))
 
 
-def as_samples(standing: Standing, sources: Collection[str], *, limit: int) -> Iterator[Figure]:
+def as_samples(
+    standing: Standing,
+    sources: Collection[str],
+    *,
+    limit: int,
+    bounds: AlarmBounds | None = None,
+) -> Iterator[Figure]:
     """The samples of one look at the database.
 
     standing: what was read.
     sources: names of the configured ones; others are left out.
     limit: handlers with series of their own, by name (setting `metrics_handlers`).
+    bounds: what the settings and handlers say of silence, waits and retention.
     """
+    bounds = bounds or AlarmBounds()
     names = sorted({*standing.handlers, *standing.deliveries.handlers})
-    yield from _merged(_of_handlers(standing, names), set(names[:limit]))
+    yield from _merged(_of_handlers(standing, names, bounds), set(names[:limit]))
     for version, number in sorted(
         Counter(each.version for each in standing.processes if each.kind == "worker").items()
     ):
@@ -40,13 +49,21 @@ def as_samples(standing: Standing, sources: Collection[str], *, limit: int) -> I
         if (mark := standing.marks.get(source)) is not None:
             yield "catch_up_mark", (source,), mark.timestamp()
         yield "quarantine", (source,), float(standing.quarantined.get(source, 0))
+        yield "unexplained", (source,), float(standing.unexplained.get(source, 0))
+        if (expected := bounds.expect_within.get(source)) is not None:
+            yield "expect_within", (source,), expected.total_seconds()
+        if (paused := standing.paused.get(source)) is not None:
+            yield "subscriptions_unhealthy", (source,), float(paused)
+    held = held_for(standing.oldest_partition_at, standing.deliveries.at, bounds.retention)
+    if held is not None:
+        yield "partition_held", (), max(0.0, held.total_seconds())
     if standing.partitions_end_at is not None:
         yield "partition_ahead", (), (standing.partitions_end_at - standing.deliveries.at).total_seconds()
     for table, size in sorted(standing.table_bytes.items()):
         yield "table_bytes", (table,), float(size)
 
 
-def _of_handlers(standing: Standing, names: Collection[str]) -> Iterator[Figure]:
+def _of_handlers(standing: Standing, names: Collection[str], bounds: AlarmBounds) -> Iterator[Figure]:
     at = standing.deliveries.at
     for (name, kind), queue in standing.deliveries.queues.items():
         yield "due", (name, CLASSES[kind]), float(queue.due)
@@ -64,6 +81,8 @@ def _of_handlers(standing: Standing, names: Collection[str]) -> Iterator[Figure]
         yield "lanes_blocked", (name,), float(0 if backlog is None else backlog.lanes)
         yield "paused", (name,), float(known is not None and known.is_paused)
         yield "circuit_open", (name,), float(known is not None and known.is_held_back)
+        if (longest := bounds.max_waits.get(name)) is not None:
+            yield "max_wait", (name,), longest.total_seconds()
         yield "handler_workers", (name,), float(workers[name])
 
 

@@ -1,7 +1,7 @@
 """What moves the instruments of a process: the life-cycle signals, and a few calls where there is no signal.
 
 `Meter.connect` observes the signals. Requests are told by those who answer them (`accepted`, `counted`),
-commits by `MeteredCommit`, claims by `watch_claims`. All of that costs a process some 10 µs an event; where metrics are
+commits by `MeteredCommit`, claims by `time_claim`. All of that costs a process some 10 µs an event; where metrics are
 off none of it exists.
 
 Label values are looked up in dictionaries made from the settings and the registry: what is in none of them is "" or
@@ -24,6 +24,7 @@ from webhooks.http.metrics.instruments import instruments
 from webhooks.http.metrics.table import CLASSES, OTHER, OUTCOMES, RECEIPTS
 from webhooks.intake import GroupCommit
 from webhooks.model import AttemptOutcome, Delivery, Receipt
+from webhooks.store.deliveries import Claimed
 
 #: {outcome on record: value of the label}
 _FAILURES = {
@@ -112,6 +113,16 @@ class Meter:
     def counted(self, source: str, status: int) -> None:
         """A request got another answer, a refusal mostly. source: as it was asked for."""
         self._child("requests", self._source(source), str(status)).inc()
+
+    # -- claims --------------------------------------------------------------------------------------------
+
+    def time_claim(self, claim: Callable[[], Sequence[Claimed]]) -> Sequence[Claimed]:
+        """Run a worker's claim, timed and counted (`Worker.claim_observer`)."""
+        began = time.perf_counter()
+        claimed = claim()
+        self.claim_seconds.observe(time.perf_counter() - began)
+        self.claimed.inc(len(claimed))
+        return claimed
 
     # -- signals -------------------------------------------------------------------------------------------
 
@@ -233,23 +244,6 @@ class MeteredCommit(GroupCommit):
                 self._waiting.set(0)
 
 
-def watch_claims(deliveries: Any, meter: Meter) -> None:
-    """Have every claim of a worker timed and counted. deliveries: the `Deliveries` that it claims from."""
-
-    def timed(claim: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-        def call(*arguments: Any, **options: Any) -> Sequence[Any]:
-            began = time.perf_counter()
-            claimed = claim(*arguments, **options)
-            meter.claim_seconds.observe(time.perf_counter() - began)
-            meter.claimed.inc(len(claimed))
-            return claimed
-
-        return call
-
-    for name in ("claim", "claim_limited"):
-        setattr(deliveries, name, timed(getattr(deliveries, name)))
-
-
 def worker_gauges(meter: Meter, worker: Worker) -> Callable[[], None]:
     """What sets the gauges of a worker, before they are read."""
 
@@ -261,4 +255,4 @@ def worker_gauges(meter: Meter, worker: Worker) -> Callable[[], None]:
     return set_gauges
 
 
-__all__ = ["Meter", "MeteredCommit", "meter_of_process", "watch_claims", "worker_gauges"]
+__all__ = ["Meter", "MeteredCommit", "meter_of_process", "worker_gauges"]

@@ -172,11 +172,26 @@ DATABASE = {
     "circuit_open": _figure(
         "webhooks_handler_circuit_open", "Whether the handler's circuit breaker is open.", "handler"
     ),
+    "max_wait": _figure(
+        "webhooks_handler_max_wait_seconds",
+        "How long a fresh delivery may wait before an alarm, of the handlers that this process knows.",
+        "handler",
+    ),
     "handler_workers": _figure("webhooks_handler_workers", "Live workers that know the handler and run it.", "handler"),
     "workers": _figure("webhooks_workers", "Live workers by version.", "version"),
     "last_received": _figure(
         "webhooks_source_last_received_timestamp_seconds",
         "When a source last sent something signed rightly, at most 60 s late.",
+        "source",
+    ),
+    "expect_within": _figure(
+        "webhooks_source_expect_within_seconds",
+        "How often a source sends at least, where expect_within says so.",
+        "source",
+    ),
+    "subscriptions_unhealthy": _figure(
+        "webhooks_subscriptions_unhealthy",
+        "Subscriptions to us that the sender has paused, as it said last to a worker that looks at alarms, or to doctor.",
         "source",
     ),
     "catch_up_mark": _figure(
@@ -185,6 +200,15 @@ DATABASE = {
         "source",
     ),
     "quarantine": _figure("webhooks_quarantine_held", "Requests in quarantine; counting stops at 10,000.", "source"),
+    "unexplained": _figure(
+        "webhooks_rejections_unexplained",
+        "Requests refused within an hour, of the sample that is kept, of which nothing says why.",
+        "source",
+    ),
+    "partition_held": _figure(
+        "webhooks_partition_held_seconds",
+        "Seconds for which the oldest partition of events could have been dropped; 0 when it is not old enough.",
+    ),
     "partition_ahead": _figure(
         "webhooks_partition_ahead_seconds", "Seconds until the last partition of events ends (PostgreSQL, partitioned)."
     ),

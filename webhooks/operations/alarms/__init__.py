@@ -16,6 +16,7 @@ from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
     from webhooks.operations.alarms.conditions import AlarmBounds as AlarmBounds
+    from webhooks.operations.alarms.conditions import held_for as held_for
     from webhooks.operations.alarms.duty import AlarmDuty as AlarmDuty
     from webhooks.operations.alarms.duty import AlarmWatch as AlarmWatch
     from webhooks.operations.alarms.duty import StandIn as StandIn
@@ -27,7 +28,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "conditions": ["AlarmBounds"],
+            "conditions": ["AlarmBounds", "held_for"],
             "duty": ["AlarmDuty", "AlarmWatch", "StandIn"],
             "table": ["ALARMS", "Alarm", "Severity"],
             "targets": ["NotTold"],

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from webhooks.model import DeliveryClass
 from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFigures, SourceFigures
 from webhooks.store import AlarmFigures, Store
 from webhooks.store.gauges import Standing
 
 
-def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts:
+def collect(store: Store) -> AlarmFacts:
     """How the installation stands now: what is exported as well (`store.gauges`), and what only alarms ask for.
 
-    paused: {source: subscriptions that its sender has paused}, as last asked.
     Raises StorageUnavailable.
     """
     gauges, figures = store.gauges.read(), store.alarms.figures()
-    sources = {*gauges.received, *gauges.quarantined, *figures.refused, *figures.unavailable, *(paused or {})}
+    sources = {*gauges.received, *gauges.quarantined, *figures.refused, *figures.unavailable, *gauges.paused}
     return AlarmFacts(
         at=store.database.now(),
         handlers=_handlers(gauges, figures),
@@ -27,11 +24,12 @@ def collect(store: Store, paused: Mapping[str, int] | None = None) -> AlarmFacts
                 figures.refused.get(name, 0),
                 figures.unavailable.get(name, 0),
                 gauges.quarantined.get(name, 0),
-                (paused or {}).get(name, 0),
+                gauges.paused.get(name, 0),
             )
             for name in sorted(sources)
         },
         partitions_end_at=gauges.partitions_end_at,
+        oldest_partition_at=gauges.oldest_partition_at,
     )
 
 

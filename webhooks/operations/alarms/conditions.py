@@ -20,6 +20,9 @@ FAILING_SHARE = 0.2
 #: Partitions are made a week ahead; this close to the end of the last something holds them up.
 PARTITIONS_AHEAD = timedelta(days=3)
 
+#: Retention drops partitions every ten minutes; one that stays for longer is held.
+PARTITIONS_STAY = timedelta(minutes=15)
+
 
 @dataclass(frozen=True, slots=True)
 class HandlerFigures:
@@ -68,12 +71,16 @@ class SourceFigures:
 
 @dataclass(frozen=True, slots=True)
 class AlarmFacts:
-    """How the installation stands at `at`, by the database's clock."""
+    """How the installation stands at `at`, by the database's clock.
+
+    partitions_end_at, oldest_partition_at: when the last and the oldest partition of events end; None where there are none.
+    """
 
     at: datetime
     handlers: Mapping[str, HandlerFigures] = field(default_factory=dict)
     sources: Mapping[str, SourceFigures] = field(default_factory=dict)
     partitions_end_at: datetime | None = None
+    oldest_partition_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +89,14 @@ class AlarmBounds:
 
     expect_within: {source: it sends at least this often}.
     max_wait: for how long a fresh delivery may wait.
-    max_waits: {handler: its own}.
+    max_waits: {handler: its own}, of those that this process knows.
+    retention: for how long events are kept.
     """
 
     expect_within: Mapping[str, timedelta] = field(default_factory=dict)
     max_wait: timedelta = timedelta(minutes=5)
     max_waits: Mapping[str, timedelta] = field(default_factory=dict)
+    retention: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ def standing(facts: AlarmFacts, bounds: AlarmBounds) -> list[StandingAlarm]:
     found = [
         *_of_sources(facts, bounds),
         *_of_handlers(facts, bounds),
-        *_of_installation(facts),
+        *_of_installation(facts, bounds),
     ]
     order = list(ALARMS)
     return sorted(found, key=lambda each: (order.index(each.name), each.subject))
@@ -198,10 +207,24 @@ def _failing(name: str, handler: HandlerFigures) -> Iterator[StandingAlarm]:
         yield StandingAlarm("failing", name, text, handler.failed)
 
 
-def _of_installation(facts: AlarmFacts) -> Iterator[StandingAlarm]:
+def _of_installation(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAlarm]:
     ends = facts.partitions_end_at
     if ends is not None and ends - facts.at < PARTITIONS_AHEAD:
         yield StandingAlarm("partition-ending", "", f"the last partition of events ends in {span(ends - facts.at)}")
+    held = held_for(facts.oldest_partition_at, facts.at, bounds.retention)
+    if held is not None and held > PARTITIONS_STAY:
+        text = f"the oldest partition of events could have been dropped {span(held)} ago, and something needs it still"
+        yield StandingAlarm("partition-held", "", text)
+
+
+def held_for(ends_at: datetime | None, at: datetime, retention: timedelta) -> timedelta | None:
+    """For how long the oldest partition could have been dropped; negative: it cannot yet; None: there is none.
+
+    ends_at: when that partition ends.
+    at: now.
+    retention: for how long events are kept.
+    """
+    return None if ends_at is None else at - retention - ends_at
 
 
 def cut(text: str) -> str:
@@ -209,4 +232,13 @@ def cut(text: str) -> str:
     return one_line(text, 200)
 
 
-__all__ = ["AlarmBounds", "AlarmFacts", "HandlerFigures", "SourceFigures", "StandingAlarm", "cut", "standing"]
+__all__ = [
+    "AlarmBounds",
+    "AlarmFacts",
+    "HandlerFigures",
+    "SourceFigures",
+    "StandingAlarm",
+    "cut",
+    "held_for",
+    "standing",
+]

@@ -83,7 +83,6 @@ class AlarmWatch:
         self._beat = beat
         self._monotonic = monotonic
         self._asked_at = self._beat_at = float("-inf")
-        self._known_paused: Mapping[str, int] = {}
         self._audiences = {
             target.name: telling.Audience(target.name, Severity.of(target.severity), frozenset(target.only))
             for target in targets
@@ -109,7 +108,8 @@ class AlarmWatch:
         """
         if not self._keep(holder):
             return False
-        facts = collect(self.store, self._ask_senders())
+        self._ask_senders()
+        facts = collect(self.store)
         stands = standing(facts, self.bounds)
         before = self.store.alarms.rows()
         seen = telling.look(before, stands, facts.at, list(self._audiences.values()))
@@ -130,15 +130,14 @@ class AlarmWatch:
     def _keep(self, holder: str) -> bool:
         return self.store.processes.acquire(DUTY, holder, self.lease)
 
-    def _ask_senders(self) -> Mapping[str, int]:
+    def _ask_senders(self) -> None:
+        """Ask when it is time; of a sender that cannot be asked, what it said last stays on record."""
         now = self._monotonic()
-        if now - self._asked_at >= ASK_EVERY.total_seconds():
-            self._asked_at = now
-            self._known_paused = {
-                **self._known_paused,
-                **self._paused(),
-            }  # of one that cannot be asked, what it said last
-        return self._known_paused
+        if now - self._asked_at < ASK_EVERY.total_seconds():
+            return
+        self._asked_at = now
+        if found := self._paused():
+            self.store.paused_subscriptions.note(found)
 
     def _tell(
         self,

@@ -161,6 +161,14 @@ _ROWS = (
         "webhooks db partition",
     ),
     Alarm(
+        "partition-held",
+        Severity.WARNING,
+        "",
+        "a partition of events is older than `payload_retention`, and is not dropped because something needs it",
+        _minutes(15),
+        "webhooks db partition --status",
+    ),
+    Alarm(
         "paused-long",
         Severity.INFO,
         "handler",

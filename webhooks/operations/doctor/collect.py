@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,14 +103,14 @@ class Doctor:
         quarantined = self._store.health.quarantined()
         database_now = self._store.database.now()
         processes = self._store.processes.running()
+        sources = [
+            self._source(name, now, database_now, **self._stored(name, seen.get(name, {}), quarantined.get(name, 0)))
+            for name in sorted(self._sources)
+        ]
+        self._note_paused(sources)
         return Facts(
             now,
-            [
-                self._source(
-                    name, now, database_now, **self._stored(name, seen.get(name, {}), quarantined.get(name, 0))
-                )
-                for name in sorted(self._sources)
-            ],
+            sources,
             self._handlers(processes, seen, now),
             processes,
             database_ahead=database_now - now,
@@ -121,6 +122,17 @@ class Doctor:
             told=list(self._store.alarms.targets().values()) if self._alarm_targets or self._has_heartbeat else (),
             has_heartbeat=self._has_heartbeat,
         )
+
+    def _note_paused(self, sources: Sequence[SourceFacts]) -> None:
+        """Keep what senders said of paused subscriptions, which gauges and alarms show; what cannot be kept is not."""
+        paused = {
+            each.name: sum(not subscription.is_active for subscription in each.subscriptions)
+            for each in sources
+            if each.subscriptions is not None
+        }
+        if paused:
+            with contextlib.suppress(StorageUnavailable):
+                self._store.paused_subscriptions.note(paused)
 
     def _try_write(self) -> str | None:
         """Why an event could not be stored now; None when it could. Leaves no row."""
