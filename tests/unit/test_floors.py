@@ -82,6 +82,7 @@ LATE = {
     "prometheus_client": "is an extra, and must not be imported where metrics are off",
     "opentelemetry": "is an extra, and off costs nothing",
     "sentry_sdk": "is an extra",
+    "celery": "is an extra",
     "gevent": "patches what is imported after it, and only server processes want it",
 }
 
