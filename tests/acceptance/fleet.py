@@ -278,12 +278,11 @@ class Fleet:
 
     def attempts(self) -> dict[int, list[str]]:
         """{delivery id: outcomes of its attempts}."""
-        from webhooks.store.deliveries import OUTCOMES
-
         found: dict[int, list[str]] = defaultdict(list)
-        table = schema.attempts.c
-        for row in self.read(select(table.delivery_id, table.outcome).order_by(table.delivery_id, table.number)):
-            found[row.delivery_id].append(str(OUTCOMES[row.outcome]))
+        ids = [row.id for row in self.read(select(schema.deliveries.c.id))]
+        for start in range(0, len(ids), 500):
+            for attempt in Store(self.database, {}).deliveries.attempts(ids[start : start + 500]):
+                found[attempt.delivery_id].append(str(attempt.outcome))
         return found
 
     def dead(self) -> list[tuple[str, str | None]]:

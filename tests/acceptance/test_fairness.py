@@ -184,7 +184,7 @@ def test_a_rate_holds_over_two_worker_processes(processes: Processes, database_u
         starts = [row.claimed_at for row in made.read(select(table.claimed_at).order_by(table.claimed_at))]
         for first, later in zip(starts, starts[10:], strict=False):
             assert later - first > timedelta(seconds=0.9), "never more than a tenth above the rate"
-        assert made.read(select(func.count(distinct(schema.attempts.c.worker))))[0][0] == 2, "both took part"
+        assert made.read(select(func.count(distinct(table.worker))))[0][0] == 2, "both took part"
 
 
 # -- order per key -----------------------------------------------------------------------------------------

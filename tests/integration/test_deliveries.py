@@ -204,6 +204,69 @@ def test_a_finished_attempt_is_on_record_once(store: Store) -> None:
     assert row(store, one.delivery.id).state == DeliveryState.DEAD
 
 
+def rows_of_attempts(store: Store) -> list[tuple[int, int]]:
+    """(delivery, number) of the attempts that have rows of their own."""
+    table = schema.attempts.c
+    with store.database.read() as connection:
+        query = select(table.delivery_id, table.number).order_by(table.delivery_id, table.number)
+        return [(row.delivery_id, row.number) for row in connection.execute(query)]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_success_is_an_attempt_on_its_deliverys_own_row(store: Store, n: int) -> None:
+    made = put(store, n)
+    claimed = claim(store)
+    took = timedelta(milliseconds=5)
+    done = store.deliveries.finish([Finished(one.delivery, SUCCEEDED, took=took) for one in claimed])
+    assert done == set(made)
+    assert rows_of_attempts(store) == []
+    attempts = store.deliveries.attempts(made)
+    assert [(attempt.delivery_id, attempt.number) for attempt in attempts] == [(id, 1) for id in made]
+    for attempt in attempts:
+        assert (attempt.outcome, attempt.worker, attempt.error, attempt.cause) == ("succeeded", "w", None, None)
+        assert attempt.finished_at == row(store, attempt.delivery_id).finished_at
+        assert attempt.finished_at is not None
+        assert attempt.finished_at - attempt.started_at == took
+
+
+def test_of_a_batch_only_what_did_not_succeed_has_rows_of_its_own(store: Store) -> None:
+    one, two, three = made = put(store, 3)
+    verdicts = {one: SUCCEEDED, two: FAILED, three: DEAD}
+    claimed = claim(store)
+    store.deliveries.finish([Finished(each.delivery, verdicts[each.delivery.id]) for each in claimed])
+    assert rows_of_attempts(store) == [(two, 1), (three, 1)]
+    (again,) = claim(store)
+    assert finish(store, again)
+    assert rows_of_attempts(store) == [(two, 1), (three, 1)]
+    outcomes = [
+        (attempt.delivery_id, attempt.number, str(attempt.outcome)) for attempt in store.deliveries.attempts(made)
+    ]
+    assert outcomes == [(one, 1, "succeeded"), (two, 1, "failed"), (two, 2, "succeeded"), (three, 1, "failed")]
+    assert row(store, three).took is None
+
+
+def test_a_success_that_an_older_process_recorded_is_shown_once(store: Store) -> None:
+    """It writes a row of `webhooks_attempts`, and knows no column for the delivery's own."""
+    (id,) = put(store)
+    claim(store)
+    with store.database.write() as connection:
+        deliveries = schema.deliveries.update().values(state=2, finished_at=NOW, lease_until=None)
+        connection.execute(deliveries)
+        attempt = {"delivery_id": id, "number": 1, "outcome": 0, "started_at": NOW, "finished_at": NOW, "worker": "old"}
+        connection.execute(schema.attempts.insert().values(attempt))
+    assert [(attempt.number, attempt.worker) for attempt in store.deliveries.attempts([id])] == [(1, "old")]
+
+
+def test_a_success_under_a_token_that_moved_on_changes_nothing(store: Store) -> None:
+    made = put(store, 2)
+    first, second = claim(store)
+    assert store.deliveries.fence(first.delivery) is not None
+    batch = [Finished(one.delivery, SUCCEEDED, took=timedelta(seconds=1)) for one in (first, second)]
+    assert store.deliveries.finish(batch) == {second.delivery.id}
+    assert row(store, made[0]).took is None
+    assert [attempt.delivery_id for attempt in store.deliveries.attempts(made)] == [made[1]]
+
+
 def test_a_filtered_delivery_is_cancelled_without_an_attempt(store: Store) -> None:
     put(store)
     (one,) = claim(store)

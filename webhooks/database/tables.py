@@ -191,6 +191,7 @@ deliveries = Table(
     Column("finished_at", Instant),
     Column("scheduled_at", Instant, comment="when due_at was set: due_at - scheduled_at is the wait; null: due when made"),
     Column("cause", SmallInteger, comment="model.DeliveryCause of the reason; null: none that code asks for"),
+    Column("took", BigInteger, comment="microseconds of the run that succeeded; null: none did, or webhooks_attempts has it"),
     # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
     Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
     # the claim: one range per handler and class, in due order

@@ -10,7 +10,8 @@ open). Leases are extended and expired ones found with `skip locked`, and what e
 is locked (`passed_over`), so that one row never holds up the others.
 
 An attempt is on record before its handler runs: the claim counts it in `attempts` and notes worker and time on the
-row. The row in `webhooks_attempts` is written when the run ends, or when `rescue` finds that it never did.
+row. The end of one that succeeded is kept there too (`finished_at`, `took`); any other gets a row in `webhooks_attempts`
+when the run ends, or when `rescue` finds that it never did. `Deliveries.attempts` reads both.
 
 A delivery meets `claim`, `leases` while it runs, and `finish`; `by_hand` is what an operator does to it. Each is written
 once over `statements.DeliveryStatements`, which `postgresql` and `sqlite` implement; `records` are what they hand over, and

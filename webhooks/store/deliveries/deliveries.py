@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from webhooks.database import tables as schema
-from webhooks.model import Attempt, DeliveryCause
+from webhooks.model import Attempt, AttemptOutcome, DeliveryCause
 from webhooks.store.deliveries.by_hand import ByHand
 from webhooks.store.deliveries.by_id import ById
 from webhooks.store.deliveries.finish import Finishing
@@ -19,13 +19,16 @@ class Deliveries(ById, Leases, Finishing, ByHand):
     """The deliveries of one database. database: where they are. events: reads the events that are claimed with them."""
 
     def attempts(self, delivery_ids: Sequence[int]) -> list[Attempt]:
-        """The recorded attempts of these deliveries, oldest first."""
-        table = schema.attempts
+        """The recorded attempts of these deliveries, oldest first: those with a row of their own, and successes."""
+        table, of = schema.attempts.c, schema.deliveries.c
         with self.database.read() as connection:
-            rows = connection.execute(
-                select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.delivery_id, table.c.number)
+            rows = connection.execute(select(schema.attempts).where(table.delivery_id.in_(delivery_ids))).fetchall()
+            succeeded = connection.execute(
+                select(of.id, of.attempts, of.finished_at, of.took, of.worker).where(
+                    of.id.in_(delivery_ids), of.took.is_not(None)
+                )
             ).fetchall()
-        return [
+        found = [
             Attempt(
                 delivery_id=row.delivery_id,
                 number=row.number,
@@ -38,6 +41,18 @@ class Deliveries(ById, Leases, Finishing, ByHand):
             )
             for row in rows
         ]
+        found += [
+            Attempt(
+                delivery_id=row.id,
+                number=row.attempts,
+                outcome=AttemptOutcome.SUCCEEDED,
+                started_at=row.finished_at - row.took * schema.MICROSECOND,
+                finished_at=row.finished_at,
+                worker=row.worker or "",
+            )
+            for row in succeeded
+        ]
+        return sorted(found, key=lambda attempt: (attempt.delivery_id, attempt.number))
 
 
 __all__ = ["Deliveries"]

@@ -2,7 +2,7 @@
 
 Short arrays are wrapped in `(select …)`: of a bare one the planner counts the elements, finds a plan for just so many
 cheaper than the one for any number, and plans each execution anew, which takes as long as executing it. Not the long
-ones of `_FINISH_MANY`: a plan for any number supposes ten, and compares each of 200 with each.
+ones of `_FINISH_MANY`: a plan for any number supposes ten, and its second join would compare each of 200 with each.
 
 `any (array(…))` rather than a join: the planner takes a limit that it cannot know for a tenth of the backlog, and would
 then read the whole table for the join (600,000 rows, half of them waiting: 50 ms a claim instead of 0.8).
@@ -11,8 +11,9 @@ then read the whole table for the join (600,000 rows, half of them waiting: 50 m
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, func
@@ -22,7 +23,7 @@ from webhooks.database import postgresql as arrays
 from webhooks.errors import Locked
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
-from webhooks.store.deliveries.records import D, E, FinishRow, Wanted
+from webhooks.store.deliveries.records import SUCCESS, VARYING, D, E, FinishRow, Wanted
 from webhooks.store.lanes import PostgresqlLanes
 from webhooks.store.postgresql import WAKE
 
@@ -84,19 +85,48 @@ _CLAIM_IDS = f"""
 _KINDS = {"id": "bigint", "token": "bigint", "wait": "bigint", "took": "bigint", "reason": "text", "error": "text"}
 #: (name, type) of each field
 _COLUMNS = tuple((name, _KINDS.get(name, "smallint")) for name in FinishRow._fields)
+_VARYING = tuple(column for column in _COLUMNS if column[0] in VARYING)
 _FINISH_ONE = f"values ({', '.join(f'%s::{kind}' for _, kind in _COLUMNS)})"
 _FINISH_MANY = f"select * from unnest({', '.join(f'%s::{kind}[]' for _, kind in _COLUMNS)})"
 
 
-def _finish_statement(source: str, *, extra: str = "", answer: str = "id") -> str:
+def _successes(varying: Mapping[str, str]) -> str:
+    """`FinishRow`s that differ in a few fields, so that the server computes the others once. varying: {field: expression}."""
+    return "select " + ", ".join(
+        varying.get(
+            name, f"'{getattr(SUCCESS, name)}'::{kind}" if kind == "text" else f"{getattr(SUCCESS, name)}::{kind}"
+        )
+        for name, kind in _COLUMNS
+    )
+
+
+#: One statement for any number: only by their keys are they looked up.
+_SUCCEEDED_MANY = (
+    f"{_successes({name: f's.{name}' for name in VARYING})}"
+    f" from unnest({', '.join(f'(select %s::{kind}[])' for _, kind in _VARYING)}) as s({', '.join(VARYING)})"
+)
+_SUCCEEDED_ONE = _successes({name: f"%s::{kind}" for name, kind in _VARYING})
+
+_ATTEMPTS = f""",
+    a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error, cause)
+          select u.id, u.attempts, f.outcome,
+                 case when f.took = 0 then coalesce(u.claimed_at, statement_timestamp())
+                      else statement_timestamp() - f.took * interval '1 microsecond' end,
+                 statement_timestamp(), u.worker, nullif(f.error, ''), nullif(f.cause, 0)
+            from u join f using (id, token) where f.outcome >= 0 and f.outcome <> {SUCCESS.outcome}
+          on conflict do nothing)"""
+
+
+def _finish_statement(source: str, *, extra: str = "", attempts: str = "", answer: str = "id") -> str:
     """The statement that records ends of attempts.
 
     source: a query of rows like `FinishRow`.
     extra: a further condition on the deliveries.
+    attempts: what keeps the attempts that have rows of their own.
     answer: what is said of those that changed.
     """
     return f"""
-    with f({", ".join(FinishRow._fields)}) as materialized ({source}),
+    with f({", ".join(FinishRow._fields)}) as ({source}),
     u as (update webhooks_deliveries d
              set state = f.state, failures = d.failures + f.failed, lease_until = null,
                  attempts = d.attempts - case when f.outcome < 0 then 1 else 0 end,
@@ -106,16 +136,10 @@ def _finish_statement(source: str, *, extra: str = "", answer: str = "id") -> st
                  scheduled_at = case when f.state = 0 then statement_timestamp() end,
                  reason = nullif(f.reason, ''), cause = nullif(f.cause, 0), blocks = f.blocks <> 0, alone = f.alone <> 0,
                  ready = case when d.lane is null then true else f.state = 0 end,
-                 finished_at = case when f.state >= 2 then statement_timestamp() end
+                 finished_at = case when f.state >= 2 then statement_timestamp() end,
+                 took = case when f.outcome = {SUCCESS.outcome} then f.took end
             from f where d.id = f.id and d.token = f.token and d.state = 1 {extra}
-          returning d.id, d.token, d.attempts, d.worker, d.claimed_at),
-    a as (insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error, cause)
-          select u.id, u.attempts, f.outcome,
-                 case when f.took = 0 then coalesce(u.claimed_at, statement_timestamp())
-                      else statement_timestamp() - f.took * interval '1 microsecond' end,
-                 statement_timestamp(), u.worker, nullif(f.error, ''), nullif(f.cause, 0)
-            from u join f using (id, token) where f.outcome >= 0
-          on conflict do nothing)
+          returning d.id, d.token, d.attempts, d.worker, d.claimed_at){attempts}
     select {answer} from u
 """
 
@@ -125,17 +149,17 @@ _FINISH = {
     (one, expired): _finish_statement(
         _FINISH_ONE if one else _FINISH_MANY,
         extra="and d.lease_until < statement_timestamp()" if expired else "",
+        attempts=_ATTEMPTS,
     )
     for one in (True, False)
     for expired in (True, False)
 }
-_NUMBERS = [name for name, kind in _COLUMNS if kind != "text"]
-#: The same for one delivery that succeeded, which has no texts, in its handler's transaction; made to divide by zero when
-#: it touches nothing, so that the COMMIT that travels with it is not executed.
+#: The same for deliveries that succeeded. {one delivery: statement}
+_SUCCEEDED = {True: _finish_statement(_SUCCEEDED_ONE), False: _finish_statement(_SUCCEEDED_MANY)}
+#: The same for one of them in its handler's transaction; made to divide by zero when it touches nothing, so that the COMMIT
+#: that travels with it is not executed.
 _DONE_MARK = _finish_statement(
-    "values ({})".format(
-        ", ".join("''::text" if kind == "text" else f"${_NUMBERS.index(name) + 1}::{kind}" for name, kind in _COLUMNS)
-    ),
+    _successes({name: f"${place}::{kind}" for place, (name, kind) in enumerate(_VARYING, 1)}),
     answer="1 / count(*)",
 )
 
@@ -303,15 +327,19 @@ class PostgresqlDeliveries:
     # -- the end of a run ----------------------------------------------------------------------------------
 
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:
-        """One statement for all of them."""
+        """One statement for all of them; a shorter one where all succeeded."""
         is_one = len(rows) == 1
-        parameters = rows[0] if is_one else arrays.pack_rows(_COLUMNS, rows)
-        return {row[0] for row in cursor.execute(_FINISH[is_one, expired_only], parameters).fetchall()}
+        values: Sequence[tuple[Any, ...]] = rows
+        columns, statement = _COLUMNS, _FINISH[is_one, expired_only]
+        if not expired_only and all(row.is_success for row in rows):
+            values = [_varying(row) for row in rows]
+            columns, statement = _VARYING, _SUCCEEDED[is_one]
+        parameters = values[0] if is_one else arrays.pack_rows(columns, values)
+        return {row[0] for row in cursor.execute(statement, parameters).fetchall()}
 
     def done_mark(self, row: FinishRow) -> PreparedStatement | None:
         """Under one name on every connection."""
-        numbers = tuple(value for value in row if not isinstance(value, str))
-        return PreparedStatement("webhooks_done_mark", _DONE_MARK, numbers)
+        return PreparedStatement("webhooks_done_mark", _DONE_MARK, _varying(row))
 
     def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
         """One statement, where there are any."""
@@ -344,6 +372,10 @@ class PostgresqlDeliveries:
 
 def _wait_for(patience: timedelta) -> str:
     return f"set local lock_timeout = '{patience // timedelta(milliseconds=1)}ms'"
+
+
+#: What a row says in `VARYING`.
+_varying: Callable[[FinishRow], tuple[int, ...]] = attrgetter(*VARYING)
 
 
 def _place(delivery: Delivery) -> tuple[bytes, bytes, int]:

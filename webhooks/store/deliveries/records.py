@@ -125,6 +125,30 @@ class FinishRow(NamedTuple):
             verdict.cause or 0,
         )
 
+    @property
+    def is_success(self) -> bool:
+        """Whether it is `SUCCESS` but for `VARYING`; such an attempt is kept on the delivery's own row."""
+        return self.outcome == SUCCESS.outcome
+
+
+#: What every success says.
+SUCCESS = FinishRow(
+    id=0,
+    token=0,
+    state=int(DeliveryState.SUCCEEDED),
+    wait=0,
+    reason="",
+    failed=0,
+    outcome=_OUTCOME_NUMBER[AttemptOutcome.SUCCEEDED],
+    took=0,
+    error="",
+    blocks=0,
+    alone=0,
+    cause=0,
+)
+#: The fields in which one success differs from another.
+VARYING = ("id", "token", "took")
+
 
 def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Delivery:
     """A delivery from a row of `DELIVERY_COLUMNS`. instant: see `Dialect.instant`."""
@@ -165,6 +189,6 @@ def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
 
 
 __all__ = [
-    "DELIVERY_COLUMNS", "OUTCOMES", "Claimed", "FinishRow", "Finished", "Offered", "Queue", "Wanted",
+    "DELIVERY_COLUMNS", "OUTCOMES", "SUCCESS", "VARYING", "Claimed", "FinishRow", "Finished", "Offered", "Queue", "Wanted",
     "delivery_from", "idempotency_key",
 ]  # fmt: skip

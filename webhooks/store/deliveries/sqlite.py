@@ -13,7 +13,7 @@ from webhooks.database import Database, to_microseconds
 from webhooks.database import tables as schema
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
-from webhooks.store.deliveries.records import D, E, FinishRow, Wanted
+from webhooks.store.deliveries.records import SUCCESS, D, E, FinishRow, Wanted
 from webhooks.store.lanes import SqliteLanes
 
 Item = TypeVar("Item")
@@ -53,7 +53,8 @@ _FINISH = f"""
            scheduled_at = case when {_F["state"]} = 0 then {_NOW} end,
            reason = nullif({_F["reason"]}, ''), cause = nullif({_F["cause"]}, 0), blocks = {_F["blocks"]}, alone = {_F["alone"]},
            ready = case when lane is null then 1 else {_F["state"]} = 0 end,
-           finished_at = case when {_F["state"]} >= 2 then {_NOW} end
+           finished_at = case when {_F["state"]} >= 2 then {_NOW} end,
+           took = case when {_F["outcome"]} = {SUCCESS.outcome} then {_F["took"]} end
      where id = {_F["id"]} and token = {_F["token"]} and state = 1
 """
 #: {only if its lease is over: statement}
@@ -150,10 +151,10 @@ class SqliteDeliveries:
     # -- the end of a run ----------------------------------------------------------------------------------
 
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:
-        """A statement for each delivery, and one for each attempt."""
+        """A statement for each delivery, and one for each attempt that has a row of its own."""
         now, statement = self._now(), _FINISHES[expired_only]
         done = [row for row in rows if cursor.execute(statement, (*row, now)).rowcount]
-        cursor.executemany(_ATTEMPT, [(*row, now) for row in done if row.outcome >= 0])
+        cursor.executemany(_ATTEMPT, [(*row, now) for row in done if row.outcome >= 0 and not row.is_success])
         return {row.id for row in done}
 
     def done_mark(self, row: FinishRow) -> PreparedStatement | None:
