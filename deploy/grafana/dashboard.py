@@ -222,6 +222,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "none",
                 (("max by (handler) (webhooks_handler_workers)", "{{handler}}"),),
             ),
+            Panel(
+                "Workers of a queue, and seconds of work that wait for them",
+                "timeseries",
+                "none",
+                (
+                    ("max by (queue) (webhooks_queue_workers)", "{{queue}} workers"),
+                    ("max by (queue) (webhooks_due_seconds)", "{{queue}} seconds"),
+                ),
+            ),
             Panel("What is scraped", "table", "none", (("sum by (kind, version, instance) (webhooks_info)", ""),)),
             Panel("Bytes of tables", "timeseries", "bytes", (("max by (table) (webhooks_table_bytes)", "{{table}}"),)),
             Panel(

@@ -91,6 +91,16 @@ RULES = (
         "webhooks handlers",
     ),
     Rule(
+        "queue-without-worker",
+        "critical",
+        "(max by (queue) (webhooks_due_seconds) > 0"
+        " unless on (queue) max by (queue) (webhooks_queue_workers) > 0)"
+        " and on () sum(max by (version) (webhooks_workers)) > 0",
+        "2m",
+        "Deliveries of queue {{ $labels.queue }} are due, and no live worker runs it.",
+        "webhooks worker --queues {{ $labels.queue }}",
+    ),
+    Rule(
         "backlog-old",
         "warning",
         'max by (handler) (webhooks_deliveries_oldest_due_seconds{class="fresh"})'

@@ -50,6 +50,23 @@ def test_three_paths_are_answered_and_the_port_is_named_for_prometheus(port: Met
     assert get(port.port, "/webhooks/close")[0] == 404
 
 
+def test_a_scaler_is_answered_with_the_token_and_by_its_query() -> None:
+    class Scaler:
+        def answer(self, query: str) -> tuple[int, bytes]:
+            return (200 if query else 404), query.encode()
+
+    made = MetricsPort(Exposition(figures), Scaler(), host="127.0.0.1", port=0, token="right")  # type: ignore[arg-type]
+    made.start()
+    try:
+        assert made.port is not None
+        assert get(made.port, "/autoscale?queue=video")[0] == 401
+        answered = get(made.port, "/autoscale?queue=video", Authorization="Bearer right")
+        assert answered == (200, "application/json", "queue=video")
+        assert get(made.port, "/autoscale", Authorization="Bearer right")[0] == 404
+    finally:
+        made.close()
+
+
 def test_a_port_that_is_taken_is_a_warning(port: MetricsPort, caplog: pytest.LogCaptureFixture) -> None:
     assert port.port is not None
     second = MetricsPort(Exposition(figures), host="127.0.0.1", port=port.port)

@@ -15,7 +15,10 @@ from webhooks import signals
 from webhooks.app import create_app
 from webhooks.errors import RequestTimeout
 from webhooks.http.gunicorn.refusals import LeavesTraces
-from webhooks.model import Headers
+from webhooks.http.metrics import Autoscale
+from webhooks.model import Headers, new_id
+from webhooks.store.handlers import HandlerRow
+from webhooks.store.intake import Item, Routed
 
 TOKEN = "0123456789abcdef"
 
@@ -102,3 +105,33 @@ def test_the_figures_come_with_the_token_alone(app: Any) -> None:
     assert answer.status_code == 200
     assert b"webhooks_database_up 1.0" in answer.data
     assert client.get("//metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404
+
+
+def test_a_scaler_is_answered_by_a_web_process_alone(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker ever ran here, so a scaler can begin at none."""
+    monkeypatch.setattr(Autoscale, "KEPT", -1.0)
+    client, token = app.test_client(), {"Authorization": f"Bearer {TOKEN}"}
+    assert client.get("/autoscale").status_code == 401
+    assert client.get("//autoscale", headers=token).status_code == 404
+    answer = client.get("/autoscale?target=1min&concurrency=2", headers=token)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert answer.get_json() == {
+        "queue": "default",
+        "due": 0,
+        "running": 0,
+        "oldest_due_seconds": 0.0,
+        "due_seconds": 0.0,
+        "workers": 0,
+        "wanted": 0,
+    }
+    at = datetime.now(UTC)
+    store = app.extensions["webhooks"].store
+    store.handlers.register([HandlerRow("cut", ["**"], queue="video")])
+    item = Item(new_id(), "close", "ev_1", 1, "x", at, at, b"{}", routes=(Routed(new_id(), "cut", None),))
+    store.intake.record([item])
+    found = client.get("/autoscale?queue=video", headers=token).get_json()
+    assert (found["due"], found["workers"], found["wanted"]) == (1, 0, 1)
+    refused = client.get("/autoscale?queue=vidoe", headers=token)
+    assert (refused.status_code, refused.get_json()["error"]) == (404, "not_found")
+    for query in ("target=0s", "target=soon", "concurrency=0", "concurrency=x", "concurrency=%D9%A3"):
+        assert client.get(f"/autoscale?{query}", headers=token).status_code == 400

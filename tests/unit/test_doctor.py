@@ -366,6 +366,24 @@ def test_deliveries_of_a_handler_that_another_process_runs_are_no_orphans() -> N
     assert of(handler=replace(HANDLER, is_registered=False, backlog=Backlog("h", running=1))) == []
 
 
+def test_a_queue_without_a_worker_is_an_error_after_a_minute_with_the_command() -> None:
+    waiting = replace(
+        HANDLER,
+        is_running=False,
+        queue="video",
+        is_queue_served=False,
+        backlog=Backlog("h", pending=5, due=5, due_since=NOW - HOUR),
+    )
+    other = replace(waiting, name="g", backlog=Backlog("g"))
+    finding = only(of(handlers=[waiting, other]))
+    assert (finding.level, finding.code, finding.subject) == (Level.ERROR, "queue-without-worker", "video")
+    assert finding.text == "no worker runs the queue 'video', with 5 deliveries of 1 handler due, the oldest for 1 h"
+    assert finding.command == "webhooks worker --queues video"
+    assert of(handler=replace(waiting, is_queue_served=True)) == []
+    assert of(handler=replace(waiting, backlog=replace(waiting.backlog, due_since=NOW))) == []
+    assert [each.code for each in of(handler=waiting, processes=[])] == ["no-worker"], "one of them says it"
+
+
 def test_work_without_a_worker_is_an_error_after_a_minute() -> None:
     waiting = replace(HANDLER, backlog=Backlog("h", pending=5, eldest_at=NOW - HOUR))
     finding = only(of(handler=waiting, processes=[replace(WORKER, kind="web")]))

@@ -40,13 +40,12 @@ class Role(enum.StrEnum):
     WORKER = "worker"  #: runs deliveries
     CHILD = "child"  #: runs single attempts for a worker
     CLI = "cli"  #: runs one command over everything
-    DASHBOARD = "dashboard"  #: shows in a browser what is stored, and acts as a command would
     READ_ONLY = "read-only"  #: looks at what is stored, without handlers
 
     @property
     def patience(self) -> timedelta | None:
         """How long a database that does not answer is waited for; None: as long as the database's own limits say."""
-        return timedelta(seconds=2) if self in (Role.WEB, Role.DASHBOARD) else None
+        return timedelta(seconds=2) if self is Role.WEB else None
 
     @property
     def application(self) -> str:
@@ -240,8 +239,12 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
     )
 
 
-def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
-    """A worker for this process, its handlers registered. slots: in place of the setting `concurrency`."""
+def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
+    """A worker for this process, all handlers registered.
+
+    slots: in place of the setting `concurrency`.
+    queues: those whose handlers it runs; None: all.
+    """
     from webhooks.delivery import IsolatedPool, Maintenance, Retention, Worker, WorkerSettings, handler_rows
     from webhooks.operations import CatchUpDuty, DetachedReplays
     from webhooks.sources import with_log
@@ -263,6 +266,7 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None) -> Worker:
             grace=settings.grace,
             poll_interval=settings.poll_interval,
             abandoned_threads=settings.abandoned_threads or None,
+            queues=queues,
         ),
         version=VERSION,
         isolated=IsolatedPool(command=isolated_command(), dispatcher=dispatcher, store=store),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from webhooks.app.webhooks import Webhooks
     from webhooks.delivery import Worker
-    from webhooks.http.metrics import Meter
+    from webhooks.http.metrics import Autoscale, Meter
     from webhooks.intake import GroupCommit
     from webhooks.routing import Registry
     from webhooks.settings import Settings
@@ -94,14 +94,27 @@ def figures_of(store: Store, webhooks: Webhooks) -> Callable[[], Iterator[Any]]:
     return lambda: as_samples(store.gauges.read(), webhooks.sources, limit=limit, bounds=bounds)
 
 
+def autoscale_of(webhooks: Webhooks, read: Callable[[], Any], concurrency: int) -> Autoscale:
+    """What answers scalers.
+
+    read: asks the database how the installation stands.
+    concurrency: handlers that a worker runs at once.
+    """
+    from webhooks.http.metrics import Autoscale
+
+    queues = {handler.queue for handler in webhooks.registry.handlers()}
+    return Autoscale(read, queues=queues, concurrency=concurrency)
+
+
 def add_routes(webhooks: Webhooks, app: Flask, prefix: str | None) -> None:
-    """Give an application `/metrics` and `/metrics/database` below `prefix`, behind the token."""
+    """Give an application `/metrics`, `/metrics/database` and `/autoscale` below `prefix`, behind the token."""
     from webhooks.http.metrics import Exposition, make_metrics_blueprint
 
     figures = figures_of(webhooks.store, webhooks)
     exposition = Exposition(lambda: webhooks.call(lambda: list(figures())))
     token = webhooks.settings.metrics_token or ""
-    blueprint = make_metrics_blueprint(exposition, token=token, name=f"{webhooks.name}_metrics")
+    autoscale = autoscale_of(webhooks, lambda: webhooks.call(webhooks.store.gauges.read), webhooks.settings.concurrency)
+    blueprint = make_metrics_blueprint(exposition, autoscale, token=token, name=f"{webhooks.name}_metrics")
     app.register_blueprint(blueprint, url_prefix=prefix)
 
 
@@ -121,10 +134,14 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
         settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
     )
     worker.claim_observer = meter.time_claim
-    figures = figures_of(make_store(webhooks.metrics_database, {}), webhooks)
-    exposition = Exposition(figures, before=worker_gauges(meter, worker), folds=True)
+    store = make_store(webhooks.metrics_database, {})
+    exposition = Exposition(figures_of(store, webhooks), before=worker_gauges(meter, worker), folds=True)
     webhooks.metrics_port = MetricsPort(
-        exposition, host=settings.metrics_host, port=settings.metrics_port or 0, token=settings.metrics_token or ""
+        exposition,
+        autoscale_of(webhooks, store.gauges.read, worker.settings.slots),
+        host=settings.metrics_host,
+        port=settings.metrics_port or 0,
+        token=settings.metrics_token or "",
     )
     webhooks.metrics_port.start()
 
@@ -132,6 +149,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
 __all__ = [
     "PATIENCE",
     "add_routes",
+    "autoscale_of",
     "figures_of",
     "make_meter",
     "metered_commit",

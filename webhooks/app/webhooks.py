@@ -23,6 +23,7 @@ from webhooks.app.assembly import ReadOnlyContext, Role, utc_now
 from webhooks.database import History, find_plugins, histories_of
 from webhooks.errors import ConfigurationError
 from webhooks.forks import PerProcess
+from webhooks.formats import choose_queues
 from webhooks.routing import Registry, default_registry, find_modules, load_modules
 from webhooks.settings import Settings, load_settings, require_dedup_covers
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
-    from webhooks.dashboard import DashboardUser
     from webhooks.database import Database
     from webhooks.delivery import Dispatcher, Rehearsal, Worker
     from webhooks.http import DirectRoute, Readiness
@@ -55,7 +55,6 @@ class Webhooks:
     overrides: settings by name, above `webhooks.toml` and the environment.
     environ: in place of the process's environment.
     clock: aware UTC now.
-    dashboard_user: who is there, by your own login: puts the dashboard into `app`, for whomever it gives a `DashboardUser`.
     """
 
     def __init__(
@@ -67,10 +66,8 @@ class Webhooks:
         overrides: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], datetime] = utc_now,
-        dashboard_user: Callable[[], DashboardUser | None] | None = None,
     ) -> None:
         self.name = name
-        self.dashboard_user = dashboard_user
         self.registry = registry if registry is not None else default_registry
         self.clock = clock
         self._environ = environ
@@ -180,10 +177,35 @@ class Webhooks:
         names = [handler.name for handler in self.registry.handlers()]
         return ReadOnlyContext(self.settings, self.sources, self.database, self.store, self.clock, names)
 
-    def make_worker(self, *, slots: int | None = None) -> Worker:
-        """A worker for this process; `run` it in the main thread. slots: in place of the setting `concurrency`."""
+    def choose_queues(self, wanted: Sequence[str] = (), without: Sequence[str] = ()) -> frozenset[str] | None:
+        """The queues that a worker of this process runs; None: all.
+
+        wanted: in place of the setting `worker_queues`.
+        without: all but these.
+
+        Raises `ConfigurationError` for queues that no handler is in.
+        """
+        known = {handler.queue for handler in self.registry.handlers()}
+        if not wanted and not without:
+            wanted = self.settings.worker_queues
+        try:
+            return choose_queues(known, wanted, without)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def make_worker(
+        self, *, slots: int | None = None, queues: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> Worker:
+        """A worker for this process; `run` it in the main thread.
+
+        slots: in place of the setting `concurrency`.
+        queues, without: see `choose_queues`.
+
+        Raises `ConfigurationError`.
+        """
+        chosen = self.choose_queues(queues, without)
         self.name_unmigrated()
-        worker = assembly.make_worker(self, slots=slots)
+        worker = assembly.make_worker(self, slots=slots, queues=chosen)
         if self.settings.metrics_port is not None:
             metrics.serve(self, worker)
         return worker

@@ -10,7 +10,18 @@ from webhooks.operations import handlers as known
 from webhooks.operations import records
 from webhooks.operations.handlers import PauseChange
 
-COLUMNS = ("NAME", "PATTERNS", "SOURCE", "STATE", "OPTIONS", "LAST STARTED", "WORKERS", "LAST SUCCESS", "LAST ERROR")
+COLUMNS = (
+    "NAME",
+    "PATTERNS",
+    "SOURCE",
+    "STATE",
+    "QUEUE",
+    "OPTIONS",
+    "LAST STARTED",
+    "WORKERS",
+    "LAST SUCCESS",
+    "LAST ERROR",
+)
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, epilog="Example: webhooks handlers pause whatsapp.mirror")
@@ -30,7 +41,7 @@ def handlers(ctx: click.Context, as_json: bool) -> None:
     rows = [
         (
             v.name, ", ".join(v.patterns), v.source or "any", v.state + (f" by {v.paused_by}" if v.paused_by else ""),
-            ", ".join(v.options), output.when(v.seen_at), _workers(v.workers), output.when(v.succeeded_at),
+            v.queue, ", ".join(v.options), output.when(v.seen_at), _workers(v.workers), output.when(v.succeeded_at),
             f"{output.when(v.failed_at)} {v.error or ''}".strip(),
         )
         for v in views

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
 
-@click.command(epilog="Example: webhooks worker --concurrency 16")
+@click.command(epilog="Example: webhooks worker --queues video --concurrency 16")
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Handlers run at once; default: the setting.")
-def worker(concurrency: int | None) -> None:
+@click.option("--queues", metavar="NAME,…", help="Only handlers of these queues; default: the setting worker_queues.")
+@click.option("--without", metavar="NAME,…", help="All handlers but those of these queues.")
+def worker(concurrency: int | None, queues: str | None, without: str | None) -> None:
     """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
     from webhooks.cli.context import webhooks
     from webhooks.delivery import REPLACE
@@ -35,6 +38,8 @@ def worker(concurrency: int | None) -> None:
     os.environ.update(flask_environment())  # for the processes of single attempts
     instance = webhooks(role="worker")
     instance.become("worker")
+    options = _Options(concurrency, _names(queues), _names(without))
+    instance.choose_queues(options.queues, options.without)  # before the database is waited for
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
     made: Worker | None = None
 
@@ -45,7 +50,7 @@ def worker(concurrency: int | None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    made = _make_worker(instance, concurrency)
+    made = _make_worker(instance, options)
     if made.run() == REPLACE:
         # threads that never end are left behind with the old program
         os.environ.update(made.to_be_replaced())
@@ -53,7 +58,19 @@ def worker(concurrency: int | None) -> None:
     gc.freeze()  # the process ends: its last collection passes over what is there now
 
 
-def _make_worker(instance: Webhooks, concurrency: int | None) -> Worker:
+class _Options(NamedTuple):
+    """What was typed."""
+
+    concurrency: int | None
+    queues: tuple[str, ...]
+    without: tuple[str, ...]
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name for name in re.split(r"[,\s]+", text or "") if name)
+
+
+def _make_worker(instance: Webhooks, options: _Options) -> Worker:
     """The worker, once the database can be reached: one that starts before its database, or its tables, waits for them."""
     from webhooks.cli import NO_SCHEMA
     from webhooks.database.migrations import run as migrate
@@ -64,7 +81,7 @@ def _make_worker(instance: Webhooks, concurrency: int | None) -> Worker:
     while True:
         try:
             if migrate.is_current(instance.database):
-                return instance.make_worker(slots=concurrency)
+                return instance.make_worker(slots=options.concurrency, queues=options.queues, without=options.without)
             reason = NO_SCHEMA
         except StorageUnavailable as error:
             reason = f"the database cannot be reached: {error.reason}"

@@ -312,6 +312,8 @@ handlers = Table(
     Column("breaker_failures", Integer, nullable=False, server_default=text("0"), comment="failures in a row"),
     Column("breaker_until", Instant),
     Column("seen_at", Instant, nullable=False, comment="last start of a process that knows it"),
+    Column("queue", Text, comment="null: the default one"),
+    Column("run_microseconds", BigInteger, comment="of a run, the mean as a worker last saw it"),
 )
 # a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
 _storage(handlers, fillfactor="50", autovacuum_vacuum_scale_factor="0", autovacuum_vacuum_threshold="500")
@@ -327,6 +329,7 @@ processes = Table(
     Column("handlers", Text, nullable=False, comment="JSON list of names"),
     Column("lease", BigInteger, comment="microseconds for which it claims: no lease of it that ends later is believed"),
     Column("monotonic", BigInteger, comment="SQLite: its monotonic clock at heartbeat_at, microseconds; tells clocks apart"),
+    Column("queues", Text, comment="JSON list of those that a worker runs; null: all"),
 )
 
 leases = Table(

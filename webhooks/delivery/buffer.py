@@ -169,6 +169,11 @@ class Buffer:
         mean = self._mean.get(name)
         self._mean[name] = seconds if mean is None else mean + (seconds - mean) * MEAN_WEIGHT
 
+    def means(self) -> dict[str, float]:
+        """{handler: mean seconds of its runs}, of those that ran here."""
+        with self._condition:
+            return dict(self._mean)
+
     @property
     def is_busy(self) -> bool:
         """Whether any attempt has a thread's place."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 
 from webhooks.delivery.attempt import Cause, Ledger
@@ -20,12 +20,15 @@ from webhooks.store.handlers import HandlerRow
 
 logger = logging.getLogger(__name__)
 
+#: The mean of a handler's runs is told again when it has changed by this factor.
+MEAN_CHANGE = 1.2
+
 
 class Heartbeat:
     """The leases of one process. `beat` is called again and again by one thread.
 
     process_id: by which the database knows this process. kind: of process ("worker").
-    handlers: names of those that it runs.
+    handlers: names of those that it runs. queues: those that they are in; None: all.
     lease: for how long deliveries are held from each beat on; heartbeat: until the next.
     """
 
@@ -40,6 +43,7 @@ class Heartbeat:
         handlers: Sequence[str],
         lease: timedelta,
         heartbeat: timedelta,
+        queues: Collection[str] | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
@@ -47,9 +51,13 @@ class Heartbeat:
         self.kind = kind
         self.version = version
         self.handlers = list(handlers)
+        self.queues = queues
         self.lease = lease
         #: What could not be registered yet because another client had it locked.
         self.unregistered: list[HandlerRow] = []
+        #: {handler: mean seconds of its runs here}; what has changed is told with each beat.
+        self.means: Callable[[], Mapping[str, float]] = dict
+        self._told: dict[str, float] = {}
         self._seconds = heartbeat.total_seconds()
         self._due = 0.0
         self._locked: set[int] | None = None
@@ -73,9 +81,14 @@ class Heartbeat:
 
     def _tell_of_life(self) -> None:
         with contextlib.suppress(Locked):
-            self.store.processes.beat(self.process_id, self.kind, self.version, self.handlers, lease=self.lease)
+            self.store.processes.beat(
+                self.process_id, self.kind, self.version, self.handlers, lease=self.lease, queues=self.queues
+            )
         if self.unregistered:
             self.unregistered = self.store.handlers.register(self.unregistered)
+        if changed := changed_means(self._told, self.means()):
+            self.store.handlers.note_runs(changed)
+            self._told.update(changed)
 
     def extend(self, only: set[int] | None = None) -> set[int]:
         """Extend what is held; ids of those that another client has locked. only: of these ids.
@@ -97,3 +110,12 @@ class Heartbeat:
                 attempt.leased_until = 0.0
                 attempt.revoke(Cause.LEASE_LOST, keeps_thread=True)
         return locked
+
+
+def changed_means(told: Mapping[str, float], means: Mapping[str, float]) -> dict[str, float]:
+    """Those of the means that are new, or differ so much from what was told that a scaler would count otherwise."""
+    return {
+        name: mean
+        for name, mean in means.items()
+        if name not in told or not told[name] / MEAN_CHANGE <= mean <= told[name] * MEAN_CHANGE
+    }

@@ -53,6 +53,7 @@ class RunnerSettings:
     lease, heartbeat: for how long deliveries are held, and how often that is extended.
     grace: what runs may take so long when the process stops.
     abandoned_threads: after so many the process is to be replaced; None: some for each slot.
+    queues: those whose handlers it runs; None: all.
     """
 
     slots: int = 8
@@ -60,10 +61,11 @@ class RunnerSettings:
     heartbeat: timedelta = timedelta(seconds=10)
     grace: timedelta = timedelta(seconds=25)
     abandoned_threads: int | None = None
+    queues: frozenset[str] | None = None
 
 
 class Runner:
-    """Runs claimed deliveries of the handlers that this process knows.
+    """Runs claimed deliveries of the handlers that this process knows, as far as they are in its queues.
 
     kind: of process, as `webhooks_processes` lists it.
     """
@@ -87,7 +89,11 @@ class Runner:
         self.settings = settings
         self.isolated = isolated
         #: {name: Handler} of those that it runs.
-        self.handlers: dict[str, Handler] = {handler.name: handler for handler in registry.handlers()}
+        self.handlers: dict[str, Handler] = {
+            handler.name: handler
+            for handler in registry.handlers()
+            if settings.queues is None or handler.queue in settings.queues
+        }
         sessions = [handler.name for handler in self.handlers.values() if handler.wants_session]
         self.ledger = Ledger()
         self.buffer = Buffer(self.handlers, settings.slots, sessions)
@@ -105,7 +111,9 @@ class Runner:
             handlers=list(self.handlers),
             lease=settings.lease,
             heartbeat=settings.heartbeat,
+            queues=settings.queues,
         )
+        self.heartbeat.means = self.buffer.means
         #: Called when there is no connection at all, so that what is kept for later is given up, last of all.
         self.give_up_connections: Callable[[], None] = lambda: None
         self.ended = threading.Event()

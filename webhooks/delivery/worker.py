@@ -61,7 +61,10 @@ class WorkerSettings(RunnerSettings):
 
 
 class Worker:
-    """Runs the deliveries of the handlers that this process knows. One a process."""
+    """Runs the deliveries of the handlers that this process knows, as far as they are in its queues. One a process.
+
+    It rescues and maintains for all of them.
+    """
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class HandlerView:
     workers: how many live workers have it; None when the database was not asked.
     succeeded_at, failed_at: its latest attempts of each kind, as far as they were looked for (`Health.latest_runs`).
     error: why that one failed, on one line.
+    queue: in which it is here, or else on record.
     """
 
     name: str
@@ -59,6 +60,7 @@ class HandlerView:
     succeeded_at: datetime | None = None
     failed_at: datetime | None = None
     error: str | None = None
+    queue: str = DEFAULT_QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _view(name: str, handler: Handler | None, known: HandlersOnRecord | None) ->
         succeeded_at=runs.succeeded_at if runs is not None else None,
         failed_at=runs.failed_at if runs is not None else None,
         error=runs.error if runs is not None else None,
+        queue=handler.queue if handler is not None else (row.queue if row else DEFAULT_QUEUE),
     )
 
 
@@ -140,7 +143,6 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         "ignore own": handler.ignore_own,
         "rehearsable": handler.rehearsable,
         handler.isolation: handler.isolation != "thread",
-        f"queue {handler.queue}": handler.queue != DEFAULT_QUEUE,
     }
     return tuple(word for word, is_said in words.items() if is_said)
 

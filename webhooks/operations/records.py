@@ -260,6 +260,7 @@ def handler_json(handler: HandlerView) -> dict[str, Any]:
         "source": handler.source,
         "is_registered": handler.is_registered,
         "state": handler.state,
+        "queue": handler.queue,
         "paused_by": handler.paused_by,
         "options": list(handler.options),
         "seen_at": _iso(handler.seen_at),

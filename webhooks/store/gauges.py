@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
+from webhooks.formats import DEFAULT_QUEUE
 from webhooks.model import instant_of
 from webhooks.store.dialect import dialect_of
 from webhooks.store.handlers import BreakerState
@@ -41,10 +42,21 @@ _TABLE_BYTES = """
 
 @dataclass(frozen=True, slots=True)
 class HandlerStanding:
-    """What the database says of one handler. is_held_back: its circuit breaker is not closed."""
+    """What the database says of one handler.
+
+    is_held_back: its circuit breaker is not closed.
+    queue: in which it is.
+    concurrency: how many run at once, over all workers; None: no limit.
+    starts_per_second: by its rate; None: no limit.
+    run_seconds: of a run, the mean as a worker last saw it; None: none was seen.
+    """
 
     is_paused: bool
     is_held_back: bool
+    queue: str = DEFAULT_QUEUE
+    concurrency: int | None = None
+    starts_per_second: float | None = None
+    run_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +135,19 @@ class InstallationGauges:
 
 def _handlers(connection: Connection) -> dict[str, HandlerStanding]:
     table = schema.handlers.c
-    rows = connection.execute(select(table.name, table.paused, table.breaker)).fetchall()
-    return {row.name: HandlerStanding(row.paused, row.breaker != BreakerState.CLOSED) for row in rows}
+    columns = (table.queue, table.concurrency, table.rate_count, table.rate_period, table.run_microseconds)
+    rows = connection.execute(select(table.name, table.paused, table.breaker, *columns)).fetchall()
+    return {
+        row.name: HandlerStanding(
+            row.paused,
+            row.breaker != BreakerState.CLOSED,
+            row.queue or DEFAULT_QUEUE,
+            row.concurrency,
+            row.rate_count * 1_000_000 / row.rate_period if row.rate_count else None,
+            None if row.run_microseconds is None else row.run_microseconds / 1_000_000,
+        )
+        for row in rows
+    }
 
 
 def _received(connection: Connection) -> dict[str, datetime]:

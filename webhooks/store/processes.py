@@ -7,7 +7,7 @@ remembers since when its rounds, in whichever process, followed each other witho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,7 +33,13 @@ JUMP = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A web or worker process as it last reported. kind: "web" or "worker". lease: for how long it claims."""
+    """A web or worker process as it last reported.
+
+    kind: "web" or "worker".
+    handlers: names of those that it runs.
+    lease: for how long it claims.
+    queues: those whose handlers it runs; None: all.
+    """
 
     id: str
     kind: str
@@ -42,6 +48,11 @@ class Process:
     version: str
     handlers: tuple[str, ...]
     lease: timedelta | None = None
+    queues: tuple[str, ...] | None = None
+
+    def serves(self, queue: str) -> bool:
+        """Whether it is a worker that runs the handlers of that queue, as far as it knows them."""
+        return self.kind != "web" and (self.queues is None or queue in self.queues)
 
 
 class Processes:
@@ -61,26 +72,36 @@ class Processes:
         ).bindparams(*(bindparam(name, type_=schema.Instant()) for name in ("until", "now", "steady_since")))
 
     def beat(
-        self, id: str, kind: str, version: str, handlers: Sequence[str], *, lease: timedelta | None = None
+        self,
+        id: str,
+        kind: str,
+        version: str,
+        handlers: Sequence[str],
+        *,
+        lease: timedelta | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """Report that a process is alive.
 
         id, version: its own.
         kind: "web" or "worker".
-        handlers: the names that it knows.
+        handlers: the names of those that it runs.
         lease: for how long it claims; None for one that does not.
+        queues: those whose handlers it runs; None: all.
         """
         statement = text(
-            """insert into webhooks_processes (id, kind, started_at, heartbeat_at, version, handlers, lease, monotonic)
-               values (:id, :kind, :now, :now, :version, :handlers, :lease, :monotonic)
+            """insert into webhooks_processes (id, kind, started_at, heartbeat_at, version, handlers, lease, monotonic,
+                 queues)
+               values (:id, :kind, :now, :now, :version, :handlers, :lease, :monotonic, :queues)
                on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, handlers = excluded.handlers,
-                   lease = excluded.lease, monotonic = excluded.monotonic"""
+                   lease = excluded.lease, monotonic = excluded.monotonic, queues = excluded.queues"""
         ).bindparams(bindparam("now", type_=schema.Instant()))
         values: dict[str, Any] = {
             "id": id,
             "kind": kind,
             "version": version,
             "handlers": msgspec.json.encode(sorted(handlers)).decode(),
+            "queues": None if queues is None else msgspec.json.encode(sorted(queues)).decode(),
             "lease": None if lease is None else lease // schema.MICROSECOND,
         }
         with self.database.write() as connection:
@@ -108,6 +129,7 @@ class Processes:
                 row.version,
                 tuple(msgspec.json.decode(row.handlers, type=list[str])),
                 None if row.lease is None else timedelta(microseconds=row.lease),
+                None if row.queues is None else tuple(msgspec.json.decode(row.queues, type=list[str])),
             )
             for row in rows
         ]

@@ -54,6 +54,10 @@ def test_partitions_raise(ends: timedelta | None, oldest: timedelta | None, name
         (HandlerFigures(due=3, has_worker=False), ["no-worker"]),
         (HandlerFigures(due=0, has_worker=False), []),
         (HandlerFigures(due=3, has_worker=False, is_paused=True), ["paused-long"]),
+        (HandlerFigures(due=3, has_worker=False, unserved_queue="video"), ["queue-without-worker"]),
+        (HandlerFigures(due=3, has_worker=True, unserved_queue="video"), []),
+        (HandlerFigures(due=0, has_worker=False, unserved_queue="video"), []),
+        (HandlerFigures(due=3, has_worker=False, unserved_queue="video", is_paused=True), ["paused-long"]),
         (HandlerFigures(due=3, fresh_since=LATELY), []),
         (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6)), ["backlog-old"]),
         (HandlerFigures(due=3, fresh_since=START - timedelta(minutes=6), is_paused=True), ["paused-long"]),
@@ -96,6 +100,17 @@ def test_a_sources_figures_raise(facts: SourceFigures, names: list[str]) -> None
     assert [each.name for each in of_source(facts)] == names
 
 
+def test_handlers_of_a_queue_without_a_worker_are_one_alarm_with_its_command() -> None:
+    waiting = HandlerFigures(due=3, has_worker=False, unserved_queue="video")
+    (each,) = standing(AlarmFacts(START, handlers={"a": waiting, "b": waiting}), BOUNDS)
+    assert (each.name, each.subject, each.count, each.command) == (
+        "queue-without-worker",
+        "video",
+        6,
+        "webhooks worker --queues video",
+    )
+
+
 def test_a_source_without_expect_within_is_never_silent() -> None:
     assert of_source(SourceFigures(received_at=LONG_AGO), "other") == []
 
@@ -111,6 +126,7 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
         {
             "a": HandlerFigures(1, LONG_AGO, False, 1, 1, None, 1, 1, 0, None, 1, False, True),
             "b": HandlerFigures(is_paused=True),
+            "c": HandlerFigures(due=1, has_worker=False, unserved_queue="video"),
         },
         {"shop": SourceFigures(LONG_AGO, 20, 20, 1, 1)},
         START,

@@ -222,7 +222,7 @@ def test_every_metric_of_a_process_is_registered_under_its_name_and_labels() -> 
 
 
 def test_names_end_in_a_unit_and_labels_are_of_the_closed_set() -> None:
-    allowed = {"source", "handler", "class", "outcome", "status", "receipt", "kind", "version", "table"}
+    allowed = {"source", "handler", "class", "outcome", "status", "receipt", "kind", "version", "table", "queue"}
     assert len({metric.name for metric in METRICS}) == len(METRICS)
     for metric in METRICS:
         assert metric.name.startswith("webhooks_")

@@ -7,7 +7,7 @@ are observed (`signals`), the figures of the installation (`store.gauges`), alar
 `table` names every metric once, for the code, the documentation, `deploy/prometheus` and `deploy/grafana`. A process makes
 `instruments` of it, which `observer` moves. `directory` is where the processes of one group keep their numbers, `master`
 is gunicorn's part in that, `folding` adds up what ended processes left. `exposition` writes what a scrape gets, which
-`routes` answers on the web port and `port` on a worker's own.
+`routes` answers on the web port and `port` on a worker's own, as `autoscale` does scalers.
 
 What surprises: prometheus-client decides when it is imported whether the numbers are one process's or a group's. So
 `directory` has to be asked before anything imports it, handlers included.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.http.metrics.autoscale import Autoscale as Autoscale
     from webhooks.http.metrics.directory import begin_group as begin_group
     from webhooks.http.metrics.exposition import Exposition as Exposition
     from webhooks.http.metrics.figures import as_samples as as_samples
@@ -35,6 +36,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "autoscale": ["Autoscale"],
             "directory": ["begin_group"],
             "exposition": ["Exposition"],
             "figures": ["as_samples"],

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from webhooks.http.metrics.table import CLASSES, OTHER
+from webhooks.operations import scaling
 from webhooks.operations.alarms import AlarmBounds, held_for
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def as_samples(
         Counter(each.version for each in standing.processes if each.kind == "worker").items()
     ):
         yield "workers", (version,), float(number)
+    for load in scaling.loads(standing).values():
+        yield "due_seconds", (load.queue,), load.due_seconds
+        yield "queue_workers", (load.queue,), float(load.workers)
     for source in sorted(sources):
         if (received := standing.received.get(source)) is not None:
             yield "last_received", (source,), received.timestamp()

@@ -1,4 +1,4 @@
-"""A worker's own port: `/metrics`, `/metrics/database` and `/healthz`, by a thread beside the worker's.
+"""A worker's own port: `/metrics`, `/metrics/database`, `/autoscale` and `/healthz`, by a thread beside the worker's.
 
 A worker serves no requests otherwise, so this is a small server of the standard library, on this machine only unless the
 settings say otherwise. A port that is taken is a warning: it must not end a worker.
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from webhooks.http.metrics.autoscale import Autoscale
 from webhooks.http.metrics.exposition import CONTENT_TYPE, Exposition
 from webhooks.http.metrics.tokens import is_authorized
 
@@ -31,12 +32,15 @@ class MetricsPort:
     """The server. `start` binds and begins; `close` ends it.
 
     exposition: what a scrape gets.
+    autoscale: answers scalers; None where there are none to be answered.
     host, port: to bind; port 0 takes a free one.
     token: what a scraper must send, if not "".
     """
 
-    def __init__(self, exposition: Exposition, *, host: str, port: int, token: str = "") -> None:
-        self._exposition = exposition
+    def __init__(
+        self, exposition: Exposition, autoscale: Autoscale | None = None, *, host: str, port: int, token: str = ""
+    ) -> None:
+        self._pages = _pages(exposition, autoscale)
         self._address = (host, port)
         self._token = token
         self._server: ThreadingHTTPServer | None = None
@@ -50,7 +54,7 @@ class MetricsPort:
     def start(self) -> None:
         """Listen from now on, if the port can be had. Raises nothing."""
         try:
-            self._server = _ScrapeServer(self._address, self._exposition, self._token)
+            self._server = _ScrapeServer(self._address, self._pages, self._token)
         except OSError as error:
             logger.warning(
                 "no metrics of this worker: %s:%d cannot be had (settings metrics_host and metrics_port): %s",
@@ -81,18 +85,30 @@ class MetricsPort:
             self._note = note
 
 
+#: Makes of a request's query (status, body).
+_Page = Callable[[str], tuple[int, bytes]]
+
+
+def _pages(exposition: Exposition, autoscale: Autoscale | None) -> dict[str, tuple[str, _Page]]:
+    """{path: (content type, what makes it)}."""
+    pages: dict[str, tuple[str, _Page]] = {
+        "/metrics": (CONTENT_TYPE, lambda query: (200, exposition.process())),
+        "/metrics/database": (CONTENT_TYPE, lambda query: (200, exposition.database())),
+        "/healthz": ("application/json", lambda query: (200, b'{"status":"ok"}')),
+    }
+    if autoscale is not None:
+        pages["/autoscale"] = ("application/json", autoscale.answer)
+    return pages
+
+
 class _ScrapeServer(ThreadingHTTPServer):
-    """A thread for each request. pages: {path: (content type, what makes the body)}. token: "" asks for none."""
+    """A thread for each request. pages: see `_pages`. token: "" asks for none."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], exposition: Exposition, token: str) -> None:
-        self.pages: dict[str, tuple[str, Callable[[], bytes]]] = {
-            "/metrics": (CONTENT_TYPE, exposition.process),
-            "/metrics/database": (CONTENT_TYPE, exposition.database),
-            "/healthz": ("application/json", lambda: b'{"status":"ok"}'),
-        }
+    def __init__(self, address: tuple[str, int], pages: dict[str, tuple[str, _Page]], token: str) -> None:
+        self.pages = pages
         self.token = token
         super().__init__(address, ScrapeHandler)
 
@@ -107,21 +123,22 @@ class ScrapeHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer 200, 401, 404 or 500."""
-        page = self.server.pages.get(self.path.partition("?")[0])
+        path, _, query = self.path.partition("?")
+        page = self.server.pages.get(path)
         given = self.headers.get("Authorization", "")
         if page is None:
             self._refuse(404, "not_found")
-        elif self.path != "/healthz" and not is_authorized(given, self.server.token):
+        elif path != "/healthz" and not is_authorized(given, self.server.token):
             self._refuse(401, "unauthorized", ("WWW-Authenticate", "Bearer"))
         else:
             content_type, make = page
             try:
-                body = make()
+                status, body = make(query)
             except Exception:
                 logger.exception("a scrape of this worker failed")
                 self._refuse(500, "internal_error")
             else:
-                self._answer(200, content_type, body)
+                self._answer(status, content_type, body)
 
     def _refuse(self, status: int, slug: str, *headers: tuple[str, str]) -> None:
         self._answer(status, "application/json", b'{"error":"%b"}' % slug.encode(), *headers)

@@ -1,4 +1,4 @@
-"""`/metrics` and `/metrics/database` on the web port: for a scraper that has the token, and for no other client."""
+"""`/metrics`, `/metrics/database` and `/autoscale` on the web port: for a client that has the token, and for no other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from flask import Blueprint, Response, request
 from werkzeug import exceptions
 
 from webhooks.http.answers import json_answer, of_http_error
+from webhooks.http.metrics.autoscale import Autoscale
 from webhooks.http.metrics.exposition import CONTENT_TYPE, Exposition
 from webhooks.http.metrics.tokens import is_authorized
 from webhooks.http.routes import is_plainly_spelled
 from webhooks.model import new_request_id
 
 
-def make_metrics_blueprint(exposition: Exposition, *, token: str, name: str) -> Blueprint:
-    """The two routes. token: what a scraper sends as `Authorization: Bearer …`."""
+def make_metrics_blueprint(exposition: Exposition, autoscale: Autoscale, *, token: str, name: str) -> Blueprint:
+    """The three routes. token: what a scraper, or scaler, sends as `Authorization: Bearer …`."""
     blueprint = Blueprint(name, __name__)
 
     @blueprint.before_request
@@ -33,6 +34,11 @@ def make_metrics_blueprint(exposition: Exposition, *, token: str, name: str) -> 
     @blueprint.get("/metrics/database")
     def database() -> Response:
         return text(exposition.database())
+
+    @blueprint.get("/autoscale")
+    def scale() -> Response:
+        status, body = autoscale.answer(request.environ.get("QUERY_STRING", ""))
+        return Response(body, status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
 
     return blueprint
 

@@ -4,7 +4,7 @@ The code makes its instruments from this table, `docs/metrics.md`, `deploy/prome
 against it. Imports nothing, so that all of them may read it.
 
 Labels have closed sets of values: `source` is a configured source or "", `handler` a registered handler or "other",
-`class`, `outcome`, `receipt` and `status` are ours. Never a type, tenant, id, lane, path or key.
+`queue` one that such a handler is in, `class`, `outcome`, `receipt` and `status` are ours. Never a type, tenant, id, lane, path or key.
 """
 
 from __future__ import annotations
@@ -179,6 +179,12 @@ DATABASE = {
     ),
     "handler_workers": _figure("webhooks_handler_workers", "Live workers that know the handler and run it.", "handler"),
     "workers": _figure("webhooks_workers", "Live workers by version.", "version"),
+    "due_seconds": _figure(
+        "webhooks_due_seconds",
+        "Seconds of work that is due or runs, as far as more workers could do it within 30 s; see docs/scaling.md.",
+        "queue",
+    ),
+    "queue_workers": _figure("webhooks_queue_workers", "Live workers that run the queue.", "queue"),
     "last_received": _figure(
         "webhooks_source_last_received_timestamp_seconds",
         "When a source last sent something signed rightly, at most 60 s late.",

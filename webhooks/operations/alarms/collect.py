@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from webhooks.model import DeliveryClass
 from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFigures, SourceFigures
 from webhooks.store import AlarmFigures, Store
 from webhooks.store.gauges import Standing
+from webhooks.store.processes import Process
 
 
 def collect(store: Store) -> AlarmFacts:
@@ -34,7 +37,8 @@ def collect(store: Store) -> AlarmFacts:
 
 
 def _handlers(gauges: Standing, figures: AlarmFigures) -> dict[str, HandlerFigures]:
-    served = {name for process in gauges.processes if process.kind == "worker" for name in process.handlers}
+    workers = [process for process in gauges.processes if process.kind != "web"]
+    served = {name for process in workers for name in process.handlers}
     found: dict[str, HandlerFigures] = {}
     for name in sorted({*gauges.deliveries.handlers, *gauges.handlers, *figures.died, *figures.runs}):
         backlog, state = gauges.deliveries.handlers.get(name), gauges.handlers.get(name)
@@ -55,8 +59,14 @@ def _handlers(gauges: Standing, figures: AlarmFigures) -> dict[str, HandlerFigur
             lanes=backlog.lanes if backlog is not None else 0,
             is_paused=state is not None and state.is_paused,
             is_held_back=state is not None and state.is_held_back,
+            unserved_queue=None if state is None else _unserved(state.queue, workers),
         )
     return found
+
+
+def _unserved(queue: str, workers: Sequence[Process]) -> str | None:
+    """The queue, where workers live and none of them runs it."""
+    return queue if workers and not any(worker.serves(queue) for worker in workers) else None
 
 
 __all__ = ["collect"]

@@ -6,6 +6,7 @@ sampled and bounded (`store.alarms` says how), so a count is "at least so many".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ class HandlerFigures:
     runs, failed: of its latest runs.
     failing_since: when the oldest retry was made, where nothing has succeeded since.
     lanes: how many are held by dead deliveries.
+    unserved_queue: its queue, where workers live and none of them runs that.
     """
 
     due: int = 0
@@ -49,6 +51,7 @@ class HandlerFigures:
     lanes: int = 0
     is_paused: bool = False
     is_held_back: bool = False
+    unserved_queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ def standing(facts: AlarmFacts, bounds: AlarmBounds) -> list[StandingAlarm]:
     found = [
         *_of_sources(facts, bounds),
         *_of_handlers(facts, bounds),
+        *_of_queues(facts),
         *_of_installation(facts, bounds),
     ]
     order = list(ALARMS)
@@ -178,7 +182,7 @@ def _of_handlers(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAla
             yield StandingAlarm(
                 "paused-long", name, f"handler {name} is paused; {handler.due} of its deliveries are due"
             )
-        elif handler.due and not handler.has_worker:
+        elif handler.due and not handler.has_worker and handler.unserved_queue is None:
             text = f"handler {name}: {handler.due} deliveries are due, and no live worker runs it"
             yield StandingAlarm("no-worker", name, text, handler.due)
         longest = bounds.max_waits.get(name, bounds.max_wait)
@@ -196,6 +200,20 @@ def _of_handlers(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAla
         if handler.lanes:
             text = f"handler {name}: dead deliveries hold {handler.lanes} lanes"
             yield StandingAlarm("lane-blocked", name, text, handler.lanes)
+
+
+def _of_queues(facts: AlarmFacts) -> Iterator[StandingAlarm]:
+    due: Counter[str] = Counter()
+    for handler in facts.handlers.values():
+        if handler.unserved_queue is not None and handler.due and not handler.has_worker and not handler.is_paused:
+            due[handler.unserved_queue] += handler.due
+    for queue, count in due.items():
+        yield StandingAlarm(
+            "queue-without-worker",
+            queue,
+            f"queue {queue}: {count} deliveries are due, and no live worker runs it",
+            count,
+        )
 
 
 def _failing(name: str, handler: HandlerFigures) -> Iterator[StandingAlarm]:

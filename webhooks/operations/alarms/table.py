@@ -34,7 +34,7 @@ class Severity(enum.IntEnum):
 class Alarm:
     """One row.
 
-    about: what the subject is: "handler", "source", or "" where the installation has one.
+    about: what the subject is: "handler", "source", "queue", or "" where the installation has one.
     condition: when it is raised, for people.
     lasting: for so long the condition must hold before anything is told; the setting `alarm_after` replaces it.
     command: what to type; `{subject}` stands for the subject.
@@ -103,6 +103,14 @@ _ROWS = (
         "deliveries of a handler are due, and no live worker knows it",
         _minutes(2),
         "webhooks handlers",
+    ),
+    Alarm(
+        "queue-without-worker",
+        Severity.CRITICAL,
+        "queue",
+        "deliveries of a queue's handlers are due, and of the live workers none runs that queue",
+        _minutes(2),
+        "webhooks worker --queues {subject}",
     ),
     Alarm(
         "backlog-old",

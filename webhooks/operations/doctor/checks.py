@@ -82,6 +82,7 @@ CHECKS: tuple[Check, ...] = (
         handler_checks.breaker_open,
     ),
     *_of(each.installation, handler_checks.no_worker),
+    *_of(each.unserved_queues, handler_checks.queue_without_worker),
     *_of(each.sources, source_checks.quarantine),
     *_of(
         each.partitions,

@@ -11,7 +11,7 @@ from typing import Any
 from webhooks.database import History
 from webhooks.database.migrations import run as migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable
-from webhooks.formats import one_line
+from webhooks.formats import DEFAULT_QUEUE, one_line
 from webhooks.operations.doctor.facts import LOOK_BACK, MISSED_LOOK_BACK, Facts, HandlerFacts, SourceFacts
 from webhooks.operations.doctor.findings import Finding
 from webhooks.operations.doctor.repair import Repairer
@@ -19,6 +19,7 @@ from webhooks.operations.subscriptions import Subscriptions, subscriptions_of_th
 from webhooks.routing import Handler, Registry
 from webhooks.sources import ApiError, Source, SourceWithLog, Subscription, with_log
 from webhooks.store import Store
+from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Missed, TypeActivity
 from webhooks.store.processes import Process
 
@@ -221,6 +222,8 @@ class Doctor:
                     patterns=[str(pattern) for pattern in handler.patterns] if handler is not None else (),
                     missed={} if handler is None else self._missed(handler, seen, since),
                     is_new=first_at is None,
+                    queue=(queue := _queue_of(handler, states.get(name))),
+                    is_queue_served=any(process.serves(queue) for process in processes),
                 )
             )
         return facts
@@ -238,6 +241,11 @@ class Doctor:
             if found is not None:
                 missed[source] = found
         return missed
+
+
+def _queue_of(handler: Handler | None, state: HandlerState | None) -> str:
+    known = handler or state
+    return DEFAULT_QUEUE if known is None else known.queue
 
 
 def _ask(source: SourceWithLog) -> Answered:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from webhooks.database import Unmigrated
+from webhooks.formats import DEFAULT_QUEUE
 from webhooks.operations.subscriptions import Wanted
 from webhooks.sources import ANY_SENDER, SenderWords, Subscription
 from webhooks.store import TargetState
@@ -93,6 +94,8 @@ class HandlerFacts:
     is_running: another one has, that reported lately.
     missed: {source: events without a delivery for it}.
     is_new: it never got one by itself.
+    queue: in which it is.
+    is_queue_served: a worker that reported lately runs that queue.
     """
 
     name: str
@@ -104,6 +107,8 @@ class HandlerFacts:
     patterns: Sequence[str] = ()
     missed: Mapping[str, Missed] = field(default_factory=dict)
     is_new: bool = False
+    queue: str = DEFAULT_QUEUE
+    is_queue_served: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,15 @@ class ClockFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """A queue that no worker runs, although some run others. backlogs: of its handlers, those that are paused left out."""
+
+    name: str
+    now: datetime
+    backlogs: Sequence[Backlog]
+
+
+@dataclass(frozen=True, slots=True)
 class MissedFacts:
     """Events of one source without a delivery for one handler."""
 
@@ -224,6 +238,19 @@ def handlers(facts: Facts) -> Iterator[HandlerFacts]:
     yield from facts.handlers
 
 
+def unserved_queues(facts: Facts) -> Iterator[QueueFacts]:
+    """Each queue that no worker runs while some run others."""
+    if not any(process.kind != "web" for process in facts.processes):
+        return
+    found: dict[str, list[Backlog]] = {}
+    for handler in facts.handlers:
+        is_paused = handler.state is not None and handler.state.paused
+        if handler.is_registered and not handler.is_queue_served and not handler.is_running and not is_paused:
+            found.setdefault(handler.queue, []).append(handler.backlog)
+    for name in sorted(found):
+        yield QueueFacts(name, facts.now, found[name])
+
+
 def missed(facts: Facts) -> Iterator[MissedFacts]:
     """Each handler with each source whose events it lacks."""
     for handler in facts.handlers:
@@ -257,5 +284,5 @@ def unmigrated(facts: Facts) -> Iterator[Unmigrated]:
 
 __all__ = [
     "LOOK_BACK", "MISSED_LOOK_BACK", "Against", "ClockFacts", "Facts", "HandlerFacts", "KeyFacts", "MissedFacts",
-    "SourceFacts", "SubscriptionFacts",
+    "QueueFacts", "SourceFacts", "SubscriptionFacts",
 ]  # fmt: skip

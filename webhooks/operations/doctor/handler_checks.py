@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from webhooks.formats import counted, shown_instant, span
-from webhooks.operations.doctor.facts import Facts, HandlerFacts, MissedFacts
+from webhooks.operations.doctor.facts import Facts, HandlerFacts, MissedFacts, QueueFacts
 from webhooks.operations.doctor.findings import Complaint, Level
 from webhooks.store.handlers import BreakerState
 
@@ -115,6 +115,22 @@ def breaker_open(handler: HandlerFacts) -> Complaint | None:
 
 def _is_open(handler: HandlerFacts) -> bool:
     return handler.state is not None and handler.state.breaker is BreakerState.OPEN
+
+
+def queue_without_worker(queue: QueueFacts) -> Complaint | None:
+    """Deliveries wait, workers run, and none of them runs this queue."""
+    waiting = [backlog for backlog in queue.backlogs if backlog.due]
+    since = min((backlog.due_since for backlog in waiting if backlog.due_since is not None), default=None)
+    if since is None or queue.now - since < WAITS_FOR_WORKER:
+        return None
+    count = sum(backlog.due for backlog in waiting)
+    return Complaint(
+        Level.ERROR,
+        queue.name,
+        f"no worker runs the queue {queue.name!r}, with {counted(count, 'delivery', is_more=any(each.is_more for each in waiting))} "
+        f"of {counted(len(waiting), 'handler')} due, the oldest for {span(queue.now - since)}",
+        f"webhooks worker --queues {queue.name}",
+    )
 
 
 def no_worker(facts: Facts) -> Complaint | None:

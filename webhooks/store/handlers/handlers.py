@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.errors import Locked
+from webhooks.formats import DEFAULT_QUEUE
 from webhooks.store.dialect import dialect_of
 from webhooks.store.handlers.limits import Usage
 from webhooks.store.handlers.postgresql import PostgresqlLimits
@@ -47,11 +48,12 @@ class Handlers:
         Answers with the rows that another transaction has locked: what is on record of them is as it was.
         """
         statement = text(
-            """insert into webhooks_handlers (name, patterns, source, concurrency, rate_count, rate_period, seen_at)
-               values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at)
+            """insert into webhooks_handlers (name, patterns, source, concurrency, rate_count, rate_period, seen_at,
+                 queue)
+               values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at, :queue)
                on conflict (name) do update set patterns = excluded.patterns, source = excluded.source,
                  concurrency = excluded.concurrency, rate_count = excluded.rate_count,
-                 rate_period = excluded.rate_period, seen_at = excluded.seen_at"""
+                 rate_period = excluded.rate_period, seen_at = excluded.seen_at, queue = excluded.queue"""
         ).bindparams(bindparam("seen_at", type_=schema.Instant()))
         now = self.database.now()
         values = [
@@ -63,6 +65,7 @@ class Handlers:
                 "rate_count": row.rate[0] if row.rate else None,
                 "rate_period": row.rate[1] // schema.MICROSECOND if row.rate else None,
                 "seen_at": now,
+                "queue": row.queue,
             }
             for row in sorted(rows, key=lambda row: row.name)
         ]
@@ -99,6 +102,17 @@ class Handlers:
         return self._set(
             name, paused=False, paused_by=None, breaker=BreakerState.CLOSED, breaker_failures=0, breaker_until=None
         )
+
+    def note_runs(self, seconds: Mapping[str, float]) -> None:
+        """Keep how long a run of each of these handlers takes, {name: mean}; rows that another transaction has locked are left."""
+        table = schema.handlers
+        with self.database.write() as connection:
+            locked = self._locked(connection, list(seconds))
+            for name, mean in sorted(seconds.items()):
+                if name not in locked:
+                    connection.execute(
+                        table.update().where(table.c.name == name).values(run_microseconds=round(mean * 1_000_000))
+                    )
 
     def _set(self, name: str, **values: Any) -> bool:
         table = schema.handlers
@@ -213,6 +227,8 @@ def _state(row: Any) -> HandlerState:
         breaker_failures=row.breaker_failures,
         breaker_until=row.breaker_until,
         seen_at=row.seen_at,
+        queue=row.queue or DEFAULT_QUEUE,
+        run_seconds=None if row.run_microseconds is None else row.run_microseconds / 1_000_000,
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from webhooks.formats import DEFAULT_QUEUE
+
 if TYPE_CHECKING:
     from webhooks.routing import Handler
 
@@ -32,17 +34,18 @@ class HandlerRow:
     source: str | None = None
     concurrency: int | None = None
     rate: tuple[int, timedelta] | None = None
+    queue: str = DEFAULT_QUEUE
 
     @classmethod
     def of(cls, handler: Handler) -> HandlerRow:
         """The row of a registered handler."""
         patterns = [str(pattern) for pattern in handler.patterns]
-        return cls(handler.name, patterns, handler.source, handler.concurrency, handler.rate)
+        return cls(handler.name, patterns, handler.source, handler.concurrency, handler.rate, handler.queue)
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerState:
-    """What the database says of a handler now."""
+    """What the database says of a handler now. run_seconds: of a run, the mean; None: none was seen."""
 
     name: str
     patterns: tuple[str, ...]
@@ -55,6 +58,8 @@ class HandlerState:
     breaker_failures: int
     breaker_until: datetime | None
     seen_at: datetime
+    queue: str = DEFAULT_QUEUE
+    run_seconds: float | None = None
 
 
 __all__ = ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"]
