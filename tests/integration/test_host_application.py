@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, current_app, g, redirect, request
-from flask_wtf.csrf import CSRFProtect
+from flask_wtf.csrf import CSRFProtect  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
