@@ -79,7 +79,7 @@ class KeptInput:
 
 
 def rewind(environ: WSGIEnvironment) -> None:
-    """Have the body of a request read from its beginning, whoever read it before."""
+    """Have the body of a request read from its beginning, even where a hook read it before."""
     stream = environ["wsgi.input"]
     if isinstance(stream, KeptInput):
         stream.rewind()
