@@ -236,6 +236,7 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
         default_timeout=settings.timeout,
         own={name: source.settings.own for name, source in webhooks.sources.items()},
         tracing=make_tracing(settings),
+        around=webhooks.around_handlers,
     )
 
 

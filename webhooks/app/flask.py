@@ -34,7 +34,7 @@ COMMANDS = "webhooks.cli:group"
 
 def attach(webhooks: Webhooks, app: Flask) -> None:
     """Put the routes of an instance into `app`, and its commands. Raises `ConfigurationError`, `RegistrationError`."""
-    from webhooks.http import Readiness, make_blueprint, make_health_blueprint
+    from webhooks.http import Readiness, guard, make_blueprint, make_health_blueprint
 
     webhooks.assemble(role=Role.WEB, app_config=app.config)
     webhooks.prefix_of_commands = "flask webhooks"
@@ -43,14 +43,11 @@ def attach(webhooks: Webhooks, app: Flask) -> None:
             f"this application has an instance named {webhooks.name!r} already; give the second one a name= of its own"
         )
     app.extensions[webhooks.name] = webhooks
-    app.register_blueprint(
-        make_blueprint(
-            webhooks.ingest,
-            name=webhooks.name,
-            url_prefix=webhooks.settings.url_prefix,
-            max_body=webhooks.settings.max_body,
-        )
-    )
+    url_prefix, max_body = webhooks.settings.url_prefix, webhooks.settings.max_body
+    blueprint = make_blueprint(webhooks.ingest, name=webhooks.name, url_prefix=url_prefix, max_body=max_body)
+    app.register_blueprint(blueprint)
+    guard(app, blueprint, url_prefix=url_prefix, max_body=max_body)
+    webhooks.around_handlers = app.app_context
     webhooks.readiness = Readiness(webhooks.check, webhooks.clock)
     health = make_health_blueprint(webhooks.readiness, name=f"{webhooks.name}_health")
     prefix = None if webhooks.name == "webhooks" else f"/{webhooks.name}"
@@ -85,6 +82,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         _end_unloaded(error)
     app.register_error_handler(HTTPException, make_error_handler(webhooks.ingest))
     webhooks.prefix_of_commands = "webhooks"
+    webhooks.around_handlers = None
     webhooks.install_direct_route(app)
     if webhooks.settings.log_level:
         set_up_logging(webhooks.settings.log_level, webhooks.settings.log_format)

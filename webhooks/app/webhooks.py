@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class Webhooks:
         self._lock = PerProcess(threading.RLock)
         #: what stands before our commands where they are typed: "webhooks" or "flask webhooks"
         self.prefix_of_commands = "webhooks"
+        #: opened around each run of a handler: the context of the application that this one is part of
+        self.around_handlers: Callable[[], AbstractContextManager[Any]] | None = None
         self.readiness: Readiness | None = None
         #: counts what this process does, where metrics are on
         self.meter: Meter | None = None

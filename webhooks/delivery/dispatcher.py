@@ -88,6 +88,7 @@ class Dispatcher:
     own: {source: our ids there}.
     jitter: a number between 0 and 1 for each wait.
     tracing: opens the spans of attempts; None opens none.
+    around: opened around each run of a handler's function, as the context of an application is.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Dispatcher:
         own: Mapping[str, Sequence[str]] | None = None,
         jitter: Callable[[], float] = random.random,
         tracing: Tracing | None = None,
+        around: Callable[[], AbstractContextManager[Any]] | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -116,6 +118,7 @@ class Dispatcher:
         )
         self.announcements = Announcements()
         self._tracing = tracing
+        self._around = around
         self._loops = PerProcess(Loop)
 
     @property
@@ -224,14 +227,21 @@ class Dispatcher:
         arguments = self.arguments(handler, event, attempt.delivery, session)
         process = os.getpid()
         try:
-            result = handler.function(**arguments)
-            if handler.is_async and asyncio.iscoroutine(result):
-                job = self.loop.submit(result)
-                attempt.hold(job=job)
-                job.result()
+            if self._around is None:
+                self._call_function(attempt, arguments)
+            else:
+                with self._around():
+                    self._call_function(attempt, arguments)
         finally:
             if os.getpid() != process:
                 os._exit(70)  # the handler forked, and its child came back here: it may not continue in our name
+
+    def _call_function(self, attempt: RunningAttempt, arguments: dict[str, Any]) -> None:
+        result = attempt.handler.function(**arguments)
+        if attempt.handler.is_async and asyncio.iscoroutine(result):
+            job = self.loop.submit(result)
+            attempt.hold(job=job)
+            job.result()
 
     def arguments(self, handler: Handler, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]:
         """What the handler asked for, by name."""

@@ -32,6 +32,7 @@ from webhooks.errors import (
 from webhooks.formats import one_line
 from webhooks.http.answers import NEVER_KEPT, PlainAnswer, fixed, json_answer, of_http_error, receipt_body, refusal
 from webhooks.http.gunicorn.plain_posts import is_host
+from webhooks.http.host import ANSWERED, rewind
 from webhooks.intake import Ingest
 from webhooks.model import Headers, InboundRequest, new_request_id
 from webhooks.sources import Source
@@ -60,6 +61,8 @@ def make_blueprint(ingest: Ingest, *, name: str, url_prefix: str, max_body: int)
     def receive(source: str, rest: str = "") -> Response:
         """What a request to `<url_prefix>/<source>/<rest>` gets, as Flask has read its path."""
         environ = request.environ
+        environ[ANSWERED] = True
+        rewind(environ)
         path = f"{url_prefix}/{source}"
         if (
             rest
