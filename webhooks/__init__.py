@@ -15,6 +15,7 @@ from webhooks.version import VERSION as __version__
 _PUBLIC = {
     "Attempt": "webhooks.model.deliveries",
     "ConfigurationError": "webhooks.errors",
+    "DashboardUser": "webhooks.dashboard.access.records",
     "Delivery": "webhooks.model.deliveries",
     "Discard": "webhooks.errors",
     "Event": "webhooks.model.events",
@@ -33,6 +34,7 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks, create_app
+    from webhooks.dashboard import DashboardUser
     from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
     from webhooks.model import Attempt, Delivery, Event
     from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on
@@ -54,7 +56,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Attempt", "ConfigurationError", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
+    "Attempt", "ConfigurationError", "DashboardUser", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
     "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
     "trace_headers",
 ]  # fmt: skip

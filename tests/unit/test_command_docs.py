@@ -56,7 +56,18 @@ def test_every_root_of_an_expression_is_documented(name: str) -> None:
 #: What makes the documents, besides the commands that print short ones themselves.
 MEMBERS = set(re.findall(r'^ +"(\w+)":', inspect.getsource(records), re.MULTILINE))
 #: Processes and texts; `events export` prints nothing but JSON.
-WITHOUT_JSON = {"dev", "run", "worker", "sandbox", "init", "completion", "db revision", "events export"}
+WITHOUT_JSON = {
+    "dev",
+    "run",
+    "worker",
+    "dashboard",
+    "dashboard hash",
+    "sandbox",
+    "init",
+    "completion",
+    "db revision",
+    "events export",
+}
 DOCUMENTS = TEXT.split("## JSON")[1]
 
 

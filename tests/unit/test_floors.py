@@ -29,7 +29,7 @@ ROAD = (
     ("store",),
     ("intake",),
     ("delivery", "operations"),
-    ("http",),
+    ("http", "dashboard"),
     ("app", "gunicorn_conf"),
     ("sandbox", "contrib"),
     ("cli",),
@@ -50,13 +50,24 @@ ROOMS = {
     },
     "flask": {
         "http": "the routes",
+        "dashboard": "its blueprint",
         "app": "assembles the application",
         "sandbox": "a local Close is a small Flask application",
     },
     "werkzeug": {
         "http": "as Flask",
+        "dashboard": "as Flask; hashes of passwords",
         "app": "ProxyFix",
         "sandbox": "as Flask",
+    },
+    "itsdangerous": {
+        "dashboard": "signs cookies and forms",
+    },
+    "jinja2": {
+        "dashboard": "its templates",
+    },
+    "markupsafe": {
+        "dashboard": "what is escaped already",
     },
     "alembic": {
         "database": "runs the migrations",

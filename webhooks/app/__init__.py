@@ -2,7 +2,7 @@
 
 `assembly` makes and connects every object, as much as the role of a process needs. `Webhooks` is the consumer in one
 process and keeps what was made, `startup` is what it looks at in its database, `flask` puts it into an application:
-`create_app()` gives the one that is only that.
+`create_app()` gives the one that is only that. `dashboard`, `metrics` and `alarms` connect what the settings ask for.
 
 Promises: nothing is opened before it is needed. Not here: what the objects do, and SQL.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from webhooks.app.assembly import make_subscriptions as make_subscriptions
     from webhooks.app.assembly import open_read_only as open_read_only
     from webhooks.app.assembly import open_store as open_store
+    from webhooks.app.dashboard import create_dashboard as create_dashboard
     from webhooks.app.flask import NOT_LOADED as NOT_LOADED
     from webhooks.app.flask import application as application
     from webhooks.app.flask import create_app as create_app
@@ -31,6 +32,7 @@ else:
         __name__,
         {
             "assembly": ["ReadOnlyContext", "Role", "make_subscriptions", "open_read_only", "open_store"],
+            "dashboard": ["create_dashboard"],
             "flask": ["NOT_LOADED", "application", "create_app"],
             "webhooks": ["APPLICATION", "Webhooks", "load", "make_isolated"],
         },

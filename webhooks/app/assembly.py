@@ -40,12 +40,13 @@ class Role(enum.StrEnum):
     WORKER = "worker"  #: runs deliveries
     CHILD = "child"  #: runs single attempts for a worker
     CLI = "cli"  #: runs one command over everything
+    DASHBOARD = "dashboard"  #: shows in a browser what is stored, and acts as a command would
     READ_ONLY = "read-only"  #: looks at what is stored, without handlers
 
     @property
     def patience(self) -> timedelta | None:
         """How long a database that does not answer is waited for; None: as long as the database's own limits say."""
-        return timedelta(seconds=2) if self is Role.WEB else None
+        return timedelta(seconds=2) if self in (Role.WEB, Role.DASHBOARD) else None
 
     @property
     def application(self) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import metrics
+from webhooks.app import dashboard, metrics
 from webhooks.app.assembly import Role
 from webhooks.app.webhooks import APPLICATION, Webhooks
 from webhooks.errors import ConfigurationError
@@ -54,6 +54,7 @@ def attach(webhooks: Webhooks, app: Flask) -> None:
     app.register_blueprint(health, url_prefix=prefix)
     if webhooks.meter is not None:
         metrics.add_routes(webhooks, app, prefix)
+    dashboard.mount(webhooks, app)
     if webhooks.name == "webhooks":
         app.cli.add_command(pkgutil.resolve_name(COMMANDS), "webhooks")
     if not is_asked_by_command():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
+    from webhooks.dashboard import DashboardUser
     from webhooks.database import Database
     from webhooks.delivery import Dispatcher, Rehearsal, Worker
     from webhooks.http import DirectRoute, Readiness
@@ -56,6 +57,7 @@ class Webhooks:
     overrides: settings by name, above `webhooks.toml` and the environment.
     environ: in place of the process's environment.
     clock: aware UTC now.
+    dashboard_user: who is there, by your own login: puts the dashboard into `app`, for whomever it gives a `DashboardUser`.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Webhooks:
         overrides: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], datetime] = utc_now,
+        dashboard_user: Callable[[], DashboardUser | None] | None = None,
     ) -> None:
         self.name = name
+        self.dashboard_user = dashboard_user
         self.registry = registry if registry is not None else default_registry
         self.clock = clock
         self._environ = environ

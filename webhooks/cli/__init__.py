@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dev": ("webhooks.cli.dev:dev", "Server, worker and database for development; --demo shows it at work."),
     "run": ("webhooks.cli.run:run", "Serve webhooks with gunicorn."),
     "worker": ("webhooks.cli.worker:worker", "Run deliveries."),
+    "dashboard": ("webhooks.cli.dashboard:dashboard", "Serve the pages for operators; hash a password for them."),
     "init": ("webhooks.cli.init:init", "Write a starter project into an empty directory."),
     "trigger": ("webhooks.cli.trigger:trigger", "Post a signed sample event, as its sender would."),
     "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),

@@ -157,6 +157,42 @@ def _has_demo_handlers(directory: Path) -> bool:
     return _read(directory / NOTE_FILE).get("has_demo_handlers") is True
 
 
+# -- the console -----------------------------------------------------------------------------------------------
+
+CONSOLE_FILE = ".webhooks/console.json"
+
+
+def leave_console_note(directory: Path, url: str, user: str) -> Path | None:
+    """Tell the server of this `dev` the key of its console, made anew at each start; where the note is.
+
+    None, and a line, where it cannot be written. user: who develops here.
+    """
+    path = directory / CONSOLE_FILE
+    note = {"directory": str(directory), "key": secrets.token_urlsafe(24), "url": url, "user": user}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({**note, "pid": os.getpid()}, file)
+    except OSError as error:
+        output.print_note(f"{str(path)!r} cannot be written ({error.strerror}): there is no console")
+        return None
+    return path.absolute()
+
+
+def console_link(directory: Path) -> str | None:
+    """The link that opens the console of the `dev` that runs in this directory; None when there is none."""
+    note = _read(directory / CONSOLE_FILE)
+    return f"{note['url']}/dashboard/?key={note['key']}" if _is_local(note.get("url")) and "key" in note else None
+
+
+def remove_console_note(directory: Path) -> None:
+    """Take our own note away."""
+    _remove(directory / CONSOLE_FILE)
+
+
 # -- notes ---------------------------------------------------------------------------------------------------
 
 

@@ -165,8 +165,12 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
         raise Failure("--once goes with --demo", 2)
     if no_worker and show_demo:
         raise Failure("--demo shows an event being handled, which needs the worker", 2)
+    from webhooks.app.dashboard import CONSOLE
+    from webhooks.cli.context import operator_name
+
     plan = prepare(Path.cwd(), os.environ, show_demo=show_demo)
-    group = ProcessGroup(plan.environment)
+    note = demo.leave_console_note(plan.directory, plan.url, operator_name())
+    group = ProcessGroup(plan.environment if note is None else {**plan.environment, CONSOLE: str(note)})
     try:
         with group.listening():
             if not no_worker:
@@ -178,6 +182,7 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
     finally:
         demo.remove_note(plan.directory)
         demo.remove_close_note(plan.directory)
+        demo.remove_console_note(plan.directory)
         plan.instance.close()
     ctx.exit(code)
 
@@ -203,6 +208,8 @@ def _announce(plan: Development, tell: Callable[[str], None]) -> None:
     handlers = [handler.name for handler in plan.instance.registry.handlers()]
     tell(f"handlers: {', '.join(handlers) or 'none yet; write one into handlers/ (webhooks init shows how)'}")
     tell("try: webhooks trigger " + demo.EVENT_TYPE)
+    if (link := demo.console_link(plan.directory)) is not None:
+        tell(f"console: {link}")
 
 
 __all__ = ["Development", "dev"]

@@ -4,7 +4,7 @@ Promises: all mistakes are told at once, before anything starts, each with what 
 the environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
 (`http.gunicorn.settings`).
 
-`load` reads the layers with the readers of `values`, checks, and makes `settings`, with the targets of `alarms`; `logs` sets up how the service writes its log.
+`load` reads the layers with the readers of `values`, checks, and makes `settings`, with the targets of `alarms` and the section of `dashboard`; `logs` sets up how the service writes its log.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.settings.alarms import TARGET_KEYS as TARGET_KEYS
     from webhooks.settings.alarms import AlarmTarget as AlarmTarget
+    from webhooks.settings.dashboard import UNIX as UNIX
+    from webhooks.settings.dashboard import DashboardProxy as DashboardProxy
+    from webhooks.settings.dashboard import DashboardSettings as DashboardSettings
+    from webhooks.settings.dashboard import DashboardToken as DashboardToken
+    from webhooks.settings.dashboard import PasswordUser as PasswordUser
     from webhooks.settings.load import load_settings as load_settings
     from webhooks.settings.load import require_dedup_covers as require_dedup_covers
     from webhooks.settings.load import require_labels as require_labels
@@ -38,6 +43,7 @@ else:
         __name__,
         {
             "alarms": ["TARGET_KEYS", "AlarmTarget"],
+            "dashboard": ["UNIX", "DashboardProxy", "DashboardSettings", "DashboardToken", "PasswordUser"],
             "load": ["load_settings", "require_dedup_covers", "require_labels", "require_sources"],
             "logs": ["guard_tracebacks", "set_up_logging"],
             "settings": ["FALLBACKS", "SETTINGS", "Secret", "Settings", "SourceSettings"],

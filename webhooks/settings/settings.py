@@ -15,6 +15,7 @@ from typing import Any
 
 from webhooks.formats import show_duration
 from webhooks.settings.alarms import AlarmTarget, read_waits
+from webhooks.settings.dashboard import DashboardSettings, read_dashboard
 from webhooks.settings.values import (
     Reader,
     count,
@@ -336,6 +337,24 @@ class Settings:
         ),
     )
 
+    # looking and acting, in a browser
+    dashboard: DashboardSettings = field(
+        default=DashboardSettings(),
+        metadata=_about(
+            "where the dashboard is served and who may do what there: a section [dashboard], or JSON of one",
+            read_dashboard,
+            secret=True,
+        ),
+    )
+    secret_key: str | None = field(
+        default=None,
+        metadata=_about(
+            "signs who is logged in at the dashboard; falls back to SECRET_KEY, and in a Flask application to its own",
+            read_text,
+            secret=True,
+        ),
+    )
+
     #: no database was named: the schema is applied at start
     has_default_database: bool = field(default=True, metadata={"internal": True})
 
@@ -349,7 +368,13 @@ class Settings:
 
 
 #: {setting: environment variable of other tools that means the same}; our own name wins over it.
-FALLBACKS = {"database_url": "DATABASE_URL", "port": "PORT", "log_level": "LOG_LEVEL", "log_format": "LOG_FORMAT"}
+FALLBACKS = {
+    "database_url": "DATABASE_URL",
+    "port": "PORT",
+    "log_level": "LOG_LEVEL",
+    "log_format": "LOG_FORMAT",
+    "secret_key": "SECRET_KEY",
+}
 
 #: Settings that are sections, one for each name: `[sources.close]`, `[alarms.ops]`.
 SECTIONS = ("sources", "alarms")
@@ -368,7 +393,7 @@ class SettingDoc:
 
 
 def _written(value: Any) -> str:
-    if value is None or value == "" or isinstance(value, Mapping):
+    if value is None or value == "" or isinstance(value, (Mapping, DashboardSettings)):
         return ""
     if isinstance(value, timedelta):
         return f'"{show_duration(value)}"'

@@ -1,0 +1,58 @@
+"""What stands around every page: where one can go, with how many things wait there.
+
+Counts beside the links are cheap or they are not there: they come from what a worker noted last, never from a query of
+the page. `counts` is where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from webhooks.dashboard.services import Services
+
+
+class Link(NamedTuple):
+    """One place to go. endpoint: left out where it is not registered. key: of the keyboard, after `g`."""
+
+    endpoint: str
+    label: str
+    icon: str
+    key: str = ""
+
+
+#: The navigation, in two parts.
+NAVIGATION: tuple[Link, ...] = (
+    Link("overview", "Overview", "overview", "o"),
+    Link("events", "Events", "event", "e"),
+    Link("failures", "Failures", "warning", "f"),
+    Link("handlers", "Handlers", "handler", "h"),
+    Link("sources", "Sources", "source", "s"),
+    Link("refused", "Refused", "refused"),
+    Link("quarantine", "Quarantine", "quarantine"),
+    Link("replays", "Replays", "replay", "r"),
+)
+OPERATE: tuple[Link, ...] = (
+    Link("doctor", "Doctor", "doctor", "d"),
+    Link("subscriptions", "Subscriptions", "subscription"),
+    Link("processes", "Processes", "process"),
+    Link("activity", "Activity", "activity", "a"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number beside a link. kind: "bad", "warn" or ""; what: of what, for who does not see the colour."""
+
+    number: int
+    kind: str
+    what: str
+
+
+def counts(services: Services) -> Mapping[str, Count]:
+    """{endpoint: what waits there}; an endpoint without an entry has no number beside it."""
+    return {}
+
+
+__all__ = ["NAVIGATION", "OPERATE", "Count", "Link", "counts"]

@@ -1,0 +1,105 @@
+/* What a page cannot do without: nothing. This adds keys, copying, a theme and live updates. */
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.remove("no-js");
+  const store = {
+    get(key) { try { return localStorage.getItem("webhooks." + key); } catch { return null; } },
+    set(key, value) { try { localStorage.setItem("webhooks." + key, value); } catch { /* private window */ } },
+  };
+  if (store.get("theme")) root.dataset.theme = store.get("theme");
+  const on = (type, listen) => document.addEventListener(type, listen);
+  const find = (selector) => document.querySelector(selector);
+
+  // -- theme, copying, the list of keys
+  function turnTheme() {
+    const isDark = (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+    root.dataset.theme = isDark ? "light" : "dark";
+    store.set("theme", root.dataset.theme);
+  }
+  async function copy(button) {
+    const text = button.dataset.copy;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // plain http has no clipboard: select the text, so that Ctrl-C takes it
+      const area = Object.assign(document.createElement("textarea"), { value: text, className: "vh" });
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1200);
+  }
+  on("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-theme-button], [data-pause], [data-keys]");
+    if (!button) return;
+    if (button.dataset.copy !== undefined) copy(button);
+    else if (button.dataset.themeButton !== undefined) turnTheme();
+    else if (button.dataset.pause !== undefined) setLive(!isLive);
+    else find("#keys").showModal();
+  });
+
+  // -- live updates: sections with hx-trigger="poll from:body" hear this event
+  let isLive = store.get("live") !== "off";
+  let lastSign = Date.now();
+  let misses = 0;
+  function setLive(wanted) { isLive = wanted; store.set("live", wanted ? "on" : "off"); showLive(); }
+  function showLive() {
+    const sign = find("[data-state]");
+    if (!sign) return;
+    const hasAny = find("[data-live]") !== null;
+    sign.hidden = !hasAny;
+    const button = find("[data-pause]");
+    button.hidden = !hasAny;
+    button.setAttribute("aria-pressed", String(!isLive));
+    sign.classList.toggle("off", !isLive);
+    sign.classList.toggle("bad", isLive && misses > 0);
+    sign.textContent = !isLive ? "Paused" : misses ? "No answer, trying again" : `Live, every ${document.body.dataset.interval} s`;
+  }
+  for (const type of ["keydown", "pointermove", "scroll"]) addEventListener(type, () => { lastSign = Date.now(); }, { passive: true });
+  function poll() {
+    const isQuiet = Date.now() - lastSign > 15 * 60e3;
+    if (isLive && !document.hidden && find("[data-live]")) document.body.dispatchEvent(new CustomEvent("poll"));
+    setTimeout(poll, (isQuiet || misses ? 30 : Number(document.body.dataset.interval)) * 1000);
+  }
+  on("htmx:error", () => { misses += 1; showLive(); });
+  on("htmx:after:request", (event) => {
+    const status = event.detail?.ctx?.response?.status;
+    misses = status >= 500 || status === undefined ? misses + 1 : 0;
+    showLive();
+  });
+  on("htmx:after:swap", showLive);
+
+  // -- keys
+  let afterG = 0;
+  on("keydown", (event) => {
+    const at = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || at.closest?.("input, textarea, select, dialog") || store.get("keys") === "off") return;
+    const key = event.key;
+    if (Date.now() - afterG < 1500 && find(`[data-go="${CSS.escape(key)}"]`)) { location.href = find(`[data-go="${CSS.escape(key)}"]`).href; return; }
+    afterG = key === "g" ? Date.now() : 0;
+    if (key === "/") { event.preventDefault(); find("#q")?.select(); }
+    else if (key === "?") find("#keys").showModal();
+    else if (key === "t") turnTheme();
+    else if (key === "r") setLive(!isLive);
+    else if (key === "[") find("[rel=next]")?.click();
+    else if (key === "]") find("[rel=prev]")?.click();
+    else if (key === "c") find(".cmd [data-copy]")?.click();
+    else if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
+  });
+  function step(by) {
+    const links = [...document.querySelectorAll("tbody tr a[data-row]")];
+    if (!links.length) return;
+    const here = links.indexOf(document.activeElement.closest?.("tr")?.querySelector("a[data-row]"));
+    links[Math.max(0, Math.min(links.length - 1, here + by))].focus();
+  }
+  on("DOMContentLoaded", () => {
+    showLive();
+    setTimeout(poll, Number(document.body.dataset.interval) * 1000);
+    const off = find("[data-keys-off]");
+    off.checked = store.get("keys") === "off";
+    off.addEventListener("change", () => store.set("keys", off.checked ? "off" : "on"));
+  });
+})();
