@@ -1,6 +1,6 @@
 """Count requests and runs by the minute, for charts.
 
-Revision 0016 of this history; follows 0021.
+Revision 0016 of this history; follows 0018.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0021"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
