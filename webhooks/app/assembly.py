@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
     from webhooks.database import Database
     from webhooks.delivery import Dispatcher, Worker
+    from webhooks.delivery.rescue import Duty
     from webhooks.intake import BackgroundWriter, Ingest, Refusals, RejectionSampler
     from webhooks.operations import CatchUp, Doctor, Subscriptions
     from webhooks.sources import SenderWords, Source, SourceWithLog
     from webhooks.store import Store
+    from webhooks.store.tallies import TallyCounter
     from webhooks.tracing import Tracing
 
 
@@ -138,6 +142,7 @@ class IntakeParts:
     refusals: Refusals
     rejections: RejectionSampler
     background: BackgroundWriter
+    tally: TallyCounter | None
 
 
 def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
@@ -150,7 +155,8 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     rejections = RejectionSampler(store, sources, background, sample=sample, capture=settings.capture_rejected)
     refusals = Refusals(sources.keys(), clock=webhooks.clock, sampler=rejections, sample=sample)
     refusals.meter = webhooks.meter
-    background.each_turn = refusals.turn
+    refusals.tally = tally = make_tally(webhooks, call, background)
+    background.each_turn = _both(refusals.turn, tally.turn) if tally is not None else refusals.turn
     tracing = make_tracing(settings)
     record = functools.partial(call, store.intake.record_gathered)
     if tracing is not None:
@@ -174,7 +180,28 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
         run=call,
         tracing=tracing,
     )
-    return IntakeParts(ingest, refusals, rejections, background)
+    return IntakeParts(ingest, refusals, rejections, background, tally)
+
+
+def make_tally(webhooks: Webhooks, call: Callable[..., Any], background: BackgroundWriter) -> TallyCounter | None:
+    """What counts for charts in this process, and is written by its background thread; None where nothing is counted."""
+    if not webhooks.settings.tallies:
+        return None
+    from webhooks.operations import FigureKeeper
+    from webhooks.store.tallies import TallyCounter
+
+    store, keeper = webhooks.store, FigureKeeper(webhooks.store)
+
+    def write(turns: Any) -> None:
+        store.tallies.add(turns)
+        keeper.stand_in(f"{socket.gethostname()}:{os.getpid()}")
+
+    return TallyCounter(functools.partial(call, write), wake=background.wake, clock=webhooks.clock)
+
+
+def _both(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
+    """Call both at each turn; whether anything waits for either."""
+    return lambda: first() | second()
 
 
 def make_tracing(settings: Settings) -> Tracing | None:
@@ -228,7 +255,7 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
     from webhooks.session import Sessions
 
     settings = webhooks.settings
-    return Dispatcher(
+    dispatcher = Dispatcher(
         registry=webhooks.registry,
         store=webhooks.store,
         sessions=Sessions(webhooks.database, settings.sqlite_write_limit),
@@ -239,6 +266,8 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
         tracing=make_tracing(settings),
         around=webhooks.around_handlers,
     )
+    dispatcher.announcements.tally = webhooks.tally
+    return dispatcher
 
 
 def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
@@ -278,6 +307,7 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
             Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
             duties=[
                 DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
+                *figure_duties(webhooks),
                 *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
                 *alarms.duties(
                     settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
@@ -288,6 +318,14 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
     )
     worker.register_later(unregistered)
     return worker
+
+
+def figure_duties(webhooks: Webhooks) -> list[Duty]:
+    """A worker's duties for the charts of the dashboard and what it says is wrong; none where they are off."""
+    from webhooks.operations import DoctorDuty, FiguresDuty
+
+    store = webhooks.store
+    return [FiguresDuty(store), DoctorDuty(webhooks.make_doctor, store)] if webhooks.settings.tallies else []
 
 
 def isolated_command() -> list[str]:

@@ -154,6 +154,8 @@ class Webhooks:
         intake = assembly.make_intake(self, self.call)
         self.ingest, self.refusals = intake.ingest, intake.refusals
         self.rejections, self.background = intake.rejections, intake.background
+        #: counts what this process does, for charts
+        self.tally = intake.tally
         self._dispatcher = PerProcess(lambda: assembly.make_dispatcher(self))
         self._probe = startup.Probe(self)
 
@@ -220,6 +222,7 @@ class Webhooks:
     def serve_single_attempts(self) -> None:
         """Be what a process needs that runs one attempt at a time."""
         self.database.serve_worker(1, pool_size=1)
+        self.tally = None  # the worker that it works for counts
         if self.meter is not None:
             self.meter.count_starts_only()
 
@@ -325,6 +328,8 @@ class Webhooks:
         if self._assembled:
             self.refusals.lines.flush(at_once=True)
             self.background.close()
+            if self.tally is not None:
+                self.tally.flush()
             if self.metrics_port is not None:
                 self.metrics_port.close()
             if self.metrics_database is not None:

@@ -436,6 +436,30 @@ paused_subscriptions = Table(
     Column("asked_at", Instant, nullable=False, comment="when the sender said so"),
 )
 
+tallies = Table(
+    "webhooks_tallies",
+    metadata,
+    Column("span", SmallInteger, nullable=False, comment="minutes of a point"),
+    Column("at", Integer, nullable=False, comment="when the point begins: minutes since 1970"),
+    Column("kind", SmallInteger, nullable=False, comment="store.tallies.Kind"),
+    Column("name", Key, nullable=False, comment="the source or handler"),
+    Column("what", SmallInteger, nullable=False, comment="receipt or status, outcome, level"),
+    Column("bucket", SmallInteger, nullable=False, comment="of a time; -1: not timed"),
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint("span", "at", "kind", "name", "what", "bucket"),
+    sqlite_with_rowid=False,
+)
+# a number of the minute is updated every few seconds, in no column of an index: with room it stays on its page
+_storage(tallies, fillfactor="80", autovacuum_vacuum_scale_factor="0.05")
+
+snapshots = Table(
+    "webhooks_snapshots",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("body", Text, nullable=False, comment="JSON"),
+)
+
 alarms = Table(
     "webhooks_alarms",
     metadata,
@@ -465,5 +489,6 @@ alarm_targets = Table(
 
 __all__ = [
     "EPOCH", "Instant", "alarm_targets", "alarms", "attempts", "dedup_log", "deliveries", "events", "from_microseconds",
-    "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "paused_subscriptions", "processes", "quarantine", "rejections", "replays", "to_microseconds",
+    "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "paused_subscriptions", "processes", "quarantine",
+    "rejections", "replays", "snapshots", "tallies", "to_microseconds",
 ]

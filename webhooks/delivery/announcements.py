@@ -13,6 +13,7 @@ from webhooks.delivery.attempt import RunningAttempt
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
+from webhooks.store.tallies import TallyCounter
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,9 @@ _MEANT = (AttemptOutcome.RETRY, AttemptOutcome.CANCELLED)
 
 
 class Announcements:
-    """Tells observers and the log."""
+    """Tells observers and the log. tally: counts for charts, where tallies are on."""
+
+    tally: TallyCounter | None = None
 
     def started(self, delivery: Delivery, event: Event) -> None:
         """The handler is about to be called."""
@@ -59,6 +62,8 @@ class Announcements:
     def recorded(self, finished: Finished) -> None:
         """What came of an attempt is committed."""
         try:
+            if self.tally is not None:
+                self.tally.ran(finished.delivery, finished.verdict.state, finished.verdict.outcome)
             _tell(finished)
         except BaseException:
             logger.exception("an observer of delivery %d failed", finished.delivery.id)
@@ -75,6 +80,8 @@ class Announcements:
 
     def outlived_grace(self, delivery: Delivery) -> None:
         """A stopping worker ended an attempt and gave its delivery back."""
+        if self.tally is not None:
+            self.tally.ran(delivery, DeliveryState.PENDING, AttemptOutcome.RELEASED)
         signals.emit(signals.delivery_released, delivery.handler, delivery=delivery)
         logger.warning(
             "delivery %d for handler %r did not end within the grace period and was given back",

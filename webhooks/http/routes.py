@@ -34,7 +34,7 @@ from webhooks.http.answers import NEVER_KEPT, PlainAnswer, fixed, json_answer, o
 from webhooks.http.gunicorn.plain_posts import is_host
 from webhooks.http.host import ANSWERED, rewind
 from webhooks.intake import Ingest
-from webhooks.model import Headers, InboundRequest, new_request_id
+from webhooks.model import Disposition, Headers, InboundRequest, new_request_id
 from webhooks.sources import Source
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _counted(ingest: Ingest, source: str, answer: PlainAnswer) -> PlainAnswer:
 
 def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnswer:
     """Have a post accepted whose body has come whole. Raises what `Ingest.accept` raises."""
-    meter = ingest.refusals.meter
-    began = time.perf_counter() if meter is not None else 0.0
+    meter, tally = ingest.refusals.meter, ingest.refusals.tally
+    began = time.perf_counter()
     accepted = ingest.accept(source, inbound)
     if accepted.challenge is not None:
         answer = fixed(accepted.challenge)
@@ -145,8 +145,17 @@ def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnsw
         answer = fixed(source.success)
     else:
         answer = json_answer(200, receipt_body(accepted, inbound.id))
+    if meter is None and tally is None:
+        return answer
+    seconds = time.perf_counter() - began
+    if tally is not None:
+        for receipt in accepted.receipts:
+            became = Disposition.CONFLICT if receipt.conflict else receipt.status
+            tally.accepted(source.name, became, seconds)
+        if accepted.quarantine_id is not None:
+            tally.accepted(source.name, Disposition.QUARANTINED, seconds)
     if meter is not None:
-        meter.accepted(source.name, answer.status, len(inbound.body), time.perf_counter() - began)
+        meter.accepted(source.name, answer.status, len(inbound.body), seconds)
     return answer
 
 

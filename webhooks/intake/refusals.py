@@ -24,6 +24,7 @@ from webhooks.errors import Refusal, Rejected, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, error_text, one_line
 from webhooks.model import Headers, InboundRequest
+from webhooks.store.tallies import TallyCounter
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Refusals:
         self._own = PerProcess(_Counts)
         #: counts every request, where metrics are on
         self.meter: RequestMeter | None = None
+        #: counts for charts, where tallies are on
+        self.tally: TallyCounter | None = None
 
     def turn(self) -> bool:
         """Say what was held back in minutes that are over; whether more is."""
@@ -137,6 +140,8 @@ class Refusals:
             own.numbers[source, refusal] = own.numbers.get((source, refusal), 0) + 1
         if self.meter is not None:
             self.meter.counted(source, status)
+        if self.tally is not None:
+            self.tally.refused(source, status)
         whom = f"source {source!r}" if source else "no source"
         self.lines.say(
             (source, refusal),

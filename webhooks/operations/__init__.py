@@ -7,7 +7,8 @@ To look: `events`, `handlers`, `sources` gather what is known, `explain` says wh
 JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` lists what would run in
 a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarantine` releases what could not
 be read, `handlers` pauses and resumes, each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a
-sender sends, `histories` upgrades tables, `doctor` says what is wrong. Modules whose functions have short names (`events`,
+sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
+that for pages, `figures` keeps charts in order. Modules whose functions have short names (`events`,
 `explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `words`) are imported as modules.
 """
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from webhooks.operations.doctor import Finding as Finding
     from webhooks.operations.doctor import Level as Level
     from webhooks.operations.doctor import diagnose as diagnose
+    from webhooks.operations.examinations import DoctorDuty as DoctorDuty
+    from webhooks.operations.figures import FigureKeeper as FigureKeeper
+    from webhooks.operations.figures import FiguresDuty as FiguresDuty
     from webhooks.operations.rehearsal import ReplayRehearsal as ReplayRehearsal
     from webhooks.operations.replay import Options as Options
     from webhooks.operations.replay import Order as Order
@@ -57,6 +61,8 @@ else:
             "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
             "detached": ["DetachedReplays"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
+            "examinations": ["DoctorDuty"],
+            "figures": ["FigureKeeper", "FiguresDuty"],
             "rehearsal": ["ReplayRehearsal"],
             "replay": ["Options", "Order", "Plan", "Progress", "ReplayError", "Replayer", "parse_rate"],
             "requeue": ["REQUEUEABLE", "Requeued", "Requeuer", "waits"],

@@ -303,6 +303,14 @@ class Settings:
         ),
     )
 
+    tallies: bool = field(
+        default=True,
+        metadata=_about(
+            "whether figures are kept for the charts of the dashboard, and what doctor finds; some 2 µs an event",
+            read_bool,
+        ),
+    )
+
     # being told
     alarms: Mapping[str, AlarmTarget] = field(
         default_factory=dict, metadata=_about("who is told of alarms, a section each: [alarms.ops]", None)

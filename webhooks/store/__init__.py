@@ -6,7 +6,8 @@ safe to run twice, and raises `StorageUnavailable` when the database cannot be r
 An event meets `intake` (with `lanes`), then its deliveries meet `deliveries`, and its age `retention`. Beside the
 road: `events` reads back, `listings` shows, `conditions` makes SQL of a selection, `replays`, `quarantine`,
 `rejections`, `handlers`, `processes`, `positions` keep what their names say, `health` and `gauges` ask for figures,
-`alarms` keeps what was told to whom, `scratch` is where nothing lasts.
+`tallies` count over time, `snapshots` keep what was found last, `alarms` what was told to whom, `scratch` is where nothing
+lasts.
 
 Both databases: a statement that is said alike takes its words from `dialect`; where it is not, a package has a module
 `postgresql` and a module `sqlite` beside the one that calls them.

@@ -27,6 +27,8 @@ from webhooks.store.retention import Pruning
 if TYPE_CHECKING:
     from webhooks.store.alarms import Alarms
     from webhooks.store.retention.partitions import Partitions
+    from webhooks.store.snapshots import Snapshots
+    from webhooks.store.tallies import Tallies
 
 
 class Store:
@@ -67,6 +69,20 @@ class Store:
         from webhooks.store.alarms import Alarms
 
         return Alarms(self.database)
+
+    @cached_property
+    def tallies(self) -> Tallies:
+        """Figures over time; loaded when they are asked for."""
+        from webhooks.store.tallies import Tallies
+
+        return Tallies(self.database)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """What was found when it was looked for last; loaded when it is asked for."""
+        from webhooks.store.snapshots import Snapshots
+
+        return Snapshots(self.database)
 
 
 __all__ = ["Store"]

@@ -1,0 +1,270 @@
+"""The rows of `webhooks_tallies`: added to by every process, folded up by one, read for charts.
+
+A point of a coarse span is made of the points of the finer one once it is over, and set, not added to: folding twice
+changes nothing, and what came late for the newest point is in it after the next fold. A finer point goes only when its
+time is over and the coarser ones have it. So a time without any process that folds costs resolution later, never figures.
+
+Minutes are those of the database's clock. A row from the future, by a clock that was wrong, is not looked at before its time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.engine import Connection
+
+from webhooks.database import Database
+from webhooks.database import tables as schema
+from webhooks.store.dialect import dialect_of
+from webhooks.store.health import Gauges
+from webhooks.store.tallies.counter import Counts, Key
+from webhooks.store.tallies.points import SPANS, UNTIMED, Kind, Level, Span, Window
+from webhooks.store.tallies.postgresql import PostgresqlTallies
+from webhooks.store.tallies.sqlite import SqliteTallies
+
+MINUTE = timedelta(minutes=1)
+#: A point is folded this many minutes after its end: turns that were under way are written then.
+LATE = 1
+#: (span, minute, kind, name, what, bucket, n)
+Row = tuple[int, int, int, str, int, int, int]
+
+
+class TallyStatements(Protocol):
+    """What each database does its own way."""
+
+    def minute(self) -> str:
+        """The minute by the database's clock, in SQL."""
+
+    def add(self, connection: Connection, rows: Sequence[Row], *, largest: bool) -> None:
+        """Add to what is there. rows: sorted. largest: keep the larger number instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What was counted in a time.
+
+    since, until: minutes since 1970, whole points; the last one may not be over.
+    step: minutes of a point.
+    begins: the first minute of which anything is known; None when nothing is.
+    rows: {(minute at which its point begins, kind, what, bucket): n}, of all names or of one.
+    """
+
+    since: int
+    until: int
+    step: int
+    begins: int | None = None
+    rows: Mapping[tuple[int, int, int, int], int] = field(default_factory=dict)
+
+    @property
+    def at(self) -> range:
+        """The beginning of every point, those without numbers too."""
+        return range(self.since, self.until, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How far points are made. now: the minute. begins: the first one known. until: {span: its points are made up to there}."""
+
+    now: int
+    begins: int | None
+    until: Mapping[int, int]
+
+
+class Tallies:
+    """Reads and writes the numbers of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._statements: TallyStatements = dialect_of(database).pick(PostgresqlTallies, SqliteTallies)
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def add(self, turns: Sequence[tuple[float, Counts]]) -> None:
+        """Add what a process counted. turns: [(age in seconds, {key: n})]. One transaction. Raises StorageUnavailable."""
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            rows: dict[tuple[int, Key], int] = {}
+            for age, counts in turns:
+                minute = minute_of(now - timedelta(seconds=age))
+                for key, n in counts.items():
+                    rows[minute, key] = rows.get((minute, key), 0) + n
+            ordered = [(1, minute, *key, n) for (minute, key), n in sorted(rows.items())]
+            self._statements.add(connection, ordered, largest=False)
+
+    def sample(self, gauges: Gauges) -> None:
+        """Keep how deliveries stand, as the sample of its minute; the largest of several. One transaction."""
+        rows: dict[Key, int] = {(Kind.LEVELS, "", Level.SAMPLED, UNTIMED): 1}
+        for name, backlog in gauges.handlers.items():
+            oldest = 0 if backlog.due_since is None else (gauges.at - backlog.due_since).total_seconds()
+            levels = {
+                Level.DUE: backlog.due,
+                Level.SCHEDULED: backlog.scheduled,
+                Level.RUNNING: backlog.running,
+                Level.DEAD: backlog.dead,
+                Level.OLDEST_SECONDS: max(0, int(oldest)),
+            }
+            rows |= {(Kind.LEVELS, name, level, UNTIMED): n for level, n in levels.items() if n}
+        with self.database.write() as connection:
+            minute = minute_of(self.database.now(connection))
+            ordered = [(1, minute, *key, n) for key, n in sorted(rows.items())]
+            self._statements.add(connection, ordered, largest=True)
+
+    # -- folding -------------------------------------------------------------------------------------------
+
+    def fold(self, *, deletes: bool = True) -> int:
+        """Make coarser points of those that are over, and delete what was kept for long enough; how many rows. One transaction.
+
+        Safe to run twice; the caller sees to it that one process does. deletes: False where the clock is not to be believed.
+        """
+        with self.database.write() as connection:
+            for fine, coarse in itertools.pairwise(SPANS):
+                made = self._made(connection)
+                over = floor(made.now - LATE, coarse.minutes)
+                newest = made.until[coarse.minutes] - coarse.minutes  # once more, for what came late
+                spans = {"fine": fine.minutes, "coarse": coarse.minutes}
+                connection.execute(_FOLD, {**spans, "since": max(0, newest), "until": over})
+            made = self._made(connection)
+            if not deletes:
+                return 0
+            return sum(
+                self._drop(connection, span, coarse, made)
+                for span, coarse in zip(SPANS, (*SPANS[1:], None), strict=True)
+            )
+
+    def _drop(self, connection: Connection, span: Span, coarse: Span | None, made: _Made) -> int:
+        """Delete points of one span. coarse: the next one, which must have them; None: there is none."""
+        table = schema.tallies.c
+        before = made.now - span.keep
+        beyond = select(table.at).where(table.span == span.minutes).order_by(table.at.desc()).offset(span.rows)
+        too_many = connection.execute(beyond.limit(1)).scalar()
+        if too_many is not None:
+            before = max(before, too_many + 1)
+        if coarse is not None:  # whole points of it, since the newest may be made again
+            before = floor(min(before, made.until[coarse.minutes]), coarse.minutes)
+        old = delete(schema.tallies).where(table.span == span.minutes, table.at < before)
+        return connection.execute(old).rowcount
+
+    def _made(self, connection: Connection) -> _Made:
+        columns = ", ".join(
+            f"(select max(at) from webhooks_tallies where span = {span.minutes} and at <= {{now}}) as max{span.minutes},"
+            f" (select min(at) from webhooks_tallies where span = {span.minutes}) as min{span.minutes}"
+            for span in SPANS
+        )
+        now = self._statements.minute()
+        row = connection.exec_driver_sql(f"select {now} as now, {columns}".format(now=now)).mappings().one()
+        first = [row[f"min{span.minutes}"] for span in SPANS]
+        until = {span.minutes: row[f"max{span.minutes}"] for span in SPANS}
+        return _Made(
+            row["now"],
+            min((at for at in first if at is not None), default=None),
+            {span: 0 if at is None else at + span for span, at in until.items()},
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def read(
+        self, window: Window, *, name: str | None = None, kinds: Iterable[Kind] = tuple(Kind), since: int = 0
+    ) -> Points:
+        """What was counted in the last `window`, point by point. Two statements.
+
+        name: of a source or handler; None adds up all of them.
+        kinds: what is wanted.
+        since: the first minute that is wanted, where earlier points are known already.
+        """
+        step = window.span
+        with self.database.read() as connection:
+            made = self._made(connection)
+            last = floor(made.now, step) + step
+            first = last - window.minutes // step * step
+            values = {"step": step, "kinds": [int(kind) for kind in kinds]}
+            values |= _ranges(made, step, max(first, floor(since, step)), made.now + 1)
+            statement = _ALL if name is None else _NAMED
+            rows = connection.execute(statement, values if name is None else {**values, "name": name}).fetchall()
+        found = {(row.point, row.kind, row.what, row.bucket): int(row.n) for row in rows}
+        return Points(first, last, step, made.begins, found)
+
+    def totals(self, ago: int, minutes: int, span: int) -> dict[Key, int]:
+        """{(kind, name, what, bucket): n} of so many minutes that ended `ago` minutes ago, in whole points. Two statements.
+
+        Levels are left out: they are samples. ago: 0 for until now.
+        """
+        with self.database.read() as connection:
+            made = self._made(connection)
+            until = floor(made.now, span) + span - ago // span * span
+            ranges = _ranges(made, span, until - max(span, minutes // span * span), min(until, made.now + 1))
+            rows = connection.execute(_TOTALS, ranges).fetchall()
+        return {(row.kind, row.name, row.what, row.bucket): int(row.n) for row in rows}
+
+
+def minute_of(at: datetime) -> int:
+    """Minutes since 1970."""
+    return int((at - schema.EPOCH) // MINUTE)
+
+
+def instant_of_minute(minute: int) -> datetime:
+    """When a minute begins."""
+    return schema.EPOCH + minute * MINUTE
+
+
+def floor(minute: int, span: int) -> int:
+    """The beginning of the point of `span` minutes in which a minute lies."""
+    return minute - minute % span
+
+
+def _ranges(made: _Made, span: int, since: int, until: int) -> dict[str, int]:
+    """Which span has which part of a time: the coarsest up to where it is made, the next from there on, and so on.
+
+    {"from5": first minute of span 5, "to5": the one after its last, …}; spans coarser than `span` have none.
+    """
+    at, ranges = since, dict[str, int]()
+    for each in reversed(SPANS):
+        minutes = each.minutes
+        end = at if minutes > span else until if minutes == 1 else min(until, max(at, made.until[minutes]))
+        ranges |= {f"from{minutes}": at, f"to{minutes}": end}
+        at = end
+    return ranges
+
+
+_FOLD = text(
+    f"""insert into webhooks_tallies (span, at, kind, name, what, bucket, n)
+        select :coarse, at - at % :coarse, kind, name, what, bucket,
+               cast(case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as bigint)
+          from webhooks_tallies
+         where span = :fine and at >= :since and at < :until
+         group by at - at % :coarse, kind, name, what, bucket
+        on conflict (span, at, kind, name, what, bucket) do update set n = excluded.n"""
+)
+_RANGES = " union all ".join(
+    "select at, kind, name, what, bucket, n from webhooks_tallies"
+    f" where span = {span.minutes} and at >= :from{span.minutes} and at < :to{span.minutes}"
+    for span in SPANS
+)
+#: Of the levels of one name the largest sample of a point counts, and those of several names are added up: but for how old
+#: the oldest is.
+_POINTS = f"""
+    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {Level.OLDEST_SECONDS:d} then max(n)
+           else sum(n) end as bigint) as n
+      from (select at - at % :step as point, kind, name, what, bucket,
+                   case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
+              from ({_RANGES}) r where kind in :kinds {{named}}
+             group by at - at % :step, kind, name, what, bucket) x
+     group by point, kind, what, bucket"""
+_TOTALS = text(
+    f"""select kind, name, what, bucket, cast(sum(n) as bigint) as n from ({_RANGES}) r
+         where kind <> {Kind.LEVELS:d} group by kind, name, what, bucket"""
+)
+
+
+def _points(named: str) -> Any:
+    return text(_POINTS.format(named=named)).bindparams(bindparam("kinds", expanding=True))
+
+
+_ALL = _points("")
+_NAMED = _points(f"and (name = :name or (kind = {Kind.LEVELS:d} and what = {Level.SAMPLED:d}))")
+
+__all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]
