@@ -150,6 +150,14 @@ class Malformed(Rejected):
         self.kind = kind
 
 
+class PartlyMalformed(Malformed):
+    """A rightly signed body of several events, some of which cannot be read. found: each, as it was read or as it is."""
+
+    def __init__(self, found: Sequence[Any]) -> None:
+        super().__init__("some of its events cannot be read")
+        self.found = found
+
+
 class StorageUnavailable(WebhooksError):
     """The database did not take the event in time, or the outcome of its commit is unknown: 503.
 

@@ -176,6 +176,22 @@ def member(raw: bytes, path: str) -> bytes:
     return text[start:end].encode("utf-8")
 
 
+def elements_at(text: str, start: int) -> tuple[list[tuple[int, int]], int]:
+    """((begin, end) of each element of the list that begins at `start`, where what follows the list begins)."""
+    found = _elements(text, start)
+    return found, _skip(text, found[-1][1] if found else start + 1) + 1
+
+
+def find_at(text: str, start: int, path: JsonPath) -> int | None:
+    """Where the value at a path from the value at `start` begins; None where there is none."""
+    return _follow(text, start, path, 0)
+
+
+def skip_space(text: str, start: int) -> int:
+    """Where the next character that is no space stands."""
+    return _skip(text, start)
+
+
 def _find(text: str, path: str) -> int:
     """Where the value at a path begins; a path is read as `paths` reads it."""
     start = _skip(text, 0)

@@ -30,6 +30,8 @@ _encode = msgspec.json.Encoder().encode
 _SEVERITY = (
     Disposition.DUPLICATE, Disposition.STALE, Disposition.REVISION, Disposition.STORED, Disposition.QUARANTINED,
 )  # fmt: skip
+#: The status of a body whose list of events is empty.
+NO_EVENTS = "empty"
 NEVER_KEPT = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 #: Refusals after which the rest of a request is not read.
 _LEAVES_A_BODY = (PayloadTooLarge, IncompleteBody, RequestTimeout, UnsupportedEncoding, BadHost)
@@ -61,12 +63,16 @@ def receipt_body(accepted: Accepted, request_id: str) -> dict[str, Any]:
     receipts = accepted.receipts
     if len(receipts) == 1:
         return {"status": receipts[0].status, "event_id": _id(receipts[0]), "request_id": request_id}
-    status = max((receipt.status for receipt in receipts), key=_SEVERITY.index, default=Disposition.DUPLICATE)
-    return {
-        "status": status,
-        "events": [{"status": receipt.status, "event_id": _id(receipt)} for receipt in receipts],
-        "request_id": request_id,
-    }
+    status = max((receipt.status for receipt in receipts), key=_SEVERITY.index, default=NO_EVENTS)
+    return {"status": status, "events": [_receipt(receipt) for receipt in receipts], "request_id": request_id}
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    """One of several events."""
+    found: dict[str, Any] = {"status": receipt.status, "event_id": _id(receipt)}
+    if receipt.quarantine_id is not None:
+        found["quarantine_id"] = str(receipt.quarantine_id)
+    return found
 
 
 def _id(receipt: Receipt) -> str | None:

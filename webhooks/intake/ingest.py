@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -24,6 +24,7 @@ from webhooks import signals
 from webhooks.errors import (
     DatabaseRefused,
     Malformed,
+    PartlyMalformed,
     RowRefused,
     StorageUnavailable,
     UnknownSource,
@@ -41,6 +42,7 @@ from webhooks.model import (
     Event,
     Headers,
     InboundRequest,
+    OddItem,
     Origin,
     ParsedEvent,
     Receipt,
@@ -51,6 +53,7 @@ from webhooks.routing import Handler, Registry, ordering_failed, ordering_key
 from webhooks.sources import Source
 from webhooks.store import Store
 from webhooks.store.intake import Item, Routed
+from webhooks.store.quarantine import ITEM
 from webhooks.tracing import STORED, STORED_STATE, Tracing
 
 logger = logging.getLogger(__name__)
@@ -175,8 +178,14 @@ class Ingest:
             self._key_uses.key_used(source.name, verified.label, now)
         if challenge is not None:
             return Accepted(challenge=challenge)
+        odd: Sequence[ParsedEvent | OddItem] = ()
         try:
             parsed = self._parse(source, request, verified)
+        except PartlyMalformed as error:
+            if source.settings.on_unparseable == "reject":
+                raise
+            odd = error.found
+            parsed = [each for each in odd if isinstance(each, ParsedEvent)]
         except Malformed as error:
             return self._unreadable(source, request, verified, error, now)
         try:
@@ -190,6 +199,8 @@ class Ingest:
             )
         except RowRefused as error:
             return self._refused_by_database(source, request, verified, error, now)
+        if odd:
+            return Accepted(receipts=self._with_odd(source, request, verified, odd, receipts, now))
         if receipts and receipts[0].status is _DUPLICATE:
             self._sample_duplicate(source, request, receipts, now)
         return Accepted(receipts=tuple(receipts))
@@ -289,10 +300,41 @@ class Ingest:
         """The events of a verified request. Raises `Malformed`, also for what could not be stored."""
         parsed = source.parse(request)
         for event in parsed:
-            require_storable(event)
+            try:
+                require_storable(event)
+            except Malformed as error:
+                if len(parsed) == 1:
+                    raise
+                odd = [_storable_or_odd(each) for each in parsed]
+                if all(isinstance(each, OddItem) for each in odd):
+                    raise
+                raise PartlyMalformed(odd) from error
             if event.subscription is not None and event.subscription != verified.label:
                 self._warn_of_foreign_key(source.name, verified.label, event.subscription)
         return parsed
+
+    def _with_odd(
+        self,
+        source: Source,
+        request: InboundRequest,
+        verified: Verified,
+        found: Sequence[ParsedEvent | OddItem],
+        stored: Sequence[Receipt],
+        now: datetime,
+    ) -> tuple[Receipt, ...]:
+        """Quarantine the items that cannot be read, once the others are stored; a receipt for each, in order."""
+        receipts = iter(stored)
+        both: list[Receipt] = []
+        for each in found:
+            if isinstance(each, OddItem):
+                error = Malformed(each.reason, each.kind)
+                item = replace(request, body=each.body, headers=request.headers.with_one(ITEM, b"1"))
+                id = self._run(functools.partial(self._quarantine, source.name, item, verified.label, error, now))
+                self._tell_of_quarantine(source.name, item, error, id, now)
+                both.append(Receipt(Disposition.QUARANTINED, None, quarantine_id=id))
+            else:
+                both.append(next(receipts))
+        return tuple(both)
 
     def _refused_by_database(
         self, source: Source, request: InboundRequest, verified: Verified, error: RowRefused, now: datetime
@@ -321,24 +363,30 @@ class Ingest:
         if source.settings.on_unparseable == "reject" and not keep:
             raise error
         id = self._run(functools.partial(self._quarantine, source.name, request, verified.label, error, now))
+        self._tell_of_quarantine(source.name, request, error, id, now)
+        return Accepted(quarantine_id=id)
+
+    def _tell_of_quarantine(
+        self, source: str, request: InboundRequest, error: Malformed, id: int, now: datetime
+    ) -> None:
+        """Log and announce what was kept unread under `id`."""
         self.refusals.lines.say(
-            (source.name, "quarantined"),
+            (source, "quarantined"),
             logging.WARNING,
-            f"a signed request of source {source.name!r} cannot be read and is quarantined",
+            f"a signed request of source {source!r} cannot be read and is quarantined",
             one_line(error.reason),
-            {"source": source.name, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
+            {"source": source, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
         )
         if self._rejections is not None:
-            self._rejections.quarantined(source.name, request, id, now)
+            self._rejections.quarantined(source, request, id, now)
         signals.emit(
             signals.event_quarantined,
-            source.name,
+            source,
             quarantine_id=id,
             reason=error.reason,
             kind=error.kind,
             request_id=request.id,
         )
-        return Accepted(quarantine_id=id)
 
     def _sample_duplicate(
         self, source: Source, request: InboundRequest, receipts: Sequence[Receipt], now: datetime
@@ -398,6 +446,14 @@ _SIGNALS = {
     Disposition.REVISION: signals.event_revision,
     Disposition.STALE: signals.event_stale,
 }
+
+
+def _storable_or_odd(event: ParsedEvent) -> ParsedEvent | OddItem:
+    try:
+        require_storable(event)
+    except Malformed as error:
+        return OddItem(event.body, error.reason, error.kind)
+    return event
 
 
 def stored_headers(headers: Headers, source: Source, context: Mapping[str, str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 A retry verifies again, with the time at which the request came, and goes through `Ingest.record` with the original
 `received_at`, so that the event becomes stored, duplicate, revision or stale like any other. The row keeps the receipts.
+One item of a body was verified with that body, and is only read again.
 An entry of a sender's log, which catch-up fetched from its API, has no signature to verify: it is only read again.
 """
 
@@ -17,7 +18,7 @@ from webhooks.intake.keys import require_storable
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
 from webhooks.sources import Source, with_log
 from webhooks.store import Store
-from webhooks.store.quarantine import Quarantined
+from webhooks.store.quarantine import ITEM, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,18 @@ def _record(kept: Quarantined, ingest: Ingest) -> list[Receipt]:
     if kept.is_from_log:
         parsed = (_parse_entry(source, kept.body),)
     else:
-        headers = Headers({name: value.encode("latin-1", "replace") for name, value in kept.headers.items()})
+        sent = {name: value.encode("latin-1", "replace") for name, value in kept.headers.items() if name != ITEM}
+        headers = Headers(sent)
         url = source.settings.public_url
         request = InboundRequest(headers, kept.body, "POST", kept.query, url, kept.request_id or "")
-        came_with["key_label"] = source.verify(request, kept.received_at).label
+        if kept.is_item:
+            came_with["key_label"] = kept.key_label or ""
+            parsed = (source.parse_item(request),)
+        else:
+            came_with["key_label"] = source.verify(request, kept.received_at).label
+            parsed = source.parse(request)
         came_with["headers"] = stored_headers(headers, source)
         came_with["request_id"] = kept.request_id or ""
-        parsed = source.parse(request)
     for event in parsed:
         require_storable(event)
     return ingest.record(source, parsed, received_at=kept.received_at, origin=Origin.QUARANTINE, **came_with)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webhooks.model.events import Content as Content
     from webhooks.model.events import ContentReader as ContentReader
     from webhooks.model.events import Event as Event
+    from webhooks.model.events import OddItem as OddItem
     from webhooks.model.events import Origin as Origin
     from webhooks.model.events import ParsedEvent as ParsedEvent
     from webhooks.model.events import Receipt as Receipt
@@ -50,6 +51,7 @@ else:
                 "ContentReader",
                 "EMPTY",
                 "Event",
+                "OddItem",
                 "Origin",
                 "ParsedEvent",
                 "Receipt",

@@ -53,6 +53,15 @@ class ParsedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class OddItem:
+    """One item of a verified body that cannot be read. body: its bytes. reason, kind: see `Malformed`."""
+
+    body: bytes
+    reason: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What a handler reads of an event, decoded from its body by its source.
 

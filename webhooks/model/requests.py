@@ -77,6 +77,10 @@ class Headers:
             for value in values:
                 yield name, value
 
+    def with_one(self, name: str, value: bytes) -> Headers:
+        """The same with `value` alone under `name`, in lower case."""
+        return Headers.of_values({**self._values, name: [value]})
+
     def as_text(self, without: Collection[str]) -> dict[str, str]:
         """{name: value} but for the names in `without`; of a name that came twice, the last value."""
         return {name: values[-1].decode("latin-1") for name, values in self._values.items() if name not in without}

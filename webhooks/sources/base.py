@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol, cast
 
-from webhooks.errors import Rejected
+from webhooks.errors import Malformed, Rejected
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources.remote import Topic
@@ -100,7 +100,14 @@ class Source(ABC):
 
     @abstractmethod
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
-        """Read the events of a *verified* request. Raises `Malformed`, and nothing else, when it cannot."""
+        """Read the events of a *verified* request.
+
+        Raises `Malformed`, and nothing else, when it cannot; its child `PartlyMalformed` has those that could be read.
+        """
+
+    def parse_item(self, request: InboundRequest) -> ParsedEvent:
+        """Read one item that `PartlyMalformed` named, as the body of its request. Raises `Malformed`."""
+        raise Malformed("this source does not cut bodies into items")
 
     def read(self, raw: bytes, type: str) -> Content:
         """Decode one stored event for handlers; `raw` is a `ParsedEvent.body` of this source."""

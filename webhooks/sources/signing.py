@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ def require_fresh(sent_at: float, now: datetime, past: timedelta, ahead: timedel
 #: How a MAC is written: {name: function of the MAC's bytes}.
 ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
     "hex": binascii.hexlify,
+    "hex-upper": lambda raw: binascii.hexlify(raw).upper(),
     "base64": base64.b64encode,
     "base64url": base64.urlsafe_b64encode,
 }
@@ -86,7 +88,11 @@ ENCODERS: Mapping[str, Callable[[bytes], bytes]] = {
 def decode_signature(text: bytes, encoding: str) -> bytes | None:
     """The bytes of a signature that cannot be computed again (public keys); None unless written the one right way."""
     try:
-        raw = binascii.unhexlify(text) if encoding == "hex" else base64.b64decode(text, _URL_SAFE.get(encoding), True)
+        raw = (
+            binascii.unhexlify(text)
+            if encoding.startswith("hex")
+            else base64.b64decode(text, _URL_SAFE.get(encoding), True)
+        )
     except ValueError:
         return None
     return raw if ENCODERS[encoding](raw) == text else None
@@ -98,12 +104,15 @@ _URL_SAFE = {"base64url": b"-_"}
 def decode_key(text: str, kind: str, prefix: str = "") -> bytes:
     """The bytes of a secret as configured.
 
-    kind: "text" (its UTF-8 bytes), "hex" or "base64" (padding may be missing). prefix: dropped where it is there, such
+    kind: "text" (its UTF-8 bytes), "hex", "base64" (padding may be missing), or "sha1" and "sha256" for the digest of the
+    text, which some senders sign with. prefix: dropped where it is there, such
     as `whsec_`. Raises ValueError, without the value.
     """
     text = text.strip().removeprefix(prefix)
     if kind == "text":
         return text.encode("utf-8")
+    if kind in ("sha1", "sha256"):
+        return hashlib.new(kind, text.encode("utf-8")).digest()
     if kind == "hex":
         if len(text) % 2 or _HEX.fullmatch(text) is None:
             raise ValueError("is not hex: it must be pairs of 0-9 and a-f")

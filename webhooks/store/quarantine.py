@@ -26,6 +26,10 @@ STATES = ("held", "admitted", "dropped", "being admitted")
 ADMISSION_LIMIT = timedelta(minutes=2)
 
 
+#: Stands among the headers of a row that is one item of a body; no request has a header of that name.
+ITEM = ":item"
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """One kept request, or entry of a sender's log.
@@ -54,6 +58,11 @@ class Quarantined:
     def is_from_log(self) -> bool:
         """Whether catch-up read it in the sender's log. It was never signed; a request, which was, has headers."""
         return not self.headers
+
+    @property
+    def is_item(self) -> bool:
+        """Whether it is one item of a body, whose signature was right when it came and cannot be made again."""
+        return ITEM in self.headers
 
 
 _PUT = """

@@ -87,7 +87,7 @@ def test_every_mistake_is_told_at_once() -> None:
     found = problems(
         """
         signatur = "@x-sig"
-        algorithm = "md5"
+        algorithm = "md4"
         encoding = "hexx"
         secret_encodin = "text"
         signed = "{timestamp}.{body"
@@ -104,7 +104,7 @@ def test_every_mistake_is_told_at_once() -> None:
     for part in (
         "unknown option 'signatur' for scheme 'custom' (did you mean 'signature'?)",
         "unknown option 'secret_encodin'",
-        "algorithm is 'md5'; it must be one of hmac-sha256",
+        "algorithm is 'md4'; it must be one of hmac-sha256",
         "encoding is 'hexx'",
         "timestamp_format is 'minutes'",
         "signature is missing; name the header that carries it, such as '@x-acme-signature'",
@@ -137,7 +137,25 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'signed = "{id}.{body}"\nid = "{event.id}"', "id must be exactly one header"),
         (HEAD + 'signed = "{id}{body}"\nid = "{@x-id}"', "with nothing between"),
         (HEAD + 'signed = "nothing"', "holds nothing of the request"),
-        (HEAD + 'signed = "{@x-other}{body}"', "a header can be signed only as {timestamp} or {id}"),
+        (HEAD + 'signed = "{@x other}{body}"', "after the @ a header's name in lower case must follow"),
+        ('signature = "@api_key"', "servers drop headers whose name holds '_'"),
+        ('signature = "query:"', "after 'query:' a parameter's name must follow"),
+        ('signature = "query:a"\nalgorithm = "token"', "accept_unsigned_body = true"),
+        (HEAD + 'type = "{key:}"', "after 'key:' names must follow"),
+        (HEAD + 'algorithm = "md5"', "signed must hold {secret}; for an HMAC set algorithm = 'hmac-md5'"),
+        (HEAD + 'signed = "{secret}{body}"', "which is for plain digests"),
+        (HEAD + 'algorithm = "sha256"\nsigned = "{secret}"', "holds nothing of the request"),
+        (HEAD + 'body = "raw"\nitems = "events"', "nothing in them can be named"),
+        (HEAD + 'body = "raw"', "type and id are fixed, headers, or parameters (query:…), not {type}"),
+        (HEAD + "around = true", "there are no items"),
+        (HEAD + 'around = true\nitems = "a.*.b"\nunwrap = "c"', "leave out unwrap and decode"),
+        (HEAD + 'around = "yes"', "around must be true or false"),
+        (HEAD + 'charset = "klingon"', "charset is 'klingon'; it must be one of utf-8"),
+        (HEAD + "decode = { payload = 'yaml' }", "one of json, base64, base64-json"),
+        (HEAD + 'decode = "payload"', "decode must be a table"),
+        (HEAD + 'url_forms = "slash"', "must be of port, decoded"),
+        ('signature = "sig.value"\nitems = ["a", "b"]', "items must be one list"),
+        ('signature = "sig"\nbody = "raw"\ntype = "x"', "body = 'raw' has none"),
         (HEAD + 'signed = "{token}{body}"', "a field of the body, but the signature stands in a header"),
         ('signature = "sig.value"\nsigned = "{body}"', "the signature stands in the body itself"),
         (HEAD + "type = []", "type is missing"),
@@ -154,7 +172,7 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'algorithm = "ecdsa-sha256"', "is not a key in DER"),
         (HEAD + "min_secret_bytes = 100", "too short: it has 21 bytes, and 100 are the least"),
     ],
-    ids=range(28),
+    ids=range(46),
 )
 def test_a_mistake_says_what_to_do(text: str, says: str) -> None:
     assert says in "\n".join(problems(text))

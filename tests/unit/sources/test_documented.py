@@ -11,7 +11,7 @@ from typing import Any
 
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, SourceSettings, make_source
-from webhooks.sources.declared.scheme import READING_OPTIONS, ROW_OPTIONS
+from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS
 from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.declared.source import COMMON_OPTIONS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webhooks.sources.declared.scheme import MACS, PUBLIC_KEY_ALGORITHMS, Scheme
+from webhooks.sources.declared.scheme import DIGESTS, MACS, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.keys import keys
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.keys.published import why_weak
@@ -43,6 +43,8 @@ class KeyDecoder:
             raise ValueError("is empty once decoded")
         if row.algorithm == "token":
             return keys.TokenKey(prefix + raw)
+        if row.algorithm in DIGESTS:
+            return keys.DigestKey(raw, DIGESTS[row.algorithm], row.encoding, prefix)
         return keys.MacKey(raw, MACS[row.algorithm], row.encoding, prefix)
 
     def _require_strong(self, *texts: str) -> None:

@@ -8,24 +8,52 @@ for the same object.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from webhooks.errors import Malformed
-from webhooks.formats import MISSING, path_of, read_iso, why_no_key
+from webhooks.formats import MISSING, JsonPath, path_of, read_iso, why_no_key
 from webhooks.formats import json as jsonio
 
 #: Fields that a form may have; more is refused before anything is decoded.
 MAX_FORM_FIELDS = 1000
 #: Numbers from here on are milliseconds: as seconds they would be after the year 5000.
 _MILLISECONDS_FROM = 100_000_000_000
+_STEP = re.compile(r'"[^"]+"|[^."]+')
 
 
 def at(value: Any, path: str) -> Any:
     """The value at a dotted path, None where there is none. Raises Malformed where a key on the way stands twice."""
-    found = path_of(path).look_up(value, _require_single)
+    found = json_path(path).look_up(value, _require_single)
     return None if found is MISSING else found
+
+
+def json_path(text: str) -> JsonPath:
+    """A path whose keys may stand in double quotes."""
+    return _quoted_path(text) if '"' in text else path_of(text)
+
+
+@lru_cache(maxsize=1024)
+def _quoted_path(text: str) -> JsonPath:
+    return JsonPath([step.strip('"') for step in _STEP.findall(text)])
+
+
+def put(value: Any, path: str, new: Any) -> None:
+    """Put `new` in the place of the value at `path`; nothing where there is none."""
+    place = json_path(path).place(value)
+    if place is not None:
+        holder, key = place
+        holder[key] = new
+
+
+def keys_at(value: Any, path: str) -> list[str]:
+    """The keys of the object at a path ("" for the value itself); none for what is no object."""
+    found = at(value, path) if path else value
+    return list(found) if isinstance(found, Mapping) else []
 
 
 def _require_single(holder: Any, key: str | int) -> None:

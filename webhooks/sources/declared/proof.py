@@ -7,9 +7,10 @@ itself; then at most 256 KiB of strict JSON are decoded for that alone.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +18,11 @@ from webhooks.errors import Malformed, SignatureError
 from webhooks.formats import json as jsonio
 from webhooks.model import InboundRequest
 from webhooks.sources.base import Secret
-from webhooks.sources.declared.fields import at, sorted_form, text_of
-from webhooks.sources.declared.scheme import MACS, Scheme, pieces
+from webhooks.sources.declared.bodies import Reader, looks_like_json
+from webhooks.sources.declared.fields import at, text_of
+from webhooks.sources.declared.places import parameter
+from webhooks.sources.declared.scheme import MACS, TOKENS, Scheme
+from webhooks.sources.declared.signed import SignedText, WithSecret
 from webhooks.sources.diagnosis import SignatureFacts
 from webhooks.sources.keys import keys
 from webhooks.sources.keys.keyring import Key
@@ -29,10 +33,7 @@ from webhooks.sources.signing import NoSecretMatches, is_equal, read_instant, re
 MAX_ENTRIES = 20
 #: Bytes of a body that are decoded before it is verified, in schemes whose signature stands in the body.
 MAX_UNVERIFIED_BYTES = 256 * 1024
-#: What an id in a header may look like: no dot, which would let it run into what is signed behind it.
-_SIGNED_ID = re.compile(rb"[!-\-/-~]{1,256}")
-#: A hash of the body in a signed URL.
-BODY_HASH = re.compile(rb"(?:^|&)bodySHA256=([0-9a-f]{64})(?:&|$)")
+_POSITION = re.compile(r"part:([0-9])")
 
 
 class Proof:
@@ -40,9 +41,11 @@ class Proof:
 
     def __init__(self, row: Scheme, public_url: str) -> None:
         self.row = row
-        self._public_url = public_url
-        #: of the signed text: [(literal, name of what follows it, whether that may be missing)]
-        self.pieces = pieces(row.signed)
+        self.text = SignedText(row, public_url)
+        self._reader = Reader(row)
+        self._form = Proof(replace(row, **row.as_form, as_form={}), public_url) if row.as_form else None  # type: ignore[arg-type]
+        position = _POSITION.fullmatch(row.timestamp)
+        self._position = int(position.group(1)) if position is not None else None
 
     def verify(self, request: InboundRequest, now: datetime, ring: Sequence[Key[VerifyingKey]]) -> str:
         """The label of the key of `ring` that signed `request`. Raises SignatureError. now: an aware instant."""
@@ -52,31 +55,58 @@ class Proof:
                 given = keys.as_in(given, wanted.encode())
             if given is None or not is_equal(given, wanted.encode()):
                 raise SignatureError(f"the header {header} is not {wanted!r}")
+        if self._form is not None and not looks_like_json(request.body):
+            return self._form.verify(request, now, ring)
         if self.row.is_in_body:
             return self._verify_in_body(request, now, ring)
         entries = self.entries(request)
         stamp, sent_at = self.timestamp(request, entries)
-        label = match(ring, self.signed_text(request, stamp), entries)
+        label = self._match(request, stamp, entries, ring)
         if sent_at is None and self.row.timestamp:
             sent_at = self._body_timestamp(request)
         if sent_at is not None:
             require_fresh(sent_at, now, self.row.tolerance, self.row.tolerance_ahead)
         return label
 
+    def _match(
+        self, request: InboundRequest, stamp: bytes, entries: Sequence[bytes], ring: Sequence[Key[VerifyingKey]]
+    ) -> str:
+        """The label of the key that signed one of the forms of the text."""
+        text = self.text.of(request, stamp) if self.row.algorithm not in TOKENS else b""
+        try:
+            return match(ring, text, entries)
+        except NoSecretMatches:
+            for other in self.text.others(request, stamp):
+                with contextlib.suppress(NoSecretMatches):
+                    return match(ring, other, entries)
+            raise
+
     def entries(self, request: InboundRequest) -> list[bytes]:
-        """The parts of the signature headers, at most 20."""
+        """The parts of what carries the signature, at most 20."""
         entries: list[bytes] = []
-        for header in self.row.signature_headers:
-            if header in request.headers:
-                value = request.headers.one(header)
-                if value is None:
-                    raise SignatureError(f"the header {header} is empty or doubled")
-                if header == "authorization":
-                    value = keys.as_in(value, b"Basic " if self.row.algorithm == "basic" else self.row.prefix.encode())
+        for place in self.row.signature:
+            value = self._carried(place, request)
+            if value is not None:
                 entries += value.split(self.row.split.encode(), MAX_ENTRIES) if self.row.split else [value]
         if not entries:
-            raise SignatureError(f"the header {' or '.join(self.row.signature_headers)} is missing")
+            missing = " or ".join(place.removeprefix("@") for place in self.row.signature)
+            kind = "header" if self.row.signature_headers else "parameter of the address"
+            raise SignatureError(f"the {kind} {missing.removeprefix('query:')} is missing")
         return entries[:MAX_ENTRIES]
+
+    def _carried(self, place: str, request: InboundRequest) -> bytes | None:
+        """The value of a header or parameter that carries signatures; None where it is missing."""
+        if place.startswith("query:"):
+            return parameter(request.query, place[6:])
+        header = place[1:]
+        if header not in request.headers:
+            return None
+        value = request.headers.one(header)
+        if value is None:
+            raise SignatureError(f"the header {header} is empty or doubled")
+        if header == "authorization":
+            value = keys.as_in(value, b"Basic " if self.row.algorithm == "basic" else self.row.prefix.encode())
+        return value
 
     def timestamp(self, request: InboundRequest, entries: Sequence[bytes]) -> tuple[bytes, float | None]:
         """The signed time as written and as seconds since 1970; nothing when it stands in the body or there is none."""
@@ -85,6 +115,10 @@ class Proof:
             stamp = request.headers.one(place[1:])
             if stamp is None:
                 raise SignatureError(f"the header {place[1:]} is missing, empty or doubled")
+        elif self._position is not None:
+            if len(entries) <= self._position:
+                raise SignatureError(f"the signature header has {len(entries)} parts, and none at {self._position}")
+            stamp = entries[self._position]
         elif place.startswith("part:"):
             beginning = place.removeprefix("part:").encode()
             stamps = [entry.removeprefix(beginning) for entry in entries if entry.startswith(beginning)]
@@ -104,82 +138,67 @@ class Proof:
 
     def signed_text(self, request: InboundRequest, stamp: bytes) -> bytes:
         """What the sender signed. Raises SignatureError when the request lacks a part of it."""
-        text: list[bytes] = []
-        for literal, name, _ in self.pieces:
-            text.append(literal.encode())
-            if name == "body":
-                text.append(request.body)
-            elif name == "timestamp":
-                text.append(stamp)
-            elif name == "id":
-                text.append(self._signed_id(request))
-            elif name == "url":
-                text.append(self._url(request))
-            elif name == "method":
-                text.append(request.method.encode())
-            elif name == "form":
-                text.append(self._form_text(request))
-        return b"".join(text)
-
-    def _signed_id(self, request: InboundRequest) -> bytes:
-        header = self.row.id[0][2:-1]
-        given = request.headers.one(header)
-        if given is None or _SIGNED_ID.fullmatch(given) is None:
-            raise SignatureError(f"the header {header} is missing, doubled, or not 1 to 256 characters without a dot")
-        return given
-
-    def _url(self, request: InboundRequest) -> bytes:
-        """The configured address with the query as it was sent; Host and Forwarded have no say."""
-        url = (request.url or self._public_url).partition("?")[0].encode("utf-8")
-        return url + b"?" + request.query if request.query else url
-
-    def _form_text(self, request: InboundRequest) -> bytes:
-        """Every field of the form, sorted. A body that is no form must be covered by a hash in the signed URL."""
-        given = BODY_HASH.findall(request.query)
-        if given:
-            if len(given) != 1 or not is_equal(given[0], hashlib.sha256(request.body).hexdigest().encode()):
-                raise SignatureError("bodySHA256 in the URL is not the hash of the body")
-            return b""
-        try:
-            return sorted_form(request.body)
-        except ValueError as error:
-            raise SignatureError(f"{error}, so the signature does not cover it") from None
+        return self.text.of(request, stamp)
 
     def _verify_in_body(self, request: InboundRequest, now: datetime, ring: Sequence[Key[VerifyingKey]]) -> str:
         """Schemes whose signature is a field: of the body, or of each item, which then must all be right."""
-        if len(request.body) > MAX_UNVERIFIED_BYTES:
+        if len(request.body) > MAX_UNVERIFIED_BYTES and not self.row.body.endswith(
+            "multipart"
+        ):  # whose files are skipped over
             raise SignatureError(f"the body is larger than the {MAX_UNVERIFIED_BYTES} bytes read before verifying")
         try:
-            body = jsonio.load_watching(request.body)
-            parts = [body] if not self.row.items else at(body, self.row.items)
+            body = self._reader.load_closed(self._reader.as_utf8(request))
+            items = self.row.items[0] if self.row.items else ""
+            parts = [body] if not items else body if items == "." else at(body, items)
             if not isinstance(parts, list) or not parts:
-                raise SignatureError(f"the body has no list under {self.row.items!r}")
+                raise SignatureError(f"the body has no list under {items!r}")
             if len(parts) > MAX_ENTRIES * MAX_ENTRIES:
                 raise SignatureError(f"the body holds {len(parts)} items; too many to verify")
             found = [self._verify_part(part, now, ring) for part in parts]
-        except jsonio.NotJSON:
-            raise SignatureError("the body, which carries the signature, is not JSON") from None
         except Malformed as error:
+            if error.kind == "unparseable":
+                kind = {
+                    "json": "JSON",
+                    "form": "a form",
+                    "multipart": "a multipart form",
+                    "form-or-multipart": "a form",
+                }.get(self.row.body, "JSON or a form")
+                raise SignatureError(f"the body, which carries the signature, is not {kind}") from None
             raise SignatureError(error.reason) from None
         return found[0]
 
     def _verify_part(self, part: Any, now: datetime, ring: Sequence[Key[VerifyingKey]]) -> str:
         if self.row.items and self.row.unwrap:
             part = at(part, self.row.unwrap)
-        entries = [field_of(part, place, is_optional=False) for place in self.row.signature]
+        entries = [entry for place in self.row.signature for entry in self._entries_of(part, place)]
         stamp = field_of(part, self.row.timestamp, is_optional=False) if self.row.timestamp else b""
         sent_at = read_instant(stamp, self.row.timestamp_format) if self.row.timestamp else None
-        text: list[bytes] = []
-        for literal, name, is_optional in self.pieces:
-            text.append(literal.encode())
-            if name == "timestamp":
-                text.append(stamp)
-            elif name:
-                text.append(field_of(part, name, is_optional))
-        label = match(ring, b"".join(text), entries)
+        label = match(ring, self.part_text(part, stamp), entries)
         if sent_at is not None:
             require_fresh(sent_at, now, self.row.tolerance, self.row.tolerance_ahead)
         return label
+
+    def _entries_of(self, part: Any, place: str) -> list[bytes]:
+        value = field_of(part, place, is_optional=False)
+        return value.split(self.row.split.encode(), MAX_ENTRIES)[:MAX_ENTRIES] if self.row.split else [value]
+
+    def part_text(self, part: Any, stamp: bytes) -> bytes:
+        """What is signed of a body, or of an item, that carries its signature; nothing where a token is carried."""
+        if self.row.algorithm in TOKENS:
+            return b""
+        text: list[bytes] = []
+        holes: list[int] = []
+        for literal, name, is_optional in self.text.pieces:
+            text.append(literal.encode())
+            if name == "timestamp":
+                text.append(stamp)
+            elif name == "secret":
+                holes.append(sum(map(len, text)))
+            elif name:
+                text.append(field_of(part, name, is_optional))
+        whole = WithSecret(b"".join(text))
+        whole.at = tuple(holes)
+        return whole
 
     def facts(self, request: InboundRequest, secrets: Sequence[Secret]) -> SignatureFacts | None:
         """What `diagnose` needs to guess why it was refused; None for schemes whose signatures cannot be made again."""
@@ -189,13 +208,13 @@ class Proof:
         try:
             entries = self.entries(request)
             stamp, _ = self.timestamp(request, entries)
-            values = {"body": request.body, "method": request.method.encode(), "url": self._url(request)}
+            values = {"body": request.body, "method": request.method.encode(), "url": self.text.url(request)}
             if stamp:
                 values["timestamp"] = stamp
             if "{id}" in row.signed:
-                values["id"] = self._signed_id(request)
+                values["id"] = self.text.signed_id(request)
             if "{form}" in row.signed:
-                values["form"] = self._form_text(request)
+                values["form"] = self.text.form(request)
         except SignatureError:
             return None
         prefix = row.prefix.encode()

@@ -11,7 +11,9 @@ from webhooks.errors import ConfigurationError
 from webhooks.formats import json as jsonio
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources.declared.fields import at, text_of
-from webhooks.sources.declared.proof import Proof, field_of
+from webhooks.sources.declared.places import places
+from webhooks.sources.declared.proof import Proof
+from webhooks.sources.declared.scheme import TOKENS
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.signing import write_instant
 
@@ -23,6 +25,7 @@ class Signer:
         self.row = proof.row
         self._proof = proof
         self._public_url = public_url
+        self._query = public_url.partition("?")[2].encode("utf-8")
 
     def prepare(self, body: bytes, now: datetime, key: VerifyingKey) -> bytes:
         """`body` with the signature inside, for schemes that put it there. Raises ConfigurationError unless it is JSON."""
@@ -32,7 +35,8 @@ class Signer:
             raise ConfigurationError(
                 f"scheme {self.row.name!r} signs inside the body, so the body must be JSON"
             ) from None
-        for part in [value] if not self.row.items else at(value, self.row.items) or []:
+        items = self.row.items[0] if self.row.items else ""
+        for part in [value] if not items else value if items == "." else at(value, items) or []:
             self._sign_part(at(part, self.row.unwrap) if self.row.items and self.row.unwrap else part, now, key)
         return jsonio.dump(value)
 
@@ -40,14 +44,10 @@ class Signer:
         stamp = write_instant(now, self.row.timestamp_format)
         if self.row.timestamp:
             _put(part, self.row.timestamp, stamp)
-        text = b""
-        for literal, name, is_optional in self._proof.pieces:
-            text += literal.encode()
-            if name:
-                if not is_optional and name != "timestamp" and text_of(at(part, name)) is None:
-                    _put(part, name, hashlib.sha256(jsonio.dump(part)).hexdigest())
-                text += stamp.encode() if name == "timestamp" else field_of(part, name, is_optional)
-        _put(part, self.row.signature[0], key.sign(text).decode("ascii"))
+        for _, name, is_optional in self._proof.text.pieces if self.row.algorithm not in TOKENS else ():
+            if name not in ("", "timestamp", "secret") and not is_optional and text_of(at(part, name)) is None:
+                _put(part, name, hashlib.sha256(jsonio.dump(part)).hexdigest())
+        _put(part, self.row.signature[0], key.sign(self._proof.part_text(part, stamp.encode())).decode("ascii"))
 
     def sign(self, body: bytes, now: datetime, key: VerifyingKey) -> Mapping[str, str]:
         """{header: value} that the sender would add to `body` at `now`."""
@@ -57,10 +57,15 @@ class Signer:
             headers[self.row.timestamp[1:]] = stamp
         if "{id}" in self.row.signed:
             headers[self.row.id[0][2:-1]] = "msg_" + hashlib.sha256(body).hexdigest()[:24]
-        request = InboundRequest(Headers(headers), body, url=self._public_url)
-        entry = key.sign(self._proof.signed_text(request, stamp.encode())).decode("ascii")
+        for name in places(self.row.signed):
+            if name.startswith("@"):
+                headers.setdefault(name[1:], "of-a-test")
+        request = InboundRequest(Headers(headers), body, query=self._query, url=self._public_url)
+        text = self._proof.signed_text(request, stamp.encode()) if self.row.algorithm not in TOKENS else b""
+        entry = key.sign(text).decode("ascii")
         if self.row.timestamp.startswith("part:"):
-            entry = f"{self.row.timestamp.removeprefix('part:')}{stamp}{self.row.split}{entry}"
+            label = self.row.timestamp.removeprefix("part:")
+            entry = f"{'' if label.isdigit() else label}{stamp}{self.row.split}{entry}"
         headers[self.row.signature_headers[0]] = entry
         return headers
 

@@ -18,16 +18,10 @@ from webhooks.sources import diagnosis
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.declared import handshakes
 from webhooks.sources.declared.decode import KeyDecoder
+from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with_options
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
-from webhooks.sources.declared.scheme import (
-    DEDUP_KEYS,
-    PUBLIC_KEY_ALGORITHMS,
-    READING_OPTIONS,
-    ROW_OPTIONS,
-    Scheme,
-    with_options,
-)
+from webhooks.sources.declared.scheme import DEDUP_KEYS, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.declared.sign import Signer
 from webhooks.sources.keys import keys
 from webhooks.sources.keys.keyring import KeyRing, load_provider
@@ -103,7 +97,7 @@ class DeclaredSource(Source):
             found.append("verify_token must be text (or a list of texts) that is not blank")
         if row.needs_url and not self.settings.public_url:
             found.append(f"scheme {row.name!r} signs the URL; set public_url to the address that the sender calls")
-        if (not row.signs_whole_body or row.algorithm in ("token", "basic")) and not self.settings.accept_unsigned_body:
+        if not row.signs_whole_body and not self.settings.accept_unsigned_body:
             found.append(
                 f"scheme {row.name!r} does not sign the whole body, so a client that sees one request can make others; "
                 "set accept_unsigned_body = true if you accept that"
@@ -127,7 +121,7 @@ class DeclaredSource(Source):
         rule = self.settings.options.get("dedup")
         if isinstance(rule, str):
             return rule
-        if not self.row.signs_whole_body or self.row.algorithm in ("token", "basic"):
+        if not self.row.signs_whole_body:
             return "both"
         return "id" if self.row.signs_id else "body"
 
@@ -154,6 +148,10 @@ class DeclaredSource(Source):
     def parse(self, request: InboundRequest) -> Sequence[ParsedEvent]:
         """See `Source.parse`."""
         return self._parser.parse(request)
+
+    def parse_item(self, request: InboundRequest) -> ParsedEvent:
+        """See `Source.parse_item`."""
+        return self._parser.parse_item(request)
 
     def read(self, raw: bytes, type: str) -> Content:
         """See `Source.read`."""

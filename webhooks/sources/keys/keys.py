@@ -55,6 +55,33 @@ class MacKey:
         return any(is_equal(expected, entry) for entry in entries)
 
 
+class DigestKey:
+    """A secret that stands in a text of which a plain digest is made."""
+
+    __slots__ = ("_digest", "_encode", "_key", "_prefix")
+
+    def __init__(self, key: bytes, digest: str, encoding: str, prefix: bytes) -> None:
+        self._key = key
+        self._digest = digest
+        self._encode = ENCODERS[encoding]
+        self._prefix = prefix
+
+    def sign(self, message: bytes) -> bytes:
+        """An entry as the sender would write it. message: with the places of the key in `at`."""
+        text, end = b"", 0
+        for place in getattr(message, "at", (0,)):
+            text += message[end:place] + self._key
+            end = place
+        return self._prefix + self._encode(
+            hashlib.new(self._digest, text + message[end:], usedforsecurity=False).digest()
+        )
+
+    def matches(self, message: bytes, entries: Sequence[bytes]) -> bool:
+        """Whether one of `entries` is a digest of `message` with this key in it."""
+        expected = self.sign(message)
+        return any(is_equal(expected, entry) for entry in entries)
+
+
 class TokenKey:
     """A password or token that the request carries as it is. Compared by digest, so that its length does not show."""
 

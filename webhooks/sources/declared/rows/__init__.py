@@ -1,0 +1,16 @@
+"""The table of senders: one row each, in the language of `scheme`, with the page that each fact comes from.
+
+`first` has the rows from the beginning, `further` those that joined; `custom` is the empty row that `webhooks.toml` fills.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.lazy import lazily
+
+if TYPE_CHECKING:
+    from webhooks.sources.declared.rows.first import CUSTOM as CUSTOM
+    from webhooks.sources.declared.rows.first import FIRST_ROWS as FIRST_ROWS
+else:
+    __getattr__, __dir__ = lazily(__name__, {"first": ["CUSTOM", "FIRST_ROWS"]})
