@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -98,3 +99,17 @@ def test_of_two_that_open_a_new_file_the_second_tries_again(tmp_path: Path, monk
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         set_up_sqlite(connection)
     connection.close()
+
+
+def test_a_new_file_and_what_sqlite_puts_beside_it_are_their_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = connect(f"sqlite:///{tmp_path / 'new.db'}")
+        with database.creating(), database.write() as connection:
+            connection.exec_driver_sql("create table t (x)")
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+        database.dispose()
+    finally:
+        os.umask(before)
+    assert modes.keys() >= {"new.db", "new.db-wal", "new.db-shm"}
+    assert set(modes.values()) == {"0o600"}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from webhooks.cli import Failure, demo, output, show
+from webhooks.cli.first_process import stand_in
 from webhooks.cli.process_group import ProcessGroup, flask_environment, gunicorn_command, worker_command
 from webhooks.errors import StorageUnavailable
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: How long the server may take to answer /readyz.
 START_LIMIT = timedelta(seconds=30)
+#: What `dev` binds, whatever the setting `host` says: code that is being written is for this machine.
+LOOPBACK = "127.0.0.1"
 #: Ports that `dev` tries when none was asked for.
 PORTS = range(8000, 8100)
 
@@ -74,7 +77,7 @@ class Development:
 
     instance: the consumer, its tables at head.
     environment: of the children.
-    url, port: where the server will listen.
+    host, port: what the server will bind.
     secret: the demo secret's file, where the demo source is used.
     has_demo_handlers: no handler of the directory takes the demo's event.
     """
@@ -82,13 +85,18 @@ class Development:
     directory: Path
     instance: Webhooks
     environment: Mapping[str, str]
-    url: str
+    host: str
     port: int
     secret: Path | None
     has_demo_handlers: bool = False
 
+    @property
+    def url(self) -> str:
+        """Where this machine finds the server."""
+        return f"http://{LOOPBACK if self.host in ('', '0.0.0.0') else self.host}:{self.port}"
 
-def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> Development:
+
+def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool, host: str = LOOPBACK) -> Development:
     """Settings, schema, port and the environment of the children. Raises errors of ours."""
     from webhooks.app import load
     from webhooks.cli.context import instance_of_flask
@@ -112,11 +120,9 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool) -> 
         environment["WEBHOOKS_HANDLERS"] = ",".join([*instance.settings.handlers, demo.HANDLERS])
     named = any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ)
     asked = settings.port if named or (of_flask is not None and settings.port != PORTS[0]) else None
-    port = free_port(settings.host, asked)
+    port = free_port(host, asked)
     apply_schema(instance)
-    return Development(
-        directory, instance, environment, f"http://{settings.host}:{port}", port, secret, has_demo_handlers
-    )
+    return Development(directory, instance, environment, host, port, secret, has_demo_handlers)
 
 
 def _child_environment(environ: Mapping[str, str], *, show_demo: bool) -> dict[str, str]:
@@ -154,8 +160,9 @@ def apply_schema(instance: Webhooks) -> None:
 )
 @click.option("--once", is_flag=True, help="With --demo: end after the handled event, with 1 if it takes over 30 s.")
 @click.option("--no-worker", is_flag=True, help="Without the worker; run one beside it: webhooks worker.")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to bind; others let other machines in.")
 @click.pass_context
-def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> None:
+def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool, host: str) -> None:
     """Run a server on 127.0.0.1, a worker and a database for development, until Ctrl-C.
 
     The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port
@@ -165,10 +172,11 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
         raise Failure("--once goes with --demo", 2)
     if no_worker and show_demo:
         raise Failure("--demo shows an event being handled, which needs the worker", 2)
+    stand_in()
     from webhooks.app.dashboard import CONSOLE
     from webhooks.cli.context import operator_name
 
-    plan = prepare(Path.cwd(), os.environ, show_demo=show_demo)
+    plan = prepare(Path.cwd(), os.environ, show_demo=show_demo, host=host)
     note = demo.leave_console_note(plan.directory, plan.url, operator_name())
     group = ProcessGroup(plan.environment if note is None else {**plan.environment, CONSOLE: str(note)})
     try:
@@ -189,7 +197,7 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool) -> Non
 
 def _gunicorn_options(plan: Development, show_demo: bool) -> list[str]:
     # one process: this is about seeing things work; HUP or a restart loads changed handlers
-    options = ["--bind", f"{plan.instance.settings.host}:{plan.port}", "--workers", "1"]
+    options = ["--bind", f"{plan.host}:{plan.port}", "--workers", "1"]
     return [*options, "--log-level", "warning"] if show_demo else options
 
 

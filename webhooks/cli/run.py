@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from webhooks.cli.first_process import stand_in
 from webhooks.cli.process_group import ProcessGroup, flask_environment, gunicorn_command, worker_command
 
 
@@ -26,6 +27,7 @@ def run(ctx: click.Context, with_worker: bool, gunicorn_options: tuple[str, ...]
     os.environ.update(flask_environment())
     if not with_worker:
         os.execv(command[0], command)
+    stand_in()
     group = ProcessGroup({**os.environ, "WEBHOOKS_EMBEDDED": "1"})
     with group.listening():
         group.start("gunicorn", command)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from webhooks.cli import output
+from webhooks.cli.first_process import stand_in
 from webhooks.cli.process_group import flask_environment
 from webhooks.errors import StorageUnavailable
 
@@ -35,6 +36,7 @@ def worker(concurrency: int | None, queues: str | None, without: str | None) -> 
     from webhooks.delivery import REPLACE
     from webhooks.settings import set_up_logging
 
+    stand_in()
     os.environ.update(flask_environment())  # for the processes of single attempts
     instance = webhooks(role="worker")
     instance.become("worker")

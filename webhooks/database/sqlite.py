@@ -151,8 +151,13 @@ class SQLiteDatabase(Database):
             self._may_create = False
 
     def _require_file(self) -> None:
-        if self.is_missing and self.path.parent.is_dir() and not self._may_create:
+        if not self.is_missing or not self.path.parent.is_dir():
+            return
+        if not self._may_create:
             raise StorageUnavailable(f"there is no file {str(self.path)!r}; run: webhooks db upgrade")
+        with contextlib.suppress(OSError):  # SQLite says better what is wrong
+            # for its owner alone, since payloads are in it; SQLite gives the files beside it the same mode
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def before_connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
         """Before the file is opened; an engine's listener for "do_connect"."""
@@ -348,7 +353,7 @@ class LockFile:
     def acquire(self, timeout: timedelta) -> int:
         """The descriptor that holds the lock; `release` it. Raises `StorageUnavailable` when time is up."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageUnavailable(
                 f"cannot open the lock file {str(self.path)!r}: {error.strerror}; the directory must be writable"

@@ -27,6 +27,7 @@ from webhooks.errors import ConfigurationError, looks_like_key
 from webhooks.formats import did_you_mean, show_duration
 from webhooks.formats import json as jsonio
 from webhooks.settings.alarms import AlarmTarget, read_target
+from webhooks.settings.service_links import without_service_links
 from webhooks.settings.settings import FALLBACKS, FIELDS, FILE, PREFIX, SECTIONS, Secret, Settings, SourceSettings
 from webhooks.settings.values import (
     Reader,
@@ -49,7 +50,6 @@ RESERVED = frozenset(("embedded", "application", "console", "dashboard_bind", "d
 
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _SOURCE_NAME_RULE = "a source's name has a-z, 0-9, _ and -, at most 64 of them, and begins with a letter or digit"
-
 
 _Path = tuple[str, ...]
 
@@ -85,6 +85,7 @@ def load_settings(
     given: dict[_Path, _Given] = {}
     if file is not None:
         given.update(_one_each(_from_file(Path(file), problems), problems))
+    environ = without_service_links(environ)
     given.update(_from_fallbacks(environ))
     given.update(_one_each(_from_environment(environ, problems), problems))
     given.update(_one_each(_from_overrides(overrides or {}, problems), problems))

@@ -239,8 +239,15 @@ class Settings:
     )
 
     # the process
-    host: str = field(default="127.0.0.1", metadata=_about("address that `webhooks dev` binds", read_text))
-    port: int = field(default=8000, metadata=_about("port of `webhooks dev`; falls back to PORT", count(0, 65535)))
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_about(
+            "address that `webhooks run` binds; with PORT alone, as platforms set it, every one", read_text
+        ),
+    )
+    port: int = field(
+        default=8000, metadata=_about("port of `webhooks run` and `webhooks dev`; falls back to PORT", count(0, 65535))
+    )
     worker_class: str = field(
         default="gevent", metadata=_about("gunicorn's worker class", one_of("gevent", "gthread", "sync"))
     )

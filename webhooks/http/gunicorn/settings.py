@@ -1,7 +1,8 @@
 """Settings of gunicorn for this service, with their reasons; they travel in the wheel.
 
 `gunicorn.conf.py` in a project imports them, `webhooks run` names them as `python:webhooks.gunicorn_conf`. The command
-line and `GUNICORN_CMD_ARGS` win over them, and `WEB_CONCURRENCY` and `PORT` keep the meaning that gunicorn gives them.
+line and `GUNICORN_CMD_ARGS` win over them, and `WEB_CONCURRENCY` keeps the meaning that gunicorn gives it; so does
+`PORT`, where the settings `host` and `port` say nothing.
 
 What surprises: this module runs in gunicorn's master, before any worker is forked. So it opens nothing, starts no
 thread, and does not make the application.
@@ -20,10 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from webhooks.http.gunicorn.reload import keep_answering
-
-# PORT set (as platforms do): every interface, that port; else only this machine may connect. gunicorn's own rule,
-# said here because it decides which clients can reach the service.
-bind = [f"0.0.0.0:{os.environ['PORT']}"] if os.environ.get("PORT") else ["127.0.0.1:8000"]
 
 # Two, so that one that is being restarted leaves another to answer. Under gevent: one a core.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
@@ -87,6 +84,8 @@ def on_starting(server: Any) -> None:
     server.halt = halt_once
     keep_answering(server)
     on_reload(server)
+    if binds_everywhere and server.cfg.settings["bind"].get() == bind:
+        server.log.info("PORT is set and WEBHOOKS_HOST is not, so every interface is bound, as platforms expect")
     limit = raise_file_limit()
     server.log.info("Files that a process may open: %s; connections: %s", limit, server.cfg.worker_connections)
     if server.cfg.settings["worker_class"].get() != WORKER_CLASSES["gevent"]:
@@ -171,6 +170,26 @@ def _read_setting(wanted: str, default: str) -> str:
                 return str(value)
     return default
 
+
+def where_to_bind(host: str, port: str, platform_port: str) -> str:
+    """The address to bind, as gunicorn reads it.
+
+    host, port: the settings; "" where nothing says them.
+    platform_port: the variable PORT of a platform that routes to this process, or "". Alone, as gunicorn reads it, it binds
+    every interface.
+    """
+    if not host:
+        host = "0.0.0.0" if platform_port and not port else "127.0.0.1"
+    return f"{f'[{host}]' if ':' in host else host}:{port or platform_port or 8000}"
+
+
+_host, _port = _read_setting("HOST", ""), _read_setting("PORT", "")
+if "://" in _port:
+    _port = ""  # what Kubernetes says of a Service named `webhooks`
+_platform_port = os.environ.get("PORT", "")
+# which clients can reach the service
+bind = [where_to_bind(_host, _port, _platform_port)]
+binds_everywhere = bool(_platform_port and not _host and not _port)
 
 #: Whether the master is to make a place for the numbers of its workers.
 has_metrics = is_true(_read_setting("METRICS", "false"))
