@@ -16,7 +16,7 @@ from webhooks.delivery import handler_rows
 from webhooks.delivery.pruning import ACTIONS_KEPT, Retention, RetentionRounds, prune_steps
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import AttemptOutcome, DeliveryState, id_at, new_id
-from webhooks.operations import Activity, Actor, Canceller, Journal, Options, Replayer, Requeuer, Verb, Via
+from webhooks.operations import ActivityLog, Actor, Canceller, Journal, Options, Replayer, Requeuer, Verb, Via
 from webhooks.operations import handlers as handlers_of
 from webhooks.operations import quarantine as quarantine_of
 from webhooks.operations.actions import ActionsDuty, CannotUndo, Left, action_json, preview_json, sentence
@@ -46,8 +46,8 @@ def made(database_url: str) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def activity(made: Rig) -> Activity:
-    return Activity(made.store, made.registry, lambda: Replayer(store=made.store, registry=made.registry))
+def activity(made: Rig) -> ActivityLog:
+    return ActivityLog(made.store, made.registry, lambda: Replayer(store=made.store, registry=made.registry))
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def test_actions_are_kept_for_four_hundred_days(made: Rig) -> None:
 # -- preview and confirm ---------------------------------------------------------------------------------------
 
 
-def test_a_preview_counts_what_would_change_and_what_is_left(made: Rig, activity: Activity) -> None:
+def test_a_preview_counts_what_would_change_and_what_is_left(made: Rig, activity: ActivityLog) -> None:
     ids = die(made, 4)
     made.put(1)
     preview = activity.preview(Verb.REQUEUE, Selection(states=(DEAD, PENDING), handler="h"), activity.new_preview())
@@ -174,7 +174,7 @@ def test_a_preview_counts_what_would_change_and_what_is_left(made: Rig, activity
     assert made.store.actions.page() == [], "looking is not on record"
 
 
-def test_a_preview_is_confirmed_once_whoever_presses(made: Rig, activity: Activity) -> None:
+def test_a_preview_is_confirmed_once_whoever_presses(made: Rig, activity: ActivityLog) -> None:
     die(made, 4)
     preview = activity.preview(Verb.REQUEUE, Selection(handler="h"), activity.new_preview())
     done = activity.confirm(preview, actor=ADA)
@@ -185,7 +185,7 @@ def test_a_preview_is_confirmed_once_whoever_presses(made: Rig, activity: Activi
     assert len(made.store.actions.page()) == 1
 
 
-def test_what_is_made_or_dies_after_the_preview_is_not_meant(made: Rig, activity: Activity) -> None:
+def test_what_is_made_or_dies_after_the_preview_is_not_meant(made: Rig, activity: ActivityLog) -> None:
     die(made, 2)
     first = new_id()
     preview = activity.preview(Verb.REQUEUE, THE_DEAD, first)
@@ -200,7 +200,7 @@ def test_what_is_made_or_dies_after_the_preview_is_not_meant(made: Rig, activity
     assert made.row(new[0]).state == DEAD
 
 
-def test_many_want_their_number_typed_and_everything_the_word(made: Rig, activity: Activity) -> None:
+def test_many_want_their_number_typed_and_everything_the_word(made: Rig, activity: ActivityLog) -> None:
     die(made, 1)
     everything = activity.preview(Verb.REQUEUE, Selection(), activity.new_preview())
     with pytest.raises(SelectionError, match="type everything to confirm it"):
@@ -223,7 +223,7 @@ def waiting(made: Rig, actor: Actor = ADA, target: Any = THE_DEAD) -> Action:
     return Requeuer(store=made.store, registry=made.registry).begin(target, actor=actor)
 
 
-def worker(made: Rig, activity: Activity, **given: Any) -> tuple[ActionsDuty, Callable[[str], None]]:
+def worker(made: Rig, activity: ActivityLog, **given: Any) -> tuple[ActionsDuty, Callable[[str], None]]:
     at = [0.0]
     duty = ActionsDuty(activity.changes, made.store, monotonic=lambda: at[0], **given)
 
@@ -236,7 +236,7 @@ def worker(made: Rig, activity: Activity, **given: Any) -> tuple[ActionsDuty, Ca
 
 
 def test_many_are_left_to_a_worker_which_does_them_in_steps(
-    made: Rig, activity: Activity, monkeypatch: pytest.MonkeyPatch
+    made: Rig, activity: ActivityLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webhooks.operations.actions.activity.AT_ONCE", 4)
     die(made, 7)
@@ -251,7 +251,7 @@ def test_many_are_left_to_a_worker_which_does_them_in_steps(
     assert len(made.store.actions.page()) == 1
 
 
-def test_a_worker_that_ends_stops_after_a_step_and_another_continues(made: Rig, activity: Activity) -> None:
+def test_a_worker_that_ends_stops_after_a_step_and_another_continues(made: Rig, activity: ActivityLog) -> None:
     die(made, 7)
     action = waiting(made)
     first, tick = worker(made, activity)
@@ -270,7 +270,7 @@ def test_a_worker_that_ends_stops_after_a_step_and_another_continues(made: Rig, 
     assert (activity.get(action.id).state, activity.get(action.id).changed) == (ActionState.DONE, 7)
 
 
-def test_one_process_at_a_time_has_an_action_and_its_lease_runs_out(made: Rig, activity: Activity) -> None:
+def test_one_process_at_a_time_has_an_action_and_its_lease_runs_out(made: Rig, activity: ActivityLog) -> None:
     die(made, 1)
     action = waiting(made)
     actions = made.store.actions
@@ -285,7 +285,7 @@ def test_one_process_at_a_time_has_an_action_and_its_lease_runs_out(made: Rig, a
     assert made.states() == [DEAD], "what another process has in hand is taken back whole"
 
 
-def test_stop_ends_it_after_the_step_in_hand(made: Rig, activity: Activity) -> None:
+def test_stop_ends_it_after_the_step_in_hand(made: Rig, activity: ActivityLog) -> None:
     die(made, 7)
     action = made.store.actions.take(waiting(made).id, "w", LONG)
     assert action is not None
@@ -311,7 +311,7 @@ def test_an_interrupted_command_is_stopped_and_not_continued(made: Rig) -> None:
     assert (only(made).state, only(made).changed) == (ActionState.STOPPED, 3)
 
 
-def test_what_a_worker_does_in_one_go_says_how_it_went(made: Rig, activity: Activity) -> None:
+def test_what_a_worker_does_in_one_go_says_how_it_went(made: Rig, activity: ActivityLog) -> None:
     def fix(action: Action) -> tuple[int, dict[str, Any]]:
         if action.options.get("fails"):
             raise RuntimeError("no sender")
@@ -328,7 +328,7 @@ def test_what_a_worker_does_in_one_go_says_how_it_went(made: Rig, activity: Acti
     assert activity.get(here.id).state is ActionState.RUNNING, "the process that began it does it"
 
 
-def test_what_never_said_how_it_went_is_closed_after_a_day(made: Rig, activity: Activity) -> None:
+def test_what_never_said_how_it_went_is_closed_after_a_day(made: Rig, activity: ActivityLog) -> None:
     old = Action(
         id_at(made.database.now() - timedelta(days=2)), made.database.now(), "ada", "cli", "pause", ActionState.RUNNING
     )
@@ -341,7 +341,7 @@ def test_what_never_said_how_it_went_is_closed_after_a_day(made: Rig, activity: 
 # -- undo ------------------------------------------------------------------------------------------------------
 
 
-def test_undo_of_a_requeue_cancels_what_has_not_run_since(made: Rig, activity: Activity) -> None:
+def test_undo_of_a_requeue_cancels_what_has_not_run_since(made: Rig, activity: ActivityLog) -> None:
     ids = die(made, 3)
     action = made.store.actions.get(
         Requeuer(store=made.store, registry=made.registry).requeue(THE_DEAD, actor=ADA).action_id
@@ -364,7 +364,7 @@ def test_undo_of_a_requeue_cancels_what_has_not_run_since(made: Rig, activity: A
     assert (again.verb, again.changed) == ("requeue", 2)
 
 
-def test_undo_of_a_cancel_requeues_what_it_cancelled(made: Rig, activity: Activity) -> None:
+def test_undo_of_a_cancel_requeues_what_it_cancelled(made: Rig, activity: ActivityLog) -> None:
     mine = made.put(2)
     Canceller(made.store).cancel(Selection(), actor=ADA, why="a mistake")
     cancelled = only(made)
@@ -376,7 +376,7 @@ def test_undo_of_a_cancel_requeues_what_it_cancelled(made: Rig, activity: Activi
 
 
 def test_undo_of_much_is_left_to_a_worker_where_a_page_asks(
-    made: Rig, activity: Activity, monkeypatch: pytest.MonkeyPatch
+    made: Rig, activity: ActivityLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undo_of, "AT_ONCE", 2)
     made.put(4)
@@ -388,7 +388,7 @@ def test_undo_of_much_is_left_to_a_worker_where_a_page_asks(
     assert made.states() == [PENDING] * 4
 
 
-def test_pause_resume_and_trying_one_are_on_record_and_taken_back(made: Rig, activity: Activity) -> None:
+def test_pause_resume_and_trying_one_are_on_record_and_taken_back(made: Rig, activity: ActivityLog) -> None:
     handlers_of.pause(made.store, made.registry, "h", actor=ADA, why="it burns")
     assert (only(made).subject, only(made).why) == ("h", "it burns")
     undone = activity.undo(only(made).id, actor=ADA)
@@ -406,14 +406,14 @@ def test_pause_resume_and_trying_one_are_on_record_and_taken_back(made: Rig, act
         activity.undo(done.action_id, actor=ADA)
 
 
-def test_what_was_changed_again_since_is_not_taken_back(made: Rig, activity: Activity) -> None:
+def test_what_was_changed_again_since_is_not_taken_back(made: Rig, activity: ActivityLog) -> None:
     paused = handlers_of.pause(made.store, made.registry, "h", actor=ADA).action_id
     handlers_of.resume(made.store, made.registry, "h", actor=Actor("bob"))
     with pytest.raises(CannotUndo, match="was changed again since"):
         activity.undo(paused, actor=ADA)
 
 
-def test_undo_of_a_replay_cancels_it(made: Rig, activity: Activity) -> None:
+def test_undo_of_a_replay_cancels_it(made: Rig, activity: ActivityLog) -> None:
     made.put(2)
     replayer = Replayer(store=made.store, registry=made.registry)
     replay = replayer.run(replayer.start(replayer.plan(Selection(), Options()), actor=ADA, why="late"))
@@ -424,7 +424,7 @@ def test_undo_of_a_replay_cancels_it(made: Rig, activity: Activity) -> None:
     assert sorted(made.states()) == [PENDING, PENDING, CANCELLED, CANCELLED]
 
 
-def test_undo_of_a_drop_holds_the_request_again(made: Rig, activity: Activity) -> None:
+def test_undo_of_a_drop_holds_the_request_again(made: Rig, activity: ActivityLog) -> None:
     now: Any = made.database.now()
     id = made.store.quarantine.put("close", b"{", reason="no JSON", kind="unreadable", received_at=now, headers="{}")
     quarantine_of.discard(made.store, [id], actor=ADA, why="rubbish")
@@ -435,7 +435,7 @@ def test_undo_of_a_drop_holds_the_request_again(made: Rig, activity: Activity) -
     assert (kept.state, kept.decided_by) == ("held", None)
 
 
-def test_a_mute_ends_and_comes_back_for_as_long_as_it_was(made: Rig, activity: Activity) -> None:
+def test_a_mute_ends_and_comes_back_for_as_long_as_it_was(made: Rig, activity: ActivityLog) -> None:
     until = mute(made.store, "dead", "h", lasting=timedelta(hours=2), actor=ADA)
     muted = only(made)
     assert (muted.subject, muted.options["before"]) == ("dead h", None)
@@ -448,13 +448,13 @@ def test_a_mute_ends_and_comes_back_for_as_long_as_it_was(made: Rig, activity: A
     assert abs(back - until) < timedelta(seconds=5)
 
 
-def test_an_action_that_there_is_not_is_not_found(activity: Activity) -> None:
+def test_an_action_that_there_is_not_is_not_found(activity: ActivityLog) -> None:
     for ask in (activity.get, lambda id: activity.undo(id, actor=ADA)):
         with pytest.raises(NotFound, match="no action 7"):
             ask(7)
 
 
-def test_the_document_of_an_action_says_what_takes_it_back(made: Rig, activity: Activity) -> None:
+def test_the_document_of_an_action_says_what_takes_it_back(made: Rig, activity: ActivityLog) -> None:
     handlers_of.pause(made.store, made.registry, "h", actor=ADA)
     document = action_json(only(made), activity.undo_of(only(made)))
     assert (document["verb"], document["via"], document["state"]) == ("pause", "dashboard", "done")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
-    from webhooks.operations.actions import Activity as Activity
+    from webhooks.operations.actions import ActivityLog as ActivityLog
     from webhooks.operations.actions import Journal as Journal
     from webhooks.operations.actions import Preview as Preview
     from webhooks.operations.actions import Verb as Verb
@@ -61,7 +61,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "actions": ["Activity", "Journal", "Preview", "Verb"],
+            "actions": ["ActivityLog", "Journal", "Preview", "Verb"],
             "actor": ["Actor", "Via"],
             "by_hand": ["WrongState"],
             "cancel": ["Canceller"],

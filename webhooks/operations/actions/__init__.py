@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
-    from webhooks.operations.actions.activity import Activity as Activity
+    from webhooks.operations.actions.activity import ActivityLog as ActivityLog
     from webhooks.operations.actions.bulk import LEFT_SAYS as LEFT_SAYS
     from webhooks.operations.actions.bulk import BulkChange as BulkChange
     from webhooks.operations.actions.bulk import Left as Left
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from webhooks.operations.actions.documents import preview_json as preview_json
     from webhooks.operations.actions.documents import sentence as sentence
     from webhooks.operations.actions.duty import ActionsDuty as ActionsDuty
-    from webhooks.operations.actions.journal import Entry as Entry
     from webhooks.operations.actions.journal import Journal as Journal
+    from webhooks.operations.actions.journal import JournalEntry as JournalEntry
     from webhooks.operations.actions.preview import Preview as Preview
     from webhooks.operations.actions.undo import CannotUndo as CannotUndo
     from webhooks.operations.actions.undo import Undo as Undo
@@ -39,11 +39,11 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "activity": ["Activity"],
+            "activity": ["ActivityLog"],
             "bulk": ["BulkChange", "LEFT_SAYS", "Left"],
             "documents": ["action_json", "preview_json", "sentence"],
             "duty": ["ActionsDuty"],
-            "journal": ["Entry", "Journal"],
+            "journal": ["JournalEntry", "Journal"],
             "preview": ["Preview"],
             "undo": ["CannotUndo", "Undo"],
             "verbs": ["FACTS", "Verb", "facts_of"],

@@ -1,4 +1,4 @@
-"""`Activity`: what pages and commands ask of actions. Preview, confirm, look, stop, take back."""
+"""`ActivityLog`: what pages and commands ask of actions. Preview, confirm, look, stop, take back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from webhooks.store import Action, Store
 
 
-class Activity:
+class ActivityLog:
     """What people did, and what they are about to do. For the arguments see `Undoer`."""
 
     def __init__(
@@ -133,4 +133,4 @@ class Activity:
         return self.get(id)
 
 
-__all__ = ["Activity"]
+__all__ = ["ActivityLog"]

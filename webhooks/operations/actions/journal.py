@@ -21,7 +21,7 @@ LONGEST_ERROR = 500
 
 
 @dataclass(slots=True)
-class Entry:
+class JournalEntry:
     """An action that is under way; what is set here is written when it ends.
 
     id: of the action.
@@ -56,7 +56,7 @@ class Journal:
         matched: int | None = None,
         preview_id: int | None = None,
         undoes: int | None = None,
-    ) -> Iterator[Entry]:
+    ) -> Iterator[JournalEntry]:
         """Around a change: on record as running before, as done or failed after.
 
         verb, actor, subject: who does what to what.
@@ -81,7 +81,7 @@ class Journal:
             preview_id=preview_id,
             undoes=undoes,
         )
-        entry = Entry(made.id)
+        entry = JournalEntry(made.id)
         try:
             yield entry
         except BaseException as error:
@@ -91,7 +91,7 @@ class Journal:
             raise
         self._finish(entry, ActionState.DONE, None)
 
-    def _finish(self, entry: Entry, state: ActionState, error: str | None) -> None:
+    def _finish(self, entry: JournalEntry, state: ActionState, error: str | None) -> None:
         self.store.actions.finish(
             entry.id,
             state,
@@ -143,4 +143,4 @@ def said(error: BaseException) -> str:
     return one_line(text, LONGEST_ERROR) or type(error).__name__
 
 
-__all__ = ["Entry", "Journal", "said"]
+__all__ = ["Journal", "JournalEntry", "said"]

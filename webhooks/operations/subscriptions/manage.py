@@ -12,7 +12,7 @@ from typing import Any
 
 from webhooks.errors import NotFound, WebhooksError
 from webhooks.formats import span
-from webhooks.operations.actions.journal import Entry, Journal
+from webhooks.operations.actions.journal import Journal, JournalEntry
 from webhooks.operations.actions.verbs import Verb
 from webhooks.operations.actor import Actor
 from webhooks.operations.subscriptions.wanted import (
@@ -237,7 +237,7 @@ class Subscriptions:
             entry.changed = 1
         return resumed
 
-    def _doing(self, verb: Verb, actor: Actor, one: Subscription, **given: Any) -> AbstractContextManager[Entry]:
+    def _doing(self, verb: Verb, actor: Actor, one: Subscription, **given: Any) -> AbstractContextManager[JournalEntry]:
         return self._journal.doing(verb, actor, one.id, options={"source": self.source}, **given)
 
     # -- rotation ------------------------------------------------------------------------------------------
