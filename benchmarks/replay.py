@@ -26,7 +26,7 @@ from benchmarks import databases
 from webhooks.database import Database, to_microseconds
 from webhooks.database.connect import connect
 from webhooks.model import DeliveryState, Event, id_at
-from webhooks.operations import Options, Order, Replayer
+from webhooks.operations import Actor, Options, Order, Replayer
 from webhooks.routing import Registry
 from webhooks.selection import Selection
 from webhooks.store import Store
@@ -149,7 +149,7 @@ def replay_all(replayer: Replayer, order: Order, size: int) -> tuple[float, int]
     """Make the deliveries for the latest `REPLAYED` events; (events per second, growth of memory in kB)."""
     since = START + timedelta(seconds=2 * max(0, size - REPLAYED))
     plan = replayer.plan(Selection(since=since), Options(order=order))
-    started = replayer.start(plan, by="benchmark", why=str(order))
+    started = replayer.start(plan, actor=Actor("benchmark"), why=str(order))
     memory: list[int] = []
     begin = time.perf_counter()
     done = replayer.run(started, lambda progress: memory.append(resident_kilobytes()))

@@ -32,6 +32,8 @@ NAMES = (
     "rescue.after_commit",
     "replay.before_commit",
     "replay.after_commit",
+    "action.before_commit",
+    "action.after_commit",
     "prune.before_commit",
     "prune.after_commit",
 )

@@ -28,6 +28,9 @@ from tests.support import ROOT, allowed, either_database, pairs, wait_until
 from webhooks import failpoints
 from webhooks.errors import StorageUnavailable
 from webhooks.model import DeliveryState
+from webhooks.operations import Actor, Requeuer, Via
+from webhooks.routing import Registry
+from webhooks.selection import Selection
 
 pytestmark = pytest.mark.forks
 
@@ -136,7 +139,7 @@ def test_thirty_kills_over_three_thousand_events(processes: Processes, database_
 # -- commit boundaries -------------------------------------------------------------------------------------
 
 #: Places that a worker passes; the commands pass the others.
-OF_WORKERS = [name for name in failpoints.NAMES if not name.startswith(("replay.", "prune."))]
+OF_WORKERS = [name for name in failpoints.NAMES if not name.startswith(("replay.", "action.", "prune."))]
 
 
 def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
@@ -216,6 +219,33 @@ def test_a_worker_that_dies_while_it_makes_a_replay_is_followed_by_another(
         wait_until(lambda: sum(made.states().values()) == 10, what="five fresh ones, and each once more")
         made.wait_until_finished(15)
         assert made.dead() == []
+        made.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "database_url"), pairs("action.before_commit", "action.after_commit"), indirect=["database_url"]
+)
+def test_a_worker_that_dies_at_an_action_is_followed_by_another(
+    processes: Processes, database_url: str, name: str
+) -> None:
+    """kill -9 in the second of three steps of a requeue that a page asked for: every delivery is requeued once."""
+    with fleet(processes, database_url, HANDLERS, lease=1.0) as made:
+        ids = made.put([{"n": n} for n in range(1_200)], "session")
+        made.execute("update webhooks_deliveries set state = 3, finished_at = created_at, attempts = 1, failures = 1")
+        store = made.store
+        action = Requeuer(store=store, registry=Registry()).begin(Selection(), actor=Actor("ada", Via.DASHBOARD))
+        (first,) = made.start(1, **{failpoints.VARIABLE: f"{name}:2"})
+        assert first.wait() == -signal.SIGKILL, first.output
+        half = store.actions.get(action.id)
+        assert half is not None
+        assert half.changed == (500 if name == "action.before_commit" else 1_000)
+        made.start()
+        made.wait_until_finished(60)
+        done = store.actions.get(action.id)
+        assert done is not None
+        assert (done.state.label, done.changed, done.skipped) == ("done", 1_200, 0)
+        assert len(made.effects()) == len(ids)
+        assert set(made.effects().values()) == {1}, "each had its effect once"
         made.stop()
 
 

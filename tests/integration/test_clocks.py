@@ -208,13 +208,13 @@ def test_a_wait_that_was_asked_for_is_left_alone_however_long(machine: Callable[
 
 
 def test_a_replay_that_was_paced_by_a_wrong_clock_keeps_its_pace(machine: Callable[..., Machine]) -> None:
-    from webhooks.operations import Options, Replayer
+    from webhooks.operations import Actor, Options, Replayer
     from webhooks.selection import Selection
 
     here = machine()
     here.rig.put(3)
     replayer = Replayer(store=here.store, registry=here.rig.registry)
-    replay = replayer.run(replayer.start(replayer.plan(Selection(), Options(rate=0.1)), by="ines"))
+    replay = replayer.run(replayer.start(replayer.plan(Selection(), Options(rate=0.1)), actor=Actor("ines")))
     assert replay.deliveries == 3
     table = schema.deliveries.c
     with here.database.write() as connection:

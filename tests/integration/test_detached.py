@@ -11,7 +11,7 @@ import pytest
 from tests.integration.rig import Rig, rig
 from tests.support import wait_until
 from webhooks.model import DeliveryState
-from webhooks.operations import DetachedReplays, Options, Replayer
+from webhooks.operations import Actor, DetachedReplays, Options, Replayer
 from webhooks.operations.detached import LEADERSHIP
 from webhooks.selection import Selection
 from webhooks.store.replays import ReplayState
@@ -54,7 +54,7 @@ class Fleet:
 
     def detach(self, options: Options | None = None) -> int:
         replayer = Replayer(store=self.made.store, registry=self.made.registry)
-        return replayer.start(replayer.plan(Selection(), options), by="ines", detached=True).id
+        return replayer.start(replayer.plan(Selection(), options), actor=Actor("ines"), detached=True).id
 
     def finish(self, duty: DetachedReplays) -> None:
         wait_until(lambda: not duty.is_running, LONG, "the duty is over")
@@ -92,7 +92,7 @@ def test_a_worker_makes_what_is_on_record_and_says_so_once(fleet: Fleet, caplog:
 
 def test_a_replay_that_a_command_makes_is_left_to_it(fleet: Fleet) -> None:
     replayer = fleet.replayer()
-    attached = replayer.start(replayer.plan(Selection()), by="ines")
+    attached = replayer.start(replayer.plan(Selection()), actor=Actor("ines"))
     fleet.tick(fleet.worker(), "a")
     assert fleet.state(attached.id) == (ReplayState.OPEN, 0)
 
@@ -160,7 +160,7 @@ def test_a_fault_is_said_and_tried_again_after_a_minute(fleet: Fleet, caplog: py
 def test_the_replays_of_a_worker_are_run_by_it(made: Rig) -> None:
     """The whole: asked for, made by the duty of a worker, run by that worker."""
     replayer = Replayer(store=made.store, registry=made.registry)
-    replay = replayer.start(replayer.plan(Selection()), by="ines", detached=True)
+    replay = replayer.start(replayer.plan(Selection()), actor=Actor("ines"), detached=True)
     duty = DetachedReplays(lambda: replayer, made.store)
     with made.running():
         duty.tick("w")

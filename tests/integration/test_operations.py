@@ -50,7 +50,7 @@ def test_what_waits_is_cancelled_in_the_name_of_who_asked(made: Rig) -> None:
     canceller = Canceller(made.store)
     told: list[int] = []
     assert canceller.count(Selection(), 10) == 3
-    assert canceller.run(Selection(), actor=INES, why="sent twice", progress=told.append) == 3
+    assert canceller.cancel(Selection(), actor=INES, why="sent twice", progress=told.append) == 3
     assert told == [3]
     assert {made.row(id).reason for id in ids} == {"cancelled by ines: sent twice"}
     assert canceller.count(Selection(), 10) == 0

@@ -62,6 +62,10 @@ FILL = f"""
     insert into webhooks_quarantine (id, source, digest, reason, kind, received_at, last_seen_at, body, request_id)
     select n, 's', decode(lpad(to_hex(n), 64, '0'), 'hex'), 'r', 'k', now(), now(), '', to_hex(n)
       from generate_series(1, 10000) n;
+    insert into webhooks_actions (id, at, by, via, verb, subject, state, preview_id, undoes)
+    select n, now(), 'ada', 'cli', 'requeue', '', case when n % 1000 = 0 then 0 else 2 end, n, case when n % 100 = 0 then n end
+      from generate_series(1, 10000) n;
+    update webhooks_deliveries set action_id = 7 where state = 3;
 """
 
 
@@ -177,6 +181,10 @@ USES: dict[str, Callable[[Store], Any]] = {
     ),
     "ix_webhooks_quarantine_request_id": lambda store: store.quarantine.of_request("1f"),
     "uq_webhooks_quarantine_source_digest": quarantine,
+    "ix_webhooks_deliveries_action_id_id": lambda store: store.listings.deliveries(Selection(action=7)),
+    "uq_webhooks_actions_preview_id": lambda store: store.actions.of_preview(7),
+    "ix_webhooks_actions_unfinished": lambda store: store.actions.unfinished(),
+    "ix_webhooks_actions_undoes": lambda store: store.actions.undone_by(7),
 }
 #: Read by nobody: they refuse what must not be.
 GUARDS = {"uq_webhooks_deliveries_head"}

@@ -18,7 +18,7 @@ from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.errors import NotFound, SelectionError, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryClass, DeliveryState, Event, new_id
-from webhooks.operations import Options, Order, Replayer, ReplayError, parse_rate
+from webhooks.operations import Actor, Options, Order, Replayer, ReplayError, parse_rate
 from webhooks.operations.replay import HandlerPlan
 from webhooks.routing import SUCCEEDED, Registry, Verdict
 from webhooks.selection import Expression, Selection
@@ -105,7 +105,7 @@ def replay(
     store: Store, selection: Selection = EVERYTHING, options: Options | None = None, handlers: Registry | None = None
 ) -> Replay:
     made = replayer(store, handlers)
-    return made.run(made.start(made.plan(selection, options), by="ann", why="test"))
+    return made.run(made.start(made.plan(selection, options), actor=Actor("ann"), why="test"))
 
 
 # -- plan --------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_a_plan_tells_what_is_made(store: Store) -> None:
     made = replayer(store)
     plan = made.plan(EVERYTHING, Options(limit=4))
     assert (plan.events, plan.deliveries) == (4, 4)
-    assert made.run(made.start(plan, by="ann")).deliveries == 4
+    assert made.run(made.start(plan, actor=Actor("ann"))).deliveries == 4
 
 
 def test_a_rate_tells_how_long_it_takes(store: Store) -> None:
@@ -198,7 +198,7 @@ def test_pruned_events_are_counted(store: Store) -> None:
     assert made.plan(Selection(since=NOW + timedelta(seconds=200))).pruned == 0
     assert made.plan(Selection(source="github")).pruned == 0
     plan = made.plan(EVERYTHING)
-    started = made.start(plan, by="ann")
+    started = made.start(plan, actor=Actor("ann"))
     put(store, 1, received=200)
     with store.database.write() as connection:
         connection.execute(schema.events.delete().where(schema.events.c.received_at > NOW + timedelta(seconds=150)))
@@ -260,10 +260,10 @@ def test_copies_that_were_never_delivered_are_left_out_unless_named(store: Store
     made = replayer(store)
     plan = made.plan(EVERYTHING)
     assert (plan.events, plan.never_delivered) == (1, 2)
-    assert made.run(made.start(plan, by="ann")).deliveries == 1
+    assert made.run(made.start(plan, actor=Actor("ann"))).deliveries == 1
     named = made.plan(Selection(events=(stale,)))
     assert (named.events, named.deliveries) == (1, 1)
-    assert made.run(made.start(named, by="ann")).deliveries == 1
+    assert made.run(made.start(named, actor=Actor("ann"))).deliveries == 1
 
 
 def test_unknown_events_and_handlers_change_nothing(store: Store) -> None:
@@ -367,7 +367,7 @@ def test_a_rate_holds_between_the_steps_of_a_replay_that_began_late(
 ) -> None:
     put(store, 6)
     maker = replayer(store)
-    started = maker.start(maker.plan(EVERYTHING, Options(rate=2.0)), by="ann", why="test")
+    started = maker.start(maker.plan(EVERYTHING, Options(rate=2.0)), actor=Actor("ann"), why="test")
     late = started.created_at + timedelta(seconds=0.6)
     monkeypatch.setattr(store.database, "now", lambda *at: late)
     due = sorted(row.due_at for row in rows(store, maker.run(started)))
@@ -399,7 +399,7 @@ def test_deliveries_ordered_by_a_group_are_so_where_the_source_calls_it_so(
     handlers.add(nothing, "lead.**", name="a", ordered_by="lead_id")
     put(store, 1, handlers=(), object_id="acti_1", group_id="lead_1")
     planner = Replayer(store=store, registry=handlers, group_names=names)
-    made = planner.run(planner.start(planner.plan(EVERYTHING), by="ines"))
+    made = planner.run(planner.start(planner.plan(EVERYTHING), actor=Actor("ines")))
     assert [row.lane for row in rows(store, made)] == [lane]
 
 
@@ -456,7 +456,7 @@ def test_a_replay_is_resumed_after_a_crash_without_doubling(
 ) -> None:
     ids = [*put(store, 4, occurred=50), *put(store, 4, occurred=10)]
     made = replayer(store)
-    begun = made.start(made.plan(EVERYTHING, Options(order=order)), by="ann")
+    begun = made.start(made.plan(EVERYTHING, Options(order=order)), actor=Actor("ann"))
     with monkeypatch.context() as patch:
         patch.setattr(store.replays, "add", DiesAfter(store, chunks))
         with pytest.raises(StorageUnavailable):
@@ -473,7 +473,7 @@ def test_a_replay_is_resumed_after_a_crash_without_doubling(
 def test_a_limit_holds_over_a_resumption(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, 8)
     made = replayer(store)
-    begun = made.start(made.plan(EVERYTHING, Options(limit=5)), by="ann")
+    begun = made.start(made.plan(EVERYTHING, Options(limit=5)), actor=Actor("ann"))
     with monkeypatch.context() as patch:
         patch.setattr(store.replays, "add", DiesAfter(store, 1))
         with pytest.raises(StorageUnavailable):
@@ -484,7 +484,7 @@ def test_a_limit_holds_over_a_resumption(store: Store, monkeypatch: pytest.Monke
 def test_of_two_that_go_on_with_one_replay_one_stops(store: Store) -> None:
     put(store, 8)
     made = replayer(store)
-    begun = made.start(made.plan(EVERYTHING), by="ann")
+    begun = made.start(made.plan(EVERYTHING), actor=Actor("ann"))
     made.run(begun)
     with pytest.raises(ReplayError, match="is done; this process stops"):
         made.run(begun)
@@ -494,7 +494,7 @@ def test_of_two_that_go_on_with_one_replay_one_stops(store: Store) -> None:
 def test_the_same_delivery_is_made_once_a_replay(store: Store) -> None:
     (id,) = put(store)
     made = replayer(store)
-    begun = made.start(made.plan(EVERYTHING), by="ann")
+    begun = made.start(made.plan(EVERYTHING), actor=Actor("ann"))
     planned = [Planned(id, "a", NOW)] * 2
     moved = store.replays.add(begun, planned, events=1, cursor="x", is_last=False)
     assert moved is not None
@@ -505,12 +505,12 @@ def test_the_same_delivery_is_made_once_a_replay(store: Store) -> None:
 def test_a_second_press_of_the_button_is_refused_until_the_first_is_through(store: Store) -> None:
     put(store, 2)
     made = replayer(store)
-    first = made.run(made.start(made.plan(Selection(since=NOW)), by="ann"))
+    first = made.run(made.start(made.plan(Selection(since=NOW)), actor=Actor("ann")))
     with pytest.raises(ReplayError, match=rf"replay {first.id} of the same events \(by ann\) is still under way"):
-        made.start(made.plan(Selection(since=NOW + timedelta(microseconds=-1))), by="bob")
-    made.start(made.plan(Selection(source="close")), by="bob")
+        made.start(made.plan(Selection(since=NOW + timedelta(microseconds=-1))), actor=Actor("bob"))
+    made.start(made.plan(Selection(source="close")), actor=Actor("bob"))
     run(store)
-    made.start(made.plan(Selection(since=NOW)), by="bob")
+    made.start(made.plan(Selection(since=NOW)), actor=Actor("bob"))
 
 
 def test_a_replay_never_feeds_itself(store: Store) -> None:
@@ -518,7 +518,7 @@ def test_a_replay_never_feeds_itself(store: Store) -> None:
     run(store, "a", DEAD)
     made = replayer(store)
     plan = made.plan(Selection(states=(DeliveryState.DEAD,)))
-    begun = made.start(plan, by="ann")
+    begun = made.start(plan, actor=Actor("ann"))
     put(store, 2)
     run(store, "a", DEAD)
     done = made.run(begun)
@@ -537,7 +537,7 @@ def test_what_dies_after_its_start_is_none_of_its_business(store: Store, where: 
     run(store, "a", SUCCEEDED)
     run(store, "b", SUCCEEDED)
     made = replayer(store, handlers)
-    begun = made.start(made.plan(Selection(states=(DeliveryState.DEAD,), where=where)), by="ann")
+    begun = made.start(made.plan(Selection(states=(DeliveryState.DEAD,), where=where)), actor=Actor("ann"))
     replay(store, Selection(states=(DeliveryState.SUCCEEDED,)), handlers=handlers)
     run(store, "a", DEAD)
     run(store, "b", DEAD)
@@ -552,12 +552,12 @@ def test_cancelling_stops_what_has_not_run(store: Store) -> None:
     put(store, 4)
     run(store)
     made = replayer(store)
-    done = made.run(made.start(made.plan(EVERYTHING), by="ann"))
+    done = made.run(made.start(made.plan(EVERYTHING), actor=Actor("ann")))
     assert run(store, n=1) == 1
-    assert made.cancel(done.id, by="bob") == 3
+    assert made.cancel(done.id, actor=Actor("bob")) == 3
     assert store.replays.progress(done.id) == {DeliveryState.SUCCEEDED: 1, DeliveryState.CANCELLED: 3}
     with pytest.raises(ReplayError, match="was cancelled already"):
-        made.cancel(done.id, by="bob")
+        made.cancel(done.id, actor=Actor("bob"))
     with pytest.raises(ReplayError, match="is cancelled; there is nothing to resume"):
         made.resume(done.id)
 
@@ -565,8 +565,8 @@ def test_cancelling_stops_what_has_not_run(store: Store) -> None:
 def test_a_cancelled_replay_makes_nothing_more(store: Store) -> None:
     put(store, 4)
     made = replayer(store)
-    begun = made.start(made.plan(EVERYTHING), by="ann")
-    made.cancel(begun.id, by="bob")
+    begun = made.start(made.plan(EVERYTHING), actor=Actor("ann"))
+    made.cancel(begun.id, actor=Actor("bob"))
     with pytest.raises(ReplayError, match="is cancelled; this process stops"):
         made.run(begun)
     assert rows(store, begun) == []
@@ -575,12 +575,12 @@ def test_a_cancelled_replay_makes_nothing_more(store: Store) -> None:
 def test_what_is_through_cannot_be_cancelled(store: Store) -> None:
     put(store)
     made = replayer(store)
-    done = made.run(made.start(made.plan(EVERYTHING), by="ann"))
+    done = made.run(made.start(made.plan(EVERYTHING), actor=Actor("ann")))
     run(store)
     with pytest.raises(ReplayError, match="nothing left to cancel"):
-        made.cancel(done.id, by="bob")
+        made.cancel(done.id, actor=Actor("bob"))
     with pytest.raises(NotFound, match="no replay 5"):
-        made.cancel(5, by="bob")
+        made.cancel(5, actor=Actor("bob"))
 
 
 @pytest.mark.parametrize(
@@ -608,7 +608,7 @@ def test_a_replay_tells_its_start_and_its_end(store: Store) -> None:
     put(store, 4)
     service = replayer(store)
     with signals.replay_started.connected_to(started), signals.replay_finished.connected_to(finished):
-        replay = service.start(service.plan(EVERYTHING), by="ops")
+        replay = service.start(service.plan(EVERYTHING), actor=Actor("ops"))
         service.run(replay)
 
     assert told == [

@@ -51,7 +51,7 @@ def test_waiting_retries_are_due_now_and_keep_their_counts(made: Rig, requeuer: 
     ids = fail(made, 3)
     (fresh,) = made.put(1)
     assert requeuer.count(WAITING, 10) == 3
-    done = requeuer.run(WAITING, actor=INES)
+    done = requeuer.requeue(WAITING, actor=INES)
     assert done.ids == set(ids), "the fresh one is due anyway"
     for id in ids:
         row = made.row(id)
@@ -62,13 +62,13 @@ def test_waiting_retries_are_due_now_and_keep_their_counts(made: Rig, requeuer: 
     quotas = {("h", kind): 9 for kind in DeliveryClass}
     claimed = made.store.deliveries.claim(quotas, lease=timedelta(seconds=30), worker="w")
     assert {each.delivery.id for each in claimed} == {*ids, fresh}
-    assert requeuer.run(WAITING, actor=INES).ids == set()
+    assert requeuer.requeue(WAITING, actor=INES).ids == set()
 
 
 def test_a_lane_keeps_its_order_and_its_one_head(made: Rig, requeuer: Requeuer) -> None:
     ids = fail(made, 3, lane="l")
     assert [made.row(id).ready for id in ids] == [True, False, False]
-    assert requeuer.run(WAITING, actor=INES).ids == {ids[0]}
+    assert requeuer.requeue(WAITING, actor=INES).ids == {ids[0]}
     assert [made.row(id).ready for id in ids] == [True, False, False]
     order = []
     for _ in ids:
@@ -81,7 +81,7 @@ def test_a_lane_keeps_its_order_and_its_one_head(made: Rig, requeuer: Requeuer) 
 def test_an_open_breaker_still_holds_them_back(made: Rig, requeuer: Requeuer) -> None:
     fail(made, 2)
     made.store.handlers.open_breaker("h", 10, timedelta(minutes=5))
-    assert len(requeuer.run(WAITING, actor=INES).ids) == 2
+    assert len(requeuer.requeue(WAITING, actor=INES).ids) == 2
     assert made.store.handlers.states()["h"].breaker is BreakerState.OPEN
     with made.running():
         made.store.handlers.pause("other", "nobody")
@@ -91,7 +91,7 @@ def test_an_open_breaker_still_holds_them_back(made: Rig, requeuer: Requeuer) ->
 @pytest.mark.parametrize("verdict", [LATER, GONE])
 def test_a_rate_spreads_them_the_oldest_first(made: Rig, requeuer: Requeuer, verdict: Verdict) -> None:
     ids = fail(made, 5, verdict)
-    done = requeuer.run(Selection(states=(PENDING, DEAD)), actor=INES, rate=0.5)
+    done = requeuer.requeue(Selection(states=(PENDING, DEAD)), actor=INES, rate=0.5)
     assert done.ids == set(ids)
     due = [made.row(id).due_at for id in ids]
     assert [round((at - due[0]).total_seconds()) for at in due] == [0, 2, 4, 6, 8]
@@ -102,29 +102,29 @@ def test_a_rate_spreads_them_the_oldest_first(made: Rig, requeuer: Requeuer, ver
 def test_the_pace_of_a_replay_is_left_to_it_until_it_was_tried(made: Rig, requeuer: Requeuer) -> None:
     fail(made, 3, GONE)
     replayer = Replayer(store=made.store, registry=made.registry)
-    replayer.run(replayer.start(replayer.plan(Selection(), Options(rate=0.001)), by="ines"))
-    assert requeuer.run(WAITING, actor=INES).ids == set()
+    replayer.run(replayer.start(replayer.plan(Selection(), Options(rate=0.001)), actor=INES))
+    assert requeuer.requeue(WAITING, actor=INES).ids == set()
     claimed = made.claim()
     assert claimed.delivery.delivery_class is DeliveryClass.REPLAY
     made.store.deliveries.finish([Finished(claimed.delivery, LATER)])
-    assert requeuer.run(WAITING, actor=INES).ids == {claimed.delivery.id}
+    assert requeuer.requeue(WAITING, actor=INES).ids == {claimed.delivery.id}
 
 
 def test_the_dead_and_the_waiting_go_together_when_both_are_named(made: Rig, requeuer: Requeuer) -> None:
     dead, waiting = fail(made, 2, GONE), fail(made, 2)
-    assert requeuer.run(Selection(states=(PENDING, DEAD)), actor=INES).ids == {*dead, *waiting}
+    assert requeuer.requeue(Selection(states=(PENDING, DEAD)), actor=INES).ids == {*dead, *waiting}
     assert [made.row(id).failures for id in (*dead, *waiting)] == [0, 0, 1, 1]
 
 
 def test_without_a_state_only_the_dead_are_meant(made: Rig, requeuer: Requeuer) -> None:
     dead, _ = fail(made, 1, GONE), fail(made, 1)
-    assert requeuer.run(Selection(handler="h"), actor=INES).ids == set(dead)
+    assert requeuer.requeue(Selection(handler="h"), actor=INES).ids == set(dead)
 
 
 @pytest.mark.parametrize("state", [SUCCEEDED, RUNNING])
 def test_what_ran_or_runs_is_not_requeued(requeuer: Requeuer, state: DeliveryState) -> None:
     with pytest.raises(SelectionError, match="--state pending makes those that wait for a retry due now"):
-        requeuer.run(Selection(states=(state,)), actor=INES)
+        requeuer.requeue(Selection(states=(state,)), actor=INES)
 
 
 def test_one_that_changed_meanwhile_stays_as_it_is(made: Rig, requeuer: Requeuer) -> None:
@@ -151,7 +151,7 @@ def test_ids_are_named_all_or_none(made: Rig, requeuer: Requeuer) -> None:
 def test_who_asked_is_said_in_the_log(made: Rig, requeuer: Requeuer, caplog: pytest.LogCaptureFixture) -> None:
     fail(made, 2, GONE)
     with caplog.at_level(logging.INFO, "webhooks.operations"):
-        requeuer.run(Selection(), actor=Actor("ines", Via.DASHBOARD))
+        requeuer.requeue(Selection(), actor=Actor("ines", Via.DASHBOARD))
     (record,) = caplog.records
     assert record.getMessage() == "ines (dashboard) requeued 2 deliveries"
     assert (record.action, record.via) == ("requeue", "dashboard")  # type: ignore[attr-defined]

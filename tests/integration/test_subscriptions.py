@@ -19,7 +19,7 @@ from tests.integration.test_cli import Cli
 from tests.support import Clock
 from webhooks.cli import group
 from webhooks.errors import ConfigurationError, NotFound
-from webhooks.operations import Subscriptions, wanted_types
+from webhooks.operations import Actor, Subscriptions, wanted_types
 from webhooks.operations.catch_up import is_due
 from webhooks.operations.subscriptions import Rotation, SubscriptionError
 from webhooks.routing import Registry
@@ -29,6 +29,7 @@ from webhooks.selection import Selection
 from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, KeyFile, Topic, read_secret_file
 from webhooks.sources.close.signature import decode_key
 
+INES = Actor("ines")
 HOUR = timedelta(hours=1)
 
 
@@ -105,7 +106,7 @@ def wanted(pair: Pair) -> Any:
 
 
 def test_a_new_subscription_works_at_once_because_its_key_is_in_the_file(pair: Pair, make: Make) -> None:
-    made = make().create(URL, [Topic("contact.created")])
+    made = make().create(URL, [Topic("contact.created")], actor=INES)
     assert keys_in(pair.secret_file)[made.id] == pair.world.subscriptions.find(made.id).signature_key  # type: ignore[union-attr]
     assert stat.S_IMODE(pair.secret_file.stat().st_mode) == 0o600
     pair.world.create("contact", {"name": "Rosa"}, by=ADMIN)
@@ -125,11 +126,11 @@ def test_without_a_file_that_can_be_written_nothing_is_asked_of_close(pair: Pair
         subscriptions = make(keys=KeyFile("close", path))
         refused = pytest.raises(ConfigurationError, match="WEBHOOKS_SOURCES__close__SECRET_FILE")
         with refused:
-            subscriptions.create(URL, [Topic("lead.created")])
+            subscriptions.create(URL, [Topic("lead.created")], actor=INES)
         with refused:
             subscriptions.plan_sync(wanted(pair))
         with refused:
-            subscriptions.rotate()
+            subscriptions.rotate(actor=INES)
         assert pair.world.faults[0].times == 1000
 
 
@@ -142,7 +143,7 @@ def test_a_subscription_whose_key_cannot_be_kept_is_removed_again(
     before = known(pair)
     monkeypatch.setattr(KeyFile, "put", full)
     with pytest.raises(OSError, match="No space left"):
-        make().create(URL, [Topic("lead.created")])
+        make().create(URL, [Topic("lead.created")], actor=INES)
     assert known(pair) == before
 
 
@@ -153,13 +154,13 @@ def test_a_key_that_close_does_not_show_is_asked_for_and_then_the_subscription_g
     monkeypatch.setattr(LocalSubscription, "as_json", lambda self, now, with_key: real(self, now, with_key=False))
     before = known(pair)
     with pytest.raises(ApiMalformed, match=r"the signature key of subscription whsub_\w+ cannot be had"):
-        make().create(URL, [Topic("lead.created")])
+        make().create(URL, [Topic("lead.created")], actor=INES)
     assert known(pair) == before
 
 
 def test_a_type_that_close_does_not_know_is_refused_in_its_words(pair: Pair, make: Make) -> None:
     with pytest.raises(ApiRefused, match="no event has object_type 'outcome' and action 'created'"):
-        make().create(URL, [Topic("outcome.created")])
+        make().create(URL, [Topic("outcome.created")], actor=INES)
 
 
 # -- sync ---------------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def test_sync_makes_the_subscription_ask_for_exactly_what_handlers_want(pair: Pa
     )
     changes = subscriptions.plan_sync(wanted(pair))
     assert changes[0].remove == ("contact.created",)
-    subscriptions.apply(changes)
+    subscriptions.apply(changes, actor=INES)
     assert subscriptions.of_this_endpoint()[0].types == wanted(pair).types
     assert not subscriptions.plan_sync(wanted(pair))[0].is_needed
 
@@ -184,7 +185,7 @@ def test_sync_makes_the_subscription_when_there_is_none(pair: Pair, make: Make) 
     pair.world.subscriptions.delete(pair.subscription.id, ADMIN)
     subscriptions = make()
     changes = subscriptions.plan_sync(wanted(pair))
-    (made,) = subscriptions.apply(changes)
+    (made,) = subscriptions.apply(changes, actor=INES)
     assert (made.url, made.types) == (URL, wanted(pair).types)
     assert made.id in keys_in(pair.secret_file)
 
@@ -200,7 +201,7 @@ def test_sync_fetches_a_key_that_we_do_not_hold(pair: Pair, make: Make) -> None:
     subscriptions = make()
     changes = subscriptions.plan_sync(wanted(pair))
     assert changes[0].needs_key
-    subscriptions.apply(changes)
+    subscriptions.apply(changes, actor=INES)
     assert keys_in(pair.secret_file)[pair.subscription.id] == pair.subscription.signature_key
 
 
@@ -210,7 +211,7 @@ def test_sync_moves_the_subscription_to_a_new_address_and_leaves_others_alone(pa
     )
     moved = "https://new.example/webhooks/close"
     subscriptions = make(public_url=moved)
-    subscriptions.apply(subscriptions.plan_sync(wanted(pair)))
+    subscriptions.apply(subscriptions.plan_sync(wanted(pair)), actor=INES)
     assert pair.world.subscriptions.find(pair.subscription.id).url == moved  # type: ignore[union-attr]
     assert pair.world.subscriptions.find(staging.id) == staging
     assert staging.url == "https://staging.example/webhooks/close"
@@ -226,19 +227,19 @@ def test_sync_without_handlers_touches_nothing(pair: Pair, make: Make) -> None:
 
 def test_resuming_makes_a_catch_up_due_at_once(pair: Pair, make: Make) -> None:
     store, subscriptions = pair.webhooks.store, make()
-    subscriptions.pause(None)
+    subscriptions.pause(None, actor=INES)
     assert not pair.world.subscriptions.find(pair.subscription.id).is_active  # type: ignore[union-attr]
     pair.catch_up(since=HOUR)
     now = store.database.now()
     assert not is_due(store.marks.get("close"), now - HOUR, now)
-    subscriptions.resume(pair.subscription.id)
+    subscriptions.resume(pair.subscription.id, actor=INES)
     assert pair.world.subscriptions.find(pair.subscription.id).is_active  # type: ignore[union-attr]
     assert is_due(store.marks.get("close"), now - HOUR, now)
 
 
 def test_an_unknown_subscription_is_answered_with_those_that_are_known(make: Make, pair: Pair) -> None:
     with pytest.raises(NotFound, match=f"no subscription 'whsub_x'.*there are: {pair.subscription.id}"):
-        make().pause("whsub_x")
+        make().pause("whsub_x", actor=INES)
 
 
 # -- rotation -----------------------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ def test_rotation_hands_over_and_ends_with_the_new_key_alone(pair: Pair, make: M
 
     told: list[str] = []
     traffic()
-    done = make(Waiting(traffic)).rotate(tell=told.append)
+    done = make(Waiting(traffic)).rotate(tell=told.append, actor=INES)
     assert done.old == pair.subscription.id
     assert known(pair) == [done.new]
     assert list(keys_in(pair.secret_file)) == [done.new]
@@ -274,7 +275,7 @@ def test_during_a_rotation_both_keys_are_taken_and_each_event_is_stored_once(pai
         taken.append(pair.deliver())
 
     with pytest.raises(SubscriptionError, match=r"within 5 s; both subscriptions stay.*rotate whsub_"):
-        make(Waiting(traffic)).rotate(wait=timedelta(seconds=5))
+        make(Waiting(traffic)).rotate(wait=timedelta(seconds=5), actor=INES)
     assert taken == [2]
     assert len(_events(pair)) == 1
 
@@ -283,12 +284,12 @@ def test_a_rotation_without_traffic_keeps_both_and_goes_on_when_called_again(pai
     pair.webhooks.background.write_soon = lambda write: write()
     waiting = Waiting()
     with pytest.raises(SubscriptionError, match="no delivery under the new key was seen within 15 min"):
-        make(waiting).rotate()
+        make(waiting).rotate(actor=INES)
     assert waiting.now >= 900
     assert len(known(pair)) == len(keys_in(pair.secret_file)) == 2
     pair.world.create("lead", {"name": "x"}, by=ADMIN)
     pair.deliver()
-    done = make().rotate()
+    done = make().rotate(actor=INES)
     assert len(known(pair)) == 1
     assert done.old == pair.subscription.id
 
@@ -318,20 +319,20 @@ def test_a_rotation_that_close_breaks_off_goes_on_when_called_again(pair: Pair, 
     else:
         subscriptions = make(Waiting(breaks))
     with pytest.raises(ApiUnavailable):
-        subscriptions.rotate()
+        subscriptions.rotate(actor=INES)
     pair.world.faults.clear()
     if step == "create":
         # whose key we never got cannot be gone on with: it is one more that waits to be removed by hand
         assert len(keys_in(pair.secret_file)) == 1
-    done = make(Waiting(traffic)).rotate(pair.subscription.id)
+    done = make(Waiting(traffic)).rotate(pair.subscription.id, actor=INES)
     assert done.old not in known(pair)
     assert list(keys_in(pair.secret_file)) == [done.new]
 
 
 def test_of_several_subscriptions_the_one_to_rotate_must_be_named(pair: Pair, make: Make) -> None:
-    other = make().create(URL, [Topic("contact.created")])
+    other = make().create(URL, [Topic("contact.created")], actor=INES)
     with pytest.raises(SubscriptionError, match=f"several subscriptions are ours; name one of .*{other.id}"):
-        make().rotate()
+        make().rotate(actor=INES)
 
 
 def test_an_old_key_under_another_label_is_left_and_said(pair: Pair, make: Make) -> None:
@@ -342,7 +343,7 @@ def test_an_old_key_under_another_label_is_left_and_said(pair: Pair, make: Make)
         pair.world.create("lead", {"name": "x"}, by=ADMIN)
         pair.deliver()
 
-    done = make(Waiting(traffic)).rotate()
+    done = make(Waiting(traffic)).rotate(actor=INES)
     assert "take it out of the settings by hand" in done.old_key
     assert set(keys_in(pair.secret_file)) == {"1", done.new}
 

@@ -180,7 +180,7 @@ def test_what_was_dead_stays_dead_and_holds_its_lane_after_the_upgrade(upgraded:
     assert found["fussy"] == {DeliveryState.DEAD: 2}
     assert found["ordered"] == {DeliveryState.DEAD: 1, DeliveryState.PENDING: 2, DeliveryState.SUCCEEDED: 2}
     requeuer = Requeuer(store=upgraded.store, registry=upgraded.registry)
-    assert len(requeuer.run(Selection(handler="ordered"), actor=Actor("ines")).ids) == 1
+    assert len(requeuer.requeue(Selection(handler="ordered"), actor=Actor("ines")).ids) == 1
 
     run_until(upgraded, THEN + WAITING + 3)
 

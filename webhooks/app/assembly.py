@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from webhooks.delivery import Dispatcher, Worker
     from webhooks.delivery.rescue import Duty
     from webhooks.intake import BackgroundWriter, Ingest, Refusals, RejectionSampler
-    from webhooks.operations import CatchUp, Doctor, Subscriptions
+    from webhooks.operations import Actor, CatchUp, Doctor, Subscriptions
     from webhooks.sources import SenderWords, Source, SourceWithLog
     from webhooks.store import Store
     from webhooks.store.tallies import TallyCounter
@@ -276,8 +276,10 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
     slots: in place of the setting `concurrency`.
     queues: those whose handlers it runs; None: all.
     """
+    from webhooks.app.actions import make_runners
     from webhooks.delivery import IsolatedPool, Maintenance, Retention, Worker, WorkerSettings, handler_rows
     from webhooks.operations import CatchUpDuty, DetachedReplays
+    from webhooks.operations.actions import ActionsDuty
     from webhooks.sources import with_log
     from webhooks.version import VERSION
 
@@ -308,6 +310,9 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
             duties=[
                 DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
                 *figure_duties(webhooks),
+                ActionsDuty(
+                    webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease
+                ),
                 *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
                 *alarms.duties(
                     settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
@@ -401,23 +406,26 @@ def make_subscriptions(
     )
 
 
+def source_subscriptions(webhooks: Webhooks, source: SourceWithLog, client: Any) -> Subscriptions:
+    """The subscriptions of one source, for an application that has the source. client: open, of its sender."""
+    return make_subscriptions(
+        source.settings,
+        client,
+        webhooks.store,
+        webhooks.labels_of(source.name),
+        check_key=source.check_key,
+        words=source.words,
+    )
+
+
 def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
     """Examines an installation, and repairs it. holder: the process that runs the catch-ups it starts."""
-    from webhooks.operations import Doctor
+    from webhooks.operations import Doctor, caught_up
 
-    def subscriptions(source: SourceWithLog, client: Any) -> Subscriptions:
-        return make_subscriptions(
-            source.settings,
-            client,
-            webhooks.store,
-            webhooks.labels_of(source.name),
-            check_key=source.check_key,
-            words=source.words,
-        )
-
-    def catch_up(source: SourceWithLog) -> object:
+    def catch_up(source: SourceWithLog, actor: Actor) -> object:
         with source.connect() as client:
-            return webhooks.make_catch_up(source, client, holder).run()
+            run = webhooks.make_catch_up(source, client, holder)
+            return caught_up(webhooks.store, source.name, run.run, actor=actor)
 
     return Doctor(
         sources=webhooks.sources,
@@ -429,7 +437,7 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
         labels=webhooks.labels_of,
         plugins=webhooks.plugins,
         histories=webhooks.histories,
-        subscriptions=subscriptions,
+        subscriptions=functools.partial(source_subscriptions, webhooks),
         catch_up=catch_up,
         alarm_targets=list(webhooks.settings.alarms),
         has_heartbeat=bool(webhooks.settings.heartbeat_url),

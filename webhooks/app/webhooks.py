@@ -10,6 +10,7 @@ Two instances in one process work: give each a name, a registry and settings of 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from webhooks.delivery import Dispatcher, Rehearsal, Worker
     from webhooks.http import DirectRoute, Readiness
     from webhooks.http.metrics import Meter, MetricsPort
-    from webhooks.operations import CatchUp, Doctor, Replayer, ReplayRehearsal
+    from webhooks.operations import ActivityLog, CatchUp, Doctor, Replayer, ReplayRehearsal
     from webhooks.operations.alarms import StandIn
     from webhooks.sources import Source, SourceWithLog
     from webhooks.store import Store
@@ -251,6 +252,13 @@ class Webhooks:
 
         rehearser = Rehearser(self.dispatcher, **({} if patience is None else {"patience": patience}))
         return ReplayRehearsal(self.make_replayer(), rehearser.run)
+
+    def make_activity(self) -> ActivityLog:
+        """What people did, and what they are about to do: previews, undo."""
+        from webhooks.app.actions import resume_subscription
+        from webhooks.operations import ActivityLog
+
+        return ActivityLog(self.store, self.registry, self.make_replayer, functools.partial(resume_subscription, self))
 
     def make_doctor(self, holder: str) -> Doctor:
         """Examines this installation, and repairs it. holder: the process that runs the catch-ups it starts."""

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "doctor": ("webhooks.cli.doctor:doctor", "Say what is wrong, and which command repairs it."),
     "alarms": ("webhooks.cli.alarms:alarms", "What is wrong now and who was told; mute it, try a target."),
+    "activity": ("webhooks.cli.activity:activity", "What people did: list, show, take back."),
     "stats": ("webhooks.cli.stats:stats", "Rates, latencies and backlog per source and handler."),
     "db": ("webhooks.cli.db:db", "Apply and inspect database migrations."),
     "sandbox": ("webhooks.cli.sandbox:sandbox", "A local Close, to develop and test without an account."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import json_option, read_only
+from webhooks.cli.context import actor, json_option, read_only
 from webhooks.errors import SelectionError
 from webhooks.formats import did_you_mean, span
 from webhooks.operations import records
@@ -93,16 +93,10 @@ def mute(name: str, subject: str | None, lasting: str, off: bool, as_json: bool)
 
     That it is over is told even so, to those who heard of it. The dead man's switch passes a muted alarm over, too.
     """
-    from webhooks.operations.alarms import ALARMS
-    from webhooks.store import EVERY
+    from webhooks.operations.alarms import mute as muted
 
-    if name not in ALARMS:
-        raise SelectionError(f"no alarm named {name!r}{did_you_mean(name, ALARMS)}; alarms: {', '.join(ALARMS)}")
-    at = read_only()
     duration = parse_duration(lasting, "for")
-    until = None if off else at.store.database.now() + duration
-    of_all = EVERY if ALARMS[name].about else ""
-    at.store.alarms.mute(name, subject if subject is not None else of_all, until)
+    until = muted(read_only().store, name, subject, lasting=None if off else duration, actor=actor())
     what = f"{name} {subject}" if subject is not None else name
     if as_json:
         output.emit_json({"name": name, "subject": subject, "muted_until": output.iso(until)})

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import json_option, tell_instant, webhooks
+from webhooks.cli.context import actor, json_option, tell_instant, webhooks
 from webhooks.errors import SelectionError
 from webhooks.formats import did_you_mean, printable
-from webhooks.operations import records
+from webhooks.operations import caught_up, records
 from webhooks.selection import parse_time
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ def run(instance: Webhooks, name: str, since: str | None, until: str | None, *, 
     if begin is not None and begin >= (end or now):
         raise SelectionError(f"since {output.when(begin)} is not before until {output.when(end or now)}")
     with source.connect() as client, LogProgress(begin, end or now) as progress:
-        return instance.make_catch_up(source, client, holder(), progress).run(begin, end, dry_run=dry_run)
+        made = instance.make_catch_up(source, client, holder(), progress)
+        if dry_run:
+            return made.run(begin, end, dry_run=True)
+        return caught_up(
+            instance.store, source.name, lambda: made.run(begin, end), actor=actor(), since=begin, until=end
+        )
 
 
 def holder() -> str:

@@ -169,9 +169,10 @@ _SELECTION = (
     ),
     click.option("--until", metavar="TIME", help="Arrived before."),
     click.option("--error", metavar="GLOB", help="With a delivery whose error matches, e.g. '*Timeout*'."),
+    click.option("--action", metavar="ID", help="With a delivery that this action changed last (webhooks activity)."),
     click.option("--where", metavar="EXPR", help="On the content, e.g. 'data.lead_id == \"lead_x\"'."),
 )
-_NAMES = ("source", "type", "state", "handler", "key", "since", "until", "error", "where")
+_NAMES = ("source", "type", "state", "handler", "key", "since", "until", "error", "action", "where")
 
 
 def selection_options(command: Command) -> Command:

@@ -186,7 +186,7 @@ def cancel(
         return
     require_yes(number, yes, "cancel")
     with output.progress(None, "cancelling") as progress:
-        changed = canceller.run(chosen, actor=actor(), why=reason, progress=progress)
+        changed = canceller.cancel(chosen, actor=actor(), why=reason, progress=progress)
     print_count(changed, "cancelled", as_json=as_json)
 
 

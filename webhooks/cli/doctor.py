@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from webhooks.cli import output, typed
-from webhooks.cli.context import json_option, read_settings, webhooks
+from webhooks.cli.context import actor, json_option, read_settings, webhooks
 from webhooks.errors import ConfigurationError, RegistrationError
 from webhooks.formats import printable
 from webhooks.operations import records
@@ -47,7 +47,7 @@ def doctor(fix: bool, as_json: bool) -> None:
         facts = examiner.collect()
         findings = diagnose(facts)
         if fix:
-            done = examiner.repair(facts, findings)
+            done = examiner.repair(facts, findings, actor=actor())
             findings = diagnose(examiner.collect()) if done else findings
     if as_json:
         output.emit_json({"findings": [records.finding_json(finding, typed) for finding in findings], "repaired": done})

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, cells, output
-from webhooks.cli.context import json_option, parse_selection, patience_option, read_only, selection_options
+from webhooks.cli.context import actor, json_option, parse_selection, patience_option, read_only, selection_options
 from webhooks.errors import NotFound
 from webhooks.formats import printable
+from webhooks.operations import Journal, Verb, records
 from webhooks.operations import events as looking
-from webhooks.operations import records
 from webhooks.tracing import trace_id_of
 
 if TYPE_CHECKING:
@@ -217,13 +217,18 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
     """
     selection = parse_selection(conditions, event)
     place = None if after is None else looking.parse_place(after)
-    lines = looking.export(read_only().store, selection, place)
+    store = read_only().store
+    lines = looking.export(store, selection, place)
     number = 0
     try:
-        with output.progress(None, "exporting") as progress:
+        with (
+            Journal(store).doing(Verb.EXPORT, actor(), "events", selection=selection.to_mapping()) as entry,
+            output.progress(None, "exporting") as progress,
+        ):
             for here, line in itertools.islice(lines, limit):
                 output.emit_json_line(line)
                 place, number = here, number + 1
+                entry.changed = number
                 if number % 100 == 0:
                     progress(number)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,9 +50,10 @@ def prune(
     """
     from datetime import timedelta
 
-    from webhooks.cli.context import webhooks
+    from webhooks.cli.context import actor, webhooks
     from webhooks.delivery import prune as run
     from webhooks.model import DeliveryState
+    from webhooks.operations import Journal, Verb
 
     instance = webhooks()
     settings = instance.settings
@@ -62,13 +63,18 @@ def prune(
     if not dry_run and not yes:
         would = run(instance.store, payloads_before=now - age, states=chosen, dry_run=True)
         click.confirm(f"Delete {would.events} events and {would.deliveries} deliveries?", abort=True, err=True)
-    done = run(
-        instance.store,
-        payloads_before=now - age,
-        dedup_before=now - settings.dedup_retention,
-        states=chosen,
-        dry_run=dry_run,
-    )
+    terms: dict[str, Any] = {
+        "payloads_before": now - age,
+        "dedup_before": now - settings.dedup_retention,
+        "states": chosen,
+    }
+    if dry_run:
+        done = run(instance.store, **terms, dry_run=True)
+    else:
+        options = {"before": output.iso(now - age), "states": list(states)}
+        with Journal(instance.store).doing(Verb.PRUNE, actor(), options=options) as entry:
+            done = run(instance.store, **terms)
+            entry.changed, entry.skipped = done.events, done.kept
     if as_json:
         output.emit_json(_as_json(done, dry_run))
     else:

@@ -11,10 +11,22 @@ import click
 
 from webhooks.cli import Failure, LazyGroup, cells, output
 from webhooks.cli.changing import UNASKED, require_something, require_yes
-from webhooks.cli.context import json_option, operator_name, parse_selection, selection_options, webhooks
+from webhooks.cli.context import actor, json_option, parse_selection, selection_options, webhooks
 from webhooks.errors import StorageUnavailable
 from webhooks.formats import did_you_mean, printable
-from webhooks.operations import Options, Order, Plan, Progress, Replayer, ReplayError, parse_rate, records, words
+from webhooks.operations import (
+    Journal,
+    Options,
+    Order,
+    Plan,
+    Progress,
+    Replayer,
+    ReplayError,
+    Verb,
+    parse_rate,
+    records,
+    words,
+)
 from webhooks.selection import Selection, parse_id
 
 if TYPE_CHECKING:
@@ -132,7 +144,7 @@ def start(event: tuple[str, ...], conditions: Mapping[str, Any], as_json: bool, 
         _emit_plan(plan, as_json, is_dry=given["dry_run"])
         return
     require_yes(plan.deliveries, given["yes"], "make")
-    made = replayer.start(plan, by=operator_name(), why=given["why"], detached=given["detach"])
+    made = replayer.start(plan, actor=actor(), why=given["why"], detached=given["detach"])
     if not given["detach"]:
         made = _run(replayer, made, plan.events)
     _report(instance, made, plan, as_json, given["wait"])
@@ -324,7 +336,7 @@ def show(replay_id: str, as_json: bool) -> None:
 def cancel(replay_id: str, as_json: bool) -> None:
     """Stop a replay: nothing more is made for it, and what has not run is cancelled."""
     id = parse_id(replay_id, "replay")
-    cancelled = webhooks().make_replayer().cancel(id, by=operator_name())
+    cancelled = webhooks().make_replayer().cancel(id, actor=actor())
     if as_json:
         output.emit_json({"replay_id": str(id), "deliveries": cancelled})
     else:
@@ -342,4 +354,5 @@ def resume(replay_id: str, wait: bool, as_json: bool) -> None:
     one = replayer.get(parse_id(replay_id, "replay"))
     if one.state.label != "open":
         raise ReplayError(f"replay {one.id} is {one.state.label}; there is nothing to resume")
+    Journal(instance.store).note(Verb.REPLAY_RESUME, actor(), str(one.id))
     _report(instance, _run(replayer, one, 0), None, as_json, wait)

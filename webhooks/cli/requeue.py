@@ -72,7 +72,7 @@ def _requeue_selected(
         return
     require_yes(number, yes, "requeue")
     with output.progress(None, "requeueing") as progress:
-        done = requeuer.run(chosen, actor=actor(), rate=rate, progress=progress)
+        done = requeuer.requeue(chosen, actor=actor(), rate=rate, progress=progress)
     _print(done, verb, as_json)
     if rate and len(done.ids) > 1 and not as_json:
         output.print_note(f"the last is due in {output.span(timedelta(seconds=(len(done.ids) - 1) / rate))}")

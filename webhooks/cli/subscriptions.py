@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import instance_of_flask, json_option, read_settings
+from webhooks.cli.context import actor, instance_of_flask, json_option, read_settings
 from webhooks.errors import ConfigurationError, SelectionError
 from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
@@ -171,7 +171,7 @@ def create(url: str | None, patterns: tuple[str, ...], no_verify_ssl: bool, sour
             raise SelectionError(
                 f"say where Close reaches us: --url https://…/webhooks/{context.name}, or public_url in [sources.{context.name}]"
             )
-        made = context.subscriptions.create(where, topics, verify_ssl=not no_verify_ssl)
+        made = context.subscriptions.create(where, topics, actor=actor(), verify_ssl=not no_verify_ssl)
     if as_json:
         output.emit_json({"subscription": records.subscription_json(made, True, None)})
         return
@@ -197,7 +197,7 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
                 for line in change_lines(change):
                     click.echo(printable(line))
         needed = [change for change in changes if change.is_needed]
-        done = [] if dry_run else context.subscriptions.apply(needed)
+        done = [] if dry_run else context.subscriptions.apply(needed, actor=actor())
     if as_json:
         output.emit_json(
             {
@@ -226,7 +226,7 @@ def sync(url: str | None, keep: bool, dry_run: bool, source: str | None, as_json
 def pause(id: str | None, source: str | None, as_json: bool) -> None:
     """Pause a subscription. Close empties its queue; what happens until it is resumed is in the log only."""
     with opened(source) as context:
-        paused = context.subscriptions.pause(id)
+        paused = context.subscriptions.pause(id, actor=actor())
         if as_json:
             _emit(context, paused)
             return
@@ -242,7 +242,7 @@ def pause(id: str | None, source: str | None, as_json: bool) -> None:
 def resume(id: str | None, source: str | None, as_json: bool) -> None:
     """Let a subscription run again; a worker then fetches what it missed."""
     with opened(source) as context:
-        resumed = context.subscriptions.resume(id)
+        resumed = context.subscriptions.resume(id, actor=actor())
         if as_json:
             _emit(context, resumed)
             return
@@ -266,7 +266,7 @@ def rotate(id: str | None, wait: str, grace: str, source: str | None, as_json: b
     """
     longest, longer = parse_duration(wait, "wait"), parse_duration(grace, "grace")
     with opened(source) as context:
-        done = context.subscriptions.rotate(id, wait=longest, grace=longer, tell=output.print_note)
+        done = context.subscriptions.rotate(id, actor=actor(), wait=longest, grace=longer, tell=output.print_note)
     if as_json:
         output.emit_json(
             {"old": done.old, "new": done.new, "seen_at": output.iso(done.seen_at), "old_key": done.old_key}

@@ -192,6 +192,7 @@ deliveries = Table(
     Column("scheduled_at", Instant, comment="when due_at was set: due_at - scheduled_at is the wait; null: due when made"),
     Column("cause", SmallInteger, comment="model.DeliveryCause of the reason; null: none that code asks for"),
     Column("took", BigInteger, comment="microseconds of the run that succeeded; null: none did, or webhooks_attempts has it"),
+    Column("action_id", BigInteger, comment="action that changed it last"),
     # one delivery per event, handler and replay, whatever runs twice; also finds the deliveries of an event
     Index("uq_webhooks_deliveries_event_id_handler_replay_id", "event_id", "handler", "replay_id", unique=True),
     # the claim: one range per handler and class, in due order
@@ -245,6 +246,13 @@ deliveries = Table(
         "id",
         postgresql_where=text("state = 3 and id > 0"),
         sqlite_where=text("state = 3 and id > 0"),
+    ),
+    # what an action did, for `--action` and undo; ingest writes none of these entries
+    Index(
+        "ix_webhooks_deliveries_action_id_id",
+        "action_id", "id",
+        postgresql_where=text("action_id is not null"),
+        sqlite_where=text("action_id is not null"),
     ),
     # dead letters are few and looked for often
     Index(
@@ -487,8 +495,46 @@ alarm_targets = Table(
     Column("sent", Text, nullable=False, server_default=text("'[]'"), comment="JSON: messages of the last hour"),
 )
 
+actions = Table(
+    "webhooks_actions",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("by", Text, nullable=False, comment="user name"),
+    Column("via", Text, nullable=False, comment="operations.Via"),
+    Column("address", Text, comment="of the client, where there is one"),
+    Column("verb", Key, nullable=False, comment="operations.Verb"),
+    Column("subject", Key, nullable=False, comment="the handler, source, replay, alarm or id; empty: many"),
+    Column("selection", Text, comment="JSON: what was selected, with absolute times"),
+    Column("options", Text, nullable=False, server_default=text("'{}'"), comment="JSON"),
+    Column("why", Text, comment="the reason given"),
+    Column("preview_id", BigInteger, comment="of the preview that was confirmed: once"),
+    Column("state", SmallInteger, nullable=False, comment="store.actions.ActionState"),
+    Column("cursor", BigInteger, comment="id of the last delivery that was looked at"),
+    Column("matched", BigInteger, comment="how many the preview counted; null: not counted"),
+    Column("changed", BigInteger, nullable=False, server_default=text("0")),
+    Column("skipped", BigInteger, nullable=False, server_default=text("0")),
+    Column("error", Text, comment="why it failed"),
+    Column("result", Text, nullable=False, server_default=text("'{}'"), comment="JSON"),
+    Column("undoes", BigInteger, comment="id of the action that this one takes back"),
+    Column("finished_at", Instant),
+    Column("holder", Text, comment="process that carries it out"),
+    Column("lease_until", Instant, comment="until when no other process does"),
+    # one preview is confirmed once, however many press
+    Index("uq_webhooks_actions_preview_id", "preview_id", unique=True),
+    # what is to be carried out still
+    Index("ix_webhooks_actions_unfinished", "id", postgresql_where=text("state < 2"), sqlite_where=text("state < 2")),
+    # whether one was taken back
+    Index(
+        "ix_webhooks_actions_undoes",
+        "undoes",
+        postgresql_where=text("undoes is not null"),
+        sqlite_where=text("undoes is not null"),
+    ),
+)
+
 __all__ = [
-    "EPOCH", "Instant", "alarm_targets", "alarms", "attempts", "dedup_log", "deliveries", "events", "from_microseconds",
+    "EPOCH", "Instant", "actions", "alarm_targets", "alarms", "attempts", "dedup_log", "deliveries", "events", "from_microseconds",
     "handlers", "key_uses", "lanes", "leases", "marks", "metadata", "paused_subscriptions", "processes", "quarantine",
     "rejections", "replays", "snapshots", "tallies", "to_microseconds",
 ]

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Processes that have been silent this long are forgotten.
 SILENT_PROCESSES = timedelta(hours=1)
+#: What people did is kept for so long.
+ACTIONS_KEPT = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class RetentionRounds:
             events_before=self._keep_partitions(before),
             dedup_before=now - self.retention.dedup,
         )
+        while self.store.actions.prune(now - ACTIONS_KEPT):
+            yield Pruned()
         self.store.processes.prune(SILENT_PROCESSES)
 
     def _keep_partitions(self, before: datetime) -> datetime:

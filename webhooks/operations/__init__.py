@@ -6,7 +6,8 @@ terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, whi
 To look: `events`, `handlers`, `sources` gather what is known, `explain` says why a handler ran or not, `records` makes
 JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` lists what would run in
 a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarantine` releases what could not
-be read, `handlers` pauses and resumes, each for an `Actor`. `catch_up` reads a sender's log, `subscriptions` keeps what a
+be read, `handlers` pauses and resumes, each for an `Actor` and each on record (`actions`, where what many deliveries need is
+carried out in steps, shown before and taken back). `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
 that for pages, `figures` keeps charts in order. Modules whose functions have short names (`events`,
 `explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `words`) are imported as modules.
@@ -19,6 +20,10 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.operations.actions import ActivityLog as ActivityLog
+    from webhooks.operations.actions import Journal as Journal
+    from webhooks.operations.actions import Preview as Preview
+    from webhooks.operations.actions import Verb as Verb
     from webhooks.operations.actor import Actor as Actor
     from webhooks.operations.actor import Via as Via
     from webhooks.operations.by_hand import WrongState as WrongState
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from webhooks.operations.catch_up import CatchUp as CatchUp
     from webhooks.operations.catch_up import CatchUpDuty as CatchUpDuty
     from webhooks.operations.catch_up import Report as Report
+    from webhooks.operations.catch_up import caught_up as caught_up
     from webhooks.operations.detached import DetachedReplays as DetachedReplays
     from webhooks.operations.doctor import Doctor as Doctor
     from webhooks.operations.doctor import Finding as Finding
@@ -55,10 +61,11 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "actions": ["ActivityLog", "Journal", "Preview", "Verb"],
             "actor": ["Actor", "Via"],
             "by_hand": ["WrongState"],
             "cancel": ["Canceller"],
-            "catch_up": ["CatchUp", "CatchUpDuty", "Report"],
+            "catch_up": ["CatchUp", "CatchUpDuty", "Report", "caught_up"],
             "detached": ["DetachedReplays"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "examinations": ["DoctorDuty"],

@@ -1,7 +1,7 @@
-"""Who asked for a change: kept on record with what was changed, and said in the log.
+"""Who asked for a change: kept on record with what was changed (`operations.actions`), and said in the log.
 
-Every operation that changes rows takes an `Actor`. `via` says by which of our doors it came, so that a page can tell what
-was pressed from what was typed.
+Every operation that changes something takes an `Actor`. `via` says by which of our doors it came, so that a page can tell
+what was pressed from what was typed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ class Via(enum.StrEnum):
 
     CLI = "cli"  #: a command was typed
     DASHBOARD = "dashboard"  #: a button was pressed
+    TOKEN = "token"  #: a script sent a request with a token
     PYTHON = "python"  #: a program called it
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks for a change. name: of the user, as it is kept on record. via: by which door."""
+    """Who asks for a change.
+
+    name: of the user, as it is kept on record.
+    via: by which door.
+    address: of the client, where there is one.
+    """
 
     name: str
     via: Via = Via.PYTHON
+    address: str | None = None
 
     def __str__(self) -> str:
         return self.name

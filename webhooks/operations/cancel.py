@@ -1,37 +1,38 @@
 """Cancel: end deliveries that have not run, and dead ones that hold an ordered lane.
 
-`Canceller` mirrors `Requeuer`: `narrowed` and `count` first, then `run`; or `named` and `these` for ids. A delivery that
+`Canceller` mirrors `Requeuer`: `narrowed` and `count` first, then `cancel`; or `named` and `these` for ids. A delivery that
 runs is not touched: its handler may have had its effect already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from webhooks.errors import SelectionError
-from webhooks.formats import counted
 from webhooks.model import DeliveryState
+from webhooks.operations.actions.bulk import BulkChange, Left, Part
+from webhooks.operations.actions.verbs import Verb
 from webhooks.operations.actor import Actor
-from webhooks.operations.by_hand import WrongState, count_up_to, find_named
+from webhooks.operations.by_hand import WrongState, find_named
 from webhooks.selection import Selection
 
 if TYPE_CHECKING:
-    from webhooks.store import Store
+    from webhooks.store import Action, ActionStep
     from webhooks.store.listings import DeliverySummary
 
 #: States from which a delivery can be cancelled; a dead one only where it holds a lane.
 CANCELLABLE = (DeliveryState.PENDING, DeliveryState.DEAD)
+#: An option of the action: only what has not run since another action put it back to pending.
+UNRUN = "unrun"
 
 
-class Canceller:
+class Canceller(BulkChange):
     """Cancels deliveries of one database."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    verb = Verb.CANCEL
 
-    @staticmethod
-    def narrowed(selection: Selection) -> Selection:
+    def narrowed(self, selection: Selection) -> Selection:
         """The selection narrowed to what can be cancelled: pending ones unless it names states.
 
         Raises `SelectionError` when it names one from which nothing is cancelled.
@@ -42,11 +43,7 @@ class Canceller:
             raise SelectionError(f"{wrong[0]} deliveries cannot be cancelled, only pending and dead ones", wrong[0])
         return selection.only(states=states)
 
-    def count(self, selection: Selection, limit: int) -> int:
-        """How many deliveries are selected, counted up to about `limit`."""
-        return count_up_to(limit, self.store.listings.walk_deliveries(self.narrowed(selection)))
-
-    def run(
+    def cancel(
         self,
         selection: Selection,
         *,
@@ -56,16 +53,11 @@ class Canceller:
     ) -> int:
         """Cancel all that are selected; how many were.
 
+        actor: on whose behalf.
         why: kept with each delivery.
         progress: called with the number so far. Each step is a transaction of its own, so it can be interrupted.
         """
-        changed = 0
-        for step in self.store.listings.walk_deliveries(self.narrowed(selection)):
-            if step:
-                changed += len(self._cancel(step, actor, why))
-                progress(changed)
-        actor.tell("cancel", f"cancelled {counted(changed, 'delivery')}")
-        return changed
+        return len(self.run(selection, actor=actor, why=why, progress=progress).ids)
 
     def named(self, ids: Sequence[int]) -> list[DeliverySummary]:
         """These deliveries, each of which can be cancelled. Raises `NotFound` and `WrongState`; nothing is changed."""
@@ -81,13 +73,31 @@ class Canceller:
 
     def these(self, deliveries: Sequence[DeliverySummary], *, actor: Actor, why: str = "") -> set[int]:
         """Cancel these deliveries; the ids of those that were. The state of the others has changed meanwhile."""
-        changed = self._cancel(deliveries, actor, why)
-        actor.tell("cancel", f"cancelled {counted(len(changed), 'delivery')}")
-        return changed
+        seen = {delivery.state for delivery in deliveries}
+        return self.run([delivery.id for delivery in deliveries], actor=actor, why=why, seen=seen).ids
 
-    def _cancel(self, deliveries: Sequence[DeliverySummary], actor: Actor, why: str) -> set[int]:
-        reason = f"cancelled by {actor.name}" + (f": {why}" if why else "")
-        return self.store.deliveries.cancel([delivery.id for delivery in deliveries], reason)
+    # -- a step --------------------------------------------------------------------------------------------
+
+    def left(self, deliveries: Sequence[DeliverySummary], options: Mapping[str, Any]) -> dict[int, Left]:
+        """Those whose state has changed, and, where an action is taken back, those that ran since."""
+        left: dict[int, Left] = {}
+        for delivery in deliveries:
+            if delivery.state not in CANCELLABLE:
+                left[delivery.id] = Left.MEANWHILE
+            elif options.get(UNRUN) and (delivery.failures or delivery.reason is not None):
+                left[delivery.id] = Left.RAN
+            elif delivery.state is DeliveryState.DEAD and delivery.lane is None:
+                left[delivery.id] = Left.NO_LANE
+        return left
+
+    def parts(self, deliveries: Sequence[DeliverySummary], action: Action) -> list[Part]:
+        """All of them alike; the reason names who asked, and why."""
+        reason = f"cancelled by {action.by}" + (f": {action.why}" if action.why else "")
+
+        def cancel(ids: Sequence[int], step: ActionStep) -> set[int]:
+            return self.store.deliveries.cancel(ids, reason, step=step)
+
+        return [Part(deliveries, cancel)]
 
 
-__all__ = ["CANCELLABLE", "Canceller"]
+__all__ = ["CANCELLABLE", "UNRUN", "Canceller"]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from webhooks.errors import NotFound
 from webhooks.formats import DEFAULT_QUEUE, did_you_mean, span
+from webhooks.operations.actions.journal import Journal
+from webhooks.operations.actions.verbs import Verb
 from webhooks.operations.actor import Actor
 from webhooks.routing import Handler
 
@@ -156,38 +158,69 @@ def _rate(rate: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PauseChange:
-    """What a pause or resume led to. changed: False when it was so already. paused_by: who had paused it before."""
+    """What a pause or resume led to.
+
+    changed: False when it was so already.
+    paused_by: who had paused it before.
+    action_id: what is on record of it; 0 where nothing was changed.
+    """
 
     handler: str
     is_paused: bool
     changed: bool
     paused_by: str | None = None
+    action_id: int = 0
 
 
-def pause(store: Store, registry: HandlersHere, name: str, *, actor: Actor) -> PauseChange:
+def pause(store: Store, registry: HandlersHere, name: str, *, actor: Actor, why: str = "", **given: Any) -> PauseChange:
     """Stop all workers from running a handler; its deliveries wait.
 
     registry: of this process; a handler that no process has registered yet is put on record.
     actor: kept on record, and shown beside the handler.
+    why: kept on record.
+    given: what `Journal.doing` takes besides, of a page or an undo.
 
-    Raises `NotFound`.
+    Raises `NotFound`, and `AlreadyConfirmed`.
     """
     state = _known(store, registry, name)
     if state is not None and state.paused:
         return PauseChange(name, is_paused=True, changed=False, paused_by=state.paused_by)
-    store.handlers.pause(name, actor.name)
+    with Journal(store).doing(Verb.PAUSE, actor, name, why=why, **given) as entry:
+        entry.changed = int(store.handlers.pause(name, actor.name))
     actor.tell("pause", f"paused the handler {name!r}")
-    return PauseChange(name, is_paused=True, changed=True)
+    return PauseChange(name, is_paused=True, changed=True, action_id=entry.id)
 
 
-def resume(store: Store, registry: HandlersHere, name: str, *, actor: Actor) -> PauseChange:
-    """Let workers run a handler again, and close its circuit breaker. Raises `NotFound`."""
+def resume(
+    store: Store, registry: HandlersHere, name: str, *, actor: Actor, why: str = "", **given: Any
+) -> PauseChange:
+    """Let workers run a handler again, and close its circuit breaker. For the rest see `pause`."""
     state = _known(store, registry, name)
     if state is not None and not state.paused and not state.breaker:
         return PauseChange(name, is_paused=False, changed=False)
-    store.handlers.resume(name)
+    with Journal(store).doing(Verb.RESUME, actor, name, why=why, **given) as entry:
+        entry.changed = int(store.handlers.resume(name))
     actor.tell("resume", f"resumed the handler {name!r}")
-    return PauseChange(name, is_paused=False, changed=True)
+    return PauseChange(name, is_paused=False, changed=True, action_id=entry.id)
+
+
+def try_one(
+    store: Store, registry: HandlersHere, name: str, *, actor: Actor, why: str = "", **given: Any
+) -> PauseChange:
+    """Let one delivery through an open circuit breaker now, rather than when its time is over. For the rest see `pause`.
+
+    `changed` is False when its breaker is not open.
+    """
+    from webhooks.store.handlers import BreakerState
+
+    state = _known(store, registry, name)
+    is_paused = state is not None and state.paused
+    if state is None or state.breaker is not BreakerState.OPEN:
+        return PauseChange(name, is_paused=is_paused, changed=False)
+    with Journal(store).doing(Verb.TRY_ONE, actor, name, why=why, **given) as entry:
+        entry.changed = int(store.handlers.half_open_breaker(name, at_once=True))
+    actor.tell("try_one", f"let one delivery of the handler {name!r} try")
+    return PauseChange(name, is_paused=is_paused, changed=bool(entry.changed), action_id=entry.id)
 
 
 def _known(store: Store, registry: HandlersHere, name: str) -> HandlerState | None:
@@ -215,5 +248,6 @@ __all__ = [
     "options_in_words",
     "pause",
     "resume",
+    "try_one",
     "view",
 ]

@@ -111,6 +111,7 @@ def delivery_json(delivery: DeliverySummary) -> dict[str, Any]:
         "source": delivery.source,
         "type": delivery.type,
         "key": delivery.dedup_key,
+        "action_id": _id(delivery.action_id),
     }
 
 

@@ -5,26 +5,28 @@ and keep their counts: no second delivery, and what holds them back otherwise (a
 breaker) still does. What a replay paces is left to its pace until it was tried once.
 
 `Requeuer` is what the command line calls, and any page may: `narrowed` and `count` first, then `run`; or `named` and
-`these` for ids.
+`these` for ids. It is an action on record, in steps (`operations.actions.bulk`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from webhooks.errors import SelectionError
-from webhooks.formats import counted, error_summary
+from webhooks.formats import error_summary
 from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
+from webhooks.operations.actions.bulk import BulkChange, BulkDone, Left, Part
+from webhooks.operations.actions.verbs import Verb
 from webhooks.operations.actor import Actor
-from webhooks.operations.by_hand import WrongState, count_up_to, find_named
+from webhooks.operations.by_hand import WrongState, find_named
 from webhooks.operations.handlers import HandlersHere
 from webhooks.selection import Selection
 
 if TYPE_CHECKING:
-    from webhooks.store import Store
+    from webhooks.store import Action, ActionStep, Store
     from webhooks.store.listings import DeliverySummary
 
 #: States from which a delivery can be requeued.
@@ -33,21 +35,26 @@ REQUEUEABLE = (DeliveryState.PENDING, DeliveryState.DEAD, DeliveryState.CANCELLE
 
 @dataclass(slots=True)
 class Requeued:
-    """What became of it. ids: that run again. left: {id: why it stays as it is}."""
+    """What became of it. ids: that run again. left: {id: why it stays as it is}. action_id: what is on record."""
 
     ids: set[int] = field(default_factory=set)
     left: dict[int, str] = field(default_factory=dict)
+    action_id: int = 0
 
 
-class Requeuer:
+class Requeuer(BulkChange):
     """Requeues deliveries of one database. registry: today's handlers, for ordering keys that could not be computed."""
 
-    def __init__(self, *, store: Store, registry: HandlersHere) -> None:
-        self.store = store
-        self.registry = registry
+    verb = Verb.REQUEUE
 
-    @staticmethod
-    def narrowed(selection: Selection) -> Selection:
+    def __init__(self, *, store: Store, registry: HandlersHere) -> None:
+        super().__init__(store)
+        self.registry = registry
+        #: {id: lane} of deliveries that died because theirs could not be computed, and {id: why it cannot be now either}
+        self._lanes: dict[int, str | None] = {}
+        self._failed: dict[int, str] = {}
+
+    def narrowed(self, selection: Selection) -> Selection:
         """The selection narrowed to what can be requeued: dead ones unless it names states.
 
         Raises `SelectionError` when it names one from which nothing is requeued.
@@ -62,11 +69,7 @@ class Requeuer:
             )
         return selection.only(states=states)
 
-    def count(self, selection: Selection, limit: int) -> int:
-        """How many deliveries `run` would change, counted up to about `limit`."""
-        return count_up_to(limit, self._steps(selection))
-
-    def run(
+    def requeue(
         self,
         selection: Selection,
         *,
@@ -80,12 +83,7 @@ class Requeuer:
         rate: so many due in a second, rather than all now.
         progress: called with the number so far. Each step is a transaction of its own, so it can be interrupted.
         """
-        done = Requeued()
-        for step in self._steps(selection):
-            self._these(step, done, rate)
-            progress(len(done.ids))
-        actor.tell("requeue", f"requeued {counted(len(done.ids), 'delivery')}")
-        return done
+        return self._told(self.run(selection, actor=actor, options=_options(rate), progress=progress))
 
     def named(self, ids: Sequence[int]) -> list[DeliverySummary]:
         """These deliveries, each of which can be requeued. Raises `NotFound` and `WrongState`; nothing is changed."""
@@ -103,40 +101,62 @@ class Requeuer:
         actor: on whose behalf.
         rate: so many due in a second, rather than all now.
         """
-        done = Requeued()
-        self._these(deliveries, done, rate)
-        actor.tell("requeue", f"requeued {counted(len(done.ids), 'delivery')}")
-        return done
+        ids = [delivery.id for delivery in deliveries]
+        return self._told(self.run(ids, actor=actor, options=_options(rate), seen={one.state for one in deliveries}))
 
-    def _steps(self, selection: Selection) -> Iterator[list[DeliverySummary]]:
+    def _told(self, done: BulkDone) -> Requeued:
+        failed = {id: self._failed[id] for id in done.left if id in self._failed}
+        return Requeued(done.ids, {id: f"ordered_by failed again: {why}" for id, why in failed.items()}, done.action.id)
+
+    # -- a step --------------------------------------------------------------------------------------------
+
+    def left(self, deliveries: Sequence[DeliverySummary], options: Mapping[str, Any]) -> dict[int, Left]:
+        """Those that are due already, have ended otherwise, or whose ordering key cannot be computed now either."""
         now = self.store.database.now()
-        for step in self.store.listings.walk_deliveries(self.narrowed(selection), oldest_first=True):
-            yield [delivery for delivery in step if waits(delivery, now)]
+        left: dict[int, Left] = {}
+        for delivery in deliveries:
+            if delivery.state not in REQUEUEABLE:
+                left[delivery.id] = Left.MEANWHILE
+            elif not waits(delivery, now):
+                left[delivery.id] = Left.DUE
+            elif delivery.cause is DeliveryCause.ORDERING_FAILED and not self._finds_lane(delivery):
+                left[delivery.id] = Left.ORDERING_FAILED
+        return left
 
-    def _these(self, found: Sequence[DeliverySummary], done: Requeued, rate: float | None) -> None:
-        lanes = self._lanes(found, done)
-        left = [delivery for delivery in found if delivery.id not in done.left]
-        first = len(done.ids)
-        pauses = {one.id: timedelta(seconds=(first + n) / rate) for n, one in enumerate(left)} if rate else {}
-        deliveries = self.store.deliveries
-        if again := [one.id for one in left if one.state is not DeliveryState.PENDING]:
-            done.ids |= deliveries.requeue(again, lanes=lanes, waits=pauses)
-        if sooner := [one.id for one in left if one.state is DeliveryState.PENDING]:
-            done.ids |= deliveries.make_due(sooner, waits=pauses)
+    def parts(self, deliveries: Sequence[DeliverySummary], action: Action) -> list[Part]:
+        """Those that wait are made due now, the others put back to pending."""
+        rate = action.options.get("rate")
+        order = [one.id for one in deliveries]
+        pauses = {id: timedelta(seconds=(action.changed + n) / rate) for n, id in enumerate(order)} if rate else {}
+        lanes = {id: self._lanes[id] for id in order if id in self._lanes}
+        store = self.store.deliveries
 
-    def _lanes(self, found: Sequence[DeliverySummary], done: Requeued) -> dict[int, str | None]:
-        """{id: ordering key} of those that died since none could be computed; those that fail again are left."""
-        lanes: dict[int, str | None] = {}
-        for delivery in found:
-            if delivery.state is DeliveryState.PENDING or delivery.cause is not DeliveryCause.ORDERING_FAILED:
-                continue
-            handler, event = self.registry.get(delivery.handler), self.store.events.get(delivery.event_id)
-            if handler is not None and event is not None:
-                try:
-                    lanes[delivery.id] = handler.lane_key(event)
-                except Exception as error:  # the author's function
-                    done.left[delivery.id] = f"ordered_by failed again: {error_summary(error)}"
-        return lanes
+        def sooner(ids: Sequence[int], step: ActionStep) -> set[int]:
+            return store.make_due(ids, waits=pauses, step=step)
+
+        def again(ids: Sequence[int], step: ActionStep) -> set[int]:
+            return store.requeue(ids, lanes=lanes, waits=pauses, step=step)
+
+        waiting = [one for one in deliveries if one.state is DeliveryState.PENDING]
+        return [Part(waiting, sooner), Part([one for one in deliveries if one not in waiting], again)]
+
+    def _finds_lane(self, delivery: DeliverySummary) -> bool:
+        """Compute the ordering key of one that died since that failed; whether it is known now, or not needed."""
+        if delivery.state is DeliveryState.PENDING:
+            return True
+        handler, event = self.registry.get(delivery.handler), self.store.events.get(delivery.event_id)
+        if handler is None or event is None:
+            return True
+        try:
+            self._lanes[delivery.id] = handler.lane_key(event)
+        except Exception as error:  # the author's function
+            self._failed[delivery.id] = error_summary(error)
+            return False
+        return True
+
+
+def _options(rate: float | None) -> dict[str, Any]:
+    return {} if rate is None else {"rate": rate}
 
 
 def _why_not(delivery: DeliverySummary, now: datetime) -> str | None:

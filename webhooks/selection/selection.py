@@ -5,7 +5,7 @@
 made absolute, so that a recorded selection means the same tomorrow.
 
 All conditions hold together. `since` and `until` speak of the time of arrival: from `since` on, before `until`.
-`state`, `handler` and `error` speak of an event's deliveries, and of one delivery at a time: `state=dead,
+`state`, `handler`, `error` and `action` speak of an event's deliveries, and of one delivery at a time: `state=dead,
 handler=h` finds events whose delivery *for h* is dead. `where` is an expression on the event's content (`Expression`).
 
 Not here: the SQL (`store.conditions`). `where`, and a pattern that mixes `*` with an inner `**`, cannot be said in SQL;
@@ -48,6 +48,7 @@ class Selection:
     key: the sender's own id.
     since, until: aware UTC.
     error: a glob over the reason of a delivery.
+    action: id of the action that changed a delivery last.
     where: an expression on the content.
     """
 
@@ -62,6 +63,7 @@ class Selection:
     until: datetime | None = None
     error: str | None = None
     where: Expression | None = None
+    action: int | None = None
 
     @classmethod
     def parse(cls, conditions: Mapping[str, Any], now: datetime) -> Selection:
@@ -102,7 +104,8 @@ class Selection:
     @property
     def asks_about_deliveries(self) -> bool:
         """Whether an event is judged by its deliveries."""
-        return bool(self.states or self.unrouted or self.handler is not None or self.error is not None)
+        asked = (self.handler, self.error, self.action)
+        return bool(self.states or self.unrouted or any(each is not None for each in asked))
 
     @property
     def is_exact_in_sql(self) -> bool:
@@ -135,6 +138,7 @@ class Selection:
         mapping["since"] = self.since and iso_text(self.since)
         mapping["until"] = self.until and iso_text(self.until)
         mapping["error"] = self.error
+        mapping["action"] = None if self.action is None else str(self.action)
         mapping["where"] = self.where and self.where.text
         return {name: value for name, value in mapping.items() if value is not None}
 
@@ -179,6 +183,10 @@ def _read_text(name: str, text: Any, now: datetime, before: Mapping[str, Any]) -
 
 def _read_event(name: str, text: Any, now: datetime, before: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"events": (*before.get("events", ()), parse_id(text, "event"))}
+
+
+def _read_action(name: str, text: Any, now: datetime, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"action": parse_id(text, "action")}
 
 
 def parse_id(text: str, what: str = "event") -> int:
@@ -246,6 +254,7 @@ _READERS: Mapping[str, _Reader] = {
     "since": _read_time,
     "until": _read_time,
     "error": _read_text,
+    "action": _read_action,
     "where": lambda name, text, now, before: {"where": Expression.parse(_plain(name, text))},
 }
 #: The names that `Selection.parse` knows.

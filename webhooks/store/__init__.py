@@ -6,8 +6,8 @@ safe to run twice, and raises `StorageUnavailable` when the database cannot be r
 An event meets `intake` (with `lanes`), then its deliveries meet `deliveries`, and its age `retention`. Beside the
 road: `events` reads back, `listings` shows, `conditions` makes SQL of a selection, `replays`, `quarantine`,
 `rejections`, `handlers`, `processes`, `positions` keep what their names say, `health` and `gauges` ask for figures,
-`tallies` count over time, `snapshots` keep what was found last, `alarms` what was told to whom, `scratch` is where nothing
-lasts.
+`tallies` count over time, `snapshots` keep what was found last, `alarms` what was told to whom, `actions` what people did,
+`scratch` is where nothing lasts.
 
 Both databases: a statement that is said alike takes its words from `dialect`; where it is not, a package has a module
 `postgresql` and a module `sqlite` beside the one that calls them.
@@ -20,6 +20,12 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.store.actions import Action as Action
+    from webhooks.store.actions import ActionState as ActionState
+    from webhooks.store.actions import ActionStep as ActionStep
+    from webhooks.store.actions import AlreadyConfirmed as AlreadyConfirmed
+    from webhooks.store.actions import Overtaken as Overtaken
+    from webhooks.store.actions import draft as draft
     from webhooks.store.alarms import EVERY as EVERY
     from webhooks.store.alarms import AlarmFigures as AlarmFigures
     from webhooks.store.alarms import AlarmRow as AlarmRow
@@ -77,6 +83,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "actions": ["Action", "ActionState", "ActionStep", "AlreadyConfirmed", "Overtaken", "draft"],
             "alarms": ["EVERY", "AlarmFigures", "AlarmRow", "TargetState", "Told"],
             "deliveries": ["Claimed", "FinishRow", "Finished", "OUTCOMES", "Queue", "SLOW", "idempotency_key"],
             "durability": ["Doubt"],

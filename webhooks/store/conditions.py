@@ -77,7 +77,7 @@ def _some(conditions: list[Condition]) -> Select[tuple[int]]:
 
 
 def on_deliveries(selection: Selection, *, dialect: Dialect) -> list[Condition]:
-    """Conditions on `schema.deliveries` alone: state, handler, error."""
+    """Conditions on `schema.deliveries` alone: state, handler, action, error."""
     table = schema.deliveries.c
     conditions: list[Condition] = []
     if selection.states:
@@ -89,6 +89,8 @@ def on_deliveries(selection: Selection, *, dialect: Dialect) -> list[Condition]:
         )
     if selection.handler is not None:
         conditions.append(table.handler == selection.handler)
+    if selection.action is not None:
+        conditions.append(table.action_id == selection.action)
     if selection.error is not None:
         conditions.append(like_glob(table.reason, selection.error, dialect=dialect))
     return conditions

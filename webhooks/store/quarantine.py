@@ -171,6 +171,10 @@ class Quarantine:
         """Give a held row up; it stays, for the record. False when it is not held."""
         return self._leave(id, HELD, state=DROPPED, decided_by=by, decided_at=self.database.now())
 
+    def hold_again(self, id: int) -> bool:
+        """Hold a row that was given up; False when it is not (any more)."""
+        return self._leave(id, DROPPED, state=HELD, decided_by=None, decided_at=None)
+
     def _leave(self, id: int, state_before: int, **values: Any) -> bool:
         table = schema.quarantine
         with self.database.write() as connection:

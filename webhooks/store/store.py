@@ -25,6 +25,7 @@ from webhooks.store.replays import Replays
 from webhooks.store.retention import Pruning
 
 if TYPE_CHECKING:
+    from webhooks.store.actions import Actions
     from webhooks.store.alarms import Alarms
     from webhooks.store.retention.partitions import Partitions
     from webhooks.store.snapshots import Snapshots
@@ -62,6 +63,13 @@ class Store:
     def partitions(self) -> Partitions:
         """See `Pruning.partitions`; loaded when it is asked for."""
         return self.pruning.partitions()
+
+    @cached_property
+    def actions(self) -> Actions:
+        """What people did; loaded when it is asked for."""
+        from webhooks.store.actions import Actions
+
+        return Actions(self.database)
 
     @cached_property
     def alarms(self) -> Alarms:

@@ -10,7 +10,8 @@ ours asks for its type, or a handler does. A log holds everything that happens i
 
 A run meets `window` (from where to where; pure), `slices` (what is read between two instants, and which of it counts;
 pure), `run` (reads and hands over), `report` (what it came to, and why webhooks had not brought it). `duty` starts runs
-by itself, in one elected worker; `exclusive` lets one process at a time read a log.
+by itself, in one elected worker; `asked` puts on record what people ask for; `exclusive` lets one process at a time read a
+log.
 
 Not here: a vendor's HTTP and filters (`sources`), SQL (`store.positions`), subscriptions (`operations.subscriptions`).
 """
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.operations.catch_up.asked import ask as ask
+    from webhooks.operations.catch_up.asked import caught_up as caught_up
     from webhooks.operations.catch_up.duty import CatchUpDuty as CatchUpDuty
     from webhooks.operations.catch_up.exclusive import Busy as Busy
     from webhooks.operations.catch_up.report import Report as Report
@@ -39,6 +42,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "asked": ["ask", "caught_up"],
             "duty": ["CatchUpDuty"],
             "exclusive": ["Busy"],
             "report": ["Report", "likely_cause", "log_report"],

@@ -12,6 +12,7 @@ from webhooks.database import History
 from webhooks.database.migrations import run as migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.formats import DEFAULT_QUEUE, one_line
+from webhooks.operations.actor import Actor
 from webhooks.operations.doctor.facts import LOOK_BACK, MISSED_LOOK_BACK, Facts, HandlerFacts, SourceFacts
 from webhooks.operations.doctor.findings import Finding
 from webhooks.operations.doctor.repair import Repairer
@@ -50,7 +51,7 @@ class Doctor:
     labels: the labels of the keys that a source holds now.
     plugins: histories besides the core's. histories: those of every handler module, also without a revision.
     subscriptions: makes the `Subscriptions` over an open client of a source.
-    catch_up: runs it for a source.
+    catch_up: runs it for a source, on behalf of a person.
     alarm_targets: names of those that are told of alarms.
     has_heartbeat: there is a dead man's switch.
     """
@@ -68,7 +69,7 @@ class Doctor:
         plugins: Sequence[History] = (),
         histories: Sequence[History] = (),
         subscriptions: Callable[[SourceWithLog, Any], Subscriptions] | None = None,
-        catch_up: Callable[[SourceWithLog], object] | None = None,
+        catch_up: Callable[[SourceWithLog, Actor], object] | None = None,
         alarm_targets: Sequence[str] = (),
         has_heartbeat: bool = False,
     ) -> None:
@@ -85,9 +86,9 @@ class Doctor:
         self._has_heartbeat = has_heartbeat
         self._repairer = Repairer(sources, subscriptions, catch_up)
 
-    def repair(self, facts: Facts, findings: Sequence[Finding]) -> list[str]:
+    def repair(self, facts: Facts, findings: Sequence[Finding], *, actor: Actor) -> list[str]:
         """Do what is safe about `findings`; a sentence for each thing done. Raises ApiError and StorageUnavailable."""
-        return self._repairer.repair(facts, findings)
+        return self._repairer.repair(facts, findings, actor=actor)
 
     def collect(self) -> Facts:
         """Look at everything that can be looked at. Raises nothing but what is a fault of ours."""

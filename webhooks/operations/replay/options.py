@@ -82,13 +82,13 @@ class Options:
 
 
 def for_handler(selection: Selection, options: Options) -> Selection:
-    """The selection of the events: `options.handler` narrows it only beside a state or an error."""
+    """The selection of the events: `options.handler` narrows it only beside a state, an error or an action."""
     return selection.only(handler=options.handler if restricts(selection) else None)
 
 
 def restricts(selection: Selection) -> bool:
-    """Whether only handlers whose delivery matches get a new one: it speaks of a state or an error."""
-    return bool(selection.states or selection.error is not None)
+    """Whether only handlers whose delivery matches get a new one: it speaks of a state, an error or an action."""
+    return bool(selection.states or selection.error is not None or selection.action is not None)
 
 
 def parse_rate(text: str) -> float:

@@ -17,6 +17,9 @@ from webhooks.database import to_microseconds
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean
 from webhooks.model import EMPTY, Event, new_id
+from webhooks.operations.actions.journal import Journal
+from webhooks.operations.actions.verbs import Verb
+from webhooks.operations.actor import Actor
 from webhooks.operations.replay.options import (
     Options,
     Order,
@@ -115,12 +118,15 @@ class Replayer:
 
     # -- start, run, resume --------------------------------------------------------------------------------
 
-    def start(self, plan: Plan, *, by: str, why: str | None = None, detached: bool = False) -> Replay:
+    def start(
+        self, plan: Plan, *, actor: Actor, why: str | None = None, detached: bool = False, preview_id: int | None = None
+    ) -> Replay:
         """Record the replay; `run` makes its deliveries.
 
-        by: on whose behalf.
+        actor: on whose behalf.
         why: kept on record.
         detached: a worker calls `run`, rather than this process (`DetachedReplays`).
+        preview_id: of a page that was confirmed; once (`AlreadyConfirmed`).
 
         Raises `ReplayError` when the same replay is under way: it was asked for twice.
         """
@@ -135,10 +141,20 @@ class Replayer:
                     f"replay {other.id} of the same events (by {other.created_by}) is still under way; "
                     f"see it: webhooks replay {way} {other.id}, stop it: webhooks replay cancel {other.id}"
                 )
-        started = self.store.replays.start(
-            by=by, why=why, selection=selection, options=options, upper_id=plan.upper_id, pruned=plan.pruned
-        )
-        signals.emit(signals.replay_started, started.id, selection=plan.selection, who=by)
+        with Journal(self.store).doing(
+            Verb.REPLAY,
+            actor,
+            why=why,
+            selection=selection,
+            options=options,
+            matched=plan.events,
+            preview_id=preview_id,
+        ) as entry:
+            started = self.store.replays.start(
+                by=actor.name, why=why, selection=selection, options=options, upper_id=plan.upper_id, pruned=plan.pruned
+            )
+            entry.subject, entry.changed = str(started.id), plan.deliveries
+        signals.emit(signals.replay_started, started.id, selection=plan.selection, who=actor.name)
         return started
 
     def run(self, replay: Replay, on_progress: Callable[[Progress], None] | None = None) -> Replay:
@@ -181,8 +197,12 @@ class Replayer:
             raise ReplayError(f"replay {id} is {replay.state.label}; there is nothing to resume")
         return self.run(replay, on_progress)
 
-    def cancel(self, id: int, *, by: str) -> int:
+    def cancel(self, id: int, *, actor: Actor, why: str = "", **given: Any) -> int:
         """Stop a replay: nothing more is made for it, and what has not run is cancelled. The number of those.
+
+        actor: on whose behalf.
+        why: kept on record.
+        given: what `Journal.doing` takes besides, of a page or an undo.
 
         Raises `NotFound`, and `ReplayError` when it is cancelled or through already.
         """
@@ -192,14 +212,14 @@ class Replayer:
         waiting = self.store.replays.pending(id, 1)
         if replay.state is ReplayState.DONE and not waiting:
             raise ReplayError(f"replay {id} has nothing left to cancel: all its deliveries are made and none waits")
-        self.store.replays.close(id)
-        cancelled = 0
-        while batch := self.store.replays.pending(id):
-            done = self.store.deliveries.cancel(batch, f"replay {id} cancelled by {by}")
-            cancelled += len(done)
-            if not done:
-                break  # workers have taken them meanwhile
-        return cancelled
+        with Journal(self.store).doing(Verb.REPLAY_CANCEL, actor, str(id), why=why, **given) as entry:
+            self.store.replays.close(id)
+            while batch := self.store.replays.pending(id):
+                done = self.store.deliveries.cancel(batch, f"replay {id} cancelled by {actor.name}")
+                entry.changed += len(done)
+                if not done:
+                    break  # workers have taken them meanwhile
+        return entry.changed
 
     def get(self, id: int) -> Replay:
         """The replay under `id`. Raises `NotFound`."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks.errors import NotFound, WebhooksError
 from webhooks.formats import span
+from webhooks.operations.actions.journal import Journal, JournalEntry
+from webhooks.operations.actions.verbs import Verb
+from webhooks.operations.actor import Actor
 from webhooks.operations.subscriptions.wanted import (
     SubscriptionChange,
     Wanted,
@@ -73,6 +77,7 @@ class Subscriptions:
         self._api = api
         self._keys = keys
         self._store = store
+        self._journal = Journal(store)
         self._configured = frozenset(labels)
         self._check_key = check_key
         self._words = words
@@ -95,15 +100,23 @@ class Subscriptions:
         """{label: when the key was last seen to verify a delivery}."""
         return self._store.key_uses.of(self.source)
 
-    def create(self, url: str, topics: Sequence[Topic], *, verify_ssl: bool = True) -> Subscription:
-        """Make a subscription and write its key into the file; when that fails, the subscription is removed again."""
+    def create(self, url: str, topics: Sequence[Topic], *, actor: Actor, verify_ssl: bool = True) -> Subscription:
+        """Make a subscription and write its key into the file; when that fails, the subscription is removed again.
+
+        url: where the sender posts; topics: what it posts.
+        actor: on whose behalf.
+        verify_ssl: whether the sender checks our certificate.
+        """
         self._keys.require_writable()
         if not topics:
             raise SubscriptionError(
                 f"nothing to subscribe to: no handler wants events of source {self.source!r}; write one, or name types "
                 "with --type"
             )
-        return self._create(url, topics, verify_ssl)
+        with self._journal.doing(Verb.SUBSCRIPTION_CREATE, actor, self.source, options={"url": url}) as entry:
+            made = self._create(url, topics, verify_ssl)
+            entry.changed, entry.result = 1, {"subscription": made.id}
+        return made
 
     def _create(self, url: str, topics: Sequence[Topic], verify_ssl: bool) -> Subscription:
         made = self._api.create(url, topics, verify_ssl=verify_ssl)
@@ -154,8 +167,21 @@ class Subscriptions:
             )
         return changes
 
-    def apply(self, changes: Sequence[SubscriptionChange]) -> list[Subscription]:
-        """Do what `plan_sync` said; the subscriptions afterwards."""
+    def apply(self, changes: Sequence[SubscriptionChange], *, actor: Actor, **given: Any) -> list[Subscription]:
+        """Do what `plan_sync` said; the subscriptions afterwards.
+
+        actor: on whose behalf.
+        given: what `Journal.doing` takes besides, of a page.
+        """
+        if not any(change.is_needed for change in changes):
+            return [change.subscription for change in changes if change.subscription is not None]
+        options = {"changes": [_in_words(change) for change in changes if change.is_needed]}
+        with self._journal.doing(Verb.SUBSCRIPTION_SYNC, actor, self.source, options=options, **given) as entry:
+            done = self._apply(changes)
+            entry.changed = sum(change.is_needed for change in changes)
+        return done
+
+    def _apply(self, changes: Sequence[SubscriptionChange]) -> list[Subscription]:
         done = []
         for change in changes:
             if change.subscription is None:
@@ -191,15 +217,28 @@ class Subscriptions:
             raise NotFound("none of the subscriptions is known to be ours; name one (webhooks subscriptions list)")
         raise SubscriptionError(f"several subscriptions are ours; name one of {', '.join(each.id for each in found)}")
 
-    def pause(self, id: str | None) -> Subscription:
-        """Stop a subscription; the sender empties its queue."""
-        return self._api.update(self.the_one(id).id, status="paused")
+    def pause(self, id: str | None, *, actor: Actor, why: str = "", **given: Any) -> Subscription:
+        """Stop a subscription; the sender empties its queue. given: what `Journal.doing` takes besides."""
+        one = self.the_one(id)
+        with self._doing(Verb.SUBSCRIPTION_PAUSE, actor, one, why=why, **given) as entry:
+            paused = self._api.update(one.id, status="paused")
+            entry.changed = 1
+        return paused
 
-    def resume(self, id: str | None) -> Subscription:
-        """Let a subscription run again, and have what it missed fetched soon by the elected worker."""
-        resumed = self._api.update(self.the_one(id).id, status="active")
-        self._store.marks.request(self.source)
+    def resume(self, id: str | None, *, actor: Actor, why: str = "", **given: Any) -> Subscription:
+        """Let a subscription run again, and have what it missed fetched soon by the elected worker.
+
+        given: what `Journal.doing` takes besides.
+        """
+        one = self.the_one(id)
+        with self._doing(Verb.SUBSCRIPTION_RESUME, actor, one, why=why, **given) as entry:
+            resumed = self._api.update(one.id, status="active")
+            self._store.marks.request(self.source)
+            entry.changed = 1
         return resumed
+
+    def _doing(self, verb: Verb, actor: Actor, one: Subscription, **given: Any) -> AbstractContextManager[JournalEntry]:
+        return self._journal.doing(verb, actor, one.id, options={"source": self.source}, **given)
 
     # -- rotation ------------------------------------------------------------------------------------------
 
@@ -207,15 +246,27 @@ class Subscriptions:
         self,
         id: str | None = None,
         *,
+        actor: Actor,
         wait: timedelta = WAIT,
         grace: timedelta = GRACE,
         tell: Callable[[str], None] = lambda sentence: None,
     ) -> Rotation:
         """Replace a subscription by a second one of the same address and topics, and so its key.
 
+        id: of the one to replace; None: the only one of ours.
+        actor: on whose behalf.
+        wait: for a delivery under the new key; grace: how long the old key is accepted afterwards.
+        tell: called with a sentence for each step.
+
         Raises SubscriptionError when no delivery under the new key was seen within `wait`; both subscriptions then stay,
         and calling again continues it.
         """
+        with self._journal.doing(Verb.SUBSCRIPTION_ROTATE, actor, id or self.source) as entry:
+            done = self._rotate(id, wait, grace, tell)
+            entry.changed, entry.result = 1, {"old": done.old, "new": done.new}
+        return done
+
+    def _rotate(self, id: str | None, wait: timedelta, grace: timedelta, tell: Callable[[str], None]) -> Rotation:
         self._keys.require_writable()
         old, new = self._pair(self.all(), id)
         if new is None:
@@ -278,6 +329,12 @@ class Subscriptions:
             if seen is not None or self._monotonic() >= deadline:
                 return seen
             self._sleep(LOOK_EVERY_SECONDS)
+
+
+def _in_words(change: SubscriptionChange) -> dict[str, Any]:
+    """A change as an action keeps it."""
+    subscription = None if change.subscription is None else change.subscription.id
+    return {"subscription": subscription, "add": list(change.add), "remove": list(change.remove), "url": change.url}
 
 
 def _are_alike(one: Subscription, other: Subscription) -> bool:

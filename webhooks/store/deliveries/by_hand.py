@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, text
 
+from webhooks import failpoints
 from webhooks.database import tables as schema
+from webhooks.store.actions import ActionStep
 from webhooks.store.deliveries.statements import DeliveryPart
 
 #: Deliveries that are changed in one transaction: a worker waits for no more of them.
@@ -24,12 +26,14 @@ class ByHand(DeliveryPart):
         *,
         lanes: Mapping[int, str | None] | None = None,
         waits: Mapping[int, timedelta] | None = None,
+        step: ActionStep | None = None,
     ) -> set[int]:
         """Put dead and cancelled deliveries back to pending, due now, failures forgotten; the ids that changed.
 
         ids: of deliveries; those in other states stay as they are.
         lanes: {id: lane}, computed anew, of deliveries that died because theirs could not be.
         waits: {id: how much later than now it is due}.
+        step: of the action that asks for it, noted in the same transaction; then at most 500 ids.
         """
         return self._by_hand(
             ids,
@@ -38,24 +42,33 @@ class ByHand(DeliveryPart):
                blocks = {false}, alone = {false}, class = case when class = 2 then 2 else 1 end, ready = (lane is null)""",
             lanes=lanes or {},
             waits=waits or {},
+            step=step,
         )
 
-    def make_due(self, ids: Collection[int], *, waits: Mapping[int, timedelta] | None = None) -> set[int]:
+    def make_due(
+        self, ids: Collection[int], *, waits: Mapping[int, timedelta] | None = None, step: ActionStep | None = None
+    ) -> set[int]:
         """Make pending deliveries that are due later due now, and change nothing else of them; the ids that changed.
 
         waits: {id: how much later than now it is due}.
+        step: as for `requeue`.
         """
         return self._by_hand(
-            ids, "state = 0 and due_at > {now}", "due_at = {now}, scheduled_at = {now}", waits=waits or {}
+            ids, "state = 0 and due_at > {now}", "due_at = {now}, scheduled_at = {now}", waits=waits or {}, step=step
         )
 
-    def cancel(self, ids: Collection[int], reason: str) -> set[int]:
-        """End pending deliveries, and dead ones that hold a lane, as cancelled; the ids that changed."""
+    def cancel(self, ids: Collection[int], reason: str, *, step: ActionStep | None = None) -> set[int]:
+        """End pending deliveries, and dead ones that hold a lane, as cancelled; the ids that changed.
+
+        reason: kept with each.
+        step: as for `requeue`.
+        """
         return self._by_hand(
             ids,
             "(state = 0 or (state = 3 and blocks))",
             "state = 4, reason = :reason, cause = null, finished_at = {now}, blocks = {false}, ready = (lane is null)",
             reason=reason,
+            step=step,
         )
 
     def _by_hand(
@@ -65,8 +78,12 @@ class ByHand(DeliveryPart):
         change: str,
         lanes: Mapping[int, str | None] | None = None,
         waits: Mapping[int, timedelta] | None = None,
+        step: ActionStep | None = None,
         **parameters: Any,
     ) -> set[int]:
+        if step is not None:
+            assert len(ids) <= _PIECE, "a step is one transaction"
+            change, parameters = f"{change}, action_id = :action_id", {**parameters, "action_id": step.action.id}
         words = {"now": self.dialect.now(), "false": self.dialect.false}
         change, eligible = change.format(**words), eligible.format(**words)
         statement = text(
@@ -82,6 +99,7 @@ class ByHand(DeliveryPart):
                 parameters,
                 lanes={id: lanes[id] for id in piece if id in lanes} if lanes else {},
                 waits={id: waits[id] for id in piece if id in waits} if waits else {},
+                step=step,
             )
         return done
 
@@ -93,6 +111,7 @@ class ByHand(DeliveryPart):
         *,
         lanes: Mapping[int, str | None],
         waits: Mapping[int, timedelta],
+        step: ActionStep | None,
     ) -> set[int]:
         table = schema.deliveries
         with self.database.write() as connection:
@@ -115,6 +134,11 @@ class ByHand(DeliveryPart):
             self.statements.lanes.settle(cursor, keys)
             if done:
                 self.dialect.wake(connection)
+            if step is not None:
+                step.note(self.database, connection, len(done))
+                failpoints.hit("action.before_commit")
+        if step is not None:
+            failpoints.hit("action.after_commit")
         return done
 
     def _relane(self, id: int, lane: str | None) -> Any:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, select, text, true
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
@@ -154,8 +154,8 @@ class Handlers:
                 .values(breaker=BreakerState.OPEN, breaker_failures=failures, breaker_until=until)
             )
 
-    def half_open_breaker(self, name: str) -> bool:
-        """Let one delivery try, when the time has passed; whether this call did it."""
+    def half_open_breaker(self, name: str, *, at_once: bool = False) -> bool:
+        """Let one delivery try, when the time has passed; whether this call did it. at_once: whatever the time is."""
         table = schema.handlers
         with self.database.write() as connection:
             now = self.database.now(connection)
@@ -164,7 +164,8 @@ class Handlers:
             return bool(
                 connection.execute(
                     table.update()
-                    .where(table.c.name == name, table.c.breaker == BreakerState.OPEN, table.c.breaker_until <= now)
+                    .where(table.c.name == name, table.c.breaker == BreakerState.OPEN)
+                    .where(table.c.breaker_until <= now if not at_once else true())
                     .values(breaker=BreakerState.HALF_OPEN)
                 ).rowcount
             )

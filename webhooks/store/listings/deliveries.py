@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +39,7 @@ _TABLE = schema.deliveries.c
 _COLUMNS: tuple[Any, ...] = (
     _TABLE.id, _TABLE.event_id, _TABLE.handler, _TABLE.state, _TABLE.class_, _TABLE.replay_id, _TABLE.attempts,
     _TABLE.failures, _TABLE.lane, _TABLE.due_at, _TABLE.created_at, _TABLE.finished_at, _TABLE.worker, _TABLE.reason,
-    _TABLE.cause,
+    _TABLE.cause, _TABLE.action_id,
     schema.events.c.source, schema.events.c.type, schema.events.c.dedup_key,
 )  # fmt: skip
 #: What `Selection.matches` needs besides.
@@ -77,7 +77,7 @@ class DeliveryPages(ListingPart):
         """As `deliveries`, for as long as `deadline`: what no index finds is looked for delivery by delivery."""
         by_event = of_events(selection)
         narrowed = self.narrowed(by_event)
-        if narrowed.events or (selection.error is None and by_event.is_empty):
+        if narrowed.events or ((selection.error is None or selection.action is not None) and by_event.is_empty):
             rows = self.deliveries(selection, limit=limit, before=before, replay_id=replay_id)
             at = rows[-1].id if len(rows) == limit else None
             return Page(rows, at, len(rows), rows[-1].created_at if rows else None, True)
@@ -130,6 +130,8 @@ class DeliveryPages(ListingPart):
         holding: bool = False,
         oldest_first: bool = False,
         after: int | None = None,
+        below: int | None = None,
+        ids: Collection[int] | None = None,
     ) -> Iterator[list[DeliverySummary]]:
         """The selected deliveries, the latest first, a statement and a list a step; lists may be empty.
 
@@ -138,10 +140,15 @@ class DeliveryPages(ListingPart):
         replay_id: of this replay only.
         holding: of those that hold a lane, the oldest of each.
         oldest_first: the other way round.
-        after: an id; only newer ones.
+        after, below: ids; only newer ones, only older ones.
+        ids: only these.
         """
         judge = not selection.is_exact_in_sql
         more: list[Any] = [] if after is None else [schema.deliveries.c.id > after]
+        if ids is not None:
+            more.append(schema.deliveries.c.id.in_(ids))
+        if below is not None:
+            more.append(schema.deliveries.c.id < below)
         if replay_id is not None:
             # ids grow, so what a replay made comes after the replay itself
             more += [schema.deliveries.c.replay_id == replay_id, schema.deliveries.c.id > replay_id]
@@ -207,6 +214,7 @@ class DeliveryPages(ListingPart):
             type=row.type,
             dedup_key=row.dedup_key,
             cause=None if row.cause is None else DeliveryCause(row.cause),
+            action_id=row.action_id,
         )
 
     def of_event(self, event_id: int) -> list[DeliverySummary]:
@@ -238,7 +246,7 @@ class DeliveryPages(ListingPart):
 
 def of_events(selection: Selection) -> Selection:
     """What a selection says of events alone."""
-    return selection.only(states=(), unrouted=False, handler=None, error=None)
+    return selection.only(states=(), unrouted=False, handler=None, error=None, action=None)
 
 
 __all__ = ["DeliveryPages"]

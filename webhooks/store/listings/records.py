@@ -55,7 +55,11 @@ class EventSummary:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """One line of a listing of deliveries. source, type, dedup_key: of its event; None when that was pruned."""
+    """One line of a listing of deliveries.
+
+    source, type, dedup_key: of its event; None when that was pruned.
+    action_id: what an operator did to it last.
+    """
 
     id: int
     event_id: int
@@ -75,6 +79,7 @@ class DeliverySummary:
     type: str | None
     dedup_key: str | None
     cause: DeliveryCause | None = None
+    action_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

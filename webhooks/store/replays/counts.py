@@ -92,7 +92,7 @@ class ReplayCounts:
         """(source, type, handler, how many events) of deliveries that match the states and the error selected."""
         events, table = schema.events.c, schema.deliveries.c
         with self.database.read() as connection:
-            by_event = self._narrowed(selection, connection).only(states=(), error=None, handler=None)
+            by_event = self._narrowed(selection, connection).only(states=(), error=None, handler=None, action=None)
             query = (
                 select(events.source, events.type, table.handler, func.count(distinct(table.event_id)))
                 .select_from(schema.events.join(schema.deliveries, table.event_id == events.id))

@@ -1,0 +1,104 @@
+"""What a worker does for pages in one go: it asks senders, and releases what could not be read.
+
+A page puts the action on record and answers; the worker's duty (`operations.actions.ActionsDuty`) calls what stands here, and
+again when a worker died at it: each is safe to do twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from webhooks.app import assembly
+
+if TYPE_CHECKING:
+    from webhooks.app.webhooks import Webhooks
+    from webhooks.operations import Actor, Verb
+    from webhooks.operations.actions.duty import Runner
+    from webhooks.sources import SourceWithLog
+    from webhooks.store import Action
+
+
+def resume_subscription(webhooks: Webhooks, source: str, id: str, **given: Any) -> object:
+    """Resume a subscription on behalf of a person. given: see `Subscriptions.resume`. Raises `ApiError`."""
+    log = require_log(webhooks, source)
+    with log.connect() as client:
+        return assembly.source_subscriptions(webhooks, log, client).resume(id, **given)
+
+
+def require_log(webhooks: Webhooks, source: str) -> SourceWithLog:
+    """A source whose sender can be asked. Raises `NotFound`."""
+    from webhooks.errors import NotFound
+    from webhooks.sources import with_log
+
+    log = with_log(webhooks.sources[source]) if source in webhooks.sources else None
+    if log is None or not log.can_connect:
+        raise NotFound(f"the sender of source {source!r} cannot be asked: it has no API here, or no key for it")
+    return log
+
+
+def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
+    """What a worker does for pages in one go: what asks senders, and what releases many requests."""
+    from webhooks.operations import Actor, Verb, Via
+    from webhooks.version import VERSION
+
+    holder = f"actions:{VERSION}"
+
+    def on_behalf(action: Action) -> Actor:
+        return Actor(action.by, Via(action.via), action.address)
+
+    def fix(action: Action) -> tuple[int, dict[str, Any]]:
+        from webhooks.operations import diagnose
+
+        doctor = webhooks.make_doctor(holder)
+        facts = doctor.collect()
+        done = doctor.repair(facts, diagnose(facts), actor=on_behalf(action))
+        return len(done), {"done": done}
+
+    def examine(action: Action) -> tuple[int, dict[str, Any]]:
+        from webhooks.operations.examinations import examine
+
+        return 0, {"findings": len(examine(webhooks.make_doctor(holder), webhooks.store))}
+
+    def release(action: Action) -> tuple[int, dict[str, Any]]:
+        from webhooks.operations import quarantine as deciding
+
+        ids = [int(id) for id in action.options["ids"]]
+        results = deciding.release(webhooks.store, webhooks.ingest, ids, on_behalf(action))
+        refused = sum(result.reason is not None for result in results)
+        return len(results) - refused, {"skipped": {"unreadable": refused}} if refused else {}
+
+    def sync(action: Action) -> tuple[int, dict[str, Any]]:
+        from webhooks.operations import wanted_types
+
+        log = require_log(webhooks, action.subject)
+        wanted = wanted_types(webhooks.registry.handlers(), log.name, log.published_types, log.known_types)
+        with log.connect() as client:
+            subscriptions = assembly.source_subscriptions(webhooks, log, client)
+            changes = subscriptions.plan_sync(wanted, keep=bool(action.options.get("keep")))
+            done = subscriptions.apply(changes, actor=on_behalf(action))
+        return sum(change.is_needed for change in changes), {"subscriptions": [each.id for each in done]}
+
+    def resume(action: Action) -> tuple[int, dict[str, Any]]:
+        resume_subscription(webhooks, action.options["source"], action.subject, actor=on_behalf(action))
+        return 1, {}
+
+    def catch_up(action: Action) -> tuple[int, dict[str, Any]]:
+        from webhooks.operations import caught_up
+
+        log = require_log(webhooks, action.subject)
+        with log.connect() as client:
+            run = webhooks.make_catch_up(log, client, holder)
+            report = caught_up(webhooks.store, log.name, run.run, actor=on_behalf(action))
+        return report.repaired, {"read": report.fetched, "known": report.duplicates}
+
+    return {
+        Verb.FIX: fix,
+        Verb.EXAMINE: examine,
+        Verb.QUARANTINE_RETRY: release,
+        Verb.SUBSCRIPTION_SYNC: sync,
+        Verb.SUBSCRIPTION_RESUME: resume,
+        Verb.CATCH_UP: catch_up,
+    }
+
+
+__all__ = ["make_runners", "require_log", "resume_subscription"]
