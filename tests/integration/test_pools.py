@@ -139,3 +139,16 @@ def test_a_start_of_an_older_version_leaves_handlers_in_their_queues(made: Any) 
     assert made.store.handlers.states(["cut"])["cut"].queue == "video"
     (process,) = made.store.processes.running()
     assert process.serves("video"), "it runs all that it knows"
+
+
+def test_a_worker_tells_how_long_runs_take_and_the_rows_outlive_it(made: Any) -> None:
+    made.put(3, "cut")
+    with made.running(queues=VIDEO, heartbeat=timedelta(seconds=0.05)):
+        made.wait_for(DeliveryState.SUCCEEDED, 3)
+        wait_until(lambda: made.store.handlers.states(["cut"])["cut"].run_seconds is not None, what="the mean")
+    assert 0 <= made.store.handlers.states(["cut"])["cut"].run_seconds < 5
+    assert made.store.gauges.read().handlers["cut"].run_seconds is not None
+    assert made.store.handlers.states(["plain"])["plain"].run_seconds is None
+    made.store.handlers.note_runs({"plain": 2.5, "nobody": 1.0})
+    made.store.handlers.register(handler_rows(made.registry))
+    assert made.store.handlers.states(["plain"])["plain"].run_seconds == 2.5

@@ -130,3 +130,17 @@ def test_a_closed_buffer_lets_threads_end() -> None:
     waiting.add([attempt_of()])
     waiting.close()
     assert waiting.next() is None
+
+
+def test_how_long_a_handler_takes_is_known_before_its_first_run_has_ended(time: Time) -> None:
+    waiting = Buffer(["h"], 2)
+    assert waiting.means() == {}
+    first, second = attempt_of(), attempt_of()
+    waiting.add([first, second])
+    assert waiting.next() is first
+    time.now += 20
+    assert waiting.next() is second
+    time.now += 5
+    assert waiting.means() == {"h": 25.0}
+    waiting.finished(second)
+    assert waiting.means() == {"h": 5.0}

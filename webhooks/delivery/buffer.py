@@ -170,9 +170,14 @@ class Buffer:
         self._mean[name] = seconds if mean is None else mean + (seconds - mean) * MEAN_WEIGHT
 
     def means(self) -> dict[str, float]:
-        """{handler: mean seconds of its runs}, of those that ran here."""
+        """{handler: mean seconds of its runs here}; until a first one has ended, for how long the oldest of them runs."""
         with self._condition:
-            return dict(self._mean)
+            now, first = time.monotonic(), dict[str, float]()
+            for attempt in self._in_place:
+                if attempt.started is not None:
+                    name = attempt.handler.name
+                    first[name] = max(first.get(name, 0.0), now - attempt.started)
+            return {**first, **self._mean}
 
     @property
     def is_busy(self) -> bool:
