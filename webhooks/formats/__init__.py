@@ -4,7 +4,7 @@ Promises: bytes and text from outside never make anything here fail in another w
 be stored and printed. Pure functions, no clock, no connection;
 the only thing asked of the system is its time zone.
 
-`json` reads and writes bodies, `paths` finds and compares what is in them, `lists` cuts lists into their elements,
+`json` reads and writes bodies, `paths` finds and compares what is in them, `redaction` hides some of it, `lists` cuts lists into their elements,
 `quantities` reads what people write, `queues` says what a queue is called and which handlers are in it,
 `sqlstates` reads errors of databases, `text` makes any error, text, count, duration and instant fit for a line.
 """

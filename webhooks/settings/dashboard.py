@@ -14,6 +14,7 @@ from typing import Any
 
 from webhooks.formats import did_you_mean
 from webhooks.formats import json as jsonio
+from webhooks.formats.redaction import Redaction
 from webhooks.settings.values import (
     Reader,
     one_of,
@@ -79,11 +80,13 @@ class DashboardSettings:
     mount: whether the web processes answer it as well, beside what they accept.
     public_url: under which browsers reach it; another Host than this and loopback is refused.
     payloads_for: the least role that sees values of payloads; others see keys and types.
+    redact: which values of payloads are hidden from all, until one is revealed with a reason.
     """
 
     mount: bool = False
     public_url: str = ""
     payloads_for: str = "operator"
+    redact: Redaction = field(default_factory=Redaction)
     users: Mapping[str, PasswordUser] = field(default_factory=dict)
     tokens: Mapping[str, DashboardToken] = field(default_factory=dict)
     proxy: DashboardProxy | None = None
@@ -247,6 +250,7 @@ def _read_groups(value: Any) -> Mapping[str, str]:
 
 _READERS: Mapping[str, Reader | None] = {
     "mount": read_bool,
+    "redact": lambda value: Redaction(read_names(value)),
     "public_url": read_public_url,
     "payloads_for": one_of(*ROLES),
     "users": None,
