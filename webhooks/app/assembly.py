@@ -157,6 +157,10 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     refusals.meter = webhooks.meter
     refusals.tally = tally = make_tally(webhooks, call, background)
     background.each_turn = _both(refusals.turn, tally.turn) if tally is not None else refusals.turn
+    if settings.log_events:
+        from webhooks.intake import log_events
+
+        log_events()
     tracing = make_tracing(settings)
     record = functools.partial(call, store.intake.record_gathered)
     if tracing is not None:
