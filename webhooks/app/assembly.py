@@ -163,12 +163,13 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
         log_events()
     tracing = make_tracing(settings)
     record = functools.partial(call, store.intake.record_gathered)
-    if tracing is not None:
-        record = tracing.around_commit(record)
     options: dict[str, Any] = {
         "judge": functools.partial(call, store.intake.judge),
         "capacity": settings.waiting_room,
     }
+    if tracing is not None:
+        record = tracing.around_commit(record)
+        options["shared"] = tracing.shared_commit
     meter = webhooks.meter
     commit = GroupCommit(record, **options) if meter is None else metrics.metered_commit(meter, record, **options)
     ingest = Ingest(
