@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 DUTY = "alarms"
 #: What the holders of web processes begin with.
 STAND_IN = "web:"
-#: How often the dead man's switch is called.
+#: How often the dead man's switch is called, and no more seldom than every second look.
 HEARTBEAT_EVERY = timedelta(minutes=1)
 #: The name of the row that keeps how the dead man's switch stands.
 HEARTBEAT = ":heartbeat"
-#: How often senders are asked whether they have paused a subscription.
+#: How often senders are asked whether they have paused a subscription, and no more seldom than every twentieth look.
 ASK_EVERY = timedelta(minutes=10)
 
 Rows = dict[tuple[str, str], AlarmRow]
@@ -133,7 +133,7 @@ class AlarmWatch:
     def _ask_senders(self) -> None:
         """Ask when it is time; of a sender that cannot be asked, what it said last stays on record."""
         now = self._monotonic()
-        if now - self._asked_at < ASK_EVERY.total_seconds():
+        if now - self._asked_at < min(ASK_EVERY, self.interval * 20).total_seconds():
             return
         self._asked_at = now
         if found := self._paused():
@@ -179,9 +179,10 @@ class AlarmWatch:
     # -- the dead man's switch -------------------------------------------------------------------------------
 
     def _call_switch(self, state: TargetState, rows: Rows, at: datetime) -> None:
-        """Call it once a minute; its `/fail` while a critical alarm stands that is not muted."""
+        """Call it when it is time; its `/fail` while a critical alarm stands that is not muted."""
         now = self._monotonic()
-        if now - self._beat_at < HEARTBEAT_EVERY.total_seconds() - 1:
+        every = min(HEARTBEAT_EVERY, self.interval * 2)
+        if now - self._beat_at < (every - self.interval / 30).total_seconds():
             return
         self._beat_at = now
         self.store.alarms.put_target(state)  # what cannot be written is not well, and the switch is not called
