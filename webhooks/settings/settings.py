@@ -346,7 +346,11 @@ class Settings:
         ),
     )
     dashboard_url: str = field(
-        default="", metadata=_about("page that every alarm links to, such as a dashboard of yours", read_public_url)
+        default="",
+        metadata=_about(
+            "page that every alarm links to, such as a dashboard of yours; default: ours, below public_url of [dashboard]",
+            read_public_url,
+        ),
     )
     heartbeat_url: str = field(
         default="",

@@ -21,6 +21,7 @@ from webhooks.errors import StorageUnavailable
 from webhooks.operations.alarms import telling
 from webhooks.operations.alarms.collect import collect
 from webhooks.operations.alarms.conditions import AlarmBounds, standing
+from webhooks.operations.alarms.links import AlarmLinks
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.targets import NotTold, call, send
@@ -49,7 +50,7 @@ class AlarmWatch:
     targets: who is told.
     bounds: what the operator and the handlers' authors say.
     after: {alarm: for how long it must stand}, in place of the table's.
-    link: of a dashboard, or "".
+    links: where messages lead.
     heartbeat_url: of a dead man's switch, or "".
     interval: between two looks; the duty is kept for two and a half.
     paused: asks senders; {source: subscriptions that it has paused}.
@@ -63,7 +64,7 @@ class AlarmWatch:
         bounds: AlarmBounds,
         *,
         after: Mapping[str, timedelta] | None = None,
-        link: str = "",
+        links: AlarmLinks | None = None,
         heartbeat_url: str = "",
         interval: timedelta = timedelta(seconds=30),
         paused: Callable[[], Mapping[str, int]] = dict,
@@ -76,7 +77,7 @@ class AlarmWatch:
         self.bounds = bounds
         self.interval = interval
         self._after = after or {}
-        self._link = link
+        self._links = links or AlarmLinks()
         self._heartbeat_url = heartbeat_url
         self._paused = paused
         self._give = give
@@ -155,13 +156,16 @@ class AlarmWatch:
         for group in telling.packed(waiting, state, at):
             if not self._keep(holder):
                 return
-            message = notice(group, at, link=self._link, errors=errors if target.with_errors else None)
+            message = notice(group, at, link=self._link_of(group), errors=errors if target.with_errors else None)
             state = self._attempt(target.name, state, lambda message=message: self._give(target, message))  # type: ignore[misc]
             if state.failing_since is not None:
                 return
             heard = [telling.heard(rows[tell.row.key], target.name, tell, at) for tell in group]
             self.store.alarms.put(heard)
             rows.update({row.key: row for row in heard})
+
+    def _link_of(self, group: Sequence[telling.Tell]) -> str:
+        return self._links.of(*group[0].row.key) if len(group) == 1 else self._links.of()
 
     def _attempt(self, name: str, state: TargetState, give: Callable[[], None]) -> TargetState:
         """Try once, and keep how it went."""
@@ -204,7 +208,7 @@ class AlarmWatch:
 
     def test(self, target: AlarmTarget, at: datetime) -> None:
         """Send a target a message that says nothing is wrong. Raises `NotTold`."""
-        self._give(target, trial_notice(at, self._link))
+        self._give(target, trial_notice(at, self._links.of()))
 
 
 class AlarmDuty(BackgroundDuty):
