@@ -149,6 +149,10 @@ class Tracing:
 
         return commit
 
+    def shared_commit(self, events: int) -> None:
+        """Note on a request's span that another request's transaction stored it. events: how many it had."""
+        self._quietly(lambda: self._trace.get_current_span().add_event("commit", {NAMES["batch"]: events}))
+
     # -- the way out ---------------------------------------------------------------------------------------
 
     def process(self, delivery: Delivery, event: Event) -> contextlib.AbstractContextManager[object]:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from tests.acceptance.pager import SIGNING, Pager
 from tests.acceptance.support import Processes, free_port, send
-from tests.support import wait_until
-from webhooks.model import Headers, InboundRequest
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
-SIGNING = "whsec_" + base64.b64encode(b"0123-a-key-of-many-bytes").decode()
 SOURCE = make_source(SourceSettings(name="close", scheme="close", secrets=[Secret(KEY)]))
-OPS = make_source(SourceSettings("ops", "standard", (Secret(SIGNING),)))
 
 HANDLER = """
 from pathlib import Path
@@ -56,52 +49,9 @@ expect_within = "10s"
 """
 
 
-class Receiver:
-    """What a pager would be: it verifies signatures, and counts."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.beats: list[str] = []
-        receiver = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                OPS.verify(InboundRequest(Headers(dict(self.headers.items())), body, id="r"), datetime.now(UTC))
-                receiver.told.append(json.loads(body))
-                self._end()
-
-            def do_GET(self) -> None:
-                receiver.beats.append(self.path)
-                self._end()
-
-            def _end(self) -> None:
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *arguments: Any) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-    def counts(self) -> Counter[str]:
-        """{`raised no-worker`: how often it was told}"""
-        return Counter(f"{each['type'].removeprefix('alarm.')} {each['data']['alarm']}" for each in self.told)
-
-    def wait_for(self, what: str) -> None:
-        wait_until(lambda: self.counts()[what], timedelta(seconds=60), f"{what!r} among {dict(self.counts())}")
-
-
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
+def receiver() -> Iterator[Pager]:
+    made = Pager()
     yield made
     made.close()
 
@@ -114,7 +64,7 @@ def post(url: str, key: str) -> int:
 
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
 def test_each_alarm_of_a_drill_is_told_once_and_resolved_once(
-    processes: Processes, receiver: Receiver, worker_class: str
+    processes: Processes, receiver: Pager, worker_class: str
 ) -> None:
     here = processes.directory
     (here / "handlers").mkdir()
@@ -161,4 +111,4 @@ def test_each_alarm_of_a_drill_is_told_once_and_resolved_once(
         assert (counts[f"raised {name}"], counts[f"resolved {name}"]) == (1, 1), counts
     assert counts["again failing"] == counts["again no-worker"] == 0
     assert "4242" not in json.dumps(receiver.told)
-    assert "/beat" in receiver.beats
+    assert any(is_well for _, is_well in receiver.beats)

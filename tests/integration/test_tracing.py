@@ -20,7 +20,7 @@ from tests.integration.conftest import Consumer
 from tests.support import PAYLOADS, ROOT
 from webhooks.delivery import RunningAttempt
 from webhooks.errors import Discard, Retry
-from webhooks.model import DeliveryClass
+from webhooks.model import DeliveryClass, Headers, InboundRequest
 from webhooks.routing import Registry
 from webhooks.tracing import STORED, STORED_STATE, Tracing, trace_headers, trace_id_of
 
@@ -253,6 +253,17 @@ def test_errors_of_the_body_pass_through_a_span() -> None:
     with pytest.raises(LookupError):
         tracing.around_commit(record)(list, None)
     assert spans()["commit"].status.status_code is trace.StatusCode.ERROR
+    assert tracing.errors == 0
+
+
+def test_a_request_whose_commit_another_led_has_an_event_with_the_batch() -> None:
+    tracing = Tracing()
+    request = InboundRequest(Headers({}), b"{}", id="r")
+    with tracing.receive("close", request, 0):
+        tracing.shared_commit(7)
+    (event,) = spans()["receive close"].events
+    assert (event.name, dict(event.attributes or {})) == ("commit", {"webhooks.batch.events": 7})
+    tracing.shared_commit(7)  # without a span it is nothing
     assert tracing.errors == 0
 
 

@@ -238,7 +238,8 @@ def test_a_lone_request_commits_at_once() -> None:
 
 def test_requests_that_wait_share_the_next_commit_and_each_gets_its_own_receipts() -> None:
     recorder = Recorder()
-    commit = GroupCommit(recorder)
+    told: list[int] = []
+    commit = GroupCommit(recorder, shared=told.append)
     mine = [[item(f"{n}a"), item(f"{n}b")] for n in range(5)]
     leader, followers = gather(commit, recorder, *mine)
     recorder.go.set()
@@ -246,6 +247,7 @@ def test_requests_that_wait_share_the_next_commit_and_each_gets_its_own_receipts
     assert recorder.batches == [["leader"], [one.dedup_key for items in mine for one in items]]
     for items, poster in zip(mine, followers, strict=True):
         assert [receipt.event_id for receipt in poster.receipts] == [one.event_id for one in items]
+    assert told == [10] * 4, "the oldest of those that waited led, and so did the first"
 
 
 def test_one_bad_event_does_not_fail_its_neighbours() -> None:

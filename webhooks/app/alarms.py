@@ -16,7 +16,7 @@ from webhooks.errors import ConfigurationError
 from webhooks.formats import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from webhooks.operations.alarms import AlarmBounds, AlarmDuty, AlarmWatch, StandIn
+    from webhooks.operations.alarms import AlarmBounds, AlarmDuty, AlarmLinks, AlarmWatch, StandIn
     from webhooks.routing import Registry
     from webhooks.settings import Settings
     from webhooks.store import Store
@@ -75,11 +75,18 @@ def make_watch(
         list(settings.alarms.values()),
         bounds_of(settings, registry),
         after=settings.alarm_after,
-        link=settings.dashboard_url,
+        links=_links(settings),
         heartbeat_url=settings.heartbeat_url,
         interval=settings.alarm_interval,
         paused=paused,
     )
+
+
+def _links(settings: Settings) -> AlarmLinks:
+    from webhooks.operations.alarms import AlarmLinks
+
+    ours = settings.dashboard.public_url
+    return AlarmLinks(settings.dashboard_url, f"{ours.rstrip('/')}/dashboard" if ours else "")
 
 
 def duties(

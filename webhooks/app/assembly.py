@@ -157,14 +157,19 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     refusals.meter = webhooks.meter
     refusals.tally = tally = make_tally(webhooks, call, background)
     background.each_turn = _both(refusals.turn, tally.turn) if tally is not None else refusals.turn
+    if settings.log_events:
+        from webhooks.intake import log_events
+
+        log_events()
     tracing = make_tracing(settings)
     record = functools.partial(call, store.intake.record_gathered)
-    if tracing is not None:
-        record = tracing.around_commit(record)
     options: dict[str, Any] = {
         "judge": functools.partial(call, store.intake.judge),
         "capacity": settings.waiting_room,
     }
+    if tracing is not None:
+        record = tracing.around_commit(record)
+        options["shared"] = tracing.shared_commit
     meter = webhooks.meter
     commit = GroupCommit(record, **options) if meter is None else metrics.metered_commit(meter, record, **options)
     ingest = Ingest(

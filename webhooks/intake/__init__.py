@@ -6,7 +6,7 @@ read goes to quarantine, what is refused leaves a bounded trace. Not here: how a
 
 A request meets `ingest`, which asks `keys` whether its events can be stored, and waits in `group_commit`; `refusals`
 and `observations` note what is not stored as an event; `overload` bounds how many requests are under way; `quarantine` reads
-again what could not be read.
+again what could not be read; `event_log` writes a line for each event, where that is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.intake.event_log import log_events as log_events
     from webhooks.intake.group_commit import GroupCommit as GroupCommit
     from webhooks.intake.ingest import Accepted as Accepted
     from webhooks.intake.ingest import Ingest as Ingest
@@ -29,6 +30,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "event_log": ["log_events"],
             "group_commit": ["GroupCommit"],
             "ingest": ["Accepted", "Ingest"],
             "keys": ["require_storable"],

@@ -79,7 +79,7 @@ class Ticket:
     Its request waits on a bare lock: an Event costs three of them, and under threads half of what group commit costs.
     """
 
-    __slots__ = ("_latch", "error", "items", "receipts", "since", "state")
+    __slots__ = ("_latch", "error", "events", "items", "receipts", "since", "state")
 
     def __init__(self, items: Sequence[Item], since: float) -> None:
         self.items = items
@@ -88,6 +88,8 @@ class Ticket:
         #: one per item, once it is done without an error
         self.receipts: list[Receipt] = []
         self.error: BaseException | None = None
+        #: of the transaction that stored it
+        self.events = len(items)
         self._latch = threading.Lock()
         self._latch.acquire()
 
@@ -184,6 +186,7 @@ class Batch:
         start = 0
         for ticket in self.tickets:
             end = start + len(ticket.items)
+            ticket.events = len(receipts)
             ticket.finish(receipts[start:end])
             start = end
 
@@ -209,6 +212,7 @@ class GroupCommit:
     capacity: requests that may wait in this process; more are `Overloaded`.
     deadline: how long a request waits.
     largest_batch: events that share a transaction; one request's are never split.
+    shared: called, in the thread of each request that another request's transaction stored, with how many events that had.
     monotonic: seconds, for tests.
     """
 
@@ -220,6 +224,7 @@ class GroupCommit:
         capacity: int = 512,
         deadline: timedelta = DEADLINE,
         largest_batch: int = LARGEST_BATCH,
+        shared: Callable[[int], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._record = record
@@ -227,6 +232,7 @@ class GroupCommit:
         self._capacity = capacity
         self._deadline = deadline.total_seconds()
         self._largest = largest_batch
+        self._shared = shared
         self._monotonic = monotonic
         # a child begins with an empty one: requests that waited in its parent wait there
         self._queue = PerProcess(Queue)
@@ -251,13 +257,17 @@ class GroupCommit:
             if not queue.has_leader:
                 queue.has_leader = True
                 ticket.state = _LEADING
-        if ticket.state is not _LEADING:
+        follows = ticket.state is not _LEADING
+        if follows:
             self._follow(ticket, queue)
-        if ticket.state is _LEADING:
+            follows = ticket.state is not _LEADING
+        if not follows:
             self._lead(ticket, queue)
         error = ticket.error
         if error is not None:
             raise error
+        if follows and self._shared is not None:
+            self._shared(ticket.events)
         return ticket.receipts
 
     def _follow(self, ticket: Ticket, queue: Queue) -> None:

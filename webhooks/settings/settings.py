@@ -266,6 +266,11 @@ class Settings:
         metadata=_about("one line for people or one JSON object; falls back to LOG_FORMAT", one_of("console", "json")),
     )
 
+    log_events: bool = field(
+        default=False,
+        metadata=_about("whether each event that comes in has a line of its own, at level info", read_bool),
+    )
+
     # being observed
     metrics: bool = field(
         default=False,
@@ -341,7 +346,11 @@ class Settings:
         ),
     )
     dashboard_url: str = field(
-        default="", metadata=_about("page that every alarm links to, such as a dashboard of yours", read_public_url)
+        default="",
+        metadata=_about(
+            "page that every alarm links to, such as a dashboard of yours; default: ours, below public_url of [dashboard]",
+            read_public_url,
+        ),
     )
     heartbeat_url: str = field(
         default="",

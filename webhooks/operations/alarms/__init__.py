@@ -5,7 +5,7 @@ process dies in between; texts hold names, counts, one example id and a command,
 figures for Prometheus and its rules (`deploy/prometheus`), which are checked against the same table.
 
 `table` says which alarms there are. `collect` asks the store, `conditions` says what stands, `telling` who is told what,
-`messages` in which words, `targets` sends them; `duty` is when, and in which process. `muting` is what
+`messages` in which words, `links` where they lead, `targets` sends them; `duty` is when, and in which process. `muting` is what
 people ask for.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from webhooks.operations.alarms.duty import AlarmDuty as AlarmDuty
     from webhooks.operations.alarms.duty import AlarmWatch as AlarmWatch
     from webhooks.operations.alarms.duty import StandIn as StandIn
+    from webhooks.operations.alarms.links import AlarmLinks as AlarmLinks
     from webhooks.operations.alarms.muting import mute as mute
     from webhooks.operations.alarms.table import ALARMS as ALARMS
     from webhooks.operations.alarms.table import Alarm as Alarm
@@ -32,6 +33,7 @@ else:
         {
             "conditions": ["AlarmBounds", "held_for"],
             "duty": ["AlarmDuty", "AlarmWatch", "StandIn"],
+            "links": ["AlarmLinks"],
             "muting": ["mute"],
             "table": ["ALARMS", "Alarm", "Severity"],
             "targets": ["NotTold"],

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from webhooks.formats import one_line, span
+from webhooks.formats import counted, one_line, span
 from webhooks.operations.alarms.table import ALARMS, Severity
 
 #: So many refusals make an alarm.
@@ -190,7 +190,7 @@ def _of_handlers(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAla
             text = f"handler {name}: a fresh delivery has waited for {span(facts.at - handler.fresh_since)}"
             yield StandingAlarm("backlog-old", name, text, handler.due, handler.fresh_since + longest)
         if handler.died:
-            text = f"handler {name}: {handler.died} deliveries died within 15 minutes"
+            text = f"handler {name}: {counted(handler.died, 'delivery')} died within 15 minutes"
             yield StandingAlarm("dead", name, text, handler.died, example=handler.example, error=handler.error)
         yield from _failing(name, handler)
         if handler.is_held_back:
@@ -198,7 +198,7 @@ def _of_handlers(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAla
                 "circuit-open", name, f"handler {name}: its circuit breaker is open, {handler.due} are due"
             )
         if handler.lanes:
-            text = f"handler {name}: dead deliveries hold {handler.lanes} lanes"
+            text = f"handler {name}: dead deliveries hold {counted(handler.lanes, 'lane')}"
             yield StandingAlarm("lane-blocked", name, text, handler.lanes)
 
 

@@ -21,6 +21,7 @@ from webhooks.errors import StorageUnavailable
 from webhooks.operations.alarms import telling
 from webhooks.operations.alarms.collect import collect
 from webhooks.operations.alarms.conditions import AlarmBounds, standing
+from webhooks.operations.alarms.links import AlarmLinks
 from webhooks.operations.alarms.messages import Notice, notice, trial_notice
 from webhooks.operations.alarms.table import ALARMS, Severity
 from webhooks.operations.alarms.targets import NotTold, call, send
@@ -33,11 +34,11 @@ logger = logging.getLogger(__name__)
 DUTY = "alarms"
 #: What the holders of web processes begin with.
 STAND_IN = "web:"
-#: How often the dead man's switch is called.
+#: How often the dead man's switch is called, and no more seldom than every second look.
 HEARTBEAT_EVERY = timedelta(minutes=1)
 #: The name of the row that keeps how the dead man's switch stands.
 HEARTBEAT = ":heartbeat"
-#: How often senders are asked whether they have paused a subscription.
+#: How often senders are asked whether they have paused a subscription, and no more seldom than every twentieth look.
 ASK_EVERY = timedelta(minutes=10)
 
 Rows = dict[tuple[str, str], AlarmRow]
@@ -49,7 +50,7 @@ class AlarmWatch:
     targets: who is told.
     bounds: what the operator and the handlers' authors say.
     after: {alarm: for how long it must stand}, in place of the table's.
-    link: of a dashboard, or "".
+    links: where messages lead.
     heartbeat_url: of a dead man's switch, or "".
     interval: between two looks; the duty is kept for two and a half.
     paused: asks senders; {source: subscriptions that it has paused}.
@@ -63,7 +64,7 @@ class AlarmWatch:
         bounds: AlarmBounds,
         *,
         after: Mapping[str, timedelta] | None = None,
-        link: str = "",
+        links: AlarmLinks | None = None,
         heartbeat_url: str = "",
         interval: timedelta = timedelta(seconds=30),
         paused: Callable[[], Mapping[str, int]] = dict,
@@ -76,7 +77,7 @@ class AlarmWatch:
         self.bounds = bounds
         self.interval = interval
         self._after = after or {}
-        self._link = link
+        self._links = links or AlarmLinks()
         self._heartbeat_url = heartbeat_url
         self._paused = paused
         self._give = give
@@ -133,7 +134,7 @@ class AlarmWatch:
     def _ask_senders(self) -> None:
         """Ask when it is time; of a sender that cannot be asked, what it said last stays on record."""
         now = self._monotonic()
-        if now - self._asked_at < ASK_EVERY.total_seconds():
+        if now - self._asked_at < min(ASK_EVERY, self.interval * 20).total_seconds():
             return
         self._asked_at = now
         if found := self._paused():
@@ -155,13 +156,16 @@ class AlarmWatch:
         for group in telling.packed(waiting, state, at):
             if not self._keep(holder):
                 return
-            message = notice(group, at, link=self._link, errors=errors if target.with_errors else None)
+            message = notice(group, at, link=self._link_of(group), errors=errors if target.with_errors else None)
             state = self._attempt(target.name, state, lambda message=message: self._give(target, message))  # type: ignore[misc]
             if state.failing_since is not None:
                 return
             heard = [telling.heard(rows[tell.row.key], target.name, tell, at) for tell in group]
             self.store.alarms.put(heard)
             rows.update({row.key: row for row in heard})
+
+    def _link_of(self, group: Sequence[telling.Tell]) -> str:
+        return self._links.of(*group[0].row.key) if len(group) == 1 else self._links.of()
 
     def _attempt(self, name: str, state: TargetState, give: Callable[[], None]) -> TargetState:
         """Try once, and keep how it went."""
@@ -179,9 +183,10 @@ class AlarmWatch:
     # -- the dead man's switch -------------------------------------------------------------------------------
 
     def _call_switch(self, state: TargetState, rows: Rows, at: datetime) -> None:
-        """Call it once a minute; its `/fail` while a critical alarm stands that is not muted."""
+        """Call it when it is time; its `/fail` while a critical alarm stands that is not muted."""
         now = self._monotonic()
-        if now - self._beat_at < HEARTBEAT_EVERY.total_seconds() - 1:
+        every = min(HEARTBEAT_EVERY, self.interval * 2)
+        if now - self._beat_at < (every - self.interval / 30).total_seconds():
             return
         self._beat_at = now
         self.store.alarms.put_target(state)  # what cannot be written is not well, and the switch is not called
@@ -203,7 +208,7 @@ class AlarmWatch:
 
     def test(self, target: AlarmTarget, at: datetime) -> None:
         """Send a target a message that says nothing is wrong. Raises `NotTold`."""
-        self._give(target, trial_notice(at, self._link))
+        self._give(target, trial_notice(at, self._links.of()))
 
 
 class AlarmDuty(BackgroundDuty):

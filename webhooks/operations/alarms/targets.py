@@ -195,7 +195,7 @@ def _smtp(target: AlarmTarget) -> smtplib.SMTP:
 
 
 def _command(target: AlarmTarget, notice: Notice) -> None:
-    document = json.dumps(notice.document(), ensure_ascii=False).encode()
+    document = json.dumps(notice.document(), ensure_ascii=False).encode() + b"\n"
     try:
         done = subprocess.run(
             list(target.command),
