@@ -3,7 +3,7 @@
 Promises: what was written wrongly is told with its place; the same text means the same everywhere. Not here: SQL
 (`store.conditions`).
 
-`selection` reads texts into a `Selection`, its `where` by `expression`.
+`selection` reads texts into a `Selection`, its `where` by `expression`; `line` reads one line, and changes it.
 """
 
 from __future__ import annotations
