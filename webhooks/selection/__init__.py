@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from webhooks.selection.selection import ANY_TEXT as ANY_TEXT
     from webhooks.selection.selection import CONDITIONS as CONDITIONS
     from webhooks.selection.selection import MOST_DOUBLE_WILDCARDS as MOST_DOUBLE_WILDCARDS
+    from webhooks.selection.selection import STATES as STATES
+    from webhooks.selection.selection import UNROUTED as UNROUTED
     from webhooks.selection.selection import Selection as Selection
     from webhooks.selection.selection import glob_parts as glob_parts
     from webhooks.selection.selection import is_exact_in_sql as is_exact_in_sql
@@ -34,7 +36,9 @@ else:
                 "ANY_TEXT",
                 "CONDITIONS",
                 "MOST_DOUBLE_WILDCARDS",
+                "STATES",
                 "Selection",
+                "UNROUTED",
                 "glob_parts",
                 "is_exact_in_sql",
                 "parse_duration",

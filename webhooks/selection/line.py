@@ -185,7 +185,11 @@ def _condition(line: str, word: _Word) -> Part:
         return Part(bare, word.text, word.start, word.end, word.places)
     if name not in CONDITIONS:
         near = did_you_mean(name, CONDITIONS) or f"; conditions: {', '.join(CONDITIONS)}"
-        hint = "" if word.text.startswith("--") else f"; a sender's key with a colon is written key:{one_line(word.text, 60)}"
+        hint = (
+            ""
+            if word.text.startswith("--")
+            else f"; a sender's key with a colon is written key:{one_line(word.text, 60)}"
+        )
         raise SelectionError(f"{one_line(name, 40)!r} is not a condition{near}{hint}", line, word.start)
     if name == "where" and not word.text.startswith("--"):
         return _rest(line, word, word.start + len("where:"))
