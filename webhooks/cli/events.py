@@ -59,9 +59,7 @@ def list_(
     )
     found = page.rows
     if as_json:
-        on = None if page.at is None else looking.place_text(page.at)
-        listed = [records.event_json(summary) for summary in found]
-        output.emit_json({"events": listed} | records.look_json(page) | {"after": on})
+        output.emit_json(looking.page_json(page))
         return
     if not page.is_complete:
         assert page.at is not None

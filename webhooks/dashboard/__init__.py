@@ -28,7 +28,7 @@ then its name in `GROUPS` of `endpoints`, a line in `NAVIGATION` of `frame`, and
 
 In templates: `{% from "pieces.html" import … %}` for icons, tags, times, cards, forms with their token, tables that become
 stacked rows on phones; `url("event", id=…)` for addresses; everything printed is escaped, with controls made visible. A
-piece that is to be renewed while one looks: `<section id="…" {{ live() }}>`. No `style=`, no inline script, no user
+piece that is to be renewed while one looks: `<section {{ live("an-id") }}>`, which is polled with its page's address. No `style=`, no inline script, no user
 text in `href`, `src`, `id`, `class` or `hx-…` but by `url` (a test greps).
 """
 

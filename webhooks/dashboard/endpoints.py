@@ -23,6 +23,9 @@ GROUPS = (
     "assets",
     "overview",
     "events",
+    "event",
+    "deliveries",
+    "jump",
 )
 
 #: Below which everything is.

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from webhooks.dashboard import show
+from webhooks.dashboard.search import FIELDS
 from webhooks.formats import counted, printable
 
 #: Longer texts are cut where they are printed; pages that show more escape them by themselves.
@@ -29,6 +30,11 @@ def visible(value: Any) -> Any:
 def exact(value: str) -> Markup:
     """A text as a form's value: escaped, but character for character, since it comes back to us."""
     return Markup(escape(str(value)))  # escaped on this line
+
+
+def all_of(text: str) -> Markup:
+    """A long text whole: escaped, with its controls made visible."""
+    return Markup(escape(printable(text, 10 * len(text) + 10)))  # escaped on this line
 
 
 def broken(text: str) -> Markup:
@@ -49,6 +55,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
+        all_of=all_of,
         exact=exact,
         broken=broken,
         rough=show.rough,
@@ -58,7 +65,12 @@ def environment() -> Environment:
         size=show.size,
     )
     made.globals.update(
-        counted=counted, STATES=show.STATES, RECEIPTS=show.RECEIPTS, FATES=show.FATES, state_tag=show.state_tag
+        counted=counted,
+        search_fields=FIELDS,
+        STATES=show.STATES,
+        RECEIPTS=show.RECEIPTS,
+        FATES=show.FATES,
+        state_tag=show.state_tag,
     )
     return made
 
@@ -68,4 +80,4 @@ def render(template: str, **context: Any) -> str:
     return environment().get_template(template).render(**context)
 
 
-__all__ = ["broken", "environment", "exact", "render", "visible"]
+__all__ = ["all_of", "broken", "environment", "exact", "render", "visible"]

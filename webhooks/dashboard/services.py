@@ -7,10 +7,12 @@ console) is None or empty, and a page says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from webhooks.dashboard.kept import Kept
 
 if TYPE_CHECKING:
     from webhooks.operations import Doctor, Replayer, ReplayRehearsal
@@ -48,6 +50,7 @@ class Services:
     make_replayer, make_rehearser, make_doctor: as `Webhooks`' own; None where handlers could not be loaded.
     problems: why handlers could not be loaded, file and line included.
     console: in `webhooks dev` only.
+    kept: what is asked for once in a while.
     """
 
     settings: Settings
@@ -62,6 +65,7 @@ class Services:
     make_doctor: Callable[[str], Doctor] | None = None
     problems: Sequence[str] = ()
     console: Console | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
 __all__ = ["Console", "Services"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from webhooks.dashboard.services import Services
     from webhooks.store import Store
 
+#: Where a page says what it is, so that a poll can say which it has.
+_SEEN = "0seen-placeholder0"
 #: The cookie with what the page after an action says once.
 SAID = "webhooks_dashboard_said"
 
@@ -72,6 +75,11 @@ class Visit:
     def text(self, name: str, default: str = "") -> str:
         """A field of the query, or of the form of a POST."""
         return self.request.values.get(name, default)
+
+    @property
+    def may_see_payloads(self) -> bool:
+        """Whether she sees values of payloads; else keys and types."""
+        return self.may(self.access.settings.payloads_for)
 
     @property
     def actor(self) -> Actor:
@@ -125,7 +133,10 @@ class Visit:
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page. template: a file of `templates/`, which gets `visit`, `url`, `here`, `may` and this context."""
         body = render(template, **self._around(), **context)
-        return Response(body, status, content_type="text/html; charset=utf-8")
+        seen = hashlib.sha256(body.encode()).hexdigest()[:16]
+        if self.request.headers.get("X-Seen") == seen:
+            return Response("", 204)  # nothing moved since this browser asked
+        return Response(body.replace(_SEEN, seen), status, content_type="text/html; charset=utf-8")
 
     def json(self, document: Any, status: int = 200) -> Response:
         """A JSON document, as the command line prints it."""
@@ -177,11 +188,12 @@ class Visit:
             "form_token": self.access.forms.make(self.user.session) if self.user is not None else "",
         }
 
-    def _live(self) -> Markup:
-        """The attributes of a section with an id that is renewed while one looks."""
-        return Markup('hx-get="{}" hx-trigger="poll from:body" hx-swap="outerMorph" hx-target="this" data-live').format(
-            self.here()
-        )
+    def _live(self, id: str) -> Markup:
+        """The attributes of a section that is renewed while one looks. id: its id, a word of ours."""
+        return Markup(
+            'id="{0}" data-live hx-get="{1}" hx-trigger="poll" hx-select="#{0}" hx-target="#{0}" hx-swap="outerMorph" '
+            'hx-headers=\'{{"X-Seen": "{2}"}}\''
+        ).format(id, self.here(), Markup(_SEEN))
 
 
 def _quoted(path: str) -> str:

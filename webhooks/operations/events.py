@@ -7,6 +7,7 @@ long as it is asked, `export` remembers nothing, so memory stays the same howeve
 from __future__ import annotations
 
 import difflib
+import enum
 import itertools
 import json
 import shlex
@@ -23,7 +24,7 @@ from webhooks.selection import Selection, parse_id
 if TYPE_CHECKING:
     from webhooks.model import Attempt
     from webhooks.store import Store
-    from webhooks.store.listings import Cursor, DeliverySummary, EventSummary
+    from webhooks.store.listings import Cursor, DeliverySummary, EventSummary, Page
 
 #: Lines of a payload's difference that are shown at most.
 LONGEST_DIFF = 200
@@ -48,11 +49,31 @@ class EventView:
     previous: EventSummary | None
 
 
+class MomentKind(enum.StrEnum):
+    """What kind of thing happened to an event."""
+
+    OCCURRED = "occurred"  #: at the sender
+    RECEIVED = "received"  #: this copy, or the revision before it
+    REPLAYED = "replayed"  #: by a replay
+    ATTEMPT = "attempt"  #: a handler ran
+    ENDED = "ended"  #: a delivery is dead or was cancelled
+    DUE = "due"  #: a delivery waits for this instant
+
+
 class Moment(NamedTuple):
-    """Something that happened to an event. what: in words."""
+    """Something that happened to an event.
+
+    what: in words.
+    kind: of what it is.
+    delivery: of which, where it is of one.
+    attempt: the run, where it is one.
+    """
 
     at: datetime
     what: str
+    kind: MomentKind
+    delivery: DeliverySummary | None = None
+    attempt: Attempt | None = None
 
 
 def view(store: Store, id: int) -> EventView:
@@ -72,8 +93,8 @@ def timeline(view: EventView) -> list[Moment]:
     """What happened to an event, in order."""
     summary = view.summary
     moments = [
-        Moment(summary.occurred_at, "occurred, by the sender's word"),
-        Moment(summary.received_at, f"received ({summary.receipt}) from source {summary.source}"),
+        Moment(summary.occurred_at, "occurred, by the sender's word", MomentKind.OCCURRED),
+        Moment(summary.received_at, f"received ({summary.receipt}) from source {summary.source}", MomentKind.RECEIVED),
     ]
     for delivery in view.deliveries:
         moments += _moments_of(delivery, view.attempts.get(delivery.id, ()))
@@ -83,13 +104,18 @@ def timeline(view: EventView) -> list[Moment]:
 def _moments_of(delivery: DeliverySummary, attempts: Sequence[Attempt]) -> Iterator[Moment]:
     name = delivery.handler
     if delivery.replay_id:
-        yield Moment(delivery.created_at, f"{name}: replayed (replay {delivery.replay_id})")
+        what = f"{name}: replayed (replay {delivery.replay_id})"
+        yield Moment(delivery.created_at, what, MomentKind.REPLAYED, delivery)
     for attempt in attempts:
         took = "" if attempt.finished_at is None else f" after {span(attempt.finished_at - attempt.started_at)}"
         at = attempt.finished_at or attempt.started_at
-        yield Moment(at, f"{name}: attempt {attempt.number} {attempt.outcome}{took}")
+        what = f"{name}: attempt {attempt.number} {attempt.outcome}{took}"
+        yield Moment(at, what, MomentKind.ATTEMPT, delivery, attempt)
     if delivery.state.label in ("dead", "cancelled") and delivery.finished_at is not None:
-        yield Moment(delivery.finished_at, f"{name}: {delivery.state.label}: {delivery.reason or ''}")
+        what = f"{name}: {delivery.state.label}: {delivery.reason or ''}"
+        yield Moment(delivery.finished_at, what, MomentKind.ENDED, delivery)
+    if delivery.state.label == "pending" and delivery.attempts:
+        yield Moment(delivery.due_at, f"{name}: due again", MomentKind.DUE, delivery)
 
 
 def difference(view: EventView) -> list[str]:
@@ -163,6 +189,14 @@ def export(store: Store, selection: Selection, after: Cursor | None) -> Iterator
             yield summary.place, records.event_json(summary) | records.payload_json(summary.event)
 
 
+def page_json(page: Page[EventSummary, Cursor]) -> dict[str, Any]:
+    """A page of a listing, with how far it looked and the place to continue from."""
+    from webhooks.operations import records
+
+    on = None if page.at is None else place_text(page.at)
+    return {"events": [records.event_json(one) for one in page.rows]} | records.look_json(page) | {"after": on}
+
+
 def place_text(place: Cursor) -> str:
     """A place in the order of arrival, as `parse_place` reads it: `2026-03-10T14:05:12.417000Z/889…`."""
     return f"{iso_text(place.received_at)}/{place.id}"
@@ -185,10 +219,12 @@ def parse_place(text: str) -> Cursor:
 __all__ = [
     "EventView",
     "Moment",
+    "MomentKind",
     "as_curl",
     "difference",
     "export",
     "follow",
+    "page_json",
     "parse_place",
     "place_text",
     "pretty",

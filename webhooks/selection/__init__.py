@@ -3,7 +3,7 @@
 Promises: what was written wrongly is told with its place; the same text means the same everywhere. Not here: SQL
 (`store.conditions`).
 
-`selection` reads texts into a `Selection`, its `where` by `expression`.
+`selection` reads texts into a `Selection`, its `where` by `expression`; `line` reads one line, and changes it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from webhooks.selection.selection import ANY_TEXT as ANY_TEXT
     from webhooks.selection.selection import CONDITIONS as CONDITIONS
     from webhooks.selection.selection import MOST_DOUBLE_WILDCARDS as MOST_DOUBLE_WILDCARDS
+    from webhooks.selection.selection import STATES as STATES
+    from webhooks.selection.selection import UNROUTED as UNROUTED
     from webhooks.selection.selection import Selection as Selection
     from webhooks.selection.selection import glob_parts as glob_parts
     from webhooks.selection.selection import is_exact_in_sql as is_exact_in_sql
@@ -34,7 +36,9 @@ else:
                 "ANY_TEXT",
                 "CONDITIONS",
                 "MOST_DOUBLE_WILDCARDS",
+                "STATES",
                 "Selection",
+                "UNROUTED",
                 "glob_parts",
                 "is_exact_in_sql",
                 "parse_duration",

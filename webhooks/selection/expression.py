@@ -31,7 +31,7 @@ _Judge = Callable[[Event], Any]
 class Expression:
     """A condition on an event's content, such as `data.status == "won" and "status" in changed_fields`.
 
-    text: as it was written.
+    text: as it was written, without space around it.
     judge: what it yields for an event; raises nothing.
     """
 
@@ -41,7 +41,7 @@ class Expression:
     @classmethod
     def parse(cls, text: str) -> Expression:
         """Read an expression. Raises `SelectionError`, with the position of what was not expected."""
-        return cls(text, _Parser(text).parse())
+        return cls(text.strip(), _Parser(text).parse())
 
     def matches(self, event: Event) -> bool:
         """Whether the expression holds for an event. Raises nothing."""

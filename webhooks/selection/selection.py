@@ -2,7 +2,7 @@
 
 `Selection.parse` turns texts (`{"type": "lead.**", "since": "6h"}`) into a frozen `Selection`, or raises a
 `SelectionError` that says what was expected and points at the character. `to_mapping` is the way back, with times
-made absolute, so that a recorded selection means the same tomorrow.
+made absolute, so that a recorded selection means the same tomorrow. `parse_line` and `to_line` do the same with one line.
 
 All conditions hold together. `since` and `until` speak of the time of arrival: from `since` on, before `until`.
 `state`, `handler`, `error` and `action` speak of an event's deliveries, and of one delivery at a time: `state=dead,
@@ -95,6 +95,22 @@ class Selection:
                 iso_text(selection.since),
             )
         return selection
+
+    @classmethod
+    def parse_line(cls, text: str, now: datetime) -> Selection:
+        """Read one line, as people type it into a box: `type:lead.** state:dead since:2d where: data.x == "y"` (see `line`).
+
+        now: aware; relative times count back from it. Raises `SelectionError` with the line and a position in it.
+        """
+        from webhooks.selection import line
+
+        return line.read(text, now)
+
+    def to_line(self) -> str:
+        """The same as a line that `parse_line` reads, with times made absolute."""
+        from webhooks.selection import line
+
+        return line.write(self)
 
     @property
     def is_empty(self) -> bool:

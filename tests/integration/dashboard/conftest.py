@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.integration.conftest import KEY
 from webhooks.app import Webhooks
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.access.sessions import NAME, LoginCookies
+from webhooks.delivery import RunningAttempt, handler_rows
+from webhooks.model import DeliveryClass
 from webhooks.routing import Registry
 
 SECRET_KEY = "signs cookies and forms of tests"
@@ -78,6 +81,20 @@ class Site:
                 f"; {headers['Cookie']}" if "Cookie" in headers else ""
             )
         return self.client.open(f"/dashboard{path}", method=method, headers=headers, **options)
+
+    def work(self, rounds: int = 1) -> None:
+        """Run what is due, here, as a worker would."""
+        deliveries, registry = self.store.deliveries, self.webhooks.registry
+        self.store.handlers.register(handler_rows(registry))
+        for _ in range(rounds):
+            wanted = {(handler.name, kind): 100 for handler in registry.handlers() for kind in DeliveryClass}
+            for one in deliveries.claim(wanted, lease=timedelta(seconds=30), worker="host:1"):
+                handler = registry.get(one.delivery.handler)
+                assert handler is not None
+                attempt = RunningAttempt(one, handler)
+                finished = self.webhooks.dispatcher.run(attempt)
+                if finished is not None and not attempt.committed:
+                    assert deliveries.finish([finished])
 
     def send(self, body: bytes, source: str = "close", **headers: str) -> Any:
         """Post an event, signed as its sender would; what the sender is answered."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from itsdangerous import BadData, URLSafeTimedSerializer
+from itsdangerous import BadData, URLSafeSerializer
 
 #: The field of every form.
 FIELD = "form_token"
@@ -24,7 +24,7 @@ class Signed:
     """Texts that come back to us as they were. keys: as those of `LoginCookies`. purpose: a text for one is none for another."""
 
     def __init__(self, keys: Sequence[str], purpose: str) -> None:
-        self._signer = URLSafeTimedSerializer(list(keys), salt=f"webhooks.dashboard.{purpose}")
+        self._signer = URLSafeSerializer(list(keys), salt=f"webhooks.dashboard.{purpose}")
 
     def make(self, text: str) -> str:
         """The signed form of a text."""

@@ -41,7 +41,7 @@
     else find("#keys").showModal();
   });
 
-  // -- live updates: sections with hx-trigger="poll from:body" hear this event
+  // -- live updates: each section with data-live hears the event poll, unless one reads in it
   let isLive = store.get("live") !== "off";
   let lastSign = Date.now();
   let misses = 0;
@@ -59,9 +59,19 @@
     sign.textContent = !isLive ? "Paused" : misses ? "No answer, trying again" : `Live, every ${document.body.dataset.interval} s`;
   }
   for (const type of ["keydown", "pointermove", "scroll"]) addEventListener(type, () => { lastSign = Date.now(); }, { passive: true });
+  function isRead(section) {
+    const selected = getSelection();
+    return (selected && !selected.isCollapsed && section.contains(selected.anchorNode))
+      || section.querySelector("input:checked, details[data-hold][open]") !== null
+      || (section.dataset.hold !== undefined && (section.matches(":hover") || scrollY > 200));
+  }
   function poll() {
     const isQuiet = Date.now() - lastSign > 15 * 60e3;
-    if (isLive && !document.hidden && find("[data-live]")) document.body.dispatchEvent(new CustomEvent("poll"));
+    if (isLive && !document.hidden && !find("dialog[open]")) {
+      for (const section of document.querySelectorAll("[data-live]")) {
+        if (!isRead(section)) section.dispatchEvent(new CustomEvent("poll"));
+      }
+    }
     setTimeout(poll, (isQuiet || misses ? 30 : Number(document.body.dataset.interval)) * 1000);
   }
   on("htmx:error", () => { misses += 1; showLive(); });

@@ -65,9 +65,7 @@ class EventPages(ListingPart):
         The page says how far it came. A single statement may end a moment after the deadline.
         """
         narrowed = self.narrowed(selection)
-        if narrowed.events or not (
-            selection.asks_about_deliveries or selection.source or not selection.is_exact_in_sql
-        ):
+        if narrowed.events or not conditions.walks(selection):
             rows = self.events(narrowed, limit=limit, newest_first=newest_first, after=after, with_event=with_event)
             at = rows[-1].place if len(rows) == limit else None
             return Page(rows, at, len(rows), rows[-1].received_at if rows else None, True)
@@ -91,6 +89,17 @@ class EventPages(ListingPart):
             None if last is None else last.received_at,
             is_full or end is None,
         )
+
+    def count(self, selection: Selection, *, at_most: int) -> int | None:
+        """How many events are selected, counted up to `at_most`; None where no index finds them, so that it could take long."""
+        narrowed = self.narrowed(selection)
+        if not selection.is_exact_in_sql or not (narrowed.events or not conditions.walks(selection)):
+            return None
+        within = select(schema.events.c.id).where(*conditions.on_events(narrowed, dialect=self.dialect))
+        with self.database.read() as connection:
+            return int(
+                connection.execute(select(func.count()).select_from(within.limit(at_most).subquery())).scalar_one()
+            )
 
     def _judge_events(
         self, selection: Selection, newest_first: bool, after: Cursor | None, with_event: bool

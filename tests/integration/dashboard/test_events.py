@@ -1,0 +1,283 @@
+"""Events, one event, deliveries: what is shown of them, and how they are found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.dashboard.conftest import Site, shown
+from webhooks.dashboard import UserRole
+from webhooks.errors import Retry
+from webhooks.routing import Registry, RetryPolicy
+
+
+def body(
+    key: str = "ev_1", type: str = "lead", action: str = "updated", updated: str = "2026-03-10T14:05:12", **data: Any
+) -> bytes:
+    """A body as Close sends it."""
+    event = {
+        "id": key,
+        "date_created": "2026-03-10T14:05:11",
+        "date_updated": updated,
+        "object_type": type,
+        "object_id": "lead_1",
+        "lead_id": "lead_1",
+        "action": action,
+        "data": data or {"id": "lead_1"},
+        "previous_data": {},
+        "changed_fields": [],
+        "meta": {},
+        "request_id": "req_1",
+    }
+    return json.dumps({"event": event, "subscription_id": "whsub_1"}).encode()
+
+
+def q(line: str) -> str:
+    return f"?q={quote(line)}"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """One handler that works, one that always fails."""
+    made = Registry()
+
+    @made.on("lead.**", name="leads.link")
+    def link(event: Any) -> None:
+        pass
+
+    @made.on("lead.updated", name="leads.mirror", retry=RetryPolicy(max_attempts=1))
+    def mirror(event: Any) -> None:
+        raise ConnectionError("crm-mirror.internal:5432, <b>refused</b>")
+
+    @made.on("contact.**", name="contacts.count")
+    def count(event: Any) -> None:
+        raise Retry("later")
+
+    return made
+
+
+@pytest.fixture
+def story(make_site: Callable[..., Site], registry: Registry) -> Site:
+    """Three events, handled as far as they could be."""
+    site = make_site(registry)
+    site.send(body("ev_1", name="<script>alert(1)</script>\u202e", amount=12345678901234567890.5))
+    site.send(body("ev_2", action="created", name="Ada"))
+    site.send(body("ev_2", action="created", name="Grace", updated="2026-03-10T15:00:00"))
+    site.work()
+    return site
+
+
+def id_of(site: Site, key: str) -> int:
+    return site.store.listings.ids_of_key(key)[-1]
+
+
+def test_the_list_shows_what_became_of_each(story: Site) -> None:
+    text = story.text("/events")
+    assert "3 of 3 events" in text
+    assert "lead.updated" in text.replace(" ", "") or "lead. updated" in text
+    assert "1 dead" in text
+    assert "1 succeeded" in text
+    assert "revision" in text
+
+
+def test_an_empty_list_says_how_to_fill_it(site: Site) -> None:
+    assert "webhooks trigger" in site.text("/events")
+
+
+def test_a_line_selects(story: Site) -> None:
+    assert "1 of 1 event" in story.text(f"/events{q('key:ev_1')}")
+    assert "1 of 1 event" in story.text(f"/events{q('state:dead handler:leads.mirror')}")
+    found = story.get("/events.json" + q('where: data.name == "Ada"')).get_json()
+    assert [one["key"] for one in found["events"]] == ["ev_2"]
+    assert found["is_complete"] is True
+
+
+def test_a_mistake_is_shown_under_the_box_with_its_character(story: Site) -> None:
+    response = story.get(f"/events{q('type:lead.** state:ded')}")
+    assert response.status_code == 400
+    assert "type:lead.** state:<mark>d</mark>ed" in response.text
+    assert 'aria-invalid="true"' in response.text
+    assert "did you mean &#39;dead&#39;?" in response.text
+    assert story.get(f"/events.json{q('state:ded')}").status_code == 400
+
+
+def test_conditions_are_chips_with_the_line_without_them(story: Site) -> None:
+    page = story.get(f"/events{q('type:lead.** since:1d')}").text
+    assert 'href="/dashboard/events?q=since:1d"' in page
+    assert 'href="/dashboard/events?q=type:lead.**"' in page
+
+
+def test_the_form_writes_the_line(story: Site) -> None:
+    page = story.get("/events?type=lead.updated&state=dead&where=data.name").text
+    assert 'value="type:lead.updated state:dead where: data.name"' in page
+
+
+def test_pages_go_by_place_in_both_directions(story: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhooks.dashboard.pages.events.PER_PAGE", 2)
+    first = story.get("/events").text
+    older = first.split('rel="next" href="')[1].split('"')[0].removeprefix("/dashboard").replace("&amp;", "&")
+    second = story.get(older).text
+    assert "ev_1" in second
+    assert "ev_2" not in second
+    newer = second.split('rel="prev" href="')[1].split('"')[0].removeprefix("/dashboard").replace("&amp;", "&")
+    third = story.get(newer).text
+    assert third.count("ev_2") == first.count("ev_2")
+
+
+def test_a_search_that_is_over_says_how_far_it_came(story: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    monkeypatch.setattr("webhooks.store.listings.limits.JUDGED_WINDOW", 1)
+    monkeypatch.setattr("webhooks.dashboard.pages.events.PATIENCE", timedelta(0))
+    page = story.get("/events" + q('where: data.name == "no such"')).text
+    assert "Looked at 1 event" in shown(page)
+    assert "Look further" in page
+
+
+def test_a_word_that_names_nothing_gets_an_answer(story: Site) -> None:
+    response = story.get(f"/go{q('timeout')}")
+    assert response.headers["Location"] == "/dashboard/events?q=timeout"
+    text = story.text(f"/events{q('timeout')}")
+    assert "No event has this id or key" in text
+    assert "error:timeout" in text
+
+
+def test_go_leads_to_the_one_thing_that_is_named(story: Site) -> None:
+    event = id_of(story, "ev_1")
+    delivery = story.store.listings.of_event(event)[0]
+    request_id = story.store.listings.event(event).request_id  # type: ignore[union-attr]
+    for word in ("ev_1", str(event), request_id):
+        assert story.get(f"/go?q={word}").headers["Location"] == f"/dashboard/events/{event}"
+    assert story.get(f"/go?q={delivery.id}").headers["Location"] == f"/dashboard/deliveries/{delivery.id}"
+    assert story.get("/go?q=state:dead").headers["Location"] == "/dashboard/events?q=state:dead"
+    assert story.get("/go?q=state:dead&in=deliveries").headers["Location"] == "/dashboard/deliveries?q=state:dead"
+
+
+def test_one_event_says_what_happened_and_why(story: Site) -> None:
+    text = story.text(f"/events/{id_of(story, 'ev_1')}")
+    assert "leads.link succeeded" in text
+    assert "leads.mirror failed, attempt 1 of 1" in text
+    assert "ConnectionError: crm-mirror.internal:5432, &lt;b&gt;refused" in text
+    assert "contacts.count not subscribed none of its patterns matches: contact.**" in text
+
+
+def test_a_payload_is_shown_as_it_was_sent_and_never_run(story: Site) -> None:
+    page = story.get(f"/events/{id_of(story, 'ev_1')}").text
+    assert "<script>alert" not in page
+    assert "\u202e" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u202e" in page
+    assert "1.2345678901234567e+19" in page
+
+
+def test_numbers_and_keys_stay_as_they_were_sent(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    raw = body("ev_1", b=1, a=2).replace(b'"b": 1', b'"b": 100000000000000000000000000000000001, "z": 1.10')
+    site.send(raw)
+    page = shown(site.get(f"/events/{id_of(site, 'ev_1')}").text)
+    assert "100000000000000000000000000000000001" in page
+    assert "1.10" in page
+    assert page.index('"b"'.replace('"', "&#34;")) < page.index("&#34;z&#34;") < page.index("&#34;a&#34;")
+
+
+def test_a_picked_line_offers_its_path_and_events_with_its_value(story: Site) -> None:
+    event = id_of(story, "ev_2")
+    page = story.get(f"/events/{event}").text
+    line = page.split("&#34;name&#34;")[0].rsplit("at=", 1)[1].split("#")[0]
+    picked = story.get(f"/events/{event}?at={line}").text
+    assert "event.data.name" in picked
+    assert "where: data.name == &#34;Grace&#34;" in picked
+    where = picked.split('">Find events with it')[0].rsplit('href="', 1)[1].removeprefix("/dashboard")
+    assert "1 event shown" in story.text(where.replace("&amp;", "&"))
+
+
+def test_a_revision_shows_what_changed(story: Site) -> None:
+    event = id_of(story, "ev_2")
+    page = story.get(f"/events/{event}").text
+    assert '<span class="old">&#34;Ada&#34;</span>' in page
+    changes = shown(story.get(f"/events/{event}?view=changes").text)
+    assert "- &#34;name&#34;: &#34;Ada&#34;" in changes or "-      &#34;name&#34;" in changes or "Ada" in changes
+    first = story.store.listings.ids_of_key("ev_2")[0]
+    assert story.get(f"/events/{event}?view=changes&against={first}").status_code == 200
+    assert story.get(f"/events/{event}?view=changes&against={id_of(story, 'ev_1')}").status_code == 404
+
+
+def test_a_viewer_sees_keys_and_types(story: Site) -> None:
+    event = id_of(story, "ev_2")
+    page = story.get(f"/events/{event}", UserRole.VIEWER).text
+    assert "&#34;name&#34;" in page
+    assert "Grace" not in page
+    assert "Ada" not in page
+    assert "Grace" not in story.get(f"/events/{event}?view=raw", UserRole.VIEWER).text
+    assert "Grace" not in story.get(f"/events/{event}?view=changes", UserRole.VIEWER).text
+    assert "payload" not in story.get(f"/events/{event}.json", UserRole.VIEWER).get_json()
+    assert story.get(f"/events/{event}/payload", UserRole.VIEWER).status_code == 403
+    assert story.get("/events.jsonl", UserRole.VIEWER).status_code == 403
+
+
+def test_json_is_what_the_command_prints(story: Site) -> None:
+    event = id_of(story, "ev_1")
+    document = story.get(f"/events/{event}.json").get_json()
+    assert document["id"] == str(event)
+    assert [one["handler"] for one in document["delivery_list"]] == ["leads.link", "leads.mirror"]
+    assert document["payload"]["event"]["id"] == "ev_1"
+
+
+def test_a_download_is_no_page(story: Site) -> None:
+    response = story.get(f"/events/{id_of(story, 'ev_1')}/payload")
+    assert response.mimetype == "application/octet-stream"
+    assert response.headers["Content-Disposition"].startswith("attachment")
+    assert response.headers["Content-Security-Policy"] == "sandbox"
+    assert json.loads(response.data)["event"]["id"] == "ev_1"
+
+
+def test_exports_are_bounded_and_say_where_to_continue(story: Site) -> None:
+    rows = list(csv.reader(io.StringIO(story.get("/events.csv").text)))
+    assert rows[0][0] == "id"
+    assert [row[5] for row in rows[1:]] == ["ev_1", "ev_2", "ev_2"]
+    lines = [json.loads(line) for line in story.get("/events.jsonl?limit=2").text.splitlines()]
+    assert [line.get("key") for line in lines] == ["ev_1", "ev_2", None]
+    rest = story.get(f"/events.jsonl?after={quote(lines[2]['continue_after'])}").text.splitlines()
+    assert [json.loads(line)["receipt"] for line in rest] == ["revision"]
+
+
+def test_a_cell_that_looks_like_a_formula_is_defused(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.send(body("=HYPERLINK(1)"))
+    assert ",'=HYPERLINK(1)," in site.get("/events.csv").text
+
+
+def test_a_delivery_shows_its_attempts(story: Site) -> None:
+    (dead,) = [one for one in story.store.listings.of_event(id_of(story, "ev_1")) if one.handler == "leads.mirror"]
+    text = story.text(f"/deliveries/{dead.id}")
+    assert "Attempt 1 failed" in text
+    assert "Traceback (most recent call last)" in text
+    assert story.get(f"/deliveries/{dead.id}.json").get_json()["attempt_list"][0]["outcome"] == "failed"
+    listed = story.text(f"/deliveries{q('state:dead')}")
+    assert "leads.mirror" in listed.replace(" ", "") or "leads. mirror" in listed
+
+
+def test_completion_knows_names_and_values(story: Site) -> None:
+    def offered(line: str, role: UserRole = UserRole.OPERATOR) -> list[str]:
+        return [one["text"] for one in story.get(f"/complete{q(line)}&at={len(line)}", role).get_json()]
+
+    assert "state:" in offered("sta")
+    assert offered("state:de")[0] == "state:dead"
+    assert "handler:leads.mirror" in offered("handler:mir")
+    assert "type:lead.updated" in offered("type:lead.u")
+    assert "data.name" in offered("where: data.na")
+    assert '"Ada"' in offered("where: data.name == ")
+    assert '"Ada"' not in offered("where: data.name == ", UserRole.VIEWER)
+
+
+def test_what_is_not_there_is_a_404_with_its_reason(site: Site) -> None:
+    for path in ("/events/123", "/deliveries/123", "/events/123/payload"):
+        response = site.get(path)
+        assert response.status_code == 404
+        assert "has been pruned" in response.text
+    assert site.get("/events/abc").status_code == 400

@@ -1,0 +1,97 @@
+"""A body as lines: whatever it holds, drawn as it was sent, in bounded time, and never as markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import examples
+from webhooks.dashboard.payload.draw import Drawing, draw
+from webhooks.dashboard.payload.paths import dotted
+from webhooks.dashboard.payload.scan import MOST_LINES, scan
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def joined(raw: bytes) -> str:
+    """The lines of a body as JSON again."""
+    tree = scan(raw)
+    assert tree is not None
+    return "".join(
+        (f"{line.key}:" if line.key else "") + line.text + ("," if line.has_comma and not line.opens else "")
+        for line in tree.lines
+    )
+
+
+@given(values)
+@settings(max_examples=examples(200))
+def test_the_lines_together_are_the_body(value: Any) -> None:
+    raw = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raw = json.dumps(value, separators=(",", ":")).encode()
+    assert joined(raw) == raw.decode()
+    assert joined(json.dumps(value, indent=3).encode()) == json.dumps(value, separators=(",", ":"))
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@settings(max_examples=examples(200))
+def test_any_bytes_are_lines_or_none(raw: bytes) -> None:
+    tree = scan(raw)
+    assert tree is None or draw(tree, Drawing("/x?")) is not None
+
+
+@given(values)
+@settings(max_examples=examples(100))
+def test_what_is_drawn_holds_no_markup_of_the_sender(value: Any) -> None:
+    tree = scan(json.dumps({"<b>": value, "x": '"><script>alert(1)</script>'}).encode())
+    assert tree is not None
+    drawn = str(draw(tree, Drawing("/dashboard/events/1?")))
+    assert set(re.findall(r"<(/?[a-z!][^ >]*)", drawn)) <= {
+        "details", "/details", "summary", "/summary", "span", "/span", "a", "/a", "bdi", "/bdi",
+    }  # fmt: skip
+    assert drawn.count("<details") == drawn.count("</details>")
+    assert not re.search("[\x00-\x08\u202a-\u202e\u2066-\u2069]", drawn)
+
+
+def test_a_deep_body_is_drawn() -> None:
+    tree = scan(b"[" * 99 + b"1" + b"]" * 99)
+    assert tree is not None
+    assert len(tree.lines) == 2 * 99 + 1
+
+
+def test_a_large_body_is_cut() -> None:
+    tree = scan(json.dumps({"list": [{"n": n} for n in range(50_000)]}).encode())
+    assert tree is not None
+    assert tree.is_cut
+    assert len(tree.lines) == MOST_LINES
+    drawn = str(draw(tree, Drawing("/x?")))
+    assert drawn.count("<details") == drawn.count("</details>")
+
+
+def test_a_long_string_is_cut_until_it_is_picked() -> None:
+    tree = scan(json.dumps({"text": "x" * 10_000}).encode())
+    assert tree is not None
+    assert "x" * 5_000 not in str(draw(tree, Drawing("/x?")))
+    assert "x" * 10_000 in str(draw(tree, Drawing("/x?", picked=1)))
+
+
+def test_values_are_hidden() -> None:
+    tree = scan(b'{"phone": "+15555550123", "n": 12345, "ok": true, "none": null}')
+    assert tree is not None
+    drawn = str(draw(tree, Drawing("/x?", hides_values=True, has_before=True, before={('"phone"',): '"+1444"'})))
+    assert "phone" in drawn
+    assert not re.search("5555|12345|1444", drawn)
+
+
+def test_a_path_reads_as_a_selection_writes_it() -> None:
+    assert dotted(('"event"', '"data"', '"a key"', 0, '"x"')) == 'event.data["a key"][0].x'

@@ -1,0 +1,32 @@
+"""What is asked for once in a while and kept in between, in one process: suggestions, closed points of charts, counts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Kept:
+    """Values by name, each made anew when it is too old. monotonic: seconds."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._values: dict[str, tuple[float, Any]] = {}
+
+    def get(self, name: str, make: Callable[[], Any], seconds: float) -> Any:
+        """The value of that name, at most so old. Raises what `make` raises; nothing is kept then."""
+        now = self._monotonic()
+        with self._lock:
+            kept = self._values.get(name)
+        if kept is not None and now - kept[0] < seconds:
+            return kept[1]
+        made = make()
+        with self._lock:
+            self._values[name] = (now, made)
+        return made
+
+
+__all__ = ["Kept"]

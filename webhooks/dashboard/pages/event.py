@@ -1,0 +1,208 @@
+"""One event: what happened to it, why handlers ran or not, and what is in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flask import Response
+from markupsafe import Markup
+
+from webhooks.dashboard.access import Refused, UserRole
+from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.payload.draw import Drawing, draw
+from webhooks.dashboard.payload.paths import dotted, in_selection, place_of_data
+from webhooks.dashboard.payload.scan import Tree, scan
+from webhooks.dashboard.rendering import render
+from webhooks.dashboard.visit import Visit
+from webhooks.errors import NotFound
+from webhooks.model import Event
+from webhooks.operations import events as looking
+from webhooks.operations import explain, records
+from webhooks.operations.events import EventView
+from webhooks.selection import parse_id
+from webhooks.selection.line import narrowed
+
+PAGES = Pages()
+
+VIEWS = ("tree", "changes", "raw", "headers")
+#: A body that is no JSON, and the raw view, are shown up to here.
+LONGEST_TEXT = 256_000
+
+
+class Body(NamedTuple):
+    """The payload as one of its views shows it.
+
+    tree: drawn; None where the body is not JSON.
+    text: of the other views.
+    where: the selection that finds events with the picked value.
+    """
+
+    view: str
+    tree: Markup | None = None
+    is_cut: bool = False
+    text: str = ""
+    changes: Sequence[str] = ()
+    headers: Mapping[str, str] = {}
+    where: str | None = None
+
+
+@PAGES.get("/events/<id>", needs=UserRole.VIEWER, forms=("html", "json"))
+def event(visit: Visit, id: str) -> Response:
+    """Everything that is known of one event."""
+    seen = looking.view(visit.store, parse_id(id))
+    assert seen.summary.event is not None
+    if visit.form == "json":
+        return visit.json(as_json(seen, with_payload=visit.may_see_payloads))
+    copies = visit.store.listings.ids_of_key(seen.summary.dedup_key)
+    revisions = sorted(copies)
+    return visit.page(
+        "event.html",
+        seen=seen,
+        event=seen.summary.event,
+        copies=revisions,
+        number=revisions.index(seen.summary.id) + 1 if seen.summary.id in revisions else 1,
+        moments=looking.timeline(seen),
+        same_error=_same_errors(seen),
+        explained=explain.of_event(visit.store, visit.services.registry, seen.summary.event),
+        attempts_of={d.handler: _most_attempts(visit, d.handler) for d in seen.deliveries},
+        body=_body(visit, seen, seen.summary.event),
+        views=VIEWS,
+    )
+
+
+def as_json(seen: EventView, *, with_payload: bool) -> dict[str, Any]:
+    """The document of `webhooks events show --json`; without the payload for who may not see it."""
+    document = records.event_json(seen.summary)
+    assert seen.summary.event is not None
+    if with_payload:
+        document |= records.payload_json(seen.summary.event)
+    return document | {
+        "attempts": [records.attempt_json(attempt) for attempts in seen.attempts.values() for attempt in attempts],
+        "delivery_list": [records.delivery_json(delivery) for delivery in seen.deliveries],
+    }
+
+
+def _most_attempts(visit: Visit, name: str) -> int:
+    """How many attempts a handler's deliveries get."""
+    handler = visit.services.registry.get(name)
+    policy = handler.retry if handler is not None else None
+    return policy.max_attempts if policy is not None else visit.services.settings.max_attempts
+
+
+def _same_errors(seen: EventView) -> frozenset[tuple[int, int]]:
+    """(delivery, attempt) of those that failed as the one before them did, so that it is said once."""
+    found = set()
+    for attempts in seen.attempts.values():
+        for before, after in itertools.pairwise(attempts):
+            if after.error and after.error == before.error:
+                found.add((after.delivery_id, after.number))
+    return frozenset(found)
+
+
+# -- the payload ---------------------------------------------------------------------------------------------
+
+
+def _body(visit: Visit, seen: EventView, event: Event) -> Body:
+    view = visit.text("view", "tree")
+    view = view if view in VIEWS else "tree"
+    if view == "headers":
+        return Body(view, headers=event.headers)
+    if view == "changes":
+        return Body(view, changes=looking.difference(_against(visit, seen)) if visit.may_see_payloads else ())
+    if view == "raw":
+        return Body(view, text=_text(event.raw) if visit.may_see_payloads else "", is_cut=len(event.raw) > LONGEST_TEXT)
+    tree = scan(event.raw)
+    if tree is None:
+        text = _text(event.raw) if visit.may_see_payloads else ""
+        return Body(view, text=text, is_cut=len(event.raw) > LONGEST_TEXT)
+    return _drawn(visit, seen, event, tree)
+
+
+def _text(raw: bytes) -> str:
+    return raw[:LONGEST_TEXT].decode("utf-8", "backslashreplace")
+
+
+def _against(visit: Visit, seen: EventView) -> EventView:
+    """The view with another revision as the one before it, where one is asked for."""
+    if not visit.text("against"):
+        return seen
+    other = visit.store.listings.event(parse_id(visit.text("against")))
+    if other is None or other.dedup_key != seen.summary.dedup_key:
+        raise NotFound(f"event {visit.text('against')[:20]} is no revision of this one, or has been pruned")
+    return dataclasses.replace(seen, previous=other)
+
+
+def _drawn(visit: Visit, seen: EventView, event: Event, tree: Tree) -> Body:
+    place = place_of_data(event)
+    at = visit.text("at")
+    picked = int(at) if at.isdecimal() and int(at) < len(tree.lines) else None
+    tools: Markup | None = None
+    where: str | None = None
+    if picked is not None and not tree.lines[picked].closes:
+        line = tree.lines[picked]
+        path = in_selection(line.path, place)
+        is_plain = line.text[0] not in "{["
+        if visit.may_see_payloads and path is not None and is_plain and len(line.text) <= 500:
+            where = f"{path} == {line.text}"
+        tools = Markup(  # a template's output is escaped
+            render(
+                "line_tools.html",
+                path=dotted(line.path),
+                value=_plain(line.text) if visit.may_see_payloads and is_plain else None,
+                find=visit.url("events", q=narrowed("", "where", where)) if where is not None else None,
+                visit=visit,
+            )
+        )
+    before = _values_before(seen, event, place)
+    address = visit.here(at=None)
+    drawing = Drawing(
+        address=address + ("&" if "?" in address else "?"),
+        picked=picked,
+        tools=tools,
+        before=before or {},
+        has_before=bool(before),
+        hides_values=not visit.may_see_payloads,
+    )
+    return Body("tree", draw(tree, drawing), tree.is_cut, where=where)
+
+
+def _plain(text: str) -> str:
+    """A value as one copies it: a string without its quotes."""
+    return str(json.loads(text)) if text.startswith('"') else text
+
+
+def _values_before(
+    seen: EventView, event: Event, place: tuple[str, ...] | None
+) -> dict[tuple[str | int, ...], str] | None:
+    """{path: value as written} of the revision before; else of what the sender says has changed; None without either."""
+    if seen.previous is not None and seen.previous.event is not None:
+        tree = scan(seen.previous.event.raw)
+        return None if tree is None else {line.path: line.text for line in tree.lines if not line.closes}
+    if place is None or not event.changed_fields or not isinstance(event.previous, Mapping):
+        return None
+    tree = scan(event.raw)
+    assert tree is not None
+    now = {line.path: line.text for line in tree.lines if not line.closes}
+    for name in event.changed_fields:
+        if name in event.previous:
+            now[(*place, json.dumps(name))] = json.dumps(event.previous[name], ensure_ascii=False)
+    return now
+
+
+@PAGES.get("/events/<id>/payload", needs=UserRole.VIEWER)
+def payload(visit: Visit, id: str) -> Response:
+    """The body as it came, as a file that no browser interprets."""
+    if not visit.may_see_payloads:
+        raise Refused(403, "your role does not see payloads")
+    found = visit.store.events.get(parse_id(id))
+    if found is None:
+        raise NotFound(f"no event {id[:20]}: it was never stored here, or has been pruned")
+    headers = {
+        "Content-Disposition": f'attachment; filename="{found.id}.bin"',
+        "Content-Security-Policy": "sandbox",
+    }
+    return Response(found.raw, 200, headers, content_type="application/octet-stream")
