@@ -1152,3 +1152,26 @@ def test_without_a_target_alarms_says_how_to_have_one(cli: Cli) -> None:
     shown = cli("alarms")
     assert "no alarm stands" in shown.output
     assert "docs/alarms.md" in shown.stderr
+
+
+# -- the health of a worker --------------------------------------------------------------------------------------
+
+
+def test_a_machines_worker_is_well_while_it_reports(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "m1")
+    processes = filled.instance.store.processes
+    for id, kind in (("m2:1:a", "worker"), ("m1:1:a", "web"), ("m11:1:a", "worker")):
+        processes.beat(id, kind, "1", [])
+    assert filled("worker", "--health").exit_code == 1
+    processes.beat("m1:7:a", "worker", "1", [])
+    result = filled("worker", "--health")
+    assert (result.exit_code, result.output.startswith("m1:7:a reported at ")) == (0, True)
+
+
+def test_a_worker_is_not_to_blame_for_its_database(filled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise StorageUnavailable("nothing listens")
+
+    monkeypatch.setattr(type(filled.instance.store.processes), "running", fail)
+    result = filled("worker", "--health")
+    assert (result.exit_code, "nothing listens" in result.output) == (0, True)

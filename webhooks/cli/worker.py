@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from types import FrameType
@@ -30,8 +31,12 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Handlers run at once; default: the setting.")
 @click.option("--queues", metavar="NAME,…", help="Only handlers of these queues; default: the setting worker_queues.")
 @click.option("--without", metavar="NAME,…", help="All handlers but those of these queues.")
-def worker(concurrency: int | None, queues: str | None, without: str | None) -> None:
+@click.option("--health", is_flag=True, help="Only say whether a worker of this machine is alive: 0, or 1 if none is.")
+@click.pass_context
+def worker(ctx: click.Context, concurrency: int | None, queues: str | None, without: str | None, health: bool) -> None:
     """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
+    if health:
+        ctx.exit(_say_health())
     from webhooks.cli.context import webhooks
     from webhooks.delivery import REPLACE
     from webhooks.settings import set_up_logging
@@ -58,6 +63,16 @@ def worker(concurrency: int | None, queues: str | None, without: str | None) -> 
         os.environ.update(made.to_be_replaced())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     gc.freeze()  # the process ends: its last collection passes over what is there now
+
+
+def _say_health() -> int:
+    """Print whether a worker of this machine is alive; the exit code."""
+    from webhooks.cli.context import read_only
+    from webhooks.operations import examine_worker
+
+    is_well, reason = examine_worker(read_only().store, socket.gethostname())
+    click.echo(reason)
+    return 0 if is_well else 1
 
 
 class _Options(NamedTuple):

@@ -9,7 +9,7 @@ a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarant
 be read, `handlers` pauses and resumes, each for an `Actor` and each on record (`actions`, where what many deliveries need is
 carried out in steps, shown before and taken back). `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
-that for pages, `figures` keeps charts in order. Modules whose functions have short names (`events`,
+that for pages, `figures` keeps charts in order, `worker_health` is asked by whatever watches containers. Modules whose functions have short names (`events`,
 `explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `words`) are imported as modules.
 """
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from webhooks.operations.subscriptions import Wanted as Wanted
     from webhooks.operations.subscriptions import subscriptions_of_this_endpoint as subscriptions_of_this_endpoint
     from webhooks.operations.subscriptions import wanted_types as wanted_types
+    from webhooks.operations.worker_health import examine_worker as examine_worker
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -80,5 +81,6 @@ else:
                 "subscriptions_of_this_endpoint",
                 "wanted_types",
             ],
+            "worker_health": ["examine_worker"],
         },
     )
