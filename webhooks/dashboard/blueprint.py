@@ -169,10 +169,11 @@ def make_blueprint(services: Services, access: Access, *, name: str = "webhooks_
                     methods=[endpoint.method],
                     strict_slashes=False,
                     merge_slashes=False,
+                    provide_automatic_options=False,
                 )
-    blueprint.add_url_rule(
-        _NOTHING.path, endpoint=_NOTHING.name, view_func=_view(site, _NOTHING, "html"), methods=_METHODS
-    )
+    nothing = _view(site, _NOTHING, "html")
+    blueprint.add_url_rule(_NOTHING.path, endpoint=_NOTHING.name, view_func=nothing, methods=_METHODS)
+    blueprint.add_url_rule("/", endpoint="nothing_here", view_func=nothing, methods=_METHODS[1:], strict_slashes=False)
 
     @blueprint.after_request
     def add_headers(response: Response) -> Response:
@@ -198,7 +199,7 @@ def _view(site: Site, endpoint: PageRoute, form: str) -> Callable[..., Response]
     return view
 
 
-def _nothing(visit: Visit, rest: str) -> Response:
+def _nothing(visit: Visit, rest: str = "") -> Response:
     raise NotFound("there is no such page; what you look for may have been pruned, or the address is not complete")
 
 

@@ -99,6 +99,8 @@ class Visit:
 
     def is_at(self, name: str) -> bool:
         """Whether this page is the one of that endpoint, or below it."""
+        if name == "events" and self.endpoint is not None and self.endpoint.name in ("deliveries", "delivery"):
+            return True
         own = self.url(name)
         here = self.request.script_root + self.request.path
         return here.rstrip("/") == own.rstrip("/") or (name != "overview" and here.startswith(f"{own}/"))

@@ -68,7 +68,7 @@ class Passwords:
         with self._lock:  # one hash at a time: each takes 32 MB
             now = self._clock()
             self._require_few(keys, now)
-            self._nobody = self._nobody or hash_password(secrets.token_hex(16))
+            self._nobody = self._nobody or self._make_nobody()
             known = self._hashes.get(name)
             is_right = check_password_hash(known or self._nobody, password) and known is not None
             if not is_right:
@@ -76,6 +76,11 @@ class Passwords:
             else:
                 self._failures.pop(keys[0], None)
         return is_right
+
+    def _make_nobody(self) -> str:
+        """The hash of a password that is no user's, as costly as those of users."""
+        method = next(iter(self._hashes.values()), METHOD).partition("$")[0]
+        return generate_password_hash(secrets.token_hex(16), method)
 
     def _require_few(self, keys: tuple[str, ...], now: datetime) -> None:
         for key in keys:
