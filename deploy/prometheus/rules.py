@@ -85,7 +85,8 @@ RULES = (
         "no-worker",
         "critical",
         "sum by (handler) (max by (handler, class) (webhooks_deliveries_due)) > 0"
-        " unless on (handler) max by (handler) (webhooks_handler_workers) > 0",
+        " unless on (handler) max by (handler) (webhooks_handler_workers) > 0"
+        " unless on (handler) max by (handler) (webhooks_handler_paused) == 1",
         "2m",
         "Deliveries of handler {{ $labels.handler }} are due, and no live worker runs it.",
         "webhooks handlers",
@@ -104,7 +105,8 @@ RULES = (
         "backlog-old",
         "warning",
         'max by (handler) (webhooks_deliveries_oldest_due_seconds{class="fresh"})'
-        " > on (handler) max by (handler) (webhooks_handler_max_wait_seconds)",
+        " > on (handler) max by (handler) (webhooks_handler_max_wait_seconds)"
+        " unless on (handler) max by (handler) (webhooks_handler_paused) == 1",
         "2m",
         "A fresh delivery of handler {{ $labels.handler }} has been due for {{ $value | humanizeDuration }}.",
         "webhooks stats",

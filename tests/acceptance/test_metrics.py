@@ -22,7 +22,7 @@ from tests.acceptance.fleet import fleet
 from tests.acceptance.support import Processes, free_port, send
 from tests.acceptance.test_quickstart import Newcomer, part, typed
 from tests.acceptance.test_server import KEY, Server, body, stored
-from tests.support import ROOT, wait_until
+from tests.support import PROFILE, ROOT, wait_until
 
 TOKEN = "0123456789abcdef"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -72,7 +72,13 @@ def directory_of(pid: int) -> Path | None:
 
 
 @pytest.fixture(
-    params=[("gthread", "sqlite_url"), ("gevent", "postgresql_url"), ("gevent", "sqlite_url")], ids="-".join
+    params=[
+        ("gthread", "sqlite_url"),
+        ("gevent", "postgresql_url"),
+        ("gevent", "sqlite_url"),
+        *([("sync", "postgresql_url")] if PROFILE == "full" else []),
+    ],
+    ids="-".join,
 )
 def served(request: pytest.FixtureRequest) -> tuple[Server, str]:
     worker_class, database = request.param

@@ -1,16 +1,14 @@
-"""docs/observability.md takes an operator from nothing to a first alarm, and to a first scrape, with what it prints."""
+"""docs/observability.md leads an operator from nothing to a first alarm by what it prints; test_metrics.py goes on from there."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from typing import Any
 
 import pytest
 
-from tests.acceptance.support import Processes, free_port
+from tests.acceptance.support import Processes
 from tests.acceptance.test_quickstart import Newcomer, part, typed
 
 pytestmark = pytest.mark.release
@@ -57,25 +55,3 @@ def test_an_operator_comes_to_a_first_alarm(processes: Processes) -> None:
     newcomer.type(requeue)
     newcomer.type(wait_again)
     assert notice(newcomer.type(tail_again))[0] == "alarm.resolved"
-
-
-def test_an_operator_comes_to_a_first_scrape(processes: Processes) -> None:
-    newcomer = Newcomer(processes)
-    newcomer.type("webhooks init shop")
-    newcomer.type("true && cd shop")
-    port = free_port()
-    section = part(PAGE, "From nothing to a first scrape", "Prometheus")
-    section = section.replace("127.0.0.1:8000", f"127.0.0.1:{newcomer.port}").replace("9108", str(port))
-    said: list[str] = []
-    for command in typed(section):
-        if command.startswith("export "):
-            name, _, value = command.removeprefix("export ").partition("=")
-            newcomer.env[name] = secrets.token_hex(24) if value.startswith("$(openssl") else value
-        else:
-            said.append(newcomer.type(command))
-    _, _, requests, up, slots, health = said
-    assert re.search(r'webhooks_requests_total\{.*status="200".*\} 1\.0', requests)
-    assert "webhooks_database_up 1.0" in up
-    assert "webhooks_slots " in slots
-    assert json.loads(health)
-    assert os.environ.get("WEBHOOKS_METRICS") is None

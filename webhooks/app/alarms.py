@@ -57,6 +57,7 @@ def bounds_of(settings: Settings, registry: Registry | None) -> AlarmBounds:
         settings.max_wait,
         {handler.name: handler.max_wait or settings.max_wait for handler in handlers},
         settings.payload_retention,
+        frozenset(settings.sources),
     )
 
 

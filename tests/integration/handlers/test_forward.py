@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from standardwebhooks import Webhook
 
 from handlers import forward
@@ -105,6 +106,17 @@ def test_the_key_is_the_same_in_every_attempt_and_another_for_another_delivery(
     assert keys == [headers["webhook-id"] for _, headers, _ in receiver.requests]
     assert keys[0] == keys[1] != keys[2]
     assert "." not in keys[0]
+
+
+def test_the_trace_goes_on_to_the_target(target: forward.Target, receiver: Receiver) -> None:
+    here = trace.SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, True, trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(here)):
+        target.forward(sample("lead_merged"), delivery())
+    target.forward(sample("lead_merged"), delivery())
+
+    (traced, untraced) = [headers for _, headers, _ in receiver.requests]
+    assert traced["traceparent"] == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert "traceparent" not in untraced
 
 
 @pytest.mark.parametrize(("header", "wait"), [("7", 7), ("Tue, 10 Mar 2026 14:06:12 GMT", 60)])

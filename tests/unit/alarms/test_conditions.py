@@ -10,8 +10,8 @@ from tests.support import START
 from webhooks.operations.alarms.conditions import (
     AlarmBounds,
     AlarmFacts,
+    ArrivalFigures,
     HandlerFigures,
-    SourceFigures,
     StandingAlarm,
     standing,
 )
@@ -26,7 +26,7 @@ def of_handler(facts: HandlerFigures, name: str = "crm.sync") -> list[StandingAl
     return standing(AlarmFacts(START, handlers={name: facts}), BOUNDS)
 
 
-def of_source(facts: SourceFigures, name: str = "shop") -> list[StandingAlarm]:
+def of_source(facts: ArrivalFigures, name: str = "shop") -> list[StandingAlarm]:
     return standing(AlarmFacts(START, sources={name: facts}), BOUNDS)
 
 
@@ -82,21 +82,21 @@ def test_a_handlers_figures_raise(facts: HandlerFigures, names: list[str]) -> No
 @pytest.mark.parametrize(
     ("facts", "names"),
     [
-        (SourceFigures(), []),
-        (SourceFigures(received_at=LATELY), []),
-        (SourceFigures(received_at=LONG_AGO), ["source-silent"]),
-        (SourceFigures(refused=19), []),
-        (SourceFigures(refused=20), ["refusing"]),
-        (SourceFigures(refused=20, received_at=LATELY), []),
-        (SourceFigures(unavailable=20), ["not-accepting"]),
-        (SourceFigures(paused=1), ["subscription-unhealthy"]),
-        (SourceFigures(quarantined=1), ["quarantine"]),
-        (SourceFigures(LONG_AGO, 20, 20, 1, 1), [
+        (ArrivalFigures(), []),
+        (ArrivalFigures(received_at=LATELY), []),
+        (ArrivalFigures(received_at=LONG_AGO), ["source-silent"]),
+        (ArrivalFigures(refused=19), []),
+        (ArrivalFigures(refused=20), ["refusing"]),
+        (ArrivalFigures(refused=20, received_at=LATELY), []),
+        (ArrivalFigures(unavailable=20), ["not-accepting"]),
+        (ArrivalFigures(paused=1), ["subscription-unhealthy"]),
+        (ArrivalFigures(quarantined=1), ["quarantine"]),
+        (ArrivalFigures(LONG_AGO, 20, 20, 1, 1), [
             "not-accepting", "source-silent", "subscription-unhealthy", "refusing", "quarantine",
         ]),
     ],
 )  # fmt: skip
-def test_a_sources_figures_raise(facts: SourceFigures, names: list[str]) -> None:
+def test_a_sources_figures_raise(facts: ArrivalFigures, names: list[str]) -> None:
     assert [each.name for each in of_source(facts)] == names
 
 
@@ -112,7 +112,13 @@ def test_handlers_of_a_queue_without_a_worker_are_one_alarm_with_its_command() -
 
 
 def test_a_source_without_expect_within_is_never_silent() -> None:
-    assert of_source(SourceFigures(received_at=LONG_AGO), "other") == []
+    assert of_source(ArrivalFigures(received_at=LONG_AGO), "other") == []
+
+
+def test_a_source_that_is_not_configured_any_more_has_no_subscriptions() -> None:
+    facts = AlarmFacts(START, sources={"shop": ArrivalFigures(paused=1), "gone": ArrivalFigures(paused=1)})
+    found = standing(facts, AlarmBounds(sources=frozenset({"shop"})))
+    assert [(each.name, each.subject) for each in found] == [("subscription-unhealthy", "shop")]
 
 
 def test_a_handler_has_its_own_max_wait() -> None:
@@ -128,7 +134,7 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
             "b": HandlerFigures(is_paused=True),
             "c": HandlerFigures(due=1, has_worker=False, unserved_queue="video"),
         },
-        {"shop": SourceFigures(LONG_AGO, 20, 20, 1, 1)},
+        {"shop": ArrivalFigures(LONG_AGO, 20, 20, 1, 1)},
         START,
         START - timedelta(days=40),
     )

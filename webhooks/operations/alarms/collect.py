@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from webhooks.model import DeliveryClass
-from webhooks.operations.alarms.conditions import AlarmFacts, HandlerFigures, SourceFigures
+from webhooks.operations.alarms.conditions import AlarmFacts, ArrivalFigures, HandlerFigures
 from webhooks.store import AlarmFigures, Store
 from webhooks.store.gauges import Standing
 from webhooks.store.processes import Process
@@ -22,7 +22,7 @@ def collect(store: Store) -> AlarmFacts:
         at=store.database.now(),
         handlers=_handlers(gauges, figures),
         sources={
-            name: SourceFigures(
+            name: ArrivalFigures(
                 gauges.received.get(name),
                 figures.refused.get(name, 0),
                 figures.unavailable.get(name, 0),

@@ -7,7 +7,7 @@ sampled and bounded (`store.alarms` says how), so a count is "at least so many".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -55,7 +55,7 @@ class HandlerFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFigures:
+class ArrivalFigures:
     """What came from a source.
 
     received_at: when it last sent something signed rightly; a minute late at most.
@@ -81,7 +81,7 @@ class AlarmFacts:
 
     at: datetime
     handlers: Mapping[str, HandlerFigures] = field(default_factory=dict)
-    sources: Mapping[str, SourceFigures] = field(default_factory=dict)
+    sources: Mapping[str, ArrivalFigures] = field(default_factory=dict)
     partitions_end_at: datetime | None = None
     oldest_partition_at: datetime | None = None
 
@@ -94,12 +94,14 @@ class AlarmBounds:
     max_wait: for how long a fresh delivery may wait.
     max_waits: {handler: its own}, of those that this process knows.
     retention: for how long events are kept.
+    sources: those that are configured; of another nothing is said that its sender said once. None: any.
     """
 
     expect_within: Mapping[str, timedelta] = field(default_factory=dict)
     max_wait: timedelta = timedelta(minutes=5)
     max_waits: Mapping[str, timedelta] = field(default_factory=dict)
     retention: timedelta = timedelta(days=30)
+    sources: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def _of_sources(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAlar
                 "none was stored; probably a wrong key"
             )
             yield StandingAlarm("refusing", name, text, source.refused)
-        if source.paused:
+        if source.paused and (bounds.sources is None or name in bounds.sources):
             text = f"source {name}: its sender has paused {source.paused} of the subscriptions to us"
             yield StandingAlarm("subscription-unhealthy", name, text, source.paused)
         if source.quarantined:
@@ -253,8 +255,8 @@ def cut(text: str) -> str:
 __all__ = [
     "AlarmBounds",
     "AlarmFacts",
+    "ArrivalFigures",
     "HandlerFigures",
-    "SourceFigures",
     "StandingAlarm",
     "cut",
     "held_for",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from webhooks.formats import one_line, show_duration, shown_instant
 from webhooks.operations.doctor.facts import Facts, SourceFacts
 from webhooks.operations.doctor.findings import Complaint, Level
 from webhooks.operations.doctor.source_checks import LEAST_GAPS
-from webhooks.store import TargetState
+
+if TYPE_CHECKING:
+    from webhooks.store import TargetState
 
 #: How far back silences are looked for,
 LEARNED_FROM = timedelta(days=14)

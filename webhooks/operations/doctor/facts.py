@@ -10,18 +10,21 @@ import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from webhooks.database import Unmigrated
 from webhooks.formats import DEFAULT_QUEUE
 from webhooks.operations.subscriptions import Wanted
 from webhooks.sources import ANY_SENDER, SenderWords, Subscription
-from webhooks.store import TargetState
 from webhooks.store.durability import Doubt
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Missed, TypeActivity
 from webhooks.store.positions import LogPosition
 from webhooks.store.processes import Process
 from webhooks.store.retention.partitions import Problem
+
+if TYPE_CHECKING:
+    from webhooks.store import TargetState
 
 #: What is looked back at: types seen, events without a delivery.
 LOOK_BACK = timedelta(days=30)
