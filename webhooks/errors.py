@@ -34,6 +34,7 @@ class Refusal(enum.StrEnum):
     TOO_SLOW = "too_slow"  #: 408: head or body did not come in time
     TOO_LARGE = "too_large"  #: 413: the body is larger than `max_body`
     ENCODING = "encoding"  #: 415: the body is compressed
+    KEYS = "keys"  #: 503: the keys that its sender publishes could not be fetched
     STORAGE = "storage"  #: 503: the database did not store it in time, or it is not known whether it did
     OVERLOADED = "overloaded"  #: 503: too many requests, or too many bytes of them, wait
     FAULT = "fault"  #: 503: a fault of ours
@@ -172,6 +173,13 @@ class StorageUnavailable(WebhooksError):
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class KeysUnavailable(StorageUnavailable):
+    """The keys that a sender publishes could not be fetched: 503, and the sender tries again."""
+
+    slug = "keys_unavailable"
+    refusal = Refusal.KEYS
 
 
 class DatabaseRefused(StorageUnavailable):

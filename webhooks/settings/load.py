@@ -28,7 +28,17 @@ from webhooks.formats import did_you_mean, show_duration
 from webhooks.formats import json as jsonio
 from webhooks.settings.alarms import AlarmTarget, read_target
 from webhooks.settings.service_links import without_service_links
-from webhooks.settings.settings import FALLBACKS, FIELDS, FILE, PREFIX, SECTIONS, Secret, Settings, SourceSettings
+from webhooks.settings.settings import (
+    FALLBACKS,
+    FIELDS,
+    FILE,
+    KEYLESS,
+    PREFIX,
+    SECTIONS,
+    Secret,
+    Settings,
+    SourceSettings,
+)
 from webhooks.settings.values import (
     Reader,
     duration,
@@ -332,7 +342,11 @@ def _read_source(name: str, section: Mapping[str, _Given], problems: _Problems) 
                 fields[key] = reader(value.raw)
         except ValueError as error:
             problems.append(f"{value.where}{'' if key == 'secret' else f' is {shown(value.raw)}'}: {error}")
-    if not section.keys() & {"secret", "secret_file", "secrets_from"}:
+    # `jwt` may name the address of keys; where it does not, the source itself misses its secret
+    if (
+        not section.keys() & {"secret", "secret_file", "secrets_from", "jwt"}
+        and fields.get("scheme", name) not in KEYLESS
+    ):
         problems.append(
             f"source {name!r} has no secret{_slip(section)}; set {PREFIX}SOURCES__{name}__SECRET, or secret (or "
             f"secret_file) in [sources.{name}]"

@@ -67,6 +67,10 @@ class Secret:
     __str__ = __repr__
 
 
+#: Schemes whose sender publishes its keys, so that a section has no secret; a test holds them together with the table.
+KEYLESS = frozenset(("google-pubsub", "paypal", "sns"))
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """What the operator says of one source; the section `[sources.<name>]` of `webhooks.toml`.

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from webhooks.settings import shown
+from webhooks.sources.declared.claims import JwtRule, rule_problems
 from webhooks.sources.declared.places import HEADER, PATH, has_loose_braces, places, why_no_place
 from webhooks.sources.declared.scheme import (
     ALGORITHMS,
@@ -16,6 +17,7 @@ from webhooks.sources.declared.scheme import (
     CHARSETS,
     DIGESTS,
     FIELD_ENCODINGS,
+    JWT,
     RESERVED,
     SECRET_ENCODINGS,
     TIMESTAMP_FORMATS,
@@ -31,6 +33,13 @@ _PART_NUMBER = re.compile(r"part:[0-9]")
 def problems(row: Scheme) -> list[str]:
     """Everything that is wrong with this row; empty when it can be used."""
     found = [*_choices(row), *_signature(row), *_timestamp(row), *_signed(row), *_reading(row)]
+    if row.algorithm == JWT:
+        found += rule_problems(row.jwt)
+    elif row.jwt != JwtRule():
+        found.append("jwt says what a token must be; set algorithm = 'jwt', or leave it out")
+    for path in row.expect:
+        if not PATH.fullmatch(path):
+            found.append(f"expect names {shown(path)}, which is not a path such as 'TopicArn'")
     for header in row.require:
         if not HEADER.fullmatch(header):
             found.append(f"require names {shown(header)}, which is not a header in lower case")
@@ -84,7 +93,7 @@ def _timestamp(row: Scheme) -> Iterator[str]:
 
 
 def _signed(row: Scheme) -> Iterator[str]:
-    if row.algorithm in TOKENS:
+    if row.algorithm in (*TOKENS, JWT):
         return
     if has_loose_braces(row.signed):
         yield f"signed is {shown(row.signed)}, whose braces do not match"
@@ -105,7 +114,7 @@ def _signed(row: Scheme) -> Iterator[str]:
         yield "signed holds {body}, but the signature stands in the body itself"
     if row.signed.replace("{", "").startswith(("timestamp}body", "id}body")) and "id}" in row.signed:
         yield "signed joins {id} and {body} with nothing between, so one signature fits several requests"
-    fixed = [name for name in names if name not in RESERVED and not name.startswith("@")]
+    fixed = [name for name in names if name not in RESERVED and not name.startswith("@") and name not in row.needs]
     if fixed and not row.is_in_body:
         yield f"signed holds {{{fixed[0]}}}, a field of the body, but the signature stands in a header"
     yield from _secret(row, names)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from webhooks.sources.declared.scheme import DIGESTS, MACS, PUBLIC_KEY_ALGORITHMS, Scheme
-from webhooks.sources.keys import keys
+from webhooks.sources.declared.scheme import DIGESTS, JWT, MACS, PUBLIC_KEY_ALGORITHMS, Scheme
+from webhooks.sources.keys import jwt_keys, keys, public
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.keys.published import why_weak
 from webhooks.sources.signing import decode_key
@@ -27,6 +27,8 @@ class KeyDecoder:
             return self._public_key(text.strip(), row.public_key_prefix.encode())
         if row.algorithm in PUBLIC_KEY_ALGORITHMS:
             return self._public_key(text.strip(), prefix)
+        if row.algorithm == JWT and not row.jwt.is_shared:
+            return jwt_keys.public_key(text, row.jwt.algorithms)
         if row.algorithm == "basic":
             token = keys.basic_token(text)
             if self._checks_strength and len(text.strip().partition(":")[2]) < row.min_secret_bytes:
@@ -41,6 +43,8 @@ class KeyDecoder:
             self._require_strong(text)
         if not raw:
             raise ValueError("is empty once decoded")
+        if row.algorithm == JWT:
+            return jwt_keys.shared_key(raw, row.jwt.algorithms)
         if row.algorithm == "token":
             return keys.TokenKey(prefix + raw)
         if row.algorithm in DIGESTS:
@@ -57,11 +61,17 @@ class KeyDecoder:
         is_private = is_private or text.startswith(_PRIVATE_KEY)
         if row.public_key_prefix and text.startswith((_PUBLIC_KEY, _PRIVATE_KEY)):
             raw = decode_key(text.removeprefix(_PUBLIC_KEY).removeprefix(_PRIVATE_KEY), "base64")
-            return keys.ed25519_key(raw, row.encoding, prefix, is_private=is_private)
+            return public.ed25519_key(raw, row.encoding, prefix, is_private=is_private)
+        if row.algorithm in public.RSA:
+            return public.rsa_key(public.key_bytes(text), row.algorithm, row.encoding, prefix, is_private=is_private)
+        if row.algorithm == "ecdsa-sha256" and text.startswith("-----BEGIN"):
+            return public.ecdsa_key(public.key_bytes(text), row.encoding, prefix, is_private=is_private)
         raw = decode_key(text, row.secret_encoding, row.secret_prefix)
-        make = keys.ed25519_key if row.algorithm == "ed25519" else keys.ecdsa_key
+        make = public.ed25519_key if row.algorithm == "ed25519" else public.ecdsa_key
         return make(raw, row.encoding, prefix, is_private=is_private)
 
     def decode_signing_key(self, text: str) -> VerifyingKey:
         """The private key of a scheme with public keys. Raises ValueError, without the value."""
+        if self.row.algorithm == JWT:
+            return jwt_keys.public_key(text, self.row.jwt.algorithms, is_private=True)
         return self._public_key(text.strip(), self.row.prefix.encode(), is_private=True)

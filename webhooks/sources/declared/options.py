@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from webhooks.formats import did_you_mean
 from webhooks.sources.declared.checks import problems
+from webhooks.sources.declared.claims import read_rule
 from webhooks.sources.declared.scheme import Scheme
 
 #: Options by which a source may read events otherwise than its row says.
@@ -25,7 +27,10 @@ _TABLES = {
 _FLAGS = frozenset(("around",))
 _NUMBERS = frozenset(("min_secret_bytes",))
 _NOT_SETTABLE = frozenset(
-    ("name", "title", "documentation", "tolerance", "tolerance_ahead", "handshake", "success", "as_form")
+    (
+        *("name", "title", "documentation", "tolerance", "tolerance_ahead", "handshake", "success", "as_form"),
+        *("certificate", "certificate_pattern", "algorithm_at", "needs"),
+    )
 )
 #: Options by which a source of its own describes itself.
 ROW_OPTIONS = frozenset(each.name for each in fields(Scheme)) - _NOT_SETTABLE
@@ -33,19 +38,40 @@ ROW_OPTIONS = frozenset(each.name for each in fields(Scheme)) - _NOT_SETTABLE
 
 def with_options(row: Scheme, options: Mapping[str, Any], allowed: frozenset[str]) -> tuple[Scheme, list[str]]:
     """The row with a source's options laid over it, and everything that is wrong with them."""
-    wrong: list[str] = []
+    row, wrong = _with_needs(row, options)
     changes: dict[str, Any] = {}
     for name, value in options.items():
+        if name in row.needs:
+            continue
         if name not in allowed:
             hint = did_you_mean(name, sorted(allowed)) or f"; it knows {', '.join(sorted(allowed))}"
             wrong.append(f"unknown option {name!r} for scheme {row.name!r}{hint}")
             continue
         try:
-            changes[name] = _read(name, value)
+            changes[name] = read_rule(value, row.jwt) if name == "jwt" else _read(name, value)
         except ValueError as error:
             wrong.append(str(error))
     changed = replace(row, **changes)
     return changed, wrong + problems(changed)
+
+
+def _with_needs(row: Scheme, options: Mapping[str, Any]) -> tuple[Scheme, list[str]]:
+    """The row with the texts that it needs in their places, and what is wrong with these."""
+    wrong = []
+    signed, expect = row.signed, dict(row.expect)
+    for name, what in row.needs.items():
+        given = options.get(name)
+        texts = (given,) if isinstance(given, str) else given
+        if not isinstance(texts, list | tuple) or not texts or not all(_is_harmless(each) for each in texts):
+            wrong.append(f"scheme {row.name!r} needs {name}: {what}")
+            continue
+        signed = signed.replace(f"{{{name}}}", texts[0])
+        expect = {path: tuple(texts) if wanted == (f"{{{name}}}",) else wanted for path, wanted in expect.items()}
+    return replace(row, signed=signed, expect=expect), wrong
+
+
+def _is_harmless(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"[0-9A-Za-z:/._+-]{1,300}", text) is not None
 
 
 def _read(name: str, value: Any) -> Any:
@@ -56,6 +82,10 @@ def _read(name: str, value: Any) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
             raise ValueError(_TABLES[name])
         return {key.lower(): each for key, each in value.items()} if name == "require" else dict(value)
+    if name == "expect":
+        if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value):
+            raise ValueError("expect must be a table of paths and what stands there, such as { TopicArn = 'arn:…' }")
+        return {path: _texts(f"expect.{path}", wanted) for path, wanted in value.items()}
     if name in _FLAGS:
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false")

@@ -19,6 +19,7 @@ from webhooks.formats import json as jsonio
 from webhooks.model import InboundRequest
 from webhooks.sources.base import Secret
 from webhooks.sources.declared.bodies import Reader, looks_like_json
+from webhooks.sources.declared.claims import JwtProof
 from webhooks.sources.declared.fields import at, text_of
 from webhooks.sources.declared.places import parameter
 from webhooks.sources.declared.scheme import MACS, TOKENS, Scheme
@@ -42,6 +43,8 @@ class Proof:
     def __init__(self, row: Scheme, public_url: str) -> None:
         self.row = row
         self.text = SignedText(row, public_url)
+        #: for tokens; set by the source
+        self.jwt: JwtProof | None = None
         self._reader = Reader(row)
         self._form = Proof(replace(row, **row.as_form, as_form={}), public_url) if row.as_form else None  # type: ignore[arg-type]
         position = _POSITION.fullmatch(row.timestamp)
@@ -60,13 +63,30 @@ class Proof:
         if self.row.is_in_body:
             return self._verify_in_body(request, now, ring)
         entries = self.entries(request)
+        if self.jwt is not None:
+            prefix = self.row.prefix.encode()
+            tokens = [entry[len(prefix) :] for entry in entries if entry.startswith(prefix)]
+            return self.jwt.verify(tokens, request.body, now, ring)
         stamp, sent_at = self.timestamp(request, entries)
         label = self._match(request, stamp, entries, ring)
         if sent_at is None and self.row.timestamp:
             sent_at = self._body_timestamp(request)
+        if self.row.expect:
+            self._require_expected(request)
         if sent_at is not None:
             require_fresh(sent_at, now, self.row.tolerance, self.row.tolerance_ahead)
         return label
+
+    def _require_expected(self, request: InboundRequest) -> None:
+        """Raise SignatureError where a field of a body that is rightly signed is not what is configured."""
+        try:
+            body = self._reader.load(self._reader.as_utf8(request))
+            found = {path: text_of(at(body, path)) for path in self.row.expect}
+        except Malformed:
+            raise SignatureError("the body cannot be read, and something is expected in it") from None
+        for path, texts in self.row.expect.items():
+            if found[path] not in texts:
+                raise SignatureError(f"the body's field {path} is none that is configured")
 
     def _match(
         self, request: InboundRequest, stamp: bytes, entries: Sequence[bytes], ring: Sequence[Key[VerifyingKey]]
@@ -174,6 +194,9 @@ class Proof:
         stamp = field_of(part, self.row.timestamp, is_optional=False) if self.row.timestamp else b""
         sent_at = read_instant(stamp, self.row.timestamp_format) if self.row.timestamp else None
         label = match(ring, self.part_text(part, stamp), entries)
+        for path, texts in self.row.expect.items():
+            if text_of(at(part, path)) not in texts:
+                raise SignatureError(f"the body's field {path} is none that is configured")
         if sent_at is not None:
             require_fresh(sent_at, now, self.row.tolerance, self.row.tolerance_ahead)
         return label
@@ -194,6 +217,8 @@ class Proof:
                 text.append(stamp)
             elif name == "secret":
                 holes.append(sum(map(len, text)))
+            elif name == "sns":
+                text.append(sns_text(part))
             elif name:
                 text.append(field_of(part, name, is_optional))
         whole = WithSecret(b"".join(text))
@@ -237,6 +262,23 @@ def match(ring: Sequence[Key[VerifyingKey]], message: bytes, entries: Sequence[b
         if key.value.matches(message, entries):
             return key.label
     raise NoSecretMatches(f"none of {len(ring)} secrets made this signature")
+
+
+def sns_text(part: Any) -> bytes:
+    """The lines that Amazon SNS signs: names and values of some fields, in order, each on a line.
+
+    Source: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message-verify-message-signature.html (2026-11)
+    """
+    names = _SNS_NOTIFICATION if text_of(at(part, "Type")) == "Notification" else _SNS_CONFIRMATION
+    text = b""
+    for name in names:
+        if name != "Subject" or at(part, name) is not None:
+            text += name.encode() + b"\n" + field_of(part, name, is_optional=name == "Message") + b"\n"
+    return text
+
+
+_SNS_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
+_SNS_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 
 
 def field_of(part: Any, path: str, is_optional: bool) -> bytes:

@@ -15,16 +15,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 
+from webhooks.sources.declared.claims import JwtRule
 from webhooks.sources.declared.places import places
+from webhooks.sources.keys.public import RSA
 
 MACS = {"hmac-sha256": "sha256", "hmac-sha1": "sha1", "hmac-sha512": "sha512"}
 #: A digest of a text that holds the secret.
 DIGESTS = {"sha256": "sha256", "sha1": "sha1", "sha512": "sha512", "md5": "md5"}
-PUBLIC_KEY_ALGORITHMS = ("ed25519", "ecdsa-sha256")
+PUBLIC_KEY_ALGORITHMS = ("ed25519", "ecdsa-sha256", *RSA)
+#: A token that a key signed, with claims in it.
+JWT = "jwt"
 #: What a request carries as it is.
 TOKENS = ("token", "basic")
-ALGORITHMS = (*MACS, *PUBLIC_KEY_ALGORITHMS, *DIGESTS, *TOKENS)
+ALGORITHMS = (*MACS, *PUBLIC_KEY_ALGORITHMS, JWT, *DIGESTS, *TOKENS)
 SECRET_ENCODINGS = ("text", "hex", "base64", "sha1", "sha256")
 TIMESTAMP_FORMATS = ("seconds", "milliseconds", "iso")
 BODY_FORMATS = ("json", "form", "json-or-form", "multipart", "form-or-multipart", "raw")
@@ -57,6 +62,7 @@ SIGNABLE: Mapping[str, str] = {
     "crc32": "of the body, a decimal number",
     "sha256": "of the body, in hex",
     "secret": "the key, for plain digests",
+    "sns": "the lines that Amazon SNS signs, which depend on the message's type",
 }
 #: Names in a signed text that are not fields of the body.
 RESERVED = frozenset(SIGNABLE)
@@ -99,6 +105,14 @@ class Scheme:
     tolerance: timedelta = timedelta(seconds=300)
     tolerance_ahead: timedelta = timedelta(seconds=300)
     require: Mapping[str, str] = field(default_factory=dict)
+    expect: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: {path: what a field of the body must be}
+    jwt: JwtRule = field(default_factory=JwtRule)
+    certificate: str = ""  #: where a request names its certificate; of our rows only
+    certificate_pattern: str = ""  #: what the whole address must match
+    #: (where the body names the algorithm, {what it says: algorithm}); ("", {}) for the row's one
+    algorithm_at: tuple[str, Mapping[str, str]] = ("", MappingProxyType({}))
+    #: {option: what it is}: texts that a source must give, in `signed` or `expect` as `{option}`
+    needs: Mapping[str, str] = field(default_factory=dict)
     body: str = "json"
     charset: str = "utf-8"
     decode: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +140,8 @@ class Scheme:
     @property
     def signs_whole_body(self) -> bool:
         """`{form}` covers a body because verifying refuses one that is not the form that it signs."""
+        if self.algorithm == JWT:
+            return bool(self.jwt.body_hash)
         return self.algorithm not in TOKENS and not _WHOLE_BODY.isdisjoint(places(self.signed))
 
     @property

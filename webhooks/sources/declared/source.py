@@ -6,7 +6,7 @@ is in it, `handshakes` and `sign`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,17 +15,22 @@ from webhooks.errors import ChallengeFailed, ConfigurationError, SignatureError
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import shown
 from webhooks.sources import diagnosis
-from webhooks.sources.base import Source, SourceSettings
+from webhooks.sources.base import Secret, Source, SourceSettings
 from webhooks.sources.declared import handshakes
+from webhooks.sources.declared.certificates import Certificates, within_dates
+from webhooks.sources.declared.claims import JwtProof
 from webhooks.sources.declared.decode import KeyDecoder
 from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with_options
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
-from webhooks.sources.declared.scheme import DEDUP_KEYS, PUBLIC_KEY_ALGORITHMS, Scheme
+from webhooks.sources.declared.scheme import DEDUP_KEYS, JWT, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.declared.sign import Signer
 from webhooks.sources.keys import keys
-from webhooks.sources.keys.keyring import KeyRing, load_provider
+from webhooks.sources.keys.fetched import Fetcher
+from webhooks.sources.keys.jwt_keys import KeySet, require_jwt
+from webhooks.sources.keys.keyring import Key, KeyRing, load_provider
 from webhooks.sources.keys.keys import VerifyingKey
+from webhooks.sources.keys.public import RSA
 
 #: Options that every declared source knows.
 COMMON_OPTIONS = frozenset(("dedup", "signing_key", "secrets_from"))
@@ -45,12 +50,11 @@ class DeclaredSource(Source):
         problems = [f"source {settings.name!r}: {text}" for text in found + self._setting_problems()]
         if not found:
             try:
+                provider = load_provider(settings.name, settings.options.get("secrets_from"))
+                if provider is None and self._publishes_keys:
+                    provider = _no_secrets
                 self.keys: KeyRing[VerifyingKey] = KeyRing(
-                    settings.name,
-                    settings.secrets,
-                    self._decoder.decode,
-                    settings.secret_file,
-                    load_provider(settings.name, settings.options.get("secrets_from")),
+                    settings.name, settings.secrets, self._decoder.decode, settings.secret_file, provider
                 )
                 self._signing_key = self._decode_signing_key()
             except ConfigurationError as error:
@@ -64,8 +68,27 @@ class DeclaredSource(Source):
         self.success = None if success is None else Challenge(success[1].encode(), success[0])
         self._tokens = tuple(token.encode("utf-8") for token in _texts(settings.options.get("verify_token")))
         self._proof = Proof(self.row, settings.public_url)
+        self._ring: Callable[[InboundRequest, datetime], Sequence[Key[VerifyingKey]]] = self._make_ring()
         self._parser = Parser(self.row, self._dedup_rule())
         self._signer = Signer(self._proof, settings.public_url)
+
+    @property
+    def _publishes_keys(self) -> bool:
+        """Whether the sender publishes its keys, so that no secret is needed."""
+        return bool(self.row.certificate or (self.row.algorithm == JWT and self.row.jwt.jwks))
+
+    def _make_ring(self) -> Callable[[InboundRequest, datetime], Sequence[Key[VerifyingKey]]]:
+        """What gives the keys to try for a request; sources whose keys are not fetched pay nothing for those that are."""
+        row = self.row
+        if row.algorithm == JWT:
+            require_jwt()
+            fetched = KeySet(row.jwt.jwks, row.jwt.algorithms, Fetcher(self.name)) if row.jwt.jwks else None
+            self._proof.jwt = JwtProof(row.jwt, fetched.keys if fetched is not None else None, row.tolerance)
+        if row.certificate:
+            return Certificates(row, Fetcher(self.name)).keys
+        if row.algorithm in RSA:
+            return lambda request, now: within_dates(self.keys.current(request), now)
+        return lambda request, now: self.keys.current(request)
 
     def labels(self) -> Sequence[str]:
         """Of the keys that are held now."""
@@ -108,7 +131,7 @@ class DeclaredSource(Source):
         text = self.settings.options.get("signing_key")
         if text is None:
             return None
-        if not isinstance(text, str) or self.row.algorithm not in PUBLIC_KEY_ALGORITHMS:
+        if not isinstance(text, str) or self.row.algorithm not in (*PUBLIC_KEY_ALGORITHMS, JWT):
             raise ConfigurationError(
                 f"source {self.name!r}: signing_key is for schemes with public keys, and is text; leave it out"
             )
@@ -135,11 +158,11 @@ class DeclaredSource(Source):
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         """See `Source.verify`. A file of secrets that changed is read again before a request is refused."""
         try:
-            return Verified(self._proof.verify(request, now, self.keys.current(request)))
+            return Verified(self._proof.verify(request, now, self._ring(request, now)))
         except SignatureError:
             if not self.keys.refresh():
                 raise
-            return Verified(self._proof.verify(request, now, self.keys.current(request)))
+            return Verified(self._proof.verify(request, now, self._ring(request, now)))
 
     def signed_text(self, request: InboundRequest, stamp: bytes) -> bytes:
         """What the sender signed. stamp: the time as it was written. Raises SignatureError when a part is missing."""
@@ -205,6 +228,10 @@ class DeclaredSource(Source):
     def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
         """See `Source.diagnose`."""
         return diagnosis.diagnose(self, request, now, others, self._proof.facts(request, self.keys.secrets))
+
+
+def _no_secrets(_request: InboundRequest) -> Sequence[Secret]:
+    return ()
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
 """The kinds of keys: each makes from a message what the header must hold, or checks what it holds.
 
-`MacKey` and `TokenKey` say what they expect, byte for byte with its prefix, and compare in constant time. `PublicKey`
-checks a signature that only the sender can make; it needs the extra `crypto`, which is imported when such a key is
-made.
+`MacKey`, `DigestKey` and `TokenKey` say what they expect, byte for byte with its prefix, and compare in constant time. Public keys,
+which check what only the sender can make, are in `public`, those of tokens in `jwt_keys`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from webhooks.errors import ConfigurationError
-from webhooks.sources.signing import ENCODERS, decode_signature, is_equal
-from webhooks.version import install
+from webhooks.sources.signing import ENCODERS, is_equal
 
 
 class VerifyingKey(Protocol):
@@ -100,82 +97,6 @@ class TokenKey:
         return any(is_equal(self._digest, hashlib.sha256(entry).digest()) for entry in entries)
 
 
-#: Entries that a public key looks at: each costs some 100 µs, and any client can send them.
-MAX_PUBLIC_KEY_ENTRIES = 5
-
-
-class PublicKey:
-    """The sender's public key: Ed25519, or ECDSA with SHA-256. With a private key (tests, `trigger`) it signs, too."""
-
-    __slots__ = ("_encoding", "_prefix", "_private", "_public")
-
-    def __init__(self, public: Any, encoding: str, prefix: bytes, private: Any = None) -> None:
-        self._public = public
-        self._private = private
-        self._encoding = encoding
-        self._prefix = prefix
-
-    def matches(self, message: bytes, entries: Sequence[bytes]) -> bool:
-        """Whether one of `entries` is a signature of `message` by this key."""
-        from cryptography.exceptions import InvalidSignature
-
-        mine = [entry[len(self._prefix) :] for entry in entries if entry.startswith(self._prefix)]
-        for entry in mine[:MAX_PUBLIC_KEY_ENTRIES]:
-            signature = decode_signature(entry, self._encoding)
-            if signature is None:
-                continue
-            try:
-                self._public.verify(signature, message, *self._parameters())
-            except InvalidSignature:
-                continue
-            return True
-        return False
-
-    def sign(self, message: bytes) -> bytes:
-        """An entry as the sender would write it."""
-        if self._private is None:
-            raise ConfigurationError(
-                "only the sender can sign for this source; set signing_key to a private key of your own for tests"
-            )
-        return self._prefix + ENCODERS[self._encoding](self._private.sign(message, *self._parameters()))
-
-    def _parameters(self) -> tuple[Any, ...]:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        return (ec.ECDSA(hashes.SHA256()),) if isinstance(self._public, ec.EllipticCurvePublicKey) else ()
-
-
-def ed25519_key(raw: bytes, encoding: str, prefix: bytes, *, is_private: bool = False) -> PublicKey:
-    """A key from its 32 raw bytes (a private one may have its public half behind it). Raises ValueError."""
-    _require_crypto()
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    if len(raw) != 32 and not (is_private and len(raw) == 64):
-        raise ValueError(f"must be 32 bytes, but has {len(raw)}")
-    if is_private:
-        private = ed25519.Ed25519PrivateKey.from_private_bytes(raw[:32])
-        return PublicKey(private.public_key(), encoding, prefix, private)
-    return PublicKey(ed25519.Ed25519PublicKey.from_public_bytes(raw), encoding, prefix)
-
-
-def ecdsa_key(der: bytes, encoding: str, prefix: bytes, *, is_private: bool = False) -> PublicKey:
-    """A P-256 key from DER (SubjectPublicKeyInfo, or PKCS 8). Raises ValueError."""
-    _require_crypto()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
-
-    try:
-        private = load_der_private_key(der, None) if is_private else None
-        public = load_der_public_key(der) if private is None else private.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("is not a key in DER; copy the verification key as the sender shows it") from None
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-        raise ValueError("is not a P-256 key")
-    return PublicKey(public, encoding, prefix, private)
-
-
 def as_in(credentials: bytes, wanted: bytes) -> bytes:
     """The value of an Authorization header with its scheme's name and the blank behind it written as in `wanted`.
 
@@ -194,10 +115,3 @@ def basic_token(secret: str) -> bytes:
     if not user or not colon or not password:
         raise ValueError("must be 'user:password'")
     return b"Basic " + base64.b64encode(secret.strip().encode("utf-8"))
-
-
-def _require_crypto() -> None:
-    try:
-        import cryptography  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(f"this scheme needs the extra 'crypto': {install('crypto')}") from None

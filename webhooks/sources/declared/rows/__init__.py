@@ -12,5 +12,6 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.sources.declared.rows.first import CUSTOM as CUSTOM
     from webhooks.sources.declared.rows.first import FIRST_ROWS as FIRST_ROWS
+    from webhooks.sources.declared.rows.further import FURTHER_ROWS as FURTHER_ROWS
 else:
-    __getattr__, __dir__ = lazily(__name__, {"first": ["CUSTOM", "FIRST_ROWS"]})
+    __getattr__, __dir__ = lazily(__name__, {"first": ["CUSTOM", "FIRST_ROWS"], "further": ["FURTHER_ROWS"]})
