@@ -222,17 +222,21 @@ def test_failures_that_are_alike_are_grouped(store: Store) -> None:
     put(store, 1, handler="a")
     run(store, "a", dead("KeyError: 'x' (attempt 20 of 20)"))
     put(store, 1, handler="b")
-    groups = store.listings.failures(Selection())
+    groups = store.listings.failures(Selection()).groups
     assert [(group.handler, group.count, group.error) for group in groups] == [
         ("a", 4, "ValueError: # at #"),
         ("a", 1, "KeyError: 'x'"),
     ]
     assert groups[0].first_at <= groups[0].last_at
     assert store.listings.delivery(groups[0].example_id) is not None
-    assert store.listings.failures(Selection(error="*KeyError*"))[0].count == 1
-    assert store.listings.failures(Selection(source="close"))[0].count == 4
-    assert store.listings.failures(Selection(where=Expression.parse("data.n == 1")))[0].count == 4
-    assert store.listings.failures(Selection(where=Expression.parse("data.n == 5"))) == []
+    assert store.listings.failures(Selection(error="*KeyError*")).groups[0].count == 1
+    assert store.listings.failures(Selection(source="close")).groups[0].count == 4
+    assert store.listings.failures(Selection(where=Expression.parse("data.n == 1"))).groups[0].count == 4
+    assert store.listings.failures(Selection(where=Expression.parse("data.n == 5"))).groups == []
+    for selection in (Selection(), Selection(source="close"), Selection(where=Expression.parse("data.n == 1"))):
+        whole, part = store.listings.failures(selection), store.listings.failures(selection, look_at=2)
+        assert (whole.is_complete, part.is_complete, part.looked_at) == (True, False, 2)
+        assert sum(group.count for group in part.groups) == 2
 
 
 def lane(store: Store, *, handler: str = "a", lane: str = "l", at: int = 0, **fields: Any) -> int:

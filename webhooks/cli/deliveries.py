@@ -72,7 +72,7 @@ def list_(
         _list_blocked(listings.blocked_lanes(selection, limit=limit), limit, as_json)
         return
     if group:
-        _list_failures(listings.failures(selection, limit=limit), as_json)
+        _list_failures(listings.failures(selection, limit=limit).groups, as_json)
         return
     wanted = None if replay_id is None else parse_id(replay_id, "replay")
     last = None if before is None else parse_id(before, "delivery")

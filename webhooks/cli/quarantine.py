@@ -31,7 +31,7 @@ def list_(source: str | None, everything: bool, limit: int, as_json: bool) -> No
         output.emit_json({"quarantine": [records.quarantined_json(row) for row in rows]})
         return
     cells = [
-        (str(r.id), output.when(r.received_at), r.source, str(r.copies), f"{len(r.body):,}", r.state, r.reason)
+        (str(r.id), output.when(r.received_at), r.source, str(r.copies), f"{r.body_bytes:,}", r.state, r.reason)
         for r in rows
     ]
     output.emit_table(COLUMNS, cells, empty="nothing is quarantined")

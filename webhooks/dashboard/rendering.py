@@ -7,12 +7,13 @@ can look like another or act. An undefined name is an error.
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from webhooks.dashboard import show
+from webhooks.dashboard import figures, show
 from webhooks.dashboard.search import FIELDS
 from webhooks.formats import counted, printable
 
@@ -63,6 +64,9 @@ def environment() -> Environment:
         full_time=show.full_time,
         iso=show.iso,
         size=show.size,
+        milliseconds=figures.milliseconds,
+        rate=figures.rate,
+        instant=datetime.fromisoformat,
     )
     made.globals.update(
         counted=counted,

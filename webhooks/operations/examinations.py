@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks.formats import iso_text
+from webhooks.formats import DEFAULT_QUEUE, iso_text
 from webhooks.operations import records
 from webhooks.operations.background import BackgroundDuty
-from webhooks.operations.doctor import diagnose
+from webhooks.operations.doctor import Facts, HandlerFacts, Level, diagnose, handler_checks
+from webhooks.operations.doctor.checks import code_of
 from webhooks.operations.figures import guarded
+from webhooks.store.handlers import HandlerState
+from webhooks.store.health import Backlog, Gauges
+from webhooks.store.processes import Process
+from webhooks.store.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from webhooks.operations.doctor import Doctor, Finding
@@ -24,6 +29,20 @@ if TYPE_CHECKING:
 #: The name of the lease that elects a worker, and of the snapshot.
 DOCTOR = "doctor"
 EXAMINE_EVERY = timedelta(minutes=5)
+#: Codes of what rows say at once.
+LIVE = frozenset(
+    code_of(check)
+    for check in (
+        handler_checks.orphaned_deliveries,
+        handler_checks.lane_blocked,
+        handler_checks.dead_deliveries,
+        handler_checks.handler_failing,
+        handler_checks.handler_paused,
+        handler_checks.breaker_open,
+        handler_checks.no_worker,
+        handler_checks.queue_without_worker,
+    )
+)
 
 
 class DoctorDuty(BackgroundDuty):
@@ -73,6 +92,45 @@ def examine(doctor: Doctor, store: Store) -> Sequence[Finding]:
     return findings
 
 
+def standing(
+    registered: Sequence[str],
+    gauges: Gauges,
+    states: Mapping[str, HandlerState],
+    processes: Sequence[Process],
+) -> list[Finding]:
+    """What is wrong now with handlers, queues and workers: what rows say at once, without asking a sender. Pure.
+
+    registered: names of the handlers that this process has.
+    gauges: how deliveries stand.
+    states: {handler: state} on record.
+    processes: those that reported lately.
+    """
+    running = {name for process in processes for name in process.handlers}
+    handlers = [
+        HandlerFacts(
+            name,
+            is_registered=name in registered,
+            is_running=name in running,
+            backlog=gauges.handlers.get(name, Backlog(name)),
+            state=states.get(name),
+            queue=(queue := states[name].queue if name in states else DEFAULT_QUEUE),
+            is_queue_served=any(process.serves(queue) for process in processes),
+        )
+        for name in sorted({*gauges.handlers, *registered, *states})
+    ]
+    return diagnose(Facts(gauges.at, [], handlers, processes))
+
+
+def now_and_last(live: Sequence[Finding], last: Snapshot | None) -> list[dict[str, Any]]:
+    """What stands now, and of the last examination what rows do not say at once; the worst first, with `since`."""
+    body = last.body if last is not None else {}
+    known = {(each["code"], each["subject"]): each["since"] for each in body.get("findings", ())}
+    found = [{**records.finding_json(each), "since": known.get((each.code, each.subject))} for each in live]
+    found += [each for each in body.get("findings", ()) if each["code"] not in LIVE]
+    order = [str(level) for level in Level]
+    return sorted(found, key=lambda each: order.index(each["level"]))
+
+
 def document(findings: Sequence[Finding], before: Mapping[str, Any], now: str) -> dict[str, Any]:
     """What was found, as `webhooks doctor --json` says it, with since when each has been there.
 
@@ -89,4 +147,4 @@ def document(findings: Sequence[Finding], before: Mapping[str, Any], now: str) -
     }
 
 
-__all__ = ["DOCTOR", "DoctorDuty", "document", "examine"]
+__all__ = ["DOCTOR", "LIVE", "DoctorDuty", "document", "examine", "now_and_last", "standing"]

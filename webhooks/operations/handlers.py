@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from webhooks.store import Store
     from webhooks.store.handlers import HandlerState
     from webhooks.store.health import LatestRuns
+    from webhooks.store.processes import Process
 
 
 class HandlersHere(Protocol):
@@ -72,19 +73,21 @@ class HandlersOnRecord:
     states: {name: state}.
     runs: {name: its latest runs}.
     workers: {name: how many live workers have it}.
+    processes: those that reported lately.
     """
 
     states: Mapping[str, HandlerState]
     runs: Mapping[str, LatestRuns]
     workers: Mapping[str, int]
+    processes: Sequence[Process] = ()
 
 
-def on_record(store: Store) -> HandlersOnRecord:
-    """Ask the database, in a bounded number of rows. Raises what the database raises."""
-    workers = Counter(
-        name for process in store.processes.running() if process.kind == "worker" for name in process.handlers
-    )
-    return HandlersOnRecord(store.handlers.states(), store.health.latest_runs(), workers)
+def on_record(store: Store, *, with_runs: bool = True) -> HandlersOnRecord:
+    """Ask the database, in a bounded number of rows. with_runs: for the latest runs, too. Raises what the database raises."""
+    processes = store.processes.running()
+    workers = Counter(name for process in processes if process.kind == "worker" for name in process.handlers)
+    runs = store.health.latest_runs() if with_runs else {}
+    return HandlersOnRecord(store.handlers.states(), runs, workers, processes)
 
 
 def view(registered: Sequence[Handler], known: HandlersOnRecord | None) -> list[HandlerView]:

@@ -303,7 +303,7 @@ def quarantined_json(kept: Quarantined, *, with_body: bool = False) -> dict[str,
         "last_seen_at": _iso(kept.last_seen_at),
         "key_label": kept.key_label,
         "request_id": kept.request_id,
-        "body_bytes": len(kept.body),
+        "body_bytes": kept.body_bytes,
         "receipts": list(kept.receipts),
         "decided_by": kept.decided_by,
         "decided_at": _iso(kept.decided_at),
@@ -354,7 +354,7 @@ def quarantined_request_json(kept: Quarantined) -> dict[str, Any]:
         "state": kept.state,
         "reason": kept.reason,
         "copies": kept.copies,
-        "body_bytes": len(kept.body),
+        "body_bytes": kept.body_bytes,
     }
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, or_, select, text, update
+from sqlalchemy import bindparam, func, or_, select, text, update
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
@@ -35,6 +35,7 @@ class Quarantined:
     """One kept request, or entry of a sender's log.
 
     headers: all of the request's, as received, since a retry verifies again; not for showing.
+    body: empty in a listing. body_bytes: how long it is.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Quarantined:
     receipts: Sequence[Mapping[str, Any]] = ()
     decided_by: str | None = None
     decided_at: datetime | None = None
+    body_bytes: int = 0
 
     @property
     def is_from_log(self) -> bool:
@@ -136,15 +138,16 @@ class Quarantine:
         return None if row is None else _quarantined(row)
 
     def list(self, limit: int, *, source: str | None = None, state: str | None = "held") -> list[Quarantined]:
-        """The latest rows, newest first. state: one of `STATES`; None for all."""
+        """The latest rows without their bodies, newest first. state: one of `STATES`; None for all."""
         table = schema.quarantine
-        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        columns = [column for column in table.c if column.name != "body"]
+        query = select(*columns, func.length(table.c.body).label("body_bytes")).order_by(table.c.id.desc()).limit(limit)
         if source is not None:
             query = query.where(table.c.source == source)
         if state is not None:
             query = query.where(table.c.state == STATES.index(state))
         with self.database.read() as connection:
-            return [_quarantined(row) for row in connection.execute(query)]
+            return [_quarantined(row, is_listed=True) for row in connection.execute(query)]
 
     def begin(self, id: int, by: str) -> bool:
         """Begin to admit a held row; False when it is not held, or is being admitted."""
@@ -182,7 +185,8 @@ class Quarantine:
             return bool(connection.execute(statement).rowcount)
 
 
-def _quarantined(row: Any) -> Quarantined:
+def _quarantined(row: Any, *, is_listed: bool = False) -> Quarantined:
+    body = b"" if is_listed else bytes(row.body)
     return Quarantined(
         id=row.id,
         source=row.source,
@@ -192,7 +196,8 @@ def _quarantined(row: Any) -> Quarantined:
         copies=row.copies,
         received_at=row.received_at,
         last_seen_at=row.last_seen_at,
-        body=bytes(row.body),
+        body=body,
+        body_bytes=row.body_bytes if is_listed else len(body),
         query=bytes(row.query or b""),
         key_label=row.key_label,
         request_id=row.request_id,

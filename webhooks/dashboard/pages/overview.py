@@ -1,17 +1,99 @@
-"""The first page."""
+"""The first page: what is wrong and what to press, then figures, charts, failures, events and handlers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
 from flask import Response
 
+from webhooks.dashboard import figures, looks, remedies
 from webhooks.dashboard.access import UserRole
+from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.figures import Figure, Happened
+from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import Visit
+from webhooks.selection import Selection
+from webhooks.store.tallies import WINDOWS
 
 PAGES = Pages()
 
 
-@PAGES.get("/", needs=UserRole.VIEWER)
+@PAGES.get("/", needs=UserRole.VIEWER, forms=("html", "json"))
 def overview(visit: Visit) -> Response:
     """What is broken, since when, and what to press."""
-    return visit.page("overview.html")
+    services = visit.services
+    window = looks.window_of(visit.text("window", "1h"))
+    standing, measured = looks.stand(services), looks.measure(services, window)
+    if visit.form == "json":
+        findings = [{key: value for key, value in each.items() if key != "since"} for each in standing.findings]
+        return visit.json({"findings": findings, "repaired": []})
+    happened = marks_of(services)
+    failures, lines = looks.failures(services), looks.handler_lines(services, window)
+    events = looks.kept(services, "latest", lambda: services.store.listings.events(Selection(), limit=10))
+    return visit.page(
+        "overview.html",
+        findings=remedies.with_remedies(visit, standing.problems),
+        standing=standing,
+        last_at=events[0].received_at if events else None,
+        figures=_linked(visit, measured, standing, visit.now),
+        window=window,
+        window_list=list(WINDOWS.values()),
+        measured=measured,
+        charts=charts_of(measured, happened),
+        table=visit.text("table"),
+        failures=failures,
+        events=events,
+        lines=lines,
+        without_worker=looks.no_worker(services),
+    )
+
+
+def charts_of(measured: looks.Measured, happened: list[Happened]) -> list[tuple[str, str, str, Chart]]:
+    """[(name in the address, title, what it shows, chart)]."""
+    points, step = measured.points, measured.window.span
+    unit = {1: "a minute", 5: "in 5 minutes", 30: "in 30 minutes", 180: "in 3 hours", 720: "in 12 hours"}[step]
+    return [
+        ("accepted", "Accepted", f"{unit}, by receipt", figures.taken(points, happened)),
+        ("ran", "Run", f"deliveries {unit}, by outcome", figures.ran(points, happened)),
+        ("handled", "From arrival to handled", "all handlers, about", figures.handled(points, happened)),
+        ("waiting", "Waiting", "deliveries, sampled each minute", figures.waiting(points, happened)),
+    ]
+
+
+def marks_of(services: Services) -> list[Happened]:
+    """What happened and may explain a chart: starts of versions, and what operators did."""
+    found: dict[str, datetime] = {}
+    for process in looks.on_record(services).processes:
+        at = found.get(process.version)
+        found[process.version] = process.started_at if at is None else min(at, process.started_at)
+    return [Happened(at, f"version {version} started") for version, at in found.items()]
+
+
+def _linked(visit: Visit, measured: looks.Measured, standing: looks.Standing, at: datetime) -> list[Figure]:
+    """The five figures, each with the address of what is behind it."""
+    waits, is_more = standing.add_up(lambda backlog: backlog.pending)
+    row = figures.row(
+        measured.sums(),
+        measured.sums_before(),
+        measured.window,
+        (waits, standing.oldest_due_at, is_more),
+        standing.add_up(lambda backlog: backlog.dead),
+        at,
+    )
+    queries: list[tuple[str, dict[str, Any]]] = [
+        ("events", {"q": f"since:{measured.window.name}"}),
+        ("sources", {}),
+        ("handlers", {}),
+        ("deliveries", {"q": "state:pending"}),
+        ("failures", {}),
+    ]
+    return [
+        replace(figure, link=visit.url(name, **query) if visit.has(name) else visit.url("events"))
+        for figure, (name, query) in zip(row, queries, strict=True)
+    ]
+
+
+__all__ = ["PAGES", "charts_of", "marks_of"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from webhooks.store.listings.records import DeliverySummary as DeliverySummary
     from webhooks.store.listings.records import EventSummary as EventSummary
     from webhooks.store.listings.records import FailureGroup as FailureGroup
+    from webhooks.store.listings.records import FailureGroups as FailureGroups
     from webhooks.store.listings.records import HandlerStats as HandlerStats
     from webhooks.store.listings.records import Page as Page
     from webhooks.store.listings.records import SourceStats as SourceStats
@@ -37,6 +38,7 @@ else:
                 "DeliverySummary",
                 "EventSummary",
                 "FailureGroup",
+                "FailureGroups",
                 "HandlerStats",
                 "Page",
                 "Cursor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,7 +15,7 @@ from webhooks.model import DeliveryState
 from webhooks.selection import Selection
 from webhooks.store import conditions
 from webhooks.store.listings.deliveries import DeliveryPages, of_events
-from webhooks.store.listings.records import FailureGroup
+from webhooks.store.listings.records import FailureGroup, FailureGroups
 
 #: What differs between two failures that are the same: counts of attempts, ids, numbers, addresses.
 _ATTEMPT = re.compile(r" \(attempt \d+ of \d+\)$")
@@ -31,29 +32,40 @@ def alike(reason: str) -> str:
 class Failures(DeliveryPages):
     """The part of `Listings` that counts errors."""
 
-    def failures(self, selection: Selection, *, limit: int = 50) -> list[FailureGroup]:
-        """Dead deliveries (or those in the states selected), grouped by handler and error, most frequent first."""
+    def failures(self, selection: Selection, *, limit: int = 50, look_at: int | None = None) -> FailureGroups:
+        """Dead deliveries (or those in the states selected), grouped by handler and error, most frequent first.
+
+        limit: groups. look_at: only the newest so many deliveries are counted; None: all of them.
+        """
         wanted = selection if selection.states else selection.only(states=(DeliveryState.DEAD,))
         groups: dict[tuple[str, int, str], list[Any]] = {}
-        for handler, state, reason, count, first, last, example in self._reasons(wanted):
+        looked_at = 0
+        for handler, state, reason, count, first, last, example in self._reasons(wanted, look_at):
+            looked_at += count
             key = (handler, state, alike(reason or ""))
             group = groups.setdefault(key, [0, first, last, example])
             group[0] += count
             group[1] = min(group[1], first)
             group[2], group[3] = max(group[2], last), max(group[3], example)
         ordered = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
-        return [
-            FailureGroup(handler, DeliveryState(state), error, count, first, last, example)
-            for (handler, state, error), (count, first, last, example) in ordered[:limit]
-        ]
+        return FailureGroups(
+            [
+                FailureGroup(handler, DeliveryState(state), error, count, first, last, example)
+                for (handler, state, error), (count, first, last, example) in ordered[:limit]
+            ],
+            looked_at,
+            is_complete=look_at is None or looked_at < look_at,
+        )
 
-    def _reasons(self, selection: Selection) -> Iterator[tuple[str, int, str | None, int, datetime, datetime, int]]:
+    def _reasons(
+        self, selection: Selection, look_at: int | None
+    ) -> Iterator[tuple[str, int, str | None, int, datetime, datetime, int]]:
         table, events = schema.deliveries.c, schema.events
         if not selection.is_exact_in_sql:
-            for step in self.walk_deliveries(selection):
-                for delivery in step:
-                    at = delivery.finished_at or delivery.created_at
-                    yield delivery.handler, int(delivery.state), delivery.reason, 1, at, at, delivery.id
+            walked = itertools.chain.from_iterable(self.walk_deliveries(selection))
+            for one in itertools.islice(walked, look_at):
+                at = one.finished_at or one.created_at
+                yield one.handler, int(one.state), one.reason, 1, at, at, one.id
             return
         by_event = of_events(selection)
         moment = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
@@ -62,21 +74,26 @@ class Failures(DeliveryPages):
             source: Any = schema.deliveries
             if not by_event.is_empty:
                 source = schema.deliveries.join(events, events.c.id == table.event_id)
-            query = (
-                select(
-                    table.handler,
-                    table.state,
-                    table.reason,
-                    func.count(),
-                    func.min(moment, type_=schema.Instant()),
-                    func.max(moment, type_=schema.Instant()),
-                    func.max(table.id),
-                )
-                .select_from(source)
-                .where(*conditions.on_deliveries(selection, dialect=self.dialect))
-                .where(*conditions.on_events(by_event, dialect=self.dialect))
-                .group_by(table.handler, table.state, table.reason)
-            )
+            wanted = [
+                *conditions.on_deliveries(selection, dialect=self.dialect),
+                *conditions.on_events(by_event, dialect=self.dialect),
+            ]
+            if selection.states == (DeliveryState.DEAD,) and selection.handler is None:
+                wanted.append(conditions.NEWEST_DEAD)
+            each = select(table.id, table.handler, table.state, table.reason, moment.label("at"))
+            each = each.select_from(source).where(*wanted)
+            if look_at is not None:
+                each = each.order_by(table.id.desc()).limit(look_at)
+            found = each.subquery().c
+            query = select(
+                found.handler,
+                found.state,
+                found.reason,
+                func.count(),
+                func.min(found["at"], type_=schema.Instant()),
+                func.max(found["at"], type_=schema.Instant()),
+                func.max(found.id),
+            ).group_by(found.handler, found.state, found.reason)
             rows = connection.execute(query).fetchall()
         for row in rows:
             yield tuple(row)

@@ -113,6 +113,15 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureGroups:
+    """Groups, the most frequent first. looked_at: how many deliveries were counted. is_complete: False when there are more."""
+
+    groups: Sequence[FailureGroup]
+    looked_at: int
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BlockedLane:
     """A lane that stands still. holder: the oldest dead delivery that holds it. waiting: pending ones behind that one."""
 
@@ -167,6 +176,7 @@ __all__ = [
     "DeliverySummary",
     "EventSummary",
     "FailureGroup",
+    "FailureGroups",
     "HandlerStats",
     "Page",
     "SourceStats",

@@ -98,9 +98,10 @@ SPANS = (
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time to look back over. minutes: its length. span: of its points, in minutes. before: so many minutes earlier it is compared."""
+    """A time to look back over. words: its name for people. minutes: its length. span: of its points, in minutes. before: so many minutes earlier it is compared."""
 
     name: str
+    words: str
     minutes: int
     span: int
     before: int
@@ -110,12 +111,12 @@ class Window:
 WINDOWS = {
     window.name: window
     for window in (
-        Window("15m", 15, 1, DAY),
-        Window("1h", HOUR, 1, DAY),
-        Window("6h", 6 * HOUR, 5, DAY),
-        Window("24h", DAY, 30, DAY),
-        Window("7d", 7 * DAY, 180, 7 * DAY),
-        Window("30d", 30 * DAY, 720, 30 * DAY),
+        Window("15m", "15 minutes", 15, 1, DAY),
+        Window("1h", "hour", HOUR, 1, DAY),
+        Window("6h", "6 hours", 6 * HOUR, 5, DAY),
+        Window("24h", "24 hours", DAY, 30, DAY),
+        Window("7d", "7 days", 7 * DAY, 180, 7 * DAY),
+        Window("30d", "30 days", 30 * DAY, 720, 30 * DAY),
     )
 }
 

@@ -10,12 +10,12 @@ Minutes are those of the database's clock. A row from the future, by a clock tha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
@@ -30,6 +30,10 @@ from webhooks.store.tallies.sqlite import SqliteTallies
 MINUTE = timedelta(minutes=1)
 #: A point is folded this many minutes after its end: turns that were under way are written then.
 LATE = 1
+#: Points that are over are read again after so long, for what came late.
+KEEP_SECONDS = 600.0
+#: Windows that a process keeps.
+MOST_KNOWN = 64
 #: (span, minute, kind, name, what, bucket, n)
 Row = tuple[int, int, int, str, int, int, int]
 
@@ -50,6 +54,7 @@ class Points:
 
     since, until: minutes since 1970, whole points; the last one may not be over.
     step: minutes of a point.
+    now: the minute at which they were read.
     begins: the first minute of which anything is known; None when nothing is.
     rows: {(minute at which its point begins, kind, what, bucket): n}, of all names or of one.
     """
@@ -57,6 +62,7 @@ class Points:
     since: int
     until: int
     step: int
+    now: int
     begins: int | None = None
     rows: Mapping[tuple[int, int, int, int], int] = field(default_factory=dict)
 
@@ -64,6 +70,22 @@ class Points:
     def at(self) -> range:
         """The beginning of every point, those without numbers too."""
         return range(self.since, self.until, self.step)
+
+    def counts(self, kind: Kind) -> dict[int, dict[int, int]]:
+        """{beginning of a point: {what: n}}; points without numbers are left out."""
+        return self._by(kind, lambda what, bucket: what)
+
+    def buckets(self, kind: Kind) -> dict[int, dict[int, int]]:
+        """{beginning of a point: {bucket: n}}."""
+        return self._by(kind, lambda what, bucket: bucket)
+
+    def _by(self, kind: Kind, key: Callable[[int, int], int]) -> dict[int, dict[int, int]]:
+        found: dict[int, dict[int, int]] = {}
+        for (at, each, what, bucket), n in self.rows.items():
+            if each == kind:
+                point = found.setdefault(at, {})
+                point[key(what, bucket)] = point.get(key(what, bucket), 0) + n
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,10 @@ class Tallies:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._statements: TallyStatements = dialect_of(database).pick(PostgresqlTallies, SqliteTallies)
+        #: (when, what) `_made` said last
+        self._looked: tuple[float, _Made | None] = (float("-inf"), None)
+        #: {(window, name): (when it was read whole, its points)}
+        self._known: dict[tuple[str, str | None], tuple[float, Points]] = {}
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -149,6 +175,15 @@ class Tallies:
         old = delete(schema.tallies).where(table.span == span.minutes, table.at < before)
         return connection.execute(old).rowcount
 
+    def _look(self, connection: Connection) -> _Made:
+        """How far points are made, as it was within the last second."""
+        at, made = self._looked
+        now = self.database.monotonic()
+        if made is None or now - at > 1:
+            made = self._made(connection)
+            self._looked = (now, made)
+        return made
+
     def _made(self, connection: Connection) -> _Made:
         columns = ", ".join(
             f"(select max(at) from webhooks_tallies where span = {span.minutes} and at <= {{now}}) as max{span.minutes},"
@@ -167,26 +202,39 @@ class Tallies:
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    def read(
-        self, window: Window, *, name: str | None = None, kinds: Iterable[Kind] = tuple(Kind), since: int = 0
-    ) -> Points:
+    def window(self, window: Window, *, name: str | None = None) -> Points:
+        """As `read`; points that are over are kept in this process, and read again after ten minutes."""
+        key, now = (window.name, name), self.database.monotonic()
+        read_at, known = self._known.get(key, (float("-inf"), None))
+        if known is None or now - read_at > KEEP_SECONDS:
+            points, read_at = self.read(window, name=name), now
+        else:
+            over = floor(known.now - LATE, window.span)
+            fresh = self.read(window, name=name, since=over)
+            rows = {at: n for at, n in known.rows.items() if fresh.since <= at[0] < over}
+            points = replace(fresh, rows=rows | dict(fresh.rows))
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = (read_at, points)
+        return points
+
+    def read(self, window: Window, *, name: str | None = None, since: int = 0) -> Points:
         """What was counted in the last `window`, point by point. Two statements.
 
         name: of a source or handler; None adds up all of them.
-        kinds: what is wanted.
         since: the first minute that is wanted, where earlier points are known already.
         """
         step = window.span
         with self.database.read() as connection:
-            made = self._made(connection)
+            made = self._look(connection)
             last = floor(made.now, step) + step
             first = last - window.minutes // step * step
-            values = {"step": step, "kinds": [int(kind) for kind in kinds]}
+            values: dict[str, Any] = {"step": step}
             values |= _ranges(made, step, max(first, floor(since, step)), made.now + 1)
             statement = _ALL if name is None else _NAMED
             rows = connection.execute(statement, values if name is None else {**values, "name": name}).fetchall()
         found = {(row.point, row.kind, row.what, row.bucket): int(row.n) for row in rows}
-        return Points(first, last, step, made.begins, found)
+        return Points(first, last, step, made.now, made.begins, found)
 
     def totals(self, ago: int, minutes: int, span: int) -> dict[Key, int]:
         """{(kind, name, what, bucket): n} of so many minutes that ended `ago` minutes ago, in whole points. Two statements.
@@ -194,7 +242,7 @@ class Tallies:
         Levels are left out: they are samples. ago: 0 for until now.
         """
         with self.database.read() as connection:
-            made = self._made(connection)
+            made = self._look(connection)
             until = floor(made.now, span) + span - ago // span * span
             ranges = _ranges(made, span, until - max(span, minutes // span * span), min(until, made.now + 1))
             rows = connection.execute(_TOTALS, ranges).fetchall()
@@ -251,7 +299,7 @@ _POINTS = f"""
            else sum(n) end as bigint) as n
       from (select at - at % :step as point, kind, name, what, bucket,
                    case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
-              from ({_RANGES}) r where kind in :kinds {{named}}
+              from ({_RANGES}) r {{named}}
              group by at - at % :step, kind, name, what, bucket) x
      group by point, kind, what, bucket"""
 _TOTALS = text(
@@ -260,11 +308,7 @@ _TOTALS = text(
 )
 
 
-def _points(named: str) -> Any:
-    return text(_POINTS.format(named=named)).bindparams(bindparam("kinds", expanding=True))
-
-
-_ALL = _points("")
-_NAMED = _points(f"and (name = :name or (kind = {Kind.LEVELS:d} and what = {Level.SAMPLED:d}))")
+_ALL = text(_POINTS.format(named=""))
+_NAMED = text(_POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {Level.SAMPLED:d}))"))
 
 __all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]

@@ -1,0 +1,175 @@
+"""The overview: the verdict first, figures that say what they compare, and every state that an installation can be in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from tests.integration.dashboard.conftest import Site, shown
+from webhooks.dashboard import UserRole
+from webhooks.dashboard.kept import Kept
+from webhooks.delivery import handler_rows
+from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposition
+from webhooks.operations.examinations import DOCTOR
+from webhooks.routing import Registry, Verdict
+from webhooks.store.deliveries import Finished
+from webhooks.store.tallies import UNTIMED, Counts, Kind, Level, Ran
+
+#: Statements that a page may send.
+MOST_STATEMENTS = 12
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+
+    @registry.on("**", name="h")
+    def h(event: Any) -> None: ...
+
+    return registry
+
+
+def fail(site: Site, reason: str = "KeyError: 'contact_ids'") -> None:
+    """Have every delivery that is due die."""
+    claimed = site.store.deliveries.claim(
+        {("h", kind): 100 for kind in DeliveryClass}, lease=timedelta(seconds=30), worker="w"
+    )
+    dead = Verdict(DeliveryState.DEAD, AttemptOutcome.FAILED, reason=reason, error="Traceback")
+    site.store.deliveries.finish([Finished(each.delivery, dead) for each in claimed])
+
+
+@pytest.fixture
+def statements(make_site: Callable[..., Site]) -> Iterator[Callable[[Site], list[str]]]:
+    """Note what a site sends from here on."""
+    watched: list[tuple[Any, Any]] = []
+
+    def watch(site: Site) -> list[str]:
+        said: list[str] = []
+
+        def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+            said.append(statement)
+
+        event.listen(site.store.database.engine, "before_cursor_execute", note)
+        watched.append((site.store.database.engine, note))
+        return said
+
+    yield watch
+    for engine, note in watched:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_an_empty_installation_says_what_comes_next(site: Site) -> None:
+    text = site.text("/", UserRole.VIEWER)
+    assert "No event has come yet" in text
+    assert "No worker runs" in text
+    assert "webhooks trigger" in text
+    assert "No figures yet" in text
+
+
+def test_all_is_well_when_every_handler_keeps_up(
+    make_site: Callable[..., Site], registry: Registry, payload: Callable[[str], bytes]
+) -> None:
+    site = make_site(registry)
+    site.store.processes.beat("w", "worker", "1", ["h"], lease=timedelta(seconds=30))
+    site.send(payload("lead_merged"))
+    text = site.text("/")
+    assert "All is well" in text
+    assert "every handler keeps up" in text
+    assert "No worker runs" not in text
+
+
+def test_what_is_wrong_comes_first_and_is_judged_now(
+    make_site: Callable[..., Site],
+    registry: Registry,
+    payload: Callable[[str], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = make_site(registry)
+    site.store.handlers.register(handler_rows(registry))
+    site.send(payload("lead_merged"))
+    fail(site)
+    site.store.handlers.pause("h", by="grace")
+    text = site.text("/")
+    assert "2 things need you" in text
+    assert "paused by grace" in text
+    assert "KeyError" in text
+    assert text.index("paused by grace") < text.index("Accepted")
+    site.store.handlers.resume("h")
+    monkeypatch.setattr(Kept, "get", lambda self, name, make, seconds: make())
+    assert "paused by grace" not in site.text("/")
+
+
+def test_what_senders_said_last_is_shown_with_its_age(site: Site) -> None:
+    finding = {"level": "error", "code": "subscription-paused", "subject": "whsub_1", "text": "the sender paused it",
+               "command": "webhooks subscriptions resume whsub_1", "fix": "resume", "since": "2026-03-10T02:41:00+00:00"}  # fmt: skip
+    site.store.snapshots.put(DOCTOR, {"findings": [finding], "repaired": []})
+    text = site.text("/")
+    assert "1 thing needs you" in text
+    assert "the sender paused it" in text
+    assert "since" in text
+    found = site.get("/overview.json").get_json()
+    assert [each["code"] for each in found["findings"] if each["level"] != "note"] == ["subscription-paused"]
+    assert "since" not in found["findings"][0], "the document is that of webhooks doctor --json"
+
+
+def test_figures_are_compared_and_charts_have_their_numbers(site: Site) -> None:
+    tallies = site.store.tallies
+    stored, ran = (Kind.REQUESTS, "close", Disposition.STORED.code, 3), (Kind.RUNS, "h", Ran.SUCCEEDED, 5)
+    tallies.add([(60.0 * age, {stored: 120, ran: 240, (Kind.REQUESTS, "close", 401, UNTIMED): 1}) for age in range(60)])
+    tallies.add([(86_400.0 + 60.0 * age, {stored: 100}) for age in range(60)])
+    tallies.add([(0.0, {(Kind.LEVELS, "", Level.SAMPLED, UNTIMED): 1, (Kind.LEVELS, "h", Level.DUE, UNTIMED): 7})])
+    tallies.fold()
+    page = site.get("/?window=1h&table=accepted")
+    text = shown(page.text)
+    assert re.search(r"Accepted 1(19|20|18) /min", text)
+    assert "over yesterday" in text
+    assert "% of them 2xx" in text
+    assert "stored 7,200" in text or "stored 7,1" in text
+    assert page.text.count('role="img"') >= 4
+    assert "Hide table" in text
+    for window in ("15m", "6h", "24h", "7d", "30d", "nonsense"):
+        assert site.get(f"/?window={window}").status_code == 200
+
+
+def test_the_page_asks_little_and_is_small(
+    make_site: Callable[..., Site],
+    registry: Registry,
+    payload: Callable[[str], bytes],
+    statements: Callable[[Site], list[str]],
+) -> None:
+    site = make_site(registry)
+    site.store.handlers.register(handler_rows(registry))
+    for kind in (Disposition.STORED, Disposition.REVISION, Disposition.DUPLICATE, Disposition.QUARANTINED):
+        counts: Counts = {
+            (Kind.REQUESTS, "close", kind.code, 3): 50,
+            (Kind.RUNS, "h", Ran.SUCCEEDED, 4): 9,
+            (Kind.RUNS, "h", Ran.DEAD, 9): 9,
+        }
+        site.store.tallies.add([(60.0 * age, counts) for age in range(60)])
+    site.send(payload("lead_merged"))
+    fail(site)
+    said = statements(site)
+    page = site.get("/")
+    asked = [each for each in said if not each.lower().startswith(("pragma", "begin", "set "))]
+    assert len(asked) <= MOST_STATEMENTS, "\n".join(each[:90] for each in asked)
+    assert len(page.data) <= 80_000
+    said.clear()
+    site.get("/")
+    assert len(said) <= 4, "twenty browsers cost what one does"
+
+
+def test_a_database_that_is_away_is_a_page_that_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhooks.errors import StorageUnavailable
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StorageUnavailable("connection refused")
+
+    monkeypatch.setattr(site.store.health, "gauges", away)
+    response = site.get("/")
+    assert response.status_code == 503
+    assert "connection refused" in shown(response.text)

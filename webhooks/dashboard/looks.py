@@ -1,0 +1,193 @@
+"""What several pages look at together: how the installation stands, asked once for all of them and kept for seconds.
+
+Twenty browsers that poll cost what one does. Every part is bounded: levels and failures stop counting, figures are added
+up already, and what asks senders is the last examination. Nothing here decides what is wrong (`operations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from webhooks.dashboard.figures import Sums, sums
+from webhooks.dashboard.services import Services
+from webhooks.operations import handlers as handlers_on_record
+from webhooks.operations.examinations import DOCTOR, now_and_last, standing
+from webhooks.operations.handlers import HandlersOnRecord
+from webhooks.selection import Selection
+from webhooks.store.health import Backlog, Gauges
+from webhooks.store.listings import FailureGroups
+from webhooks.store.tallies import WINDOWS, Points, Ran, Window, instant_of_minute, quantile_ms
+
+Made = TypeVar("Made")
+#: Seconds for which what moves is kept, and what is the same for a while.
+MOMENT, WHILE = 1.0, 10.0
+#: Of the dead the newest so many are grouped.
+LOOK_AT = 20_000
+
+
+def kept(services: Services, name: str, make: Callable[[], Made], seconds: float = MOMENT) -> Made:
+    """What `make` gives, at most so old."""
+    made: Made = services.kept.get(name, make, seconds)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How it stands now.
+
+    findings: what is wrong, the worst first: documents of `webhooks doctor`, with `since`.
+    checked_at: when senders were asked last; None when no worker ever did.
+    """
+
+    gauges: Gauges
+    findings: Sequence[Mapping[str, Any]]
+    checked_at: datetime | None
+
+    @property
+    def problems(self) -> list[Mapping[str, Any]]:
+        """Findings that need someone."""
+        return [each for each in self.findings if each["level"] != "note"]
+
+    def add_up(self, pick: Callable[[Backlog], int]) -> tuple[int, bool]:
+        """A number of every handler, and whether there are more."""
+        every = self.gauges.handlers.values()
+        return sum(map(pick, every)), any(each.is_more for each in every)
+
+    @property
+    def oldest_due_at(self) -> datetime | None:
+        """Since when the oldest delivery is due."""
+        return min((each.due_since for each in self.gauges.handlers.values() if each.due_since), default=None)
+
+
+def on_record(services: Services) -> HandlersOnRecord:
+    """What the database knows of handlers and processes; once a moment. Raises StorageUnavailable."""
+    return kept(services, "record", lambda: handlers_on_record.on_record(services.store, with_runs=False))
+
+
+def stand(services: Services) -> Standing:
+    """How it stands now; once a moment. Raises StorageUnavailable."""
+
+    def make() -> Standing:
+        store = services.store
+        gauges = store.health.gauges()
+        last = store.snapshots.get([DOCTOR]).get(DOCTOR)
+        record = on_record(services)
+        names = [handler.name for handler in services.registry.handlers()]
+        live = standing(names, gauges, record.states, record.processes)
+        return Standing(gauges, now_and_last(live, last), last.at if last is not None else None)
+
+    return kept(services, "stand", make)
+
+
+class Measured(NamedTuple):
+    """What was counted in a window. points: one by one. now, before: {key: n} of it, and of the time compared. minutes: known of it."""
+
+    window: Window
+    points: Points
+    now: Mapping[tuple[int, str, int, int], int]
+    before: Mapping[tuple[int, str, int, int], int]
+    minutes: float
+
+    @property
+    def begins_at(self) -> datetime | None:
+        """Since when anything is known."""
+        return None if self.points.begins is None else instant_of_minute(self.points.begins)
+
+    def sums(self, name: str | None = None) -> Sums:
+        """Of all, or of one source or handler."""
+        return sums(self.now, self.minutes, name)
+
+    def sums_before(self) -> Sums:
+        """Of the time that is compared."""
+        return sums(self.before, self.window.minutes, None)
+
+
+def window_of(text: str) -> Window:
+    """The window of that name; an hour for any other."""
+    return WINDOWS.get(text, WINDOWS["1h"])
+
+
+def measure(services: Services, window: Window, name: str | None = None) -> Measured:
+    """What was counted in a window. name: the points of one source or handler. Four statements, once in ten seconds."""
+
+    def make() -> Measured:
+        tallies = services.store.tallies
+        points = tallies.window(window, name=name)
+        span = max(30, window.span)
+        totals = tallies.totals(0, window.minutes, window.span)
+        before = tallies.totals(window.before, window.minutes, span)
+        since = max(points.since, points.begins or points.now)
+        return Measured(window, points, totals, before, max(1, min(window.minutes, points.now - since + 1)))
+
+    return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerLine:
+    """One handler in a table. view: as `webhooks handlers` has it. p95: milliseconds, about. share: of runs that ended well, percent."""
+
+    view: handlers_on_record.HandlerView
+    backlog: Backlog
+    per_minute: float
+    runs: Mapping[int, int]
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    share: float | None
+    breaker_until: datetime | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing about it needs someone."""
+        waits = self.backlog.due_since is not None and self.backlog.due > 100
+        return self.view.state == "running" and not self.runs.get(Ran.DEAD) and not self.backlog.lanes and not waits
+
+
+def handler_lines(services: Services, window: Window) -> list[HandlerLine]:
+    """Every handler, those that are not well first. Raises StorageUnavailable."""
+    known = on_record(services)
+    measured, gauges = measure(services, window), stand(services).gauges
+    lines = []
+    for view in handlers_on_record.view(services.registry.handlers(), known):
+        mine = measured.sums(view.name)
+        ended = sum(n for what, n in mine.runs.items() if what in (Ran.SUCCEEDED, Ran.RETRIED, Ran.DEAD))
+        state = known.states.get(view.name)
+        lines.append(
+            HandlerLine(
+                view,
+                gauges.handlers.get(view.name, Backlog(view.name)),
+                mine.per_minute(sum(mine.runs.values())),
+                mine.runs,
+                quantile_ms(mine.handled, 0.5),
+                quantile_ms(mine.handled, 0.95),
+                quantile_ms(mine.handled, 0.99),
+                100 * mine.runs.get(Ran.SUCCEEDED, 0) / ended if ended else None,
+                state.breaker_until if state is not None else None,
+            )
+        )
+    return sorted(lines, key=lambda line: (line.is_well, -line.backlog.due, line.view.name))
+
+
+def failures(services: Services) -> FailureGroups:
+    """What failed for good among the newest 20,000, alike ones together, most frequent first. One statement in five seconds."""
+    listings = services.store.listings
+    return kept(services, "failures", lambda: listings.failures(Selection(), limit=50, look_at=LOOK_AT), 5.0)
+
+
+def no_worker(services: Services) -> bool:
+    """Whether no worker reported lately: what waits, waits."""
+    return not any(process.kind == "worker" for process in on_record(services).processes)
+
+
+def age(at: datetime | None, now: datetime) -> timedelta | None:
+    """How long ago, never below nothing."""
+    return None if at is None else max(timedelta(0), now - at)
+
+
+__all__ = [
+    "HandlerLine", "Measured", "Standing", "age", "failures", "handler_lines", "kept", "measure", "no_worker", "stand",
+    "window_of",
+]  # fmt: skip

@@ -1,0 +1,107 @@
+"""What to press about a finding: the button that repairs it, where there is one, or the page that shows more.
+
+Codes are those of `webhooks doctor`; what a button does is an action of its own page. A button is there only where its
+endpoint is, and only for who may press it; else the command stands there, to be copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from webhooks.dashboard.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """One thing to press. endpoint: of a page, or of an action (is_action). by: which of its values is the subject."""
+
+    endpoint: str
+    label: str
+    by: str = ""
+    query: str = ""
+    is_action: bool = False
+    icon: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A button as a page draws it. address: of an endpoint that is there."""
+
+    label: str
+    address: str
+    is_action: bool
+    icon: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """A finding with what to press. command: to be copied where nothing can be pressed."""
+
+    finding: Mapping[str, Any]
+    remedies: Sequence[Remedy]
+    command: str | None
+
+
+_FAILURES = Button("failures", "See the failures", query="handler:{}")
+_HANDLER = Button("handler", "The handler", by="name")
+_SOURCE = Button("source", "The source", by="name")
+#: {code of a finding: what to press, the main thing last}, what stops most first
+BUTTONS: Mapping[str, Sequence[Button]] = {
+    "no-worker": (Button("processes", "Processes"),),
+    "queue-without-worker": (Button("processes", "Processes"),),
+    "source-silent": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
+    "subscription-paused": (Button("subscriptions", "Subscriptions"),),
+    "no-subscription": (Button("subscriptions", "Subscriptions"),),
+    "breaker-open": (_FAILURES, Button("try_one", "Try one now", by="name", is_action=True, icon="play")),
+    "handler-paused": (_HANDLER, Button("resume", "Resume", by="name", is_action=True, icon="play")),
+    "handler-failing": (_HANDLER, _FAILURES),
+    "dead-deliveries": (_FAILURES,),
+    "lane-blocked": (_FAILURES, Button("blocked", "See the lanes")),
+    "orphaned-deliveries": (Button("deliveries", "See them", query="handler:{} state:pending"),),
+    "events-without-delivery": (_HANDLER,),
+    "quarantine": (Button("quarantine", "See what is kept"),),
+    "catch-up-failed": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
+    "catch-up-late": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
+    "types-not-subscribed": (Button("subscriptions", "Subscriptions"),),
+    "subscription-failing": (Button("subscriptions", "Subscriptions"),),
+}
+
+
+def with_remedies(visit: Visit, findings: Sequence[Mapping[str, Any]]) -> list[Advised]:
+    """Findings with what to press, those first that stop most. findings: the worst level first, which stays so."""
+    order = list(BUTTONS)
+    levels = list(dict.fromkeys(finding["level"] for finding in findings))
+
+    def rank(finding: Mapping[str, Any]) -> tuple[int, int]:
+        code = finding["code"]
+        return levels.index(finding["level"]), order.index(code) if code in order else len(order)
+
+    return [advised(visit, finding) for finding in sorted(findings, key=rank)]
+
+
+def advised(visit: Visit, finding: Mapping[str, Any]) -> Advised:
+    """One finding with what to press."""
+    remedies = [
+        Remedy(button.label, _address(visit, button, finding["subject"]), button.is_action, button.icon)
+        for button in BUTTONS.get(finding["code"], ())
+        if visit.has(button.endpoint) and (not button.is_action or visit.may("operator"))
+    ]
+    command = finding["command"]
+    has_action = any(remedy.is_action for remedy in remedies)
+    if command is not None and not has_action and command.startswith("webhooks "):
+        command = visit.services.command(command.removeprefix("webhooks "))
+    return Advised(finding, remedies, None if has_action else command)
+
+
+def _address(visit: Visit, button: Button, subject: str) -> str:
+    if button.by:
+        return visit.url(button.endpoint, **{button.by: subject})
+    if button.query:
+        return visit.url(button.endpoint, q=button.query.format(subject))
+    return visit.url(button.endpoint)
+
+
+__all__ = ["BUTTONS", "Advised", "Button", "Remedy", "advised", "with_remedies"]
