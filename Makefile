@@ -2,6 +2,7 @@
 # make test       the tests, on SQLite and on a real PostgreSQL (under four minutes on two idle cores)
 # make test-release   the tests of what is released: the wheel, the pages as printed, the kernel as a witness
 # make lint types wheel     what CI checks besides
+# make test-brokers   Celery as an engine, over RabbitMQ and Redis where they are here (minutes)
 # make test-alone     what measures a time on one core, so nothing else may run beside it
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
@@ -31,6 +32,9 @@ test: $(VENV)/.installed-test
 test-release: $(VENV)/.installed-dev
 	WEBHOOKS_TEST_RELEASE=1 $(BIN)/python -m pytest -n auto --dist worksteal -m release $(PYTEST)
 
+test-brokers: $(VENV)/.installed-test
+	WEBHOOKS_TEST_BROKERS=1 $(BIN)/python -m pytest -n 2 -m brokers tests/acceptance $(PYTEST)
+
 test-alone: $(VENV)/.installed-test
 	WEBHOOKS_TEST_ALONE=1 $(BIN)/python -m pytest -m alone $(PYTEST)
 
@@ -38,7 +42,7 @@ coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/integration $(PYTEST)
 
 crash: $(VENV)/.installed-test
-	WEBHOOKS_TEST_LONG=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
+	WEBHOOKS_TEST_LONG=1 WEBHOOKS_TEST_BROKERS=1 $(BIN)/python -m pytest -m long tests/acceptance $(PYTEST)
 
 oldest:
 	@sh .ci/install .venv-oldest "$(PYTHON)" "" --editable '.[test]' 'SQLAlchemy>=2.0.50,<2.1'
@@ -65,7 +69,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test test-release test-alone coverage oldest mutants bench crash lint types wheel clean
+.PHONY: demo test test-release test-alone test-brokers coverage oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

@@ -27,6 +27,7 @@ LEFT_OUT = {
     "long": ("WEBHOOKS_TEST_LONG", "make crash"),
     "release": ("WEBHOOKS_TEST_RELEASE", "make test-release"),
     "alone": ("WEBHOOKS_TEST_ALONE", "make test-alone"),
+    "brokers": ("WEBHOOKS_TEST_BROKERS", "make test-brokers"),
 }
 
 #: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.

@@ -60,6 +60,7 @@ WITHOUT_JSON = {
     "dev",
     "run",
     "worker",
+    "feed",
     "dashboard",
     "dashboard hash",
     "sandbox",

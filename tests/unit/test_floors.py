@@ -81,6 +81,9 @@ ROOMS = {
     "prometheus_client": {
         "http": "metrics",
     },
+    "celery": {
+        "contrib": "attaches to its applications",
+    },
 }
 
 #: Libraries that take long to import, or are extras: only inside functions.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import alarms, metrics
+from webhooks.app import metrics
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Settings, SourceSettings, require_sources
 
@@ -281,18 +281,14 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
     slots: in place of the setting `concurrency`.
     queues: those whose handlers it runs; None: all.
     """
-    from webhooks.app.actions import make_runners
-    from webhooks.delivery import IsolatedPool, Maintenance, Retention, Worker, WorkerSettings, handler_rows
-    from webhooks.operations import CatchUpDuty, DetachedReplays
-    from webhooks.operations.actions import ActionsDuty
-    from webhooks.sources import with_log
+    from webhooks.app.running import make_maintenance
+    from webhooks.delivery import IsolatedPool, Worker, WorkerSettings, handler_rows
     from webhooks.version import VERSION
 
     settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
     slots = slots or settings.concurrency
     webhooks.database.serve_worker(slots)
     unregistered = store.handlers.register(handler_rows(webhooks.registry))
-    logs = [log for log in map(with_log, webhooks.sources.values()) if log is not None and log.can_connect]
     worker = Worker(
         store=store,
         registry=webhooks.registry,
@@ -308,23 +304,7 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
         ),
         version=VERSION,
         isolated=IsolatedPool(command=isolated_command(), dispatcher=dispatcher, store=store),
-        maintenance=Maintenance(
-            store,
-            dispatcher,
-            Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
-            duties=[
-                DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
-                *figure_duties(webhooks),
-                ActionsDuty(
-                    webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease
-                ),
-                *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
-                *alarms.duties(
-                    settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
-                ),
-            ],
-            lease=settings.lease,
-        ),
+        maintenance=make_maintenance(webhooks),
     )
     worker.register_later(unregistered)
     return worker

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("webhooks.cli.run:run", "Serve webhooks with gunicorn."),
     "worker": ("webhooks.cli.worker:worker", "Run deliveries."),
     "dashboard": ("webhooks.cli.dashboard:dashboard", "Serve the pages for operators; hash a password for them."),
+    "feed": ("webhooks.cli.feed:feed", "Offer deliveries to Celery, which runs them."),
     "init": ("webhooks.cli.init:init", "Write a starter project into an empty directory."),
     "trigger": ("webhooks.cli.trigger:trigger", "Post a signed sample event, as its sender would."),
     "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),

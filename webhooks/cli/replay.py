@@ -209,7 +209,7 @@ def _report(instance: Webhooks, made: Replay, plan: Plan | None, as_json: bool, 
             output.print_note(f"{output.counted(made.deliveries, 'delivery')} made, which workers run after fresh ones")
         output.print_note(f"follow it: webhooks replay show {made.id}")
         click.echo(str(made.id))
-    if not any(process.kind == "worker" for process in instance.store.processes.running()):
+    if not any(process.is_worker for process in instance.store.processes.running()):
         output.print_note("no worker runs; start one: webhooks worker")
     stand = _wait(instance.store, made) if wait else None
     if stand is not None and made.state.label == "open":  # a worker has made it meanwhile

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from webhooks.app import Webhooks
     from webhooks.delivery import Worker
 
+Made = TypeVar("Made")
+
+#: A feeder beside a worker has so long to end: a broker that hangs holds it for 5 s.
+FEEDER_PATIENCE_SECONDS = 6.0
 #: The pauses between two tries to start begin with the first and double up to the second.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
@@ -31,9 +38,17 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), help="Handlers run at once; default: the setting.")
 @click.option("--queues", metavar="NAME,…", help="Only handlers of these queues; default: the setting worker_queues.")
 @click.option("--without", metavar="NAME,…", help="All handlers but those of these queues.")
+@click.option("--with-feeder", is_flag=True, help="Also offer deliveries to Celery, as `webhooks feed` does.")
 @click.option("--health", is_flag=True, help="Only say whether a worker of this machine is alive: 0, or 1 if none is.")
 @click.pass_context
-def worker(ctx: click.Context, concurrency: int | None, queues: str | None, without: str | None, health: bool) -> None:
+def worker(
+    ctx: click.Context,
+    concurrency: int | None,
+    queues: str | None,
+    without: str | None,
+    with_feeder: bool,
+    health: bool,
+) -> None:
     """Run deliveries until SIGTERM or Ctrl-C; a second one stops at once."""
     if health:
         ctx.exit(_say_health())
@@ -45,8 +60,8 @@ def worker(ctx: click.Context, concurrency: int | None, queues: str | None, with
     os.environ.update(flask_environment())  # for the processes of single attempts
     instance = webhooks(role="worker")
     instance.become("worker")
-    options = _Options(concurrency, _names(queues), _names(without))
-    instance.choose_queues(options.queues, options.without)  # before the database is waited for
+    chosen, left_out = _names(queues), _names(without)
+    instance.choose_queues(chosen, left_out)  # before the database is waited for
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
     made: Worker | None = None
 
@@ -57,8 +72,14 @@ def worker(ctx: click.Context, concurrency: int | None, queues: str | None, with
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    made = _make_worker(instance, options)
-    if made.run() == REPLACE:
+    made = when_ready(
+        instance,
+        lambda: instance.make_worker(slots=concurrency, queues=chosen, without=left_out),
+        "worker",
+    )
+    with _feeding(instance) if with_feeder else contextlib.nullcontext():
+        result = made.run()
+    if result == REPLACE:
         # threads that never end are left behind with the old program
         os.environ.update(made.to_be_replaced())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -75,20 +96,31 @@ def _say_health() -> int:
     return 0 if is_well else 1
 
 
-class _Options(NamedTuple):
-    """What was typed."""
-
-    concurrency: int | None
-    queues: tuple[str, ...]
-    without: tuple[str, ...]
-
-
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in re.split(r"[,\s]+", text or "") if name)
 
 
-def _make_worker(instance: Webhooks, options: _Options) -> Worker:
-    """The worker, once the database can be reached: one that starts before its database, or its tables, waits for them."""
+@contextlib.contextmanager
+def _feeding(instance: Webhooks) -> Iterator[None]:
+    """Offer deliveries to Celery while the body runs."""
+    from webhooks.contrib.celery import make_feeder
+
+    feeder = make_feeder(instance, with_maintenance=False)
+    thread = threading.Thread(target=feeder.run, name="webhooks-feeder", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        feeder.stop()
+        thread.join(FEEDER_PATIENCE_SECONDS)
+
+
+def when_ready(instance: Webhooks, make: Callable[[], Made], what: str) -> Made:
+    """Make a process's work once the database can be reached: one that starts before it, or its tables, waits for them.
+
+    make: may raise `StorageUnavailable`.
+    what: the process, for the note that is printed.
+    """
     from webhooks.cli import NO_SCHEMA
     from webhooks.database.migrations import run as migrate
 
@@ -98,13 +130,13 @@ def _make_worker(instance: Webhooks, options: _Options) -> Worker:
     while True:
         try:
             if migrate.is_current(instance.database):
-                return instance.make_worker(slots=options.concurrency, queues=options.queues, without=options.without)
+                return make()
             reason = NO_SCHEMA
         except StorageUnavailable as error:
             reason = f"the database cannot be reached: {error.reason}"
-        output.print_note(f"the worker cannot start yet, trying again in {pause:g} s: {reason}")
+        output.print_note(f"the {what} cannot start yet, trying again in {pause:g} s: {reason}")
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-__all__ = ["worker"]
+__all__ = ["when_ready", "worker"]

@@ -338,6 +338,7 @@ processes = Table(
     Column("lease", BigInteger, comment="microseconds for which it claims: no lease of it that ends later is believed"),
     Column("monotonic", BigInteger, comment="SQLite: its monotonic clock at heartbeat_at, microseconds; tells clocks apart"),
     Column("queues", Text, comment="JSON list of those that a worker runs; null: all"),
+    Column("silent_since", Instant, comment="a feeder's: since when nothing comes of what it offers; null: all is well"),
 )
 
 leases = Table(

@@ -21,6 +21,8 @@ from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
     from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
+    from webhooks.delivery.breaker import CircuitBreaker as CircuitBreaker
+    from webhooks.delivery.claiming import HandlerTerms as HandlerTerms
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
     from webhooks.delivery.isolation import IsolatedPool as IsolatedPool
     from webhooks.delivery.pruning import Pruned as Pruned
@@ -41,6 +43,8 @@ else:
         __name__,
         {
             "attempt": ["RunningAttempt"],
+            "breaker": ["CircuitBreaker"],
+            "claiming": ["HandlerTerms"],
             "dispatcher": ["Dispatcher"],
             "isolation": ["IsolatedPool"],
             "pruning": ["Pruned", "Retention", "prune"],

@@ -295,12 +295,15 @@ class Ledger:
                 self._attempts.add(again)
 
     def unrecorded(self) -> set[tuple[int, int]]:
-        """(delivery id, token by which it was claimed) of those of which something is to be recorded."""
+        """(delivery id, token by which it was claimed) of those of which something is to be recorded.
+
+        Without those that wait until a thread has ended, which may be never.
+        """
         with self._lock:
             return {
                 (attempt.delivery.id, attempt.delivery.token)
                 for attempt in self._attempts
-                if attempt.phase is not Phase.RECORDED
+                if attempt.phase is not Phase.RECORDED and not attempt.waits_for_thread
             }
 
     def settle(self, attempt: RunningAttempt) -> None:

@@ -89,6 +89,10 @@ class CircuitBreaker:
             breaker=self.state_of(handler.name),
         )
 
+    def run_seconds(self) -> dict[str, float]:
+        """{handler: mean of its runs}, where a worker has seen any."""
+        return {name: seconds for name, state in self._states.items() if (seconds := state.run_seconds) is not None}
+
     def read(self, oldest: float = STATES_SECONDS) -> None:
         """Know what the database says of our handlers, as it was at most `oldest` seconds ago."""
         now = time.monotonic()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from typing import Protocol
 from webhooks import signals
 from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.delivery.pruning import Pruned, Retention, RetentionRounds
-from webhooks.errors import Locked
+from webhooks.errors import Locked, StorageUnavailable
 from webhooks.model import Delivery, DeliveryState
 from webhooks.store import Store
 from webhooks.store.deliveries import SLOW
@@ -95,6 +96,23 @@ class Maintenance:
         self._is_steady: bool | None = None
         #: (wall, monotonic): from then on, by either, leases that seem over are over
         self._rescue_from: tuple[datetime, float] | None = None
+
+    def keep(
+        self,
+        holder: str,
+        interval: timedelta,
+        ended: threading.Event,
+        freed: Callable[[], None],
+    ) -> None:
+        """`tick` at each interval until `ended`, whatever happens; for a thread. freed: called when more may be claimed."""
+        while not ended.wait(interval.total_seconds()):
+            try:
+                if self.tick(holder):
+                    freed()
+            except StorageUnavailable:
+                self.store.deliveries.was_blind()
+            except Exception:
+                logger.exception("maintenance failed; it is tried again")
 
     def tick(self, holder: str) -> bool:
         """Do what is due, if `holder` has the duty or can get it; whether anything may be claimed now that could not."""

@@ -43,6 +43,8 @@ SUPERVISE_SECONDS = 0.05
 JOIN_SECONDS = 2.0
 #: `Runner.run` looks so often whether other threads have recorded what it waits for.
 RUN_LOOK_SECONDS = 0.05
+#: The thread that records what no `run` waits for looks so often.
+KEEP_RECORDING_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,13 @@ class Runner:
         try:
             yield self
         finally:
-            self.drain()
-            self.end_threads()
-            self.forget()
+            self.close()
+
+    def close(self) -> None:
+        """Drain, end the threads, and tell the database that this process is gone."""
+        self.drain()
+        self.end_threads()
+        self.forget()
 
     def drain(self, is_hasty: Callable[[], bool] = lambda: False) -> None:
         """Finish what runs, within the grace period, and give back the rest. is_hasty: whether to stop at once."""
@@ -204,16 +210,29 @@ class Runner:
     def run(self, claimed: Iterable[Claimed], leased_until: float) -> None:
         """Run claimed deliveries, record what came of them, and return when that is done. Any number of threads.
 
-        For an engine that claims by itself: `start` first. While the database is away it waits; the leases run on.
+        For an engine that claims by itself: `start` and `start_recording` first. While the database is away it waits; the
+        leases run on. Not waited for is what its time-out took from a thread that must end before its lane continues.
         """
         keys = {(attempt.delivery.id, attempt.delivery.token) for attempt in self.accept(claimed, leased_until)}
         while not self.ended.is_set() and keys & self.ledger.unrecorded():
-            with self._recording:  # one thread records for all that wait
-                try:
-                    self.recorder.record(self.recorder.wait(time.monotonic() + RUN_LOOK_SECONDS)[0])
-                except StorageUnavailable as error:
-                    logger.warning("the database is away, trying again: %s", error.reason)
-                    self.ended.wait(RUN_LOOK_SECONDS)
+            self._record(RUN_LOOK_SECONDS)
+
+    def start_recording(self) -> None:
+        """Have a thread record what ends while no `run` waits for it."""
+        self.start_thread("webhooks-recorder", self._keep_recording)
+
+    def _keep_recording(self) -> None:
+        while not self.ended.wait(KEEP_RECORDING_SECONDS):
+            self._record(0.0)
+
+    def _record(self, seconds: float) -> None:
+        """Record what ends within so many seconds; one thread does it for all that wait."""
+        with self._recording:
+            try:
+                self.recorder.record(self.recorder.wait(time.monotonic() + seconds)[0])
+            except StorageUnavailable as error:
+                logger.warning("the database is away, trying again: %s", error.reason)
+                self.ended.wait(RUN_LOOK_SECONDS)
 
     # -- slots ---------------------------------------------------------------------------------------------
 

@@ -166,14 +166,9 @@ class Worker:
 
     def _maintain(self) -> None:
         assert self.maintenance is not None
-        while not self.runner.ended.wait(self.settings.maintenance_interval.total_seconds()):
-            try:
-                if self.maintenance.tick(self.id):
-                    self.runner.recorder.wake()
-            except StorageUnavailable:
-                self.store.deliveries.was_blind()
-            except Exception:
-                logger.exception("maintenance failed; it is tried again")
+        self.maintenance.keep(
+            self.id, self.settings.maintenance_interval, self.runner.ended, freed=self.runner.recorder.wake
+        )
 
     # -- the loop ------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class HandlersOnRecord:
 def on_record(store: Store, *, with_runs: bool = True) -> HandlersOnRecord:
     """Ask the database, in a bounded number of rows. with_runs: for the latest runs, too. Raises what the database raises."""
     processes = store.processes.running()
-    workers = Counter(name for process in processes if process.kind == "worker" for name in process.handlers)
+    workers = Counter(name for process in processes if process.is_worker for name in process.handlers)
     runs = store.health.latest_runs() if with_runs else {}
     return HandlersOnRecord(store.handlers.states(), runs, workers, processes)
 

@@ -17,7 +17,7 @@ def examine_worker(store: Store, host: str) -> tuple[bool, str]:
         running = store.processes.running()
     except StorageUnavailable as error:
         return True, f"the database cannot be asked, which a new worker would not change: {error.reason}"
-    ours = [process for process in running if process.kind != "web" and process.id.startswith(f"{host}:")]
+    ours = [process for process in running if process.is_worker and process.id.startswith(f"{host}:")]
     if not ours:
         return False, f"no worker of {host} has reported within two minutes"
     return True, f"{ours[0].id} reported at {ours[0].heartbeat_at:%H:%M:%S} UTC"

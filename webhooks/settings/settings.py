@@ -23,6 +23,7 @@ from webhooks.settings.values import (
     hide_password,
     one_of,
     read_bool,
+    read_broker_url,
     read_database_url,
     read_modules,
     read_prefix,
@@ -229,6 +230,37 @@ class Settings:
         metadata=_about(
             "threads that ran past their time-out before a worker replaces itself; 0: four for each of `concurrency`",
             count(0, 10_000),
+        ),
+    )
+
+    # Celery as an engine
+    celery_app: str = field(
+        default="",
+        metadata=_about(
+            "the Celery application that `webhooks feed` offers deliveries to, as module:attribute; none: one of ours, with "
+            "celery_broker_url",
+            read_text,
+        ),
+    )
+    celery_broker_url: str = field(
+        default="",
+        metadata=_about(
+            "broker of the Celery application that we make where celery_app names none: amqp://… or redis://…",
+            read_broker_url,
+            secret=True,
+        ),
+    )
+    engine_window: int = field(
+        default=200,
+        metadata=_about("deliveries that may be offered to a queue of Celery and not claimed yet", count(1, 10_000)),
+    )
+
+    engine_again: timedelta = field(
+        default=timedelta(seconds=60),
+        metadata=_about(
+            "what was offered to Celery and is not claimed is offered again after this, then after twice as long; sooner than a "
+            "pool takes messages only doubles them",
+            duration("1s", "10m"),
         ),
     )
 

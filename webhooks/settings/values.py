@@ -227,6 +227,14 @@ def read_database_url(value: Any) -> str:
     return f"{scheme}://{rest}"
 
 
+def read_broker_url(value: Any) -> str:
+    """The URL of a message broker, as Celery takes it; "" for none. Raises ValueError."""
+    text = read_text(value)
+    if text and not re.match(r"[a-z][a-z0-9+.-]*://", text):
+        raise ValueError("expected a URL such as amqp://user:password@host// or redis://host:6379/0")
+    return text
+
+
 def hide_password(url: str) -> str:
     """A database URL as it may be shown; rather hides too much than too little."""
     shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url, flags=re.DOTALL)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from webhooks.store.listings import Stats as Stats
     from webhooks.store.positions import KnownRevision as KnownRevision
     from webhooks.store.positions import LogPosition as LogPosition
+    from webhooks.store.processes import ENGINE as ENGINE
     from webhooks.store.processes import JUMP as JUMP
     from webhooks.store.processes import MAINTENANCE as MAINTENANCE
     from webhooks.store.processes import Process as Process
@@ -102,7 +103,7 @@ else:
                 "Stats",
             ],
             "positions": ["KnownRevision", "LogPosition"],
-            "processes": ["JUMP", "MAINTENANCE", "Process"],
+            "processes": ["ENGINE", "JUMP", "MAINTENANCE", "Process"],
             "quarantine": ["Quarantined"],
             "rejections": ["QUARANTINED", "ROWS_PER_KIND", "Rejection"],
             "replays": ["Planned", "Replay", "ReplayState"],

@@ -25,6 +25,10 @@ from webhooks.store.dialect import dialect_of
 SILENT = timedelta(minutes=2)
 #: The duty of rescuing and pruning, whose rounds watch the clock.
 MAINTENANCE = "maintenance"
+#: The duty of offering deliveries to another engine.
+ENGINE = "engine"
+#: Kinds of processes that run deliveries.
+WORKERS = ("worker", "celery")
 #: Two instants that lie closer together are the same clock's.
 MARGIN = timedelta(seconds=1)
 #: A clock that moved by more than this against the monotonic one has jumped; a duty without a round for longer had a gap.
@@ -33,12 +37,13 @@ JUMP = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A web or worker process as it last reported.
+    """A process as it last reported.
 
-    kind: "web" or "worker".
+    kind: "web", "worker", "celery" for one that runs deliveries for Celery, or "feeder" for one that offers them.
     handlers: names of those that it runs.
     lease: for how long it claims.
     queues: those whose handlers it runs; None: all.
+    silent_since: a feeder's: since when what it offers is not taken, or its broker takes nothing; None while all is well.
     """
 
     id: str
@@ -49,10 +54,16 @@ class Process:
     handlers: tuple[str, ...]
     lease: timedelta | None = None
     queues: tuple[str, ...] | None = None
+    silent_since: datetime | None = None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it runs deliveries."""
+        return self.kind in WORKERS
 
     def serves(self, queue: str) -> bool:
         """Whether it is a worker that runs the handlers of that queue, as far as it knows them."""
-        return self.kind != "web" and (self.queues is None or queue in self.queues)
+        return self.is_worker and (self.queues is None or queue in self.queues)
 
 
 class Processes:
@@ -109,6 +120,13 @@ class Processes:
             values["monotonic"] = self.dialect.monotonic()
             connection.execute(statement, values)
 
+    def report_silence(self, id: str, silence: timedelta | None) -> None:
+        """Note for how long nothing has come of what a feeder offers; None: all is well."""
+        table = schema.processes
+        with self.database.write() as connection:
+            since = None if silence is None else self.database.now(connection) - silence
+            connection.execute(table.update().where(table.c.id == id).values(silent_since=since))
+
     def forget(self, id: str) -> None:
         """Take a process that stops off the list, and its duties from it."""
         with self.database.write() as connection:
@@ -130,6 +148,7 @@ class Processes:
                 tuple(msgspec.json.decode(row.handlers, type=list[str])),
                 None if row.lease is None else timedelta(microseconds=row.lease),
                 None if row.queues is None else tuple(msgspec.json.decode(row.queues, type=list[str])),
+                silent_since=row.silent_since,
             )
             for row in rows
         ]
@@ -142,7 +161,7 @@ class Processes:
     def last_worker_beat(self) -> datetime | None:
         """When any worker last reported, as far as that is not in the future."""
         table = schema.processes
-        query = select(table.c.heartbeat_at).where(table.c.kind == "worker").order_by(table.c.heartbeat_at.desc())
+        query = select(table.c.heartbeat_at).where(table.c.kind.in_(WORKERS)).order_by(table.c.heartbeat_at.desc())
         with self.database.read() as connection:
             now = self.database.now(connection)
             return connection.execute(query.where(table.c.heartbeat_at < now + JUMP).limit(1)).scalar()
@@ -255,4 +274,4 @@ def _steady_since(row: Any, holder: str, lease: timedelta, now: datetime, is_ste
     return now
 
 
-__all__ = ["JUMP", "MAINTENANCE", "MARGIN", "SILENT", "Process", "Processes"]
+__all__ = ["ENGINE", "JUMP", "MAINTENANCE", "MARGIN", "SILENT", "WORKERS", "Process", "Processes"]

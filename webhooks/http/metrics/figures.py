@@ -40,9 +40,7 @@ def as_samples(
     bounds = bounds or AlarmBounds()
     names = sorted({*standing.handlers, *standing.deliveries.handlers})
     yield from _merged(_of_handlers(standing, names, bounds), set(names[:limit]))
-    for version, number in sorted(
-        Counter(each.version for each in standing.processes if each.kind == "worker").items()
-    ):
+    for version, number in sorted(Counter(each.version for each in standing.processes if each.is_worker).items()):
         yield "workers", (version,), float(number)
     for load in scaling.loads(standing).values():
         yield "due_seconds", (load.queue,), load.due_seconds
@@ -73,7 +71,7 @@ def _of_handlers(standing: Standing, names: Collection[str], bounds: AlarmBounds
         yield "due", (name, CLASSES[kind]), float(queue.due)
         since = timedelta(0) if queue.oldest_at is None else at - queue.oldest_at
         yield "oldest_due", (name, CLASSES[kind]), max(0.0, since.total_seconds())
-    workers = Counter(name for each in standing.processes if each.kind == "worker" for name in each.handlers)
+    workers = Counter(name for each in standing.processes if each.is_worker for name in each.handlers)
     for name in names:
         backlog = standing.deliveries.handlers.get(name)
         known = standing.handlers.get(name)

@@ -37,7 +37,7 @@ def collect(store: Store) -> AlarmFacts:
 
 
 def _handlers(gauges: Standing, figures: AlarmFigures) -> dict[str, HandlerFigures]:
-    workers = [process for process in gauges.processes if process.kind != "web"]
+    workers = [process for process in gauges.processes if process.is_worker]
     served = {name for process in workers for name in process.handlers}
     found: dict[str, HandlerFigures] = {}
     for name in sorted({*gauges.deliveries.handlers, *gauges.handlers, *figures.died, *figures.runs}):

@@ -243,7 +243,7 @@ def handlers(facts: Facts) -> Iterator[HandlerFacts]:
 
 def unserved_queues(facts: Facts) -> Iterator[QueueFacts]:
     """Each queue that no worker runs while some run others."""
-    if not any(process.kind != "web" for process in facts.processes):
+    if not any(process.is_worker for process in facts.processes):
         return
     found: dict[str, list[Backlog]] = {}
     for handler in facts.handlers:

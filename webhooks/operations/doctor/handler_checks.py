@@ -145,7 +145,7 @@ def no_worker(facts: Facts) -> Complaint | None:
     oldest = min((at for at in since if at is not None), default=None)
     if oldest is None or facts.now - oldest < WAITS_FOR_WORKER:
         return None
-    if any(process.kind == "worker" for process in facts.processes):
+    if any(process.is_worker for process in facts.processes):
         return None
     count = sum(backlog.pending for backlog in waiting)
     is_more = any(backlog.is_more for backlog in waiting)

@@ -48,6 +48,11 @@ class ById(Claiming):
         with self._ids.transaction(laned=False) as cursor:
             return [_offered(row) for row in self._ids.claimable(cursor, ids, handlers)]
 
+    def is_any_running(self, handlers: Collection[str]) -> bool:
+        """Whether a delivery of these handlers runs, in any process."""
+        with self._ids.transaction(laned=False) as cursor:
+            return bool(self._ids.is_any_running(cursor, handlers))
+
     def claim_ids(
         self,
         ids: Sequence[int],

@@ -79,6 +79,9 @@ _CLAIM_IDS = f"""
     with c as materialized (select d.id from webhooks_deliveries d where {_BY_ID} for update skip locked),
     {_TAKE}
 """
+_IS_ANY_RUNNING = """
+    select exists (select from webhooks_deliveries d where d.state = 1 and d.handler = any ((select %s::text[])::text[]))
+"""
 
 # -- finish: from the fields of `FinishRow` ------------------------------------------------------------------
 
@@ -293,6 +296,10 @@ class PostgresqlDeliveries:
         """Those of `ids` that are due and ready, and of these handlers, as fields of `Offered`; nothing is changed."""
         rows: list[Row] = cursor.execute(_CLAIMABLE_IDS, (list(ids), list(handlers))).fetchall()
         return rows
+
+    def is_any_running(self, cursor: Any, handlers: Collection[str]) -> bool:
+        """Whether a delivery of these handlers runs."""
+        return bool(cursor.execute(_IS_ANY_RUNNING, (list(handlers),)).fetchone()[0])
 
     def claim_ids(
         self,

@@ -1,0 +1,76 @@
+"""What processes are made of that run deliveries otherwise than a worker does, and the duties that all of them share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhooks.app import alarms, assembly
+
+if TYPE_CHECKING:
+    from webhooks.app.webhooks import Webhooks
+    from webhooks.delivery import Maintenance, Runner
+
+
+def make_maintenance(webhooks: Webhooks) -> Maintenance:
+    """The duties that one process is elected to: rescue, retention, catch-up, detached replays, actions, alarms."""
+    from webhooks.app.actions import make_runners
+    from webhooks.delivery import Maintenance, Retention
+    from webhooks.operations import CatchUpDuty, DetachedReplays
+    from webhooks.operations.actions import ActionsDuty
+    from webhooks.sources import with_log
+
+    settings, store = webhooks.settings, webhooks.store
+    logs = [log for log in map(with_log, webhooks.sources.values()) if log is not None and log.can_connect]
+    return Maintenance(
+        store,
+        webhooks.dispatcher,
+        Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
+        duties=[
+            DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
+            *assembly.figure_duties(webhooks),
+            ActionsDuty(webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease),
+            *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
+            *alarms.duties(
+                settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
+            ),
+        ],
+        lease=settings.lease,
+    )
+
+
+def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[str]) -> Runner:
+    """What runs deliveries that another engine claimed, all handlers registered.
+
+    kind: of process.
+    slots: handlers at once.
+    queues: those whose handlers it runs.
+
+    Raises `StorageUnavailable`.
+    """
+    from webhooks.delivery import IsolatedPool, Runner, RunnerSettings, handler_rows
+    from webhooks.version import VERSION
+
+    settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
+    webhooks.database.serve_worker(slots)
+    unregistered = store.handlers.register(handler_rows(webhooks.registry))
+    runner = Runner(
+        store=store,
+        registry=webhooks.registry,
+        dispatcher=dispatcher,
+        settings=RunnerSettings(
+            slots=slots,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            grace=settings.grace,
+            abandoned_threads=settings.abandoned_threads or None,
+            queues=queues,
+        ),
+        version=VERSION,
+        isolated=IsolatedPool(command=assembly.isolated_command(), dispatcher=dispatcher, store=store),
+        kind=kind,
+    )
+    runner.heartbeat.unregistered = unregistered
+    return runner
+
+
+__all__ = ["make_maintenance", "make_runner"]
