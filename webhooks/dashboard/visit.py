@@ -157,7 +157,11 @@ class Visit:
 
     def go(self, name: str, /, *, said: str | None = None, **values: Any) -> Response:
         """Go to another page after an action (303). said: what that page says once, in words."""
-        response = Response("", 303, {"Location": self.url(name, **values)})
+        return self.go_to(self.url(name, **values), said=said)
+
+    def go_to(self, address: str, *, said: str | None = None) -> Response:
+        """Go to an address of ours after an action (303). said: see `go`."""
+        response = Response("", 303, {"Location": address})
         if said is not None:
             session = self.user.session if self.user is not None else ""
             text = self.access.notes.make(f"{session}\n{said[:1000]}")
