@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from typing import Any
 
 from flask import Response
 
-from webhooks.dashboard import acting
+from webhooks.dashboard import acting, exports
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
-from webhooks.formats import json as jsonio
 from webhooks.operations import Verb
-from webhooks.operations.actions import LEFT_SAYS, action_json, sentence
+from webhooks.operations.actions import LEFT_SAYS, CannotUndo, action_json, sentence
 from webhooks.selection import parse_id
 from webhooks.store import Action, AlreadyConfirmed
 
@@ -30,7 +29,9 @@ def activity(visit: Visit) -> Response:
     verb, by = visit.text("verb"), visit.text("by").strip() or None
     verbs = [verb] if verb in set(Verb) else []
     if visit.form == "jsonl":
-        return visit.stream(_lines(visit, before, verbs, by), "application/x-ndjson", "activity.jsonl")
+        return visit.stream(
+            exports.json_lines(_documents(visit, before, verbs, by)), "application/x-ndjson", "activity.jsonl"
+        )
     found = visit.store.actions.page(PER_PAGE, before=before, verbs=verbs, by=by)
     if visit.form == "json":
         return visit.json({"actions": [action_json(one) for one in found]})
@@ -40,14 +41,10 @@ def activity(visit: Visit) -> Response:
     )
 
 
-def _lines(visit: Visit, before: int | None, verbs: list[str], by: str | None) -> Iterator[bytes]:
+def _documents(visit: Visit, before: int | None, verbs: list[str], by: str | None) -> Iterator[dict[str, Any]]:
     sent = 0
-    while sent < LONGEST_EXPORT:
-        found = visit.store.actions.page(100, before=before, verbs=verbs, by=by)
-        if not found:
-            return
-        lines = (jsonio.inert(json.dumps(action_json(one), ensure_ascii=False)) for one in found)
-        yield "".join(f"{line}\n" for line in lines).encode()
+    while sent < LONGEST_EXPORT and (found := visit.store.actions.page(100, before=before, verbs=verbs, by=by)):
+        yield from (action_json(one) for one in found)
         before, sent = found[-1].id, sent + len(found)
 
 
@@ -92,6 +89,8 @@ def undo_action(visit: Visit, id: int) -> Response:
         )
     except AlreadyConfirmed as error:
         return visit.go("action", id=error.action.id, said="It was taken back already.")
+    except CannotUndo as error:
+        return visit.go("action", id=id, said=f"{error}.")
     return visit.go("action", id=made.id, said="It is taken back." if made.state.is_over else "A worker takes it back.")
 
 

@@ -124,7 +124,7 @@ def _shown(visit: Visit, form: Form, plan: Plan | None, **more: Any) -> Response
         lines=[] if plan is None else words.plan_lines(plan),
         typed="" if plan is None else _typed(plan),
         handlers=handlers,
-        command=_command(form),
+        command_text=_command(form),
         rehearsed=more.get("rehearsed"),
         left_out=more.get("left_out", ()),
         rehearsed_at_most=REHEARSED,
@@ -135,7 +135,7 @@ def _shown(visit: Visit, form: Form, plan: Plan | None, **more: Any) -> Response
 def _command(form: Form) -> str:
     options = form.options
     given = [
-        "webhooks replay",
+        "replay",
         "" if form.selection.is_empty else str(form.selection.only(handler=None)),
         "--all" if form.selection.is_empty else "",
         f"--handler {options.handler}" if options.handler else "",
