@@ -16,6 +16,8 @@ PAGES = Pages()
 
 #: Groups, and lanes, of a page.
 PER_PAGE = 50
+#: So many of the newest are put into groups.
+LOOKED_AT = 20_000
 COLUMNS = ("handler", "state", "error", "count", "first_at", "last_at", "example_id")
 
 
@@ -26,10 +28,12 @@ def failures(visit: Visit) -> Response:
     if found.mistake is not None:
         if visit.form != "html":
             raise found.mistake
-        return visit.page("failures.html", 400, search=found, groups=[], paused=set(), is_dead=True, blocked=0)
+        return visit.page(
+            "failures.html", 400, search=found, groups=[], looked=None, paused=set(), is_dead=True, blocked=0
+        )
     selection = found.selection
-    groups = visit.store.listings.failures(selection, limit=PER_PAGE)
-    documents = [records.failure_json(one) for one in groups]
+    looked = visit.store.listings.failures(selection, limit=PER_PAGE, look_at=LOOKED_AT)
+    documents = [records.failure_json(one) for one in looked.groups]
     if visit.form == "json":
         return visit.json({"failures": documents})
     if visit.form == "csv":
@@ -38,7 +42,8 @@ def failures(visit: Visit) -> Response:
     paused = {name for name, state in visit.store.handlers.states().items() if state.paused}
     return visit.page(
         "failures.html",
-        groups=[(group, acting.group_line(group)) for group in groups],
+        groups=[(group, acting.group_line(group)) for group in looked.groups],
+        looked=looked,
         search=found,
         paused=paused,
         is_dead=selection.states in ((), (DeliveryState.DEAD,)),
