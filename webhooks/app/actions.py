@@ -75,11 +75,19 @@ def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
         with log.connect() as client:
             subscriptions = assembly.source_subscriptions(webhooks, log, client)
             changes = subscriptions.plan_sync(wanted, keep=bool(action.options.get("keep")))
-            done = subscriptions.apply(changes, actor=on_behalf(action))
+            done = subscriptions.apply(changes, actor=on_behalf(action), within=action.id)
         return sum(change.is_needed for change in changes), {"subscriptions": [each.id for each in done]}
 
+    def pause(action: Action) -> tuple[int, dict[str, Any]]:
+        log = require_log(webhooks, action.options["source"])
+        with log.connect() as client:
+            subscriptions = assembly.source_subscriptions(webhooks, log, client)
+            subscriptions.pause(action.subject, actor=on_behalf(action), within=action.id)
+        return 1, {}
+
     def resume(action: Action) -> tuple[int, dict[str, Any]]:
-        resume_subscription(webhooks, action.options["source"], action.subject, actor=on_behalf(action))
+        source, id = action.options["source"], action.subject
+        resume_subscription(webhooks, source, id, actor=on_behalf(action), within=action.id)
         return 1, {}
 
     def catch_up(action: Action) -> tuple[int, dict[str, Any]]:
@@ -88,7 +96,7 @@ def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
         log = require_log(webhooks, action.subject)
         with log.connect() as client:
             run = webhooks.make_catch_up(log, client, holder)
-            report = caught_up(webhooks.store, log.name, run.run, actor=on_behalf(action))
+            report = caught_up(webhooks.store, log.name, run.run, actor=on_behalf(action), within=action.id)
         return report.repaired, {"read": report.fetched, "known": report.duplicates}
 
     return {
@@ -96,6 +104,7 @@ def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
         Verb.EXAMINE: examine,
         Verb.QUARANTINE_RETRY: release,
         Verb.SUBSCRIPTION_SYNC: sync,
+        Verb.SUBSCRIPTION_PAUSE: pause,
         Verb.SUBSCRIPTION_RESUME: resume,
         Verb.CATCH_UP: catch_up,
     }

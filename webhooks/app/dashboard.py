@@ -93,6 +93,8 @@ def services_of(webhooks: Webhooks, console: Console | None = None) -> Services:
         clock=webhooks.clock,
         call=webhooks.call,
         command=webhooks.command,
+        make_activity=webhooks.make_activity,
+        ingest=webhooks.ingest,
         make_replayer=webhooks.make_replayer,
         make_rehearser=webhooks.make_rehearser,
         make_doctor=webhooks.make_doctor,
@@ -103,18 +105,21 @@ def services_of(webhooks: Webhooks, console: Console | None = None) -> Services:
 def services_without_handlers(settings: Settings, problem: str) -> Services:
     """What pages work on where handlers do not load. problem: why, which every page says. Raises `ConfigurationError`."""
     from webhooks.dashboard import Services
+    from webhooks.operations import ActivityLog, Replayer
     from webhooks.routing import Registry
 
     sources = assembly.make_sources(settings)
     database = assembly.open_database(settings, assembly.Role.WEB)
+    store, registry = assembly.make_store(database, sources), Registry()
     return Services(
         settings=settings,
-        store=assembly.make_store(database, sources),
-        registry=Registry(),
+        store=store,
+        registry=registry,
         sources=sources,
         clock=assembly.utc_now,
         call=assembly.caller(database),
         command=lambda text: f"webhooks {text}",
+        make_activity=lambda: ActivityLog(store, registry, lambda: Replayer(store=store, registry=registry)),
         problems=[f"Handlers could not be loaded, so nothing can be planned or rehearsed here: {problem}"],
     )
 

@@ -19,7 +19,7 @@ from webhooks.dashboard.access import Access, DashboardUser, Refused, TooManyFai
 from webhooks.dashboard.endpoints import PREFIX, SUFFIXES, PageRoute, every_endpoint
 from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import SAID, Visit, cookie_path, set_login
-from webhooks.errors import NotFound, SelectionError, StorageUnavailable
+from webhooks.errors import NotFound, SelectionError, StorageUnavailable, WebhooksError
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
         return 400, "This cannot be read", str(error)
     if isinstance(error, StorageUnavailable):
         return 503, "The database cannot be reached", f"{error.reason}. Events are not lost by this: senders try again."
+    if isinstance(error, WebhooksError):
+        return 409, "This cannot be done now", str(error)
     if isinstance(error, HTTPException):
         return error.code or 500, error.name, error.description or ""
     return 500, "This page failed", "It is a fault of ours; the log of this process has what happened."

@@ -26,6 +26,11 @@ GROUPS = (
     "event",
     "deliveries",
     "jump",
+    "failures",
+    "replays",
+    "changes",
+    "activity",
+    "buttons",
 )
 
 #: Below which everything is.

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from webhooks.dashboard.kept import Kept
 
 if TYPE_CHECKING:
-    from webhooks.operations import Doctor, Replayer, ReplayRehearsal
+    from webhooks.intake import Ingest
+    from webhooks.operations import ActivityLog, Doctor, Replayer, ReplayRehearsal
     from webhooks.routing import Registry
     from webhooks.settings import Settings
     from webhooks.sources import Source
@@ -47,6 +48,8 @@ class Services:
     clock: aware UTC now.
     call: how what uses the database is called; under gevent SQLite would block its hub.
     command: how an operator types one of our commands here: "events list" -> "webhooks events list".
+    make_activity: what people did, and are about to do.
+    ingest: reads requests again that are quarantined; None where handlers could not be loaded.
     make_replayer, make_rehearser, make_doctor: as `Webhooks`' own; None where handlers could not be loaded.
     problems: why handlers could not be loaded, file and line included.
     console: in `webhooks dev` only.
@@ -60,9 +63,11 @@ class Services:
     clock: Callable[[], datetime]
     call: Callable[..., Any]
     command: Callable[[str], str]
+    make_activity: Callable[[], ActivityLog]
     make_replayer: Callable[[], Replayer] | None = None
     make_rehearser: Callable[[], ReplayRehearsal[Any]] | None = None
     make_doctor: Callable[[str], Doctor] | None = None
+    ingest: Ingest | None = None
     problems: Sequence[str] = ()
     console: Console | None = None
     kept: Kept = field(default_factory=Kept)

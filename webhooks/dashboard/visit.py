@@ -18,6 +18,7 @@ from markupsafe import Markup
 from webhooks.dashboard import assets, frame, show
 from webhooks.dashboard.access import DashboardUser, UserRole
 from webhooks.dashboard.access.hosts import is_loopback
+from webhooks.dashboard.access.records import Door
 from webhooks.dashboard.access.sessions import LONGEST
 from webhooks.dashboard.access.sessions import NAME as COOKIE
 from webhooks.dashboard.endpoints import PREFIX
@@ -84,7 +85,9 @@ class Visit:
     @property
     def actor(self) -> Actor:
         """On whose behalf an operation changes something."""
-        return Actor(self.user.name if self.user is not None else "-", Via.DASHBOARD)
+        is_script = self.user is not None and self.user.door is Door.TOKEN
+        name = self.user.name if self.user is not None else "-"
+        return Actor(name, Via.TOKEN if is_script else Via.DASHBOARD, self.request.remote_addr)
 
     def may(self, role: str) -> bool:
         """Whether who asks has this role, "viewer" or "operator"; templates leave out what she may not do."""
@@ -157,7 +160,11 @@ class Visit:
 
     def go(self, name: str, /, *, said: str | None = None, **values: Any) -> Response:
         """Go to another page after an action (303). said: what that page says once, in words."""
-        response = Response("", 303, {"Location": self.url(name, **values)})
+        return self.go_to(self.url(name, **values), said=said)
+
+    def go_to(self, address: str, *, said: str | None = None) -> Response:
+        """Go to an address of ours after an action (303). said: see `go`."""
+        response = Response("", 303, {"Location": address})
         if said is not None:
             session = self.user.session if self.user is not None else ""
             text = self.access.notes.make(f"{session}\n{said[:1000]}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from webhooks.errors import NotFound, SelectionError
 from webhooks.model import instant_of, new_id
 from webhooks.operations.actions.bulk import BulkChange, this_process
+from webhooks.operations.actions.journal import Journal
 from webhooks.operations.actions.preview import VALID, Preview, make_preview
 from webhooks.operations.actions.undo import AT_ONCE, Undo, Undoer, undo_of
-from webhooks.operations.actions.verbs import Verb
+from webhooks.operations.actions.verbs import BY_A_WORKER, Verb
 from webhooks.operations.actor import Actor
 from webhooks.selection import Selection
 
@@ -104,6 +105,19 @@ class ActivityLog:
             holder=holder,
         )
         return made if holder is None else change.carry_out(made, actor, holder).action
+
+    def ask(self, verb: Verb, *, actor: Actor, subject: str = "", why: str = "", **given: Any) -> Action:
+        """Put on record what a worker is to do in one go: what asks senders, or takes long.
+
+        verb: of `BY_A_WORKER`.
+        actor, subject, why: who asks, about what, and the reason given.
+        given: fields of `Action`.
+        """
+        from webhooks.store import ActionState
+
+        assert verb in BY_A_WORKER
+        journal = Journal(self.store)
+        return journal.add(verb, actor, subject, state=ActionState.WAITING, why=why or None, **given)
 
     # -- afterwards ----------------------------------------------------------------------------------------
 

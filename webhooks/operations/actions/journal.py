@@ -56,6 +56,7 @@ class Journal:
         matched: int | None = None,
         preview_id: int | None = None,
         undoes: int | None = None,
+        within: int | None = None,
     ) -> Iterator[JournalEntry]:
         """Around a change: on record as running before, as done or failed after.
 
@@ -64,11 +65,15 @@ class Journal:
         selection, options: what was asked for, as JSON.
         matched: how many a preview counted; preview_id: of that preview.
         undoes: the action that is taken back.
+        within: an action that is on record already, and under way: this is it.
 
         Raises `AlreadyConfirmed` when the preview was confirmed before; nothing is done then.
         """
         from webhooks.store import ActionState
 
+        if within is not None:
+            yield JournalEntry(within)
+            return
         made = self.add(
             verb,
             actor,

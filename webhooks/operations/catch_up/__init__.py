@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
-    from webhooks.operations.catch_up.asked import ask as ask
     from webhooks.operations.catch_up.asked import caught_up as caught_up
     from webhooks.operations.catch_up.duty import CatchUpDuty as CatchUpDuty
     from webhooks.operations.catch_up.exclusive import Busy as Busy
@@ -42,7 +41,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "asked": ["ask", "caught_up"],
+            "asked": ["caught_up"],
             "duty": ["CatchUpDuty"],
             "exclusive": ["Busy"],
             "report": ["Report", "likely_cause", "log_report"],

@@ -24,6 +24,7 @@ def caught_up(
     actor: Actor,
     since: datetime | None = None,
     until: datetime | None = None,
+    **given: Any,
 ) -> Report:
     """Run a catch-up on behalf of a person.
 
@@ -31,24 +32,17 @@ def caught_up(
     run: reads the log; `CatchUp.run` with what was asked for.
     actor: on whose behalf.
     since, until: of the log, as they were asked for.
+    given: what `Journal.doing` takes besides.
 
     Raises what `run` raises.
     """
-    given = {"since": since and iso_text(since), "until": until and iso_text(until)}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value}
-    with Journal(store).doing(Verb.CATCH_UP, actor, source, options=options) as entry:
+    window = {"since": since and iso_text(since), "until": until and iso_text(until)}
+    options: dict[str, Any] = {name: value for name, value in window.items() if value}
+    with Journal(store).doing(Verb.CATCH_UP, actor, source, options=options, **given) as entry:
         report = run()
         entry.changed, entry.skipped = report.repaired, report.stripped
         entry.result = {"read": report.fetched, "known": report.duplicates}
     return report
 
 
-def ask(store: Store, source: str, *, actor: Actor, **given: Any) -> int:
-    """Have a worker catch up with a source soon; the id of the action. given: what `Journal.doing` takes besides."""
-    with Journal(store).doing(Verb.CATCH_UP, actor, source, options={"asked_worker": True}, **given) as entry:
-        store.marks.request(source)
-        entry.changed = 1
-    return entry.id
-
-
-__all__ = ["ask", "caught_up"]
+__all__ = ["caught_up"]
