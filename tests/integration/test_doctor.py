@@ -21,13 +21,14 @@ from tests.support import Clock
 from webhooks.app import Webhooks
 from webhooks.cli import group
 from webhooks.database.migrations import run as migrate
-from webhooks.model import DeliveryClass
+from webhooks.model import DeliveryClass, Disposition
 from webhooks.operations.doctor import checks
 from webhooks.routing import Registry
 from webhooks.sandbox.accounts import ADMIN
 from webhooks.settings import Secret
 from webhooks.store.deliveries import Finished
 from webhooks.store.durability import Doubt
+from webhooks.store.tallies import UNTIMED, Kind
 
 HOUR = timedelta(hours=1)
 
@@ -75,7 +76,7 @@ def pair(make_pair: Callable[..., Pair]) -> Pair:
 
 def examine(pair: Pair, *arguments: str, code: int = 1) -> dict[str, dict[str, Any]]:
     """{code: finding} of `webhooks doctor --json`."""
-    result = Cli(pair.webhooks)("doctor", "--json", *arguments)
+    result = Cli(pair.webhooks)("doctor", "--json", "--strict", *arguments)
     assert result.exit_code == code, result.output
     return {finding["code"]: finding for finding in json.loads(result.stdout)["findings"]}
 
@@ -329,3 +330,13 @@ def test_what_a_2xx_rests_on_is_named_with_its_fix(pair: Pair, monkeypatch: pyte
     found = examine(pair)
     assert (found["fsync-off"]["level"], found["fsync-off"]["command"]) == ("warning", "psql")
     assert found["journal-apart"]["level"] == "error"
+
+
+def test_copies_that_were_kept_as_conflicts_are_named(pair: Pair) -> None:
+    conflict = (Kind.REQUESTS, "close", Disposition.CONFLICT.code, UNTIMED)
+    pair.webhooks.store.tallies.add(
+        [(0.0, {conflict: 3, (Kind.REQUESTS, "close", Disposition.STORED.code, UNTIMED): 5})]
+    )
+    found = examine(pair)["conflicts"]
+    assert "about 3 requests of the last day had another body under a known key" in found["text"]
+    assert found["command"] == "webhooks events list --source close --since 1d"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support import ROOT
 from webhooks.database import History, Unmigrated
 from webhooks.operations import Finding, Level, Wanted, diagnose
+from webhooks.operations.alarms import ALARMS
 from webhooks.operations.doctor import CHECKS, Facts, Fix, HandlerFacts, SourceFacts, expected_silence
 from webhooks.operations.doctor.checks import code_of
 from webhooks.sources import Subscription, Topic
@@ -491,15 +492,40 @@ def test_no_gap_that_was_there_before_is_ever_taken_for_silence(gaps: list[int])
 # -- documentation ------------------------------------------------------------------------------------------
 
 
-def test_every_finding_is_documented_and_nothing_else_is() -> None:
-    """In the order of the page, but for those that the database and the start of a command say of themselves."""
+def test_of_equally_bad_findings_that_which_holds_up_most_comes_first() -> None:
+    waiting = Backlog("busy", pending=508, failures=20)
+    open_now = replace(STATE, name="busy", breaker=BreakerState.OPEN, breaker_failures=10)
+    idle = HandlerFacts("idle", is_registered=True, is_running=True, backlog=Backlog("idle", dead=3), state=STATE)
+    busy = HandlerFacts("busy", is_registered=True, is_running=True, backlog=waiting, state=open_now)
+    found = of(handlers=[idle, busy])
+    assert [(finding.code, finding.held) for finding in found] == [("breaker-open", 508), ("dead-deliveries", 3)]
+    assert "with 508 deliveries waiting" in found[0].text
+
+
+def test_a_key_of_a_sender_without_subscriptions_names_a_command_that_it_has() -> None:
+    source = replace(
+        WELL,
+        has_log=False,
+        subscriptions=None,
+        every=(),
+        labels=["a", "b"],
+        key_uses={"a": NOW},
+        wanted=Wanted(frozenset()),
+    )
+    [finding] = [each for each in of(source) if each.code == "key-never-matched"]
+    assert finding.command == "webhooks sources"
+
+
+def test_the_runbook_has_every_finding_and_every_alarm_and_nothing_else() -> None:
     checked = [code_of(check) for _, check in CHECKS]
     assert len(checked) == len(set(checked))
     rooms = sorted((ROOT / "webhooks" / "store" / "durability").glob("*.py"))
     durability = "".join(path.read_text() for path in rooms)
     others = {"settings", *re.findall(r'Doubt\(\s*"([a-z-]+)"', durability)}
-    page = (ROOT / "docs" / "close.md").read_text().split("## Doctor")[1].split("## What Close")[0]
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    documented = [code for row in rows for code in re.findall(r"`([a-z-]+)`", row)]
-    assert [code for code in documented if code not in others] == checked
-    assert set(documented) - set(checked) == others
+    page = (ROOT / "docs" / "runbook.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    documented = [code for row in rows for code in re.findall(r"`([a-z-]+)`", row[1])]
+    assert sorted(documented) == sorted({*checked, *others, *ALARMS})
+    for row in rows:
+        assert len(row) == 6, row
+        assert all(cell.strip() for cell in row[1:5]), row

@@ -1,4 +1,4 @@
-"""`webhooks doctor`: what is wrong, and which command repairs it. Exit code 1 when something is."""
+"""`webhooks doctor`: what is wrong, and which command repairs it. Exit code 1 when an error is among it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 @click.option(
     "--fix", is_flag=True, help="Do what is safe: resume what was not paused by hand, subscribe, fetch keys, catch up."
 )
+@click.option("--strict", is_flag=True, help="Exit with 1 on warnings as well.")
 @json_option
-def doctor(fix: bool, as_json: bool) -> None:
-    """Look for what is wrong, and name the command that repairs it. Exit code 1 when something is.
+def doctor(fix: bool, strict: bool, as_json: bool) -> None:
+    """Look for what is wrong, and name the command that repairs it. Exit code 1 when events are lost, refused or not run.
 
     Without an API key the sender is not asked; what could not be checked is said.
     """
@@ -53,7 +54,8 @@ def doctor(fix: bool, as_json: bool) -> None:
         output.emit_json({"findings": [records.finding_json(finding, typed) for finding in findings], "repaired": done})
     else:
         tell(findings, done)
-    if any(finding.level is not Level.NOTE for finding in findings):
+    wrong = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
+    if any(finding.level in wrong for finding in findings):
         raise SystemExit(1)
 
 

@@ -4,7 +4,8 @@ Promises: whatever means "not now" leaves as `StorageUnavailable`; writers of SQ
 is noticed. Not here: statements (`store`), a handler's session (`session`).
 
 `connect` chooses what makes a `Database` (`base`): `sqlite` or `postgresql`, with `postgresql_arrays` for its batches.
-`errors` says what a driver's error means, `tables` what the database holds; `wakeup` tells a worker of a commit,
+`errors` says what a driver's error means, `tables` what the database holds; `wakeup` tells a worker of a commit, `trial` tries
+whether such a message arrives,
 `migrations` bring the tables to where the code wants them.
 """
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from webhooks.database.sqlite import set_up_sqlite as set_up_sqlite
     from webhooks.database.tables import from_microseconds as from_microseconds
     from webhooks.database.tables import to_microseconds as to_microseconds
+    from webhooks.database.trial import try_wakeup as try_wakeup
     from webhooks.database.wakeup import SQLITE_LOOK_SECONDS as SQLITE_LOOK_SECONDS
     from webhooks.database.wakeup import PostgresListener as PostgresListener
     from webhooks.database.wakeup import SQLiteWatch as SQLiteWatch
@@ -62,6 +64,7 @@ else:
             "postgresql": ["HANDLERS", "is_closed", "shut_down_socket"],
             "sqlite": ["LockFile", "SQLITE_ARGUMENTS", "SQLITE_BUSY", "SQLiteDatabase", "set_up_sqlite"],
             "tables": ["from_microseconds", "to_microseconds"],
+            "trial": ["try_wakeup"],
             "wakeup": ["PostgresListener", "SQLITE_LOOK_SECONDS", "SQLiteWatch"],
         },
     )

@@ -1,4 +1,4 @@
-"""What the facts say is wrong: a list of small checks, one for each code, in the order of docs/close.md. Pure.
+"""What the facts say is wrong: a list of small checks, one for each code, as docs/runbook.md has them. Pure.
 
 A check looks at one record of facts and says what is wrong with it, or None. Its code is its own name, with dashes.
 What the database says of itself (`store.durability`) comes with codes and sentences of its own.
@@ -16,17 +16,19 @@ from webhooks.operations.doctor.findings import Complaint, Finding, Level
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Everything that the facts say is wrong, the worst first."""
+    """Everything that the facts say is wrong, the worst first, and of what is as bad that which holds up most."""
     findings = [*_of_durability(facts)]
     for subjects, check in CHECKS:
         for subject in subjects(facts):
             wrong = check(subject)
             if wrong is not None:
                 findings.append(
-                    Finding(wrong.level, code_of(check), wrong.subject, wrong.text, wrong.command, wrong.fix)
+                    Finding(
+                        wrong.level, code_of(check), wrong.subject, wrong.text, wrong.command, wrong.fix, wrong.held
+                    )
                 )
     order = list(Level)
-    return sorted(findings, key=lambda finding: order.index(finding.level))
+    return sorted(findings, key=lambda finding: (order.index(finding.level), -finding.held))
 
 
 def code_of(check: Callable[[Any], Complaint | None]) -> str:
@@ -52,7 +54,7 @@ def _of(
     return tuple((subjects, check) for check in checks)
 
 
-#: Every check, in the order of docs/close.md.
+#: Every check; of equally bad findings the earlier comes first.
 CHECKS: tuple[Check, ...] = (
     *_of(each.subscriptions, source_checks.subscription_paused),
     *_of(each.sources, source_checks.no_subscription),
@@ -83,7 +85,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     *_of(each.installation, handler_checks.no_worker),
     *_of(each.unserved_queues, handler_checks.queue_without_worker),
-    *_of(each.sources, source_checks.quarantine),
+    *_of(each.sources, source_checks.quarantine, source_checks.conflicts),
     *_of(
         each.partitions,
         database_checks.partition_held,
@@ -92,7 +94,11 @@ CHECKS: tuple[Check, ...] = (
     ),
     *_of(each.unmigrated, database_checks.table_without_migration),
     *_of(
-        each.installation, database_checks.schema_behind, database_checks.database_away, database_checks.writes_refused
+        each.installation,
+        database_checks.schema_behind,
+        database_checks.database_away,
+        database_checks.writes_refused,
+        database_checks.no_wakeup,
     ),
     *_of(each.sources, source_checks.api_refused, source_checks.not_checked),
     *_of(each.alarm_targets, alarm_checks.alarm_target_failing),

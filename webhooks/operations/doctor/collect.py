@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from webhooks.database import History
+from webhooks.database import History, try_wakeup
 from webhooks.database.migrations import run as migrate
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.formats import DEFAULT_QUEUE, one_line
@@ -23,6 +23,7 @@ from webhooks.store import Store
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Missed, TypeActivity
 from webhooks.store.processes import Process
+from webhooks.store.tallies import DAY, Kind, receipt_of
 
 #: The latest arrivals whose signed timestamps are compared with our clock.
 COMPARED_ARRIVALS = 50
@@ -103,10 +104,16 @@ class Doctor:
     def _with_database(self, now: datetime) -> Facts:
         seen = self._store.health.types_seen(now - LOOK_BACK)
         quarantined = self._store.health.quarantined()
+        conflicts = _conflicts(self._store)
         database_now = self._store.database.now()
         processes = self._store.processes.running()
         sources = [
-            self._source(name, now, database_now, **self._stored(name, seen.get(name, {}), quarantined.get(name, 0)))
+            self._source(
+                name,
+                now,
+                database_now,
+                **self._stored(name, seen.get(name, {}), quarantined.get(name, 0), conflicts.get(name, 0)),
+            )
             for name in sorted(self._sources)
         ]
         self._note_paused(sources)
@@ -117,6 +124,7 @@ class Doctor:
             processes,
             database_ahead=database_now - now,
             write_problem=self._try_write(),
+            wakeup_problem=try_wakeup(self._store.database),
             doubts=self._store.durability.doubts(),
             partitions=self._store.partitions.problems(database_now - self._retention),
             unmigrated=migrate.unmigrated(self._store.database, self._histories),
@@ -150,7 +158,7 @@ class Doctor:
         """What is known of each source without the database."""
         return [self._source(name, now, now) for name in sorted(self._sources)]
 
-    def _stored(self, name: str, seen: Mapping[str, TypeActivity], quarantined: int) -> dict[str, Any]:
+    def _stored(self, name: str, seen: Mapping[str, TypeActivity], quarantined: int, conflicts: int) -> dict[str, Any]:
         """{field of SourceFacts: value} that the database tells."""
         source = self._sources[name]
         arrivals = self._store.health.arrivals(name)
@@ -161,6 +169,7 @@ class Doctor:
             "skews": _skews(arrivals, source.timestamp_header),
             "mark": self._store.marks.get(name) if with_log(source) is not None else None,
             "quarantined": quarantined,
+            "conflicts": conflicts,
         }
 
     def _source(self, name: str, now: datetime, database_now: datetime, **stored: Any) -> SourceFacts:
@@ -242,6 +251,16 @@ class Doctor:
             if found is not None:
                 missed[source] = found
         return missed
+
+
+def _conflicts(store: Store) -> dict[str, int]:
+    """{source: about how many copies with another body under a known key came in the last day}."""
+    found: dict[str, int] = {}
+    for (kind, name, what, _), n in store.tallies.totals(0, DAY, 30).items():
+        receipt = receipt_of(what) if kind == Kind.REQUESTS else None
+        if receipt is not None and receipt.is_conflict:
+            found[name] = found.get(name, 0) + n
+    return found
 
 
 def _queue_of(handler: Handler | None, state: HandlerState | None) -> str:

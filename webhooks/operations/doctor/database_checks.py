@@ -58,3 +58,14 @@ def writes_refused(facts: Facts) -> Complaint | None:
         return None
     text = f"a trial write is refused, so events are answered 503: {facts.write_problem}"
     return Complaint(Level.ERROR, "database", text)
+
+
+def no_wakeup(facts: Facts) -> Complaint | None:
+    """Notifications do not arrive, so workers poll."""
+    if facts.wakeup_problem is None:
+        return None
+    text = (
+        f"a notification was sent through the database and did not arrive ({facts.wakeup_problem}): new events wait up to "
+        "poll_interval; a pooler in transaction mode passes none on, so let workers connect to the server itself"
+    )
+    return Complaint(Level.WARNING, "database", text)

@@ -51,6 +51,7 @@ class SourceFacts:
     api_ahead: how far our clock is ahead of the API's.
     mark: how far the log was read; None without a log.
     quarantined: requests that could not be read.
+    conflicts: about so many copies with another body under a known key came in a day.
     expect_within: it sends at least this often, as the operator says; None: no silence is an alarm.
     """
 
@@ -75,6 +76,7 @@ class SourceFacts:
     api_ahead: timedelta | None = None
     mark: LogPosition | None = None
     quarantined: int = 0
+    conflicts: int = 0
     expect_within: timedelta | None = None
 
     @property
@@ -122,6 +124,7 @@ class Facts:
     database_problem: why the database could not be looked at.
     database_ahead: how far its clock is ahead of ours.
     write_problem: why a trial write failed.
+    wakeup_problem: why a notification did not arrive.
     doubts: what a 2xx rests on and may not hold.
     partitions: what is wrong with them.
     unmigrated: plugins' tables that no migration makes.
@@ -138,6 +141,7 @@ class Facts:
     schema_is_current: bool = True
     database_ahead: timedelta = timedelta(0)
     write_problem: str | None = None
+    wakeup_problem: str | None = None
     doubts: Sequence[Doubt] = ()
     partitions: Sequence[Problem] = ()
     unmigrated: Sequence[Unmigrated] = ()

@@ -34,6 +34,7 @@ class Finding:
     subject: the source, handler or subscription that it is about.
     command: what repairs it, or shows more.
     fix: what `repair` would do.
+    held: so many deliveries wait because of it; of one level, what holds most comes first.
     """
 
     level: Level
@@ -42,6 +43,7 @@ class Finding:
     text: str
     command: str | None = None
     fix: Fix | None = None
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Complaint:
     text: str
     command: str | None = None
     fix: Fix | None = None
+    held: int = 0
 
 
 # -- words --------------------------------------------------------------------------------------------------------

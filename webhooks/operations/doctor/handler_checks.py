@@ -42,6 +42,7 @@ def orphaned_deliveries(handler: HandlerFacts) -> Complaint | None:
         f"handler {handler.name!r}, which neither this directory nor any running process has, has "
         f"{counted(unfinished, 'delivery', is_more=backlog.is_more)} waiting: bring it back under that name, or cancel them",
         f"webhooks deliveries cancel --handler {handler.name} --dry-run",
+        held=unfinished,
     )
 
 
@@ -56,6 +57,7 @@ def lane_blocked(handler: HandlerFacts) -> Complaint | None:
         f"handler {handler.name!r} has {counted(backlog.lanes, 'lane')} stuck behind a dead delivery, with "
         f"{counted(backlog.held, 'delivery')} waiting there",
         f"webhooks requeue --handler {handler.name} --state dead",
+        held=backlog.held,
     )
 
 
@@ -69,6 +71,7 @@ def dead_deliveries(handler: HandlerFacts) -> Complaint | None:
         handler.name,
         f"handler {handler.name!r} has {counted(backlog.dead, 'dead delivery', is_more=backlog.is_more)}: their attempts are used up",
         f"webhooks deliveries list --handler {handler.name} --state dead --group",
+        held=backlog.dead,
     )
 
 
@@ -85,6 +88,7 @@ def handler_failing(handler: HandlerFacts) -> Complaint | None:
         f"{'waits' if backlog.retrying == 1 else 'wait'} for a retry; once it is mended: webhooks requeue --handler "
         f"{handler.name} --state pending",
         f"webhooks deliveries list --handler {handler.name} --state pending --group",
+        held=backlog.retrying,
     )
 
 
@@ -98,6 +102,7 @@ def handler_paused(handler: HandlerFacts) -> Complaint | None:
         f"handler {handler.name!r} was paused by {handler.state.paused_by}, with "
         f"{counted(handler.backlog.pending, 'delivery', is_more=handler.backlog.is_more)} waiting",
         f"webhooks handlers resume {handler.name}",
+        held=handler.backlog.pending,
     )
 
 
@@ -108,8 +113,10 @@ def breaker_open(handler: HandlerFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING,
         handler.name,
-        f"the circuit breaker of handler {handler.name!r} is open after {handler.state.breaker_failures} failures in a row",
+        f"the circuit breaker of handler {handler.name!r} is open after {handler.state.breaker_failures} failures in a row, "
+        f"with {counted(handler.backlog.pending, 'delivery', is_more=handler.backlog.is_more)} waiting",
         f"webhooks deliveries list --handler {handler.name} --group",
+        held=handler.backlog.pending,
     )
 
 
@@ -130,6 +137,7 @@ def queue_without_worker(queue: QueueFacts) -> Complaint | None:
         f"no worker runs the queue {queue.name!r}, with {counted(count, 'delivery', is_more=any(each.is_more for each in waiting))} "
         f"of {counted(len(waiting), 'handler')} due, the oldest for {span(queue.now - since)}",
         f"webhooks worker --queues {queue.name}",
+        held=count,
     )
 
 
@@ -154,4 +162,5 @@ def no_worker(facts: Facts) -> Complaint | None:
         "worker",
         f"no worker runs, with {counted(count, 'delivery', is_more=is_more)} waiting, the oldest for {span(facts.now - oldest)}",
         "webhooks worker",
+        held=count,
     )

@@ -159,7 +159,8 @@ def key_never_matched(facts: KeyFacts) -> Complaint | None:
     if subscription is None:
         why = "; no subscription has this id any more" if label in source.id_labels and source.every else ""
         text = f"the key {label!r} of {source.name} never matched a delivery{why}; take it out of the settings"
-        return Complaint(Level.WARNING, label, text, "webhooks subscriptions list")
+        command = "webhooks subscriptions list" if source.has_log else "webhooks sources"
+        return Complaint(Level.WARNING, label, text, command)
     if not subscription.is_active:
         return None
     text = f"the key {label!r} of {source.name} never matched a delivery, although its subscription is active"
@@ -278,6 +279,19 @@ def quarantine(source: SourceFacts) -> Complaint | None:
         source.name,
         f"of {source.name}, {counted(source.quarantined, 'request')} could not be read and stay in quarantine",
         f"webhooks quarantine list --source {source.name}",
+    )
+
+
+def conflicts(source: SourceFacts) -> Complaint | None:
+    """Copies with another body under a known key, of a sender without revisions: kept, and not delivered."""
+    if not source.conflicts:
+        return None
+    return Complaint(
+        Level.WARNING,
+        source.name,
+        f"of {source.name}, about {counted(source.conflicts, 'request')} of the last day had another body under a known "
+        "key: kept, and run by no handler; if that sender sends changes under the same id, its key must tell them apart",
+        f"webhooks events list --source {source.name} --since 1d",
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from webhooks.store.tallies.counter import Counts as Counts
     from webhooks.store.tallies.counter import TallyCounter as TallyCounter
     from webhooks.store.tallies.points import BOUNDS_MS as BOUNDS_MS
+    from webhooks.store.tallies.points import DAY as DAY
     from webhooks.store.tallies.points import OTHER as OTHER
     from webhooks.store.tallies.points import SPANS as SPANS
     from webhooks.store.tallies.points import UNTIMED as UNTIMED
@@ -43,6 +44,7 @@ else:
             "counter": ["Counts", "FLUSH_SECONDS", "MOST_KEYS", "TallyCounter"],
             "points": [
                 "BOUNDS_MS",
+                "DAY",
                 "Kind",
                 "Level",
                 "OTHER",
