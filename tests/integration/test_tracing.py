@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from tests.integration.conftest import Consumer
 from tests.support import PAYLOADS, ROOT
 from webhooks.delivery import RunningAttempt
 from webhooks.errors import Discard, Retry
+from webhooks.intake import event_log
 from webhooks.model import DeliveryClass, Headers, InboundRequest
 from webhooks.routing import Registry
 from webhooks.tracing import STORED, STORED_STATE, Tracing, trace_headers, trace_id_of
@@ -254,6 +256,25 @@ def test_errors_of_the_body_pass_through_a_span() -> None:
         tracing.around_commit(record)(list, None)
     assert spans()["commit"].status.status_code is trace.StatusCode.ERROR
     assert tracing.errors == 0
+
+
+def test_the_line_of_an_event_is_written_within_its_span(make_consumer: Make, caplog: pytest.LogCaptureFixture) -> None:
+    within: list[int] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        within.append(trace.get_current_span().get_span_context().span_id)
+        return True
+
+    consumer = consumer_of(make_consumer, lambda: None, log_events=True)
+    caplog.set_level(logging.INFO, event_log.__name__)
+    event_log.logger.addFilter(note)
+    try:
+        post(consumer)
+    finally:
+        event_log.logger.removeFilter(note)
+        for signal, observer in event_log.OBSERVERS.items():
+            signal.disconnect(observer)
+    assert within == [spans()["receive close"].get_span_context().span_id]  # type: ignore[union-attr]
 
 
 def test_a_request_whose_commit_another_led_has_an_event_with_the_batch() -> None:
