@@ -239,6 +239,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "s",
                 (("time() - max by (source) (webhooks_catch_up_mark_timestamp_seconds)", "{{source}}"),),
             ),
+            Panel("Celery silent for", "stat", "s", (("max(webhooks_engine_offered_age_seconds)", ""),)),
             Panel("Partitions end in", "stat", "s", (("min(webhooks_partition_ahead_seconds)", ""),)),
             Panel("Oldest partition held for", "stat", "s", (("max(webhooks_partition_held_seconds)", ""),)),
         ),

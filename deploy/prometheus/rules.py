@@ -102,6 +102,14 @@ RULES = (
         "webhooks worker --queues {{ $labels.queue }}",
     ),
     Rule(
+        "engine-silent",
+        "critical",
+        "max(webhooks_engine_offered_age_seconds) > 60",
+        "2m",
+        "Nothing has come of the deliveries offered to Celery for {{ $value | humanizeDuration }}.",
+        "webhooks worker",
+    ),
+    Rule(
         "backlog-old",
         "warning",
         'max by (handler) (webhooks_deliveries_oldest_due_seconds{class="fresh"})'

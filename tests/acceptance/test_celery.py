@@ -321,6 +321,9 @@ def test_a_broker_that_says_nothing_holds_up_nothing_but_its_feeder(
         (process,) = [each for each in made.store.processes.running() if each.kind == "feeder"]
         assert process.silent_since is not None
         assert made.states() == {DeliveryState.PENDING: 30}
+        made.execute("update webhooks_processes set silent_since = now() - interval '2 minutes' where kind = 'feeder'")
+        doctor = made.processes.run("webhooks", "doctor", env=made.env)
+        assert "nothing has come of the deliveries offered to Celery for 2 min" in doctor.output, doctor.output
         began = time.monotonic()
         made.start(1)
         made.wait_until_finished(30)

@@ -367,6 +367,16 @@ def test_deliveries_of_a_handler_that_another_process_runs_are_no_orphans() -> N
     assert of(handler=replace(HANDLER, is_registered=False, backlog=Backlog("h", running=1))) == []
 
 
+def test_an_engine_to_which_nothing_is_offered_is_an_error_with_the_way_out() -> None:
+    due = replace(HANDLER, backlog=Backlog("h", pending=5, due=5, due_since=NOW - HOUR))
+    celery = Process("c", "celery", NOW, NOW, "1", ("h",))
+    finding = only(of(handler=due, processes=[celery]))
+    assert (finding.level, finding.code, finding.command) == (Level.ERROR, "engine-silent", "webhooks worker")
+    feeder = Process("f", "feeder", NOW, NOW, "1", ())
+    assert of(handler=due, processes=[celery, feeder]) == []
+    assert [each.code for each in of(processes=[celery, replace(feeder, silent_since=NOW - HOUR)])] == ["engine-silent"]
+
+
 def test_a_queue_without_a_worker_is_an_error_after_a_minute_with_the_command() -> None:
     waiting = replace(
         HANDLER,

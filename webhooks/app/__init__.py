@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from webhooks.app.flask import NOT_LOADED as NOT_LOADED
     from webhooks.app.flask import application as application
     from webhooks.app.flask import create_app as create_app
+    from webhooks.app.running import make_maintenance as make_maintenance
+    from webhooks.app.running import make_runner as make_runner
     from webhooks.app.webhooks import APPLICATION as APPLICATION
     from webhooks.app.webhooks import Webhooks as Webhooks
     from webhooks.app.webhooks import load as load
@@ -34,6 +36,7 @@ else:
             "assembly": ["ReadOnlyContext", "Role", "make_subscriptions", "open_read_only", "open_store"],
             "dashboard": ["create_dashboard"],
             "flask": ["NOT_LOADED", "application", "create_app"],
+            "running": ["make_maintenance", "make_runner"],
             "webhooks": ["APPLICATION", "Webhooks", "load", "make_isolated"],
         },
     )

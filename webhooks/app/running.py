@@ -50,6 +50,7 @@ def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[
     from webhooks.delivery import IsolatedPool, Runner, RunnerSettings, handler_rows
     from webhooks.version import VERSION
 
+    webhooks.name_unmigrated()
     settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
     webhooks.database.serve_worker(slots)
     unregistered = store.handlers.register(handler_rows(webhooks.registry))

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import alarms, assembly, metrics, running, startup
+from webhooks.app import alarms, assembly, metrics, startup
 from webhooks.app.assembly import ReadOnlyContext, Role, utc_now
 from webhooks.database import History, find_plugins, histories_of
 from webhooks.errors import ConfigurationError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from webhooks.dashboard import DashboardUser
     from webhooks.database import Database
-    from webhooks.delivery import Dispatcher, Maintenance, Rehearsal, Runner, Worker
+    from webhooks.delivery import Dispatcher, Rehearsal, Worker
     from webhooks.http import DirectRoute, Readiness
     from webhooks.http.metrics import Meter, MetricsPort
     from webhooks.operations import ActivityLog, CatchUp, Doctor, Replayer, ReplayRehearsal
@@ -219,22 +219,6 @@ class Webhooks:
         if self.settings.metrics_port is not None:
             metrics.serve(self, worker)
         return worker
-
-    def make_runner(self, kind: str, *, slots: int, queues: frozenset[str]) -> Runner:
-        """What runs deliveries that another engine claimed.
-
-        kind: of process.
-        slots: handlers at once.
-        queues: those whose handlers it runs.
-
-        Raises `StorageUnavailable`.
-        """
-        self.name_unmigrated()
-        return running.make_runner(self, kind, slots=slots, queues=queues)
-
-    def make_maintenance(self) -> Maintenance:
-        """The duties that one process is elected to, for one that is no worker."""
-        return running.make_maintenance(self)
 
     def serve_single_attempts(self) -> None:
         """Be what a process needs that runs one attempt at a time."""

@@ -179,7 +179,7 @@ def failures(services: Services) -> FailureGroups:
 
 def no_worker(services: Services) -> bool:
     """Whether no worker reported lately: what waits, waits."""
-    return not any(process.kind == "worker" for process in on_record(services).processes)
+    return not any(process.is_worker for process in on_record(services).processes)
 
 
 def age(at: datetime | None, now: datetime) -> timedelta | None:

@@ -52,6 +52,7 @@ _SOURCE = Button("source", "The source", by="name")
 BUTTONS: Mapping[str, Sequence[Button]] = {
     "no-worker": (Button("processes", "Processes"),),
     "queue-without-worker": (Button("processes", "Processes"),),
+    "engine-silent": (Button("processes", "Processes"),),
     "source-silent": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
     "subscription-paused": (Button("subscriptions", "Subscriptions"),),
     "no-subscription": (Button("subscriptions", "Subscriptions"),),

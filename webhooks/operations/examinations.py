@@ -40,6 +40,7 @@ LIVE = frozenset(
         handler_checks.handler_paused,
         handler_checks.breaker_open,
         handler_checks.no_worker,
+        handler_checks.engine_silent,
         handler_checks.queue_without_worker,
     )
 )

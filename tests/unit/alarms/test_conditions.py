@@ -16,6 +16,7 @@ from webhooks.operations.alarms.conditions import (
     standing,
 )
 from webhooks.operations.alarms.table import ALARMS, Severity
+from webhooks.operations.engine import EngineTrouble
 
 LONG_AGO = START - timedelta(hours=7)
 LATELY = START - timedelta(minutes=1)
@@ -111,6 +112,12 @@ def test_handlers_of_a_queue_without_a_worker_are_one_alarm_with_its_command() -
     )
 
 
+def test_an_engine_that_is_silent_raises_with_the_time_since_when() -> None:
+    (each,) = standing(AlarmFacts(START, engine=EngineTrouble("nothing has come of it", LONG_AGO)), BOUNDS)
+    assert (each.name, each.subject, each.began_at) == ("engine-silent", "", LONG_AGO)
+    assert each.command == "webhooks worker"
+
+
 def test_a_source_without_expect_within_is_never_silent() -> None:
     assert of_source(ArrivalFigures(received_at=LONG_AGO), "other") == []
 
@@ -137,6 +144,7 @@ def test_the_worst_comes_first_and_every_product_alarm_can_be_raised() -> None:
         {"shop": ArrivalFigures(LONG_AGO, 20, 20, 1, 1)},
         START,
         START - timedelta(days=40),
+        EngineTrouble("nothing comes of it"),
     )
     found = standing(everything, BOUNDS)
     assert [each.severity for each in found] == sorted((each.severity for each in found), reverse=True)

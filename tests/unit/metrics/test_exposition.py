@@ -113,10 +113,11 @@ def standing(**more: Any) -> Standing:
     known = {"a": HandlerStanding(True, False), "b": HandlerStanding(False, True), "c": HandlerStanding(False, False)}
     worker = Process("w", "worker", NOW, NOW, "1.2", ("a", "b"))
     web = Process("x", "web", NOW, NOW, "1.3", ())
+    feeder = Process("f", "feeder", NOW, NOW, "1.3", (), silent_since=NOW - HOUR)
     values: dict[str, Any] = {
         "deliveries": Gauges(NOW, queues, handlers),
         "handlers": known,
-        "processes": [worker, worker, web],
+        "processes": [worker, worker, web, feeder],
         "received": {"close": NOW, "forgotten": NOW},
         "marks": {"close": NOW - HOUR},
         "quarantined": {"close": 2, "forgotten": 9},
@@ -154,6 +155,7 @@ def test_every_figure_is_told_of_what_the_database_said() -> None:
         ("handler_workers", ("a",)): 2,
         ("handler_workers", ("c",)): 0,
         ("workers", ("1.2",)): 2,
+        ("engine_age", ()): 3600,
         ("last_received", ("close",)): NOW.timestamp(),
         ("catch_up_mark", ("close",)): (NOW - HOUR).timestamp(),
         ("quarantine", ("close",)): 2,

@@ -127,6 +127,8 @@ def make_feeder(webhooks: Webhooks, app: str = "", *, with_maintenance: bool = T
 
     Raises `ConfigurationError`.
     """
+    from webhooks.app import make_maintenance
+
     require_postgresql(webhooks)
     settings = webhooks.settings
     name = app or settings.celery_app
@@ -142,7 +144,7 @@ def make_feeder(webhooks: Webhooks, app: str = "", *, with_maintenance: bool = T
             poll_interval=settings.poll_interval,
             heartbeat=settings.heartbeat,
         ),
-        maintenance=webhooks.make_maintenance() if with_maintenance else None,
+        maintenance=make_maintenance(webhooks) if with_maintenance else None,
     )
 
 

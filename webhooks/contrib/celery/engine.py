@@ -92,12 +92,14 @@ class Engine:
 
     def runner(self) -> Runner:
         """The runner of this process, started. Raises `StorageUnavailable` while it cannot be made."""
+        from webhooks.app import make_runner
+
         made = self._runner.get()
         with self._loading.get():
             if not made:
                 # a child of the prefork pool runs one task at a time, in any other process each has a thread
                 slots = self.concurrency if os.getpid() == self._parent else 1
-                runner = self.webhooks.make_runner(KIND, slots=slots, queues=self.queues)
+                runner = make_runner(self.webhooks, KIND, slots=slots, queues=self.queues)
                 runner.start()
                 runner.start_recording()
                 made.append(runner)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from webhooks.http.metrics.table import CLASSES, OTHER
-from webhooks.operations import scaling
+from webhooks.operations import engine, scaling
 from webhooks.operations.alarms import AlarmBounds, held_for
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def as_samples(
     for load in scaling.loads(standing).values():
         yield "due_seconds", (load.queue,), load.due_seconds
         yield "queue_workers", (load.queue,), float(load.workers)
+    if (silence := engine.silence_of(standing.processes, standing.deliveries.at)) is not None:
+        yield "engine_age", (), silence.total_seconds()
     for source in sorted(sources):
         if (received := standing.received.get(source)) is not None:
             yield "last_received", (source,), received.timestamp()

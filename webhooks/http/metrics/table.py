@@ -185,6 +185,10 @@ DATABASE = {
         "queue",
     ),
     "queue_workers": _figure("webhooks_queue_workers", "Live workers that run the queue.", "queue"),
+    "engine_age": _figure(
+        "webhooks_engine_offered_age_seconds",
+        "Seconds for which nothing has come of the deliveries offered to Celery; 0 while all is well, absent where none are.",
+    ),
     "last_received": _figure(
         "webhooks_source_last_received_timestamp_seconds",
         "When a source last sent something signed rightly, at most 60 s late.",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from webhooks.model import DeliveryClass
 from webhooks.operations.alarms.conditions import AlarmFacts, ArrivalFigures, HandlerFigures
+from webhooks.operations.engine import engine_trouble
 from webhooks.store import AlarmFigures, Store
 from webhooks.store.gauges import Standing
 from webhooks.store.processes import Process
@@ -18,9 +19,10 @@ def collect(store: Store) -> AlarmFacts:
     """
     gauges, figures = store.gauges.read(), store.alarms.figures()
     sources = {*gauges.received, *gauges.quarantined, *figures.refused, *figures.unavailable, *gauges.paused}
+    at, handlers = store.database.now(), _handlers(gauges, figures)
     return AlarmFacts(
-        at=store.database.now(),
-        handlers=_handlers(gauges, figures),
+        at=at,
+        handlers=handlers,
         sources={
             name: ArrivalFigures(
                 gauges.received.get(name),
@@ -33,6 +35,7 @@ def collect(store: Store) -> AlarmFacts:
         },
         partitions_end_at=gauges.partitions_end_at,
         oldest_partition_at=gauges.oldest_partition_at,
+        engine=engine_trouble(gauges.processes, at, is_due=any(each.due for each in handlers.values())),
     )
 
 

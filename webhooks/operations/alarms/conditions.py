@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from webhooks.formats import counted, one_line, span
 from webhooks.operations.alarms.table import ALARMS, Severity
+from webhooks.operations.engine import EngineTrouble
 
 #: So many refusals make an alarm.
 REFUSALS = 20
@@ -77,6 +78,7 @@ class AlarmFacts:
     """How the installation stands at `at`, by the database's clock.
 
     partitions_end_at, oldest_partition_at: when the last and the oldest partition of events end; None where there are none.
+    engine: what keeps Celery from running deliveries; None where nothing does.
     """
 
     at: datetime
@@ -84,6 +86,7 @@ class AlarmFacts:
     sources: Mapping[str, ArrivalFigures] = field(default_factory=dict)
     partitions_end_at: datetime | None = None
     oldest_partition_at: datetime | None = None
+    engine: EngineTrouble | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,8 @@ def _failing(name: str, handler: HandlerFigures) -> Iterator[StandingAlarm]:
 
 
 def _of_installation(facts: AlarmFacts, bounds: AlarmBounds) -> Iterator[StandingAlarm]:
+    if facts.engine is not None:
+        yield StandingAlarm("engine-silent", "", facts.engine.text, began_at=facts.engine.since)
     ends = facts.partitions_end_at
     if ends is not None and ends - facts.at < PARTITIONS_AHEAD:
         yield StandingAlarm("partition-ending", "", f"the last partition of events ends in {span(ends - facts.at)}")

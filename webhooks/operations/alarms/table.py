@@ -113,6 +113,14 @@ _ROWS = (
         "webhooks worker --queues {subject}",
     ),
     Alarm(
+        "engine-silent",
+        Severity.CRITICAL,
+        "",
+        "nothing comes of the deliveries that are offered to Celery, its broker takes nothing, or nothing offers any",
+        _minutes(2),
+        "webhooks worker",
+    ),
+    Alarm(
         "backlog-old",
         Severity.WARNING,
         "handler",

@@ -83,7 +83,7 @@ CHECKS: tuple[Check, ...] = (
         handler_checks.handler_paused,
         handler_checks.breaker_open,
     ),
-    *_of(each.installation, handler_checks.no_worker),
+    *_of(each.installation, handler_checks.no_worker, handler_checks.engine_silent),
     *_of(each.unserved_queues, handler_checks.queue_without_worker),
     *_of(each.sources, source_checks.quarantine, source_checks.conflicts),
     *_of(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from webhooks.formats import counted, shown_instant, span
 from webhooks.operations.doctor.facts import Facts, HandlerFacts, MissedFacts, QueueFacts
 from webhooks.operations.doctor.findings import Complaint, Level
+from webhooks.operations.engine import engine_trouble
 from webhooks.store.handlers import BreakerState
 
 #: A pending delivery older than this, with no worker in sight, is waiting for one.
@@ -122,6 +123,13 @@ def breaker_open(handler: HandlerFacts) -> Complaint | None:
 
 def _is_open(handler: HandlerFacts) -> bool:
     return handler.state is not None and handler.state.breaker is BreakerState.OPEN
+
+
+def engine_silent(facts: Facts) -> Complaint | None:
+    """Celery, where it runs deliveries, runs none."""
+    is_due = any(handler.backlog.due for handler in facts.handlers)
+    trouble = engine_trouble(facts.processes, facts.now, is_due=is_due)
+    return None if trouble is None else Complaint(Level.ERROR, "engine", trouble.text, "webhooks worker")
 
 
 def queue_without_worker(queue: QueueFacts) -> Complaint | None:
