@@ -4,6 +4,7 @@
 # make lint types wheel     what CI checks besides
 # make test-brokers   Celery as an engine, over RabbitMQ and Redis where they are here (minutes)
 # make test-alone     what measures a time on one core, so nothing else may run beside it
+# make test-hosts     several hosts as network namespaces that are cut off and lose power (minutes; Linux, as root)
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
@@ -38,6 +39,9 @@ test-brokers: $(VENV)/.installed-test
 test-alone: $(VENV)/.installed-test
 	WEBHOOKS_TEST_ALONE=1 $(BIN)/python -m pytest -m alone $(PYTEST)
 
+test-hosts: $(VENV)/.installed-test
+	WEBHOOKS_TEST_HOSTS=1 $(BIN)/python -m pytest -s -m hosts tests/acceptance/hosts $(PYTEST)
+
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/integration $(PYTEST)
 
@@ -69,7 +73,11 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+<<<<<<< HEAD
 .PHONY: demo test test-release test-alone test-brokers coverage oldest mutants bench crash lint types wheel clean
+=======
+.PHONY: demo test test-release test-alone test-hosts coverage oldest mutants bench crash lint types wheel clean
+>>>>>>> 0b33429 (Notice a machine that lost power from both ends, and try several hosts)
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

@@ -28,6 +28,7 @@ LEFT_OUT = {
     "release": ("WEBHOOKS_TEST_RELEASE", "make test-release"),
     "alone": ("WEBHOOKS_TEST_ALONE", "make test-alone"),
     "brokers": ("WEBHOOKS_TEST_BROKERS", "make test-brokers"),
+    "hosts": ("WEBHOOKS_TEST_HOSTS", "make test-hosts"),
 }
 
 #: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.

@@ -86,6 +86,7 @@ class Run:
     stale: bool
     alone: bool
     body: Mapping[str, Any]
+    pid: int
 
 
 class Fleet:
@@ -267,7 +268,7 @@ class Fleet:
                     runs.append(
                         Run(
                             entry["what"], entry["handler"], entry["delivery"], entry["at"], entry["key"],
-                            entry["stale"], entry["alone"], entry["body"],
+                            entry["stale"], entry["alone"], entry["body"], entry["pid"],
                         )
                     )  # fmt: skip
         return sorted(runs, key=lambda run: run.at)

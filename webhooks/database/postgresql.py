@@ -41,6 +41,18 @@ from webhooks.version import install
 HANDLERS = "webhooks handler"
 #: libpq's floor; a shorter time-out is silently raised to it (psycopg `conninfo.timeout_from_conninfo`).
 POSTGRESQL_CONNECT = timedelta(seconds=2)
+#: A server whose machine lost power says nothing: after 25 s without a sign of it, or 10 s without an answer to what was
+#: sent, a connection is over (libpq's parameters).
+NOTICES_A_DEAD_SERVER: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+#: The same for the server, of us: by default it would keep the locks of a machine that lost power for two hours.
+NOTICES_A_DEAD_CLIENT = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20000"
+)
 
 
 class PostgreSQLDatabase(Database):
@@ -72,10 +84,7 @@ class PostgreSQLDatabase(Database):
                     "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
                     "application_name": self._application,
                     "options": self._options(),
-                    "keepalives_idle": 10,
-                    "keepalives_interval": 5,
-                    "keepalives_count": 3,
-                    "tcp_user_timeout": 10_000,
+                    **NOTICES_A_DEAD_SERVER,
                 },
             )
         except ModuleNotFoundError as error:
@@ -121,7 +130,7 @@ class PostgreSQLDatabase(Database):
 
     def _options(self) -> str:
         # every statement of ours is short; compiling one that looks dear to the planner took seconds
-        options = "-c timezone=UTC -c jit=off"
+        options = f"-c timezone=UTC -c jit=off {NOTICES_A_DEAD_CLIENT}"
         if self.patience is not None:
             options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
         if self._lock_patience is not None:

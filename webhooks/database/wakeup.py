@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from webhooks.database.base import SHORT_SECONDS, Database
-from webhooks.database.postgresql import shut_down_socket
+from webhooks.database.postgresql import NOTICES_A_DEAD_CLIENT, NOTICES_A_DEAD_SERVER, shut_down_socket
 from webhooks.database.sqlite import SQLITE_ARGUMENTS, require_not_inherited, set_up_sqlite
 from webhooks.errors import StorageUnavailable
 from webhooks.forks import call_before_fork
@@ -108,7 +108,12 @@ class PostgresListener:
             try:
                 url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
                 with psycopg.connect(
-                    url, autocommit=True, connect_timeout=5, application_name="webhooks listen"
+                    url,
+                    autocommit=True,
+                    connect_timeout=5,
+                    application_name="webhooks listen",
+                    options=NOTICES_A_DEAD_CLIENT,
+                    **NOTICES_A_DEAD_SERVER,
                 ) as held:
                     self._connection = held
                     held.execute(f"listen {CHANNEL}")
