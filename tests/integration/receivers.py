@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -58,7 +59,7 @@ def dumped(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def signed(value: Any, *types: str, answers: Sequence[str] = ("stored",), **more: Any) -> Sent:
+def signed(value: Any, *types: str, answers: Sequence[str] | None = ("stored",), **more: Any) -> Sent:
     """JSON (or bytes) signed as `@x-sig` says."""
     body = value if isinstance(value, bytes) else dumped(value)
     headers = {"x-sig": hexed(body), **more.pop("headers", {})}
@@ -462,3 +463,224 @@ PROOFS = (
         ],
     ),
 )  # fmt: skip
+
+
+_QUERY_TOKEN = {
+    **{"scheme": "custom", "algorithm": "token", "secret": KEY, "signature": "query:key"},
+    **{"accept_unsigned_body": True, "body": "json-or-form", "type": "{kind}"},
+}
+_CRC = hexed(b"5f3a")
+
+HANDSHAKES = (
+    Kind(
+        "a challenge in the query comes back, and nothing is stored",
+        custom(handshake={"method": "GET", "challenge": "query:challenge"}, type="delta"),
+        [
+            Sent(method="GET", query="challenge=abcDEF123", text="abcDEF123", content_type="text/plain; charset=utf-8"),
+            Sent(method="GET", query="challenge=%3Cscript%3E", status=401),
+            Sent(method="GET", query="other=1", status=405),
+        ],
+    ),
+    Kind(
+        "a token that is wrong is refused",
+        custom(
+            handshake={
+                "method": "GET",
+                "challenge": "query:hub.challenge",
+                "token": "query:hub.verify_token",
+                "answer": '{"hub.challenge":"{challenge}"}',
+                "type": "application/json",
+            },
+            verify_token="vt-77",
+        ),
+        [
+            Sent(method="GET", query="hub.challenge=15f7&hub.verify_token=vt-77", text='{"hub.challenge":"15f7"}'),
+            Sent(method="GET", query="hub.challenge=15f7&hub.verify_token=vt-78", status=401),
+            Sent(method="GET", query="hub.challenge=15f7", status=401),
+        ],
+    ),
+    Kind(
+        "a POST with a token in its query hears the token, decoded",
+        {
+            **{"scheme": "custom", "algorithm": "token", "secret": KEY, "signature": "clientState", "items": "value"},
+            **{"accept_unsigned_body": True, "id": "{id}", "type": "graph.{c}"},
+            "handshake": {
+                "challenge": "query:validationToken",
+                "signed": False,
+                "characters": "text",
+            },
+        },
+        [
+            Sent(
+                query="validationToken=Validation%3A%20Testing%20client%20for%20Request-Id%3A%2011aa%2F22",
+                text="Validation: Testing client for Request-Id: 11aa/22",
+                content_type="text/plain; charset=utf-8",
+            ),
+            Sent(query="validationToken=%3Cb%3E", status=401),
+            Sent(dumped({"value": [{"clientState": "x" * 20, "id": "1", "c": "a"}]}), status=401),
+        ],
+    ),
+    Kind(
+        "a challenge in a header of a GET, answered as JSON",
+        custom(
+            handshake={
+                "method": "GET",
+                "challenge": "@x-okta-verification-challenge",
+                "answer": '{"verification":"{challenge}"}',
+                "type": "application/json",
+            }
+        ),
+        [Sent(method="GET", headers={"x-okta-verification-challenge": "a1-b2"}, text='{"verification":"a1-b2"}')],
+    ),
+    Kind(
+        "a challenge that is answered with its MAC",
+        custom(
+            handshake={
+                "method": "GET",
+                "challenge": "query:crc_token",
+                "answer": '{"response_token":"sha256={hmac}"}',
+                "type": "application/json",
+            }
+        ),
+        [Sent(method="GET", query="crc_token=5f3a", text=f'{{"response_token":"sha256={_CRC}"}}')],
+    ),
+    Kind(
+        "an OPTIONS request that asks for headers",
+        custom(
+            handshake={
+                "method": "OPTIONS",
+                "challenge": "@webhook-request-origin",
+                "answer": "",
+                "headers": {"webhook-allowed-origin": "{challenge}", "webhook-allowed-rate": "120"},
+            }
+        ),
+        [
+            Sent(
+                method="OPTIONS",
+                headers={"webhook-request-origin": "eventgrid.example.net"},
+                answer_headers={"Webhook-Allowed-Origin": "eventgrid.example.net", "Webhook-Allowed-Rate": "120"},
+            ),
+            Sent(method="OPTIONS", headers={"webhook-request-origin": "a b"}, status=401),
+        ],
+    ),
+    Kind(
+        "a signed challenge in the body, among events",
+        custom(
+            items=".",
+            id="{id}",
+            handshake={
+                "when": {"0.eventType": "Validation"},
+                "challenge": "0.data.validationCode",
+                "answer": '{"validationResponse":"{challenge}"}',
+                "type": "application/json",
+            },
+        ),
+        [
+            signed(
+                [{"eventType": "Validation", "data": {"validationCode": "5-12"}}],
+                answers=None,
+                text='{"validationResponse":"5-12"}',
+            ),
+            Sent(dumped([{"eventType": "Validation", "data": {"validationCode": "5-12"}}]), status=401),
+            signed([{"type": "a", "id": "1"}], "a"),
+        ],
+    ),
+    Kind(
+        "an unsigned ping of a fixed shape",
+        custom(pings=["webhook_id=[0-9]{1,12}"], id="{@x-delivery}", type="{@x-topic}", dedup="body"),
+        [
+            Sent(b"webhook_id=12", {"content-type": FORM}, text=""),
+            Sent(b"webhook_id=12&x=1", {"content-type": FORM}, status=401),
+            Sent(b"webhook_id=", status=401),
+            signed({"id": 7}, "order.updated", headers={"x-topic": "order.updated", "x-delivery": "d"}),
+        ],
+    ),
+    Kind("HEAD before registration", custom(), [Sent(method="HEAD", text="")]),
+)
+
+METHODS = (
+    Kind(
+        "deliveries by PUT",
+        custom(methods=["POST", "PUT"], id="{id}"),
+        [
+            signed({"type": "a", "id": "1"}, "a", method="PUT"),
+            signed({"type": "a", "id": "2"}, "a"),
+            Sent(b"{}", {"x-sig": "0" * 64}, method="PUT", status=401),
+            Sent(method="PATCH", status=405),
+        ],
+    ),
+    Kind(
+        "deliveries by GET, whose event is the query",
+        {**_QUERY_TOKEN, "methods": ["GET"], "id": "{n}", "dedup": "id"},
+        [
+            Sent(method="GET", query=f"kind=sent&n=1&key={KEY}", types=("sent",)),
+            Sent(method="GET", query="kind=sent&n=2&key=wrong", status=401),
+            Sent(b"kind=a", method="POST", query=f"key={KEY}", status=405),
+        ],
+    ),
+    Kind("a method that is not configured", custom(), [Sent(method="PUT", status=405), Sent(method="GET", status=405)]),
+    Kind(
+        "bodies that are compressed",
+        custom(gzip=True, id="{id}"),
+        [
+            Sent(
+                gzip.compress(body := b'{"type":"message.new","id":"m1"}'),
+                {"content-encoding": "gzip", "x-sig": hexed(body)},
+                types=("message.new",),
+            ),
+            Sent(gzip.compress(b"x" * 3_000_000), {"content-encoding": "gzip", "x-sig": hexed(b"")}, status=413),
+            Sent(gzip.compress(body)[:-4], {"content-encoding": "gzip", "x-sig": hexed(body)}, status=400),
+            Sent(gzip.compress(body) * 2, {"content-encoding": "gzip", "x-sig": hexed(body)}, status=400),
+            Sent(body, {"content-encoding": "gzip", "x-sig": hexed(body)}, status=400),
+            Sent(body, {"content-encoding": "br", "x-sig": hexed(body)}, status=415),
+        ],
+    ),
+    Kind(
+        "a compressed body without consent",
+        custom(),
+        [Sent(gzip.compress(b"{}"), {"content-encoding": "gzip", "x-sig": hexed(b"{}")}, status=415)],
+    ),
+)
+
+ANSWERS = (
+    Kind(
+        "the answer is the sender's: status, type, body and headers",
+        custom(success={"status": 202, "type": "text/xml", "body": "<ok/>", "headers": {"X-Ack": "1"}}, id="{id}"),
+        [
+            signed(
+                {"type": "a", "id": "1"},
+                "a",
+                answers=None,
+                status=202,
+                text="<ok/>",
+                content_type="text/xml; charset=utf-8",
+                answer_headers={"X-Ack": "1"},
+            ),
+            Sent(b"{}", status=401),
+        ],
+    ),
+    Kind(
+        "an answer for one type",
+        custom(success_for={"view": {"body": ""}}, id="{id}"),
+        [
+            signed({"type": "view", "id": "1"}, "view", answers=None, text=""),
+            signed({"type": "other", "id": "2"}, "other", answers=("accepted",)),
+        ],
+    ),
+    Kind(
+        "a modal of Slack hears nothing",
+        {"scheme": "slack", "secret": KEY},
+        [
+            Sent(
+                body := form(payload='{"type":"view_submission","trigger_id":"t1"}'),
+                {
+                    "x-slack-request-timestamp": str(AT),
+                    "x-slack-signature": "v0=" + hexed(b"v0:%d:" % AT + body),
+                    "content-type": FORM,
+                },
+                types=("view_submission",),
+                text="",
+            )
+        ],
+    ),
+)

@@ -281,8 +281,9 @@ class Webhooks:
 
     @property
     def paths(self) -> dict[str, str]:
-        """{path of a request: name of the source that it is for}."""
-        return {f"{self.settings.url_prefix}/{name}{slash}": name for name in self.sources for slash in ("", "/")}
+        """{path of a request: name of the source that it is for}, of those to which their senders post."""
+        posted = [name for name, source in self.sources.items() if "POST" in source.methods]
+        return {f"{self.settings.url_prefix}/{name}{slash}": name for name in posted for slash in ("", "/")}
 
     def install_direct_route(self, app: Flask) -> None:
         """Answer posts to configured sources before Flask routes them; for an application that is ours alone."""

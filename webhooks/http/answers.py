@@ -81,7 +81,8 @@ def _id(receipt: Receipt) -> str | None:
 
 def fixed(challenge: Challenge) -> PlainAnswer:
     """An answer that the sender's protocol fixes; never interpreted as anything else."""
-    return PlainAnswer(challenge.status, challenge.body, [("Content-Type", challenge.content_type), *NEVER_KEPT])
+    headers = [("Content-Type", challenge.content_type), *challenge.headers, *NEVER_KEPT]
+    return PlainAnswer(challenge.status, challenge.body, headers)
 
 
 def json_answer(status: int, body: dict[str, Any]) -> PlainAnswer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -33,8 +34,8 @@ from webhooks.formats import one_line
 from webhooks.http.answers import NEVER_KEPT, PlainAnswer, fixed, json_answer, of_http_error, receipt_body, refusal
 from webhooks.http.gunicorn.plain_posts import is_host
 from webhooks.http.host import ANSWERED, rewind
-from webhooks.intake import Ingest
-from webhooks.model import Disposition, Headers, InboundRequest, new_request_id
+from webhooks.intake import Accepted, Ingest
+from webhooks.model import Challenge, Disposition, Headers, InboundRequest, new_request_id
 from webhooks.sources import Source
 
 if TYPE_CHECKING:
@@ -107,23 +108,29 @@ def respond(ingest: Ingest, source: str, environ: WSGIEnvironment, max_body: int
         if not has_host(environ):
             raise BadHost("the Host field is missing or names no host")
         method = environ["REQUEST_METHOD"]
-        if method == "POST":
-            body = read_body(environ, max_body)
-            query = environ.get("QUERY_STRING", "").encode("latin-1")
-            headers = Headers.of_wsgi(environ)
-            inbound = InboundRequest(headers, body, "POST", query, known.settings.public_url, request_id)
-            return accept(ingest, known, inbound)
-        if method == "GET" and known.has_get_challenge:
-            query = environ.get("QUERY_STRING", "").encode("latin-1")
-            inbound = InboundRequest(Headers.of_wsgi(environ), b"", "GET", query, known.settings.public_url, request_id)
+        query = environ.get("QUERY_STRING", "").encode("latin-1")
+        if method in known.handshake_methods:
+            inbound = InboundRequest(
+                Headers.of_wsgi(environ), b"", method, query, known.settings.public_url, request_id
+            )
             challenge = ingest.challenge(known, inbound)
             if challenge is not None:
                 return _counted(ingest, source, fixed(challenge))
+        if method in known.methods:
+            body = read_body(environ, max_body, inflates=known.inflates)
+            headers = Headers.of_wsgi(environ)
+            inbound = InboundRequest(headers, body, method, query, known.settings.public_url, request_id)
+            return accept(ingest, known, inbound)
         if method == "HEAD":
             # senders that ask whether anything answers
             return _counted(ingest, source, PlainAnswer(200, b"", list(NEVER_KEPT)))
-        allowed = "GET, HEAD, POST" if known.has_get_challenge else "HEAD, POST"
-        raise MethodNotAllowed(f"{one_line(method, 40)!r} is not one of {allowed}", allowed)
+        allowed = ", ".join(sorted({"HEAD", *known.methods, *known.handshake_methods}))
+        hint = (
+            ""
+            if known.has_get_challenge or method not in ("GET", "PUT", "PATCH")
+            else "; set the sender to POST, or methods"
+        )
+        raise MethodNotAllowed(f"{one_line(method, 40)!r} is not one of {allowed}{hint}", allowed)
     except Exception as error:
         return _refused(ingest, error, source, inbound or _shown(environ, request_id), environ)
 
@@ -142,7 +149,7 @@ def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnsw
     if accepted.challenge is not None:
         answer = fixed(accepted.challenge)
     elif source.success is not None:
-        answer = fixed(source.success)
+        answer = fixed(success_of(source, accepted))
     else:
         answer = json_answer(200, receipt_body(accepted, inbound.id))
     if meter is None and tally is None:
@@ -157,6 +164,12 @@ def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnsw
     if meter is not None:
         meter.accepted(source.name, answer.status, len(inbound.body), seconds)
     return answer
+
+
+def success_of(source: Source, accepted: Accepted) -> Challenge:
+    """What a 2xx carries: by the type of its first event, where the source says so for that."""
+    default = source.success or Challenge(b"")
+    return source.success_for.get(accepted.events[0].type, default) if accepted.events else default
 
 
 def refuse(ingest: Ingest, error: Rejected, environ: WSGIEnvironment) -> PlainAnswer:
@@ -190,14 +203,43 @@ def has_host(environ: WSGIEnvironment) -> bool:
     return is_host(host) if host is not None else environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
 
 
-def read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
-    """The raw body, never more than `max_body` bytes of it.
+def read_body(environ: WSGIEnvironment, max_body: int, *, inflates: bool = False) -> bytes:
+    """The raw body, never more than `max_body` bytes of it. inflates: takes one that is compressed by gzip as well.
 
     Raises `UnsupportedEncoding`, `PayloadTooLarge` (declared or as read) and `IncompleteBody`.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if encoding in ("gzip", "x-gzip") and inflates:
+        return inflated(_read_body(environ, max_body), max_body)
     if encoding not in ("", "identity"):
-        raise UnsupportedEncoding("a Content-Encoding other than identity")
+        raise UnsupportedEncoding(
+            f"a Content-Encoding other than identity{'' if inflates else _GZIP_HINT[encoding == 'gzip']}"
+        )
+    return _read_body(environ, max_body)
+
+
+_GZIP_HINT = ("", "; set gzip = true for this source to have it inflated")
+
+
+def inflated(packed: bytes, max_body: int) -> bytes:
+    """What a body compressed by gzip holds, never more than `max_body` bytes of it.
+
+    Raises `PayloadTooLarge`, and `IncompleteBody` for what is no gzip, or not one and whole.
+    """
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        body = reader.decompress(packed, max_body + 1)
+    except zlib.error:
+        raise IncompleteBody("the body is not gzip, though Content-Encoding says so") from None
+    if len(body) > max_body:
+        raise PayloadTooLarge(f"more than {max_body} bytes once inflated (setting max_body)")
+    if not reader.eof or reader.unused_data:
+        raise IncompleteBody("the compressed body does not end where it should")
+    return body
+
+
+def _read_body(environ: WSGIEnvironment, max_body: int) -> bytes:
+    """The bytes of a body as they came."""
     declared = environ.get("CONTENT_LENGTH", "")
     stream = environ["wsgi.input"]
     if declared:

@@ -26,6 +26,7 @@ from webhooks.errors import (
     Malformed,
     PartlyMalformed,
     RowRefused,
+    SignatureError,
     StorageUnavailable,
     UnknownSource,
 )
@@ -82,11 +83,12 @@ _encode_json = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of one request. quarantine_id: set when the body was kept unread."""
+    """What became of one request. quarantine_id: set when the body was kept unread. events: those that were read."""
 
     receipts: tuple[Receipt, ...] = ()
     quarantine_id: int | None = None
     challenge: Challenge | None = None
+    events: Sequence[ParsedEvent] = ()
 
 
 class Ingest:
@@ -141,8 +143,8 @@ class Ingest:
             raise UnknownSource(f"no source is named {one_line(name, 64)!r}; configured: {configured}") from None
 
     def challenge(self, source: Source, request: InboundRequest) -> Challenge | None:
-        """Answer a handshake by GET; None when this source has none. Raises `Rejected`."""
-        return source.challenge(request, self.clock()) if source.has_get_challenge else None
+        """Answer a handshake that is no delivery; None when the request is none. Raises `Rejected`."""
+        return source.challenge(request, self.clock())
 
     def accept(self, source: Source, request: InboundRequest) -> Accepted:
         """Accept one request to `source`: verify, parse, route, commit.
@@ -155,7 +157,10 @@ class Ingest:
         try:
             since = time.time_ns() if self._tracing is not None else 0
             now = self.clock()
-            verified = source.verify(request, now)
+            try:
+                verified = source.verify(request, now)
+            except SignatureError as error:
+                return self._unsigned(source, request, error)
             if self._tracing is None:
                 return self._accept_verified(source, request, verified, now, {})
             with self._tracing.receive(source.name, request, since) as span:
@@ -168,6 +173,13 @@ class Ingest:
             raise
         finally:
             in_flight.leave(source.name)
+
+    def _unsigned(self, source: Source, request: InboundRequest, error: SignatureError) -> Accepted:
+        """Answer first words that their sender does not sign. Raises `error` for every other request."""
+        challenge = source.unsigned(request)
+        if challenge is not None:
+            return Accepted(challenge=challenge)
+        raise error
 
     def _accept_verified(
         self, source: Source, request: InboundRequest, verified: Verified, now: datetime, context: Mapping[str, str]
@@ -200,10 +212,10 @@ class Ingest:
         except RowRefused as error:
             return self._refused_by_database(source, request, verified, error, now)
         if odd:
-            return Accepted(receipts=self._with_odd(source, request, verified, odd, receipts, now))
+            return Accepted(self._with_odd(source, request, verified, odd, receipts, now), events=parsed)
         if receipts and receipts[0].status is _DUPLICATE:
             self._sample_duplicate(source, request, receipts, now)
-        return Accepted(receipts=tuple(receipts))
+        return Accepted(tuple(receipts), events=parsed)
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""

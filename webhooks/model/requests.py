@@ -117,8 +117,9 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """An answer that the sender's protocol fixes, sent as it stands."""
+    """An answer that the sender's protocol fixes, sent as it stands. headers: beside the content type."""
 
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()

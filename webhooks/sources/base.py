@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol, cast
 
 from webhooks.errors import Malformed, Rejected
-from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
+from webhooks.model import EMPTY, Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources.remote import Topic
 
@@ -76,6 +76,14 @@ class Source(ABC):
     signs_whole_body: bool = True
     #: what a 2xx must carry, where the sender's protocol fixes it; None means our own JSON
     success: Challenge | None = None
+    #: {event type: what a 2xx must carry for it}, before `success`
+    success_for: Mapping[str, Challenge] = EMPTY
+    #: methods by which it delivers
+    methods: frozenset[str] = frozenset(("POST",))
+    #: methods, besides those, by which it asks whether the address is ours
+    handshake_methods: frozenset[str] = frozenset()
+    #: whether bodies compressed by gzip are taken, and inflated up to `max_body`
+    inflates: bool = False
     #: the header with the instant of signing, ten digits of Unix time, by which clocks are compared; None without one
     timestamp_header: str | None = None
     #: whether the sender can be asked for what never reached us, and how; then this is a `SourceWithLog` as well
@@ -116,14 +124,26 @@ class Source(ABC):
     def challenge(self, request: InboundRequest, now: datetime) -> Challenge | None:
         """Answer a handshake; None when the request is none. Raises `Rejected` for a wrong token.
 
-        Called for GET before anything else, and for POST after `verify` (a handshake by POST is signed).
+        Called for methods of `handshake_methods` before anything else, and for deliveries after `verify`.
         """
         return None
+
+    def unsigned(self, request: InboundRequest) -> Challenge | None:
+        """Answer a delivery that `verify` refused, where the sender's first words are not signed. Raises `Rejected`."""
+        return None
+
+    def brought_secret(self, request: InboundRequest) -> str | None:
+        """The secret that a first request brings, which is not signed; it counts only while an operator listens."""
+        return None
+
+    def welcome(self, secret: str) -> Challenge:
+        """What the request hears that brought `secret`."""
+        return Challenge(b"")
 
     @property
     def has_get_challenge(self) -> bool:
         """Whether this source answers handshakes by GET; without, GET is 405."""
-        return False
+        return "GET" in self.handshake_methods
 
     def prepare(self, body: bytes, now: datetime) -> bytes:
         """`body` as the sender would send it: with the signature inside, for the few schemes that put it there."""

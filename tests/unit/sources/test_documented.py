@@ -11,6 +11,7 @@ from typing import Any
 
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, SourceSettings, make_source
+from webhooks.sources.declared.manners import OPTIONS
 from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS
 from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.declared.source import COMMON_OPTIONS
@@ -48,5 +49,5 @@ def test_every_scheme_stands_in_the_table_and_has_its_section() -> None:
 
 
 def test_every_option_is_described() -> None:
-    for name in ROW_OPTIONS | READING_OPTIONS | COMMON_OPTIONS | {"verify_token", "secrets_from"}:
+    for name in ROW_OPTIONS | READING_OPTIONS | COMMON_OPTIONS | OPTIONS | {"verify_token", "secrets_from"}:
         assert f"`{name}`" in PAGE, name

@@ -29,7 +29,7 @@ _NUMBERS = frozenset(("min_secret_bytes",))
 _NOT_SETTABLE = frozenset(
     (
         *("name", "title", "documentation", "tolerance", "tolerance_ahead", "handshake", "success", "as_form"),
-        *("certificate", "certificate_pattern", "algorithm_at", "needs"),
+        *("certificate", "certificate_pattern", "algorithm_at", "needs", "greetings", "pings"),
     )
 )
 #: Options by which a source of its own describes itself.

@@ -18,6 +18,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from webhooks.sources.declared.claims import JwtRule
+from webhooks.sources.declared.greetings import Greeting
 from webhooks.sources.declared.places import places
 from webhooks.sources.keys.public import RSA
 
@@ -126,7 +127,9 @@ class Scheme:
     object_id: tuple[str, ...] = ()
     data: str = ""
     previous: str = ""
-    handshake: str = ""
+    handshake: str = ""  #: of `handshakes`, for what a table cannot say
+    greetings: tuple[Greeting, ...] = ()
+    pings: tuple[str, ...] = ()  #: shapes of whole bodies that are unsigned and no events
     success: tuple[str, str] | None = None  #: content type and body of a 2xx, where the sender's protocol fixes it
     as_form: Mapping[str, str | tuple[str, ...]] = field(
         default_factory=dict

@@ -16,10 +16,11 @@ from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Veri
 from webhooks.settings import shown
 from webhooks.sources import diagnosis
 from webhooks.sources.base import Secret, Source, SourceSettings
-from webhooks.sources.declared import handshakes
+from webhooks.sources.declared import handshakes, manners
 from webhooks.sources.declared.certificates import Certificates, within_dates
 from webhooks.sources.declared.claims import JwtProof
 from webhooks.sources.declared.decode import KeyDecoder
+from webhooks.sources.declared.greetings import Greeter
 from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with_options
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
@@ -32,6 +33,8 @@ from webhooks.sources.keys.keyring import Key, KeyRing, load_provider
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.keys.public import RSA
 
+#: What a 2xx carries where only some types have an answer of their own.
+OUR_OWN = Challenge(b'{"status":"accepted"}', "application/json")
 #: Options that every declared source knows.
 COMMON_OPTIONS = frozenset(("dedup", "signing_key", "secrets_from"))
 
@@ -46,6 +49,8 @@ class DeclaredSource(Source):
     def __init__(self, settings: SourceSettings, row: Scheme, *, allow_published_secrets: bool = False) -> None:
         super().__init__(settings)
         self.row, found = self._own_row(row)
+        conduct, more = manners.read_manners(self.row, settings.options)
+        found += more
         self._decoder = KeyDecoder(self.row, checks_strength=not allow_published_secrets)
         problems = [f"source {settings.name!r}: {text}" for text in found + self._setting_problems()]
         if not found:
@@ -64,13 +69,32 @@ class DeclaredSource(Source):
         self.scheme_title = self.row.title
         self.signs_whole_body = self.row.signs_whole_body
         self.sensitive_headers = frozenset(self.row.signature_headers)
-        success = self.row.success
-        self.success = None if success is None else Challenge(success[1].encode(), success[0])
-        self._tokens = tuple(token.encode("utf-8") for token in _texts(settings.options.get("verify_token")))
+        self._take_manners(conduct)
         self._proof = Proof(self.row, settings.public_url)
         self._ring: Callable[[InboundRequest, datetime], Sequence[Key[VerifyingKey]]] = self._make_ring()
         self._parser = Parser(self.row, self._dedup_rule())
         self._signer = Signer(self._proof, settings.public_url)
+
+    def _take_manners(self, conduct: manners.Manners) -> None:
+        """Be to the sender as row and options say."""
+        self._tokens = tuple(token.encode("utf-8") for token in _texts(self.settings.options.get("verify_token")))
+        self.methods, self.inflates = conduct.methods, conduct.gzip
+        self.success = conduct.success
+        if conduct.success_for:
+            self.success_for = conduct.success_for
+            self.success = conduct.success or OUR_OWN
+        self._greeter = Greeter(conduct.greetings, conduct.pings, self._tokens, self._first_mac, self.row.encoding)
+        self.handshake_methods = self._greeter.methods
+        if self.row.handshake in handshakes.BY_GET:
+            self.handshake_methods |= {"GET"}
+        if self._greeter.bringing is not None and self._greeter.bringing.secret.startswith("@"):
+            self.sensitive_headers |= {self._greeter.bringing.secret[1:]}
+
+    def _first_mac(self, text: bytes) -> bytes:
+        key = self.signing_key
+        if not isinstance(key, keys.MacKey):
+            raise ChallengeFailed(f"scheme {self.row.name!r} has no shared key to answer with")
+        return key.mac(text)
 
     @property
     def _publishes_keys(self) -> bool:
@@ -99,7 +123,8 @@ class DeclaredSource(Source):
     def _own_row(self, row: Scheme) -> tuple[Scheme, list[str]]:
         """The row with this source's options in it, and what is wrong with them."""
         settings = self.settings
-        own = COMMON_OPTIONS | ({"verify_token"} if row.handshake in handshakes.BY_GET else frozenset())
+        asks_for_token = row.handshake in handshakes.BY_GET or "handshake" in settings.options or row.greetings
+        own = COMMON_OPTIONS | manners.OPTIONS | ({"verify_token"} if asks_for_token else frozenset())
         settable = READING_OPTIONS | (ROW_OPTIONS if row.name in ("custom", "hmac") else frozenset())
         row, found = with_options(row, {k: v for k, v in settings.options.items() if k not in own}, settable)
         row = replace(
@@ -182,16 +207,15 @@ class DeclaredSource(Source):
 
     # -- handshakes, sign ------------------------------------------------------------------------------
 
-    @property
-    def has_get_challenge(self) -> bool:
-        """Whether the row has a handshake by GET."""
-        return self.row.handshake in handshakes.BY_GET
-
     def challenge(self, request: InboundRequest, now: datetime) -> Challenge | None:
         """See `Source.challenge`."""
         name = self.row.handshake
-        if request.method == "GET":
-            return handshakes.BY_GET[name](request.query, self._tokens) if name in handshakes.BY_GET else None
+        if request.method in self.handshake_methods:
+            if request.method == "GET" and name in handshakes.BY_GET:
+                return handshakes.BY_GET[name](request.query, self._tokens)
+            return self._greeter.unsigned(request)
+        if self._greeter.has_signed:
+            return self._greeter.signed(request)
         if name not in handshakes.BY_POST:
             return None
 
@@ -204,6 +228,18 @@ class DeclaredSource(Source):
             return key.mac(text)
 
         return handshakes.answer_post(name, request.body, mac)
+
+    def unsigned(self, request: InboundRequest) -> Challenge | None:
+        """See `Source.unsigned`."""
+        return self._greeter.unsigned(request)
+
+    def brought_secret(self, request: InboundRequest) -> str | None:
+        """See `Source.brought_secret`."""
+        return self._greeter.brought(request)
+
+    def welcome(self, secret: str) -> Challenge:
+        """See `Source.welcome`."""
+        return self._greeter.welcome(secret)
 
     def prepare(self, body: bytes, now: datetime) -> bytes:
         """See `Source.prepare`."""

@@ -104,6 +104,7 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         object_id=("{event.channel}", "{channel_id}"),
         data="event",
         handshake="slack",
+        success=("text/plain; charset=utf-8", ""),  # a modal shows an error for any other body
     ),
     Scheme(
         name="meta",
