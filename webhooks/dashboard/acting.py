@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from webhooks.dashboard.endpoints import PREFIX
 from webhooks.errors import NotFound, SelectionError
+from webhooks.formats.redaction import HIDDEN
 from webhooks.operations import ActivityLog, parse_rate
 from webhooks.selection import Selection, parse_id
 from webhooks.selection import line as lines
@@ -95,7 +96,7 @@ _OF_GLOB = re.compile(r"[#?]")
 
 def group_line(group: FailureGroup) -> str:
     """A group of failures as a line that selects it: what is masked in its error is any text."""
-    error = _OF_GLOB.sub("*", group.error)
+    error = _OF_GLOB.sub("*", group.error.replace(HIDDEN, "*"))
     parts = [f"handler:{lines.quoted(group.handler)}", f"state:{group.state.label}"]
     return " ".join([*parts, *([f"error:{lines.quoted(f'{error}*')}"] if group.error else [])])
 

@@ -50,7 +50,8 @@ class Site:
 
     def visit(self, endpoint: PageRoute | None, user: DashboardUser | None, form: str = "html") -> Visit:
         """This request."""
-        return Visit(request, self.services, self.access, endpoint, user, form, self.name, self.names)
+        now: Any = request  # the object itself: an export goes on when Flask has left the request
+        return Visit(now._get_current_object(), self.services, self.access, endpoint, user, form, self.name, self.names)
 
     # -- one request ---------------------------------------------------------------------------------------
 

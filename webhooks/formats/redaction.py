@@ -113,6 +113,10 @@ class Redaction:
         """Decoded JSON with `HIDDEN` in place of what is hidden; the value itself stays as it is."""
         return value if not self._patterns else self._hide(value, self.begin(), [])
 
+    def hide_at(self, root: str, value: Any) -> Any:
+        """The same for what stands below one key, such as `data`; `HIDDEN` where all of it is."""
+        return value if not self._patterns else self._hide_one(value, self.step(self.begin(), root), [])
+
     def texts(self, value: Any) -> set[str]:
         """What is hidden in decoded JSON, as texts: for `scrub`."""
         found: list[Any] = []

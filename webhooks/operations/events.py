@@ -22,7 +22,7 @@ from webhooks.formats import json as jsonio
 from webhooks.selection import Selection, parse_id
 
 if TYPE_CHECKING:
-    from webhooks.model import Attempt
+    from webhooks.model import Attempt, Event
     from webhooks.store import Store
     from webhooks.store.listings import Cursor, DeliverySummary, EventSummary, Page
 
@@ -175,8 +175,13 @@ def follow(
             yield listings.with_deliveries(fresh)
 
 
-def export(store: Store, selection: Selection, after: Cursor | None) -> Iterator[tuple[Cursor, dict[str, Any]]]:
+def export(
+    store: Store, selection: Selection, after: Cursor | None, see: Callable[[Event], Event] = lambda event: event
+) -> Iterator[tuple[Cursor, dict[str, Any]]]:
     """The selected events with their payloads, the oldest first, each with the place to continue from.
+
+    selection, after: which, and from which place on.
+    see: what is written of each event, where some of it is hidden.
 
     Each is `records.event_json` and `records.payload_json`. Each step is a statement of its own, so no read transaction
     stays open, and memory holds one step.
@@ -186,7 +191,7 @@ def export(store: Store, selection: Selection, after: Cursor | None) -> Iterator
     for step in store.listings.walk(selection, after=after, step=100, with_event=True):
         for summary in store.listings.with_deliveries(step):
             assert summary.event is not None
-            yield summary.place, records.event_json(summary) | records.payload_json(summary.event)
+            yield summary.place, records.event_json(summary) | records.payload_json(see(summary.event))
 
 
 def page_json(page: Page[EventSummary, Cursor]) -> dict[str, Any]:

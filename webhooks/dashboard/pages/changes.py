@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from flask import Response
 
-from webhooks.dashboard import acting
+from webhooks.dashboard import acting, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -37,11 +39,13 @@ def change(visit: Visit, name: str) -> Response:
     asked = acting.asked(visit)
     preview = acting.log_of(visit).preview(verb, asked.target, asked.preview_id, asked.options)
     if visit.form == "json":
-        return visit.json(preview_json(preview))
+        shown = dataclasses.replace(preview, examples=redacting.deliveries(visit, preview.examples))
+        return visit.json(preview_json(shown))
     done = visit.store.actions.of_preview(asked.preview_id)
     return visit.page(
         "change.html",
         preview=preview,
+        examples=redacting.deliveries(visit, preview.examples),
         name=name,
         line=asked.line,
         frozen=asked.target.to_line() if isinstance(asked.target, Selection) else "",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import exports, search
+from webhooks.dashboard import exports, redacting, search
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.search import LONGEST_EXPORT, PATIENCE, PER_PAGE
@@ -49,6 +50,7 @@ def deliveries(visit: Visit) -> Response:
     page = visit.store.listings.look_at_deliveries(
         found.selection, deadline=PATIENCE, limit=PER_PAGE, before=_before(visit), replay_id=replay
     )
+    page = dataclasses.replace(page, rows=redacting.deliveries(visit, page.rows))
     if visit.form == "json":
         return visit.json({"deliveries": [records.delivery_json(one) for one in page.rows]} | records.look_json(page))
     return visit.page("deliveries.html", search=found, page=page, replay=replay)
@@ -60,7 +62,7 @@ def _before(visit: Visit) -> int | None:
 
 def _rows(visit: Visit, selection: Selection) -> Iterator[tuple[str, tuple[Any, ...]]]:
     for step in visit.store.listings.walk_deliveries(selection, step=exports.STEP, before=_before(visit)):
-        for one in step:
+        for one in redacting.deliveries(visit, step):
             json = records.delivery_json(one)
             yield str(one.id), tuple(json[name] for name in COLUMNS)
 
@@ -71,7 +73,8 @@ def delivery(visit: Visit, id: str) -> Response:
     found = visit.store.listings.delivery(parse_id(id, "delivery"))
     if found is None:
         raise NotFound(f"no delivery {id[:20]}: it was never made here, or has been pruned")
-    attempts = visit.store.deliveries.attempts([found.id])
+    (found,) = redacting.deliveries(visit, [found])
+    attempts = redacting.attempts(visit, found, visit.store.deliveries.attempts([found.id]))
     if visit.form == "json":
         document = records.delivery_json(found)
         return visit.json(document | {"attempt_list": [records.attempt_json(one) for one in attempts]})

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from flask import Response
 from markupsafe import Markup
 
+from webhooks.dashboard import acting, redacting
 from webhooks.dashboard.access import Refused, UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.payload.draw import Drawing, draw
@@ -20,8 +21,8 @@ from webhooks.dashboard.rendering import render
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
 from webhooks.model import Event
+from webhooks.operations import Journal, Verb, explain, records
 from webhooks.operations import events as looking
-from webhooks.operations import explain, records
 from webhooks.operations.events import EventView
 from webhooks.selection import parse_id
 from webhooks.selection.line import narrowed
@@ -53,7 +54,8 @@ class Body(NamedTuple):
 @PAGES.get("/events/<id>", needs=UserRole.VIEWER, forms=("html", "json"))
 def event(visit: Visit, id: str) -> Response:
     """Everything that is known of one event."""
-    seen = looking.view(visit.store, parse_id(id))
+    whole = looking.view(visit.store, parse_id(id))
+    seen = redacting.view(visit, whole)
     assert seen.summary.event is not None
     if visit.form == "json":
         return visit.json(as_json(seen, with_payload=visit.may_see_payloads))
@@ -67,11 +69,21 @@ def event(visit: Visit, id: str) -> Response:
         number=revisions.index(seen.summary.id) + 1 if seen.summary.id in revisions else 1,
         moments=looking.timeline(seen),
         same_error=_same_errors(seen),
-        explained=explain.of_event(visit.store, visit.services.registry, seen.summary.event),
+        explained=redacting.explanations(
+            visit, whole, explain.of_event(visit.store, visit.services.registry, _event_of(whole))
+        ),
         attempts_of={d.handler: _most_attempts(visit, d.handler) for d in seen.deliveries},
         body=_body(visit, seen, seen.summary.event),
         views=VIEWS,
+        is_hidden=redacting.hides_something(visit, whole),
+        is_revealed=redacting.is_revealed(visit, seen.summary.id),
+        revealed=visit.text(redacting.FIELD) or None,
     )
+
+
+def _event_of(seen: EventView) -> Event:
+    assert seen.summary.event is not None
+    return seen.summary.event
 
 
 def as_json(seen: EventView, *, with_payload: bool) -> dict[str, Any]:
@@ -133,6 +145,8 @@ def _against(visit: Visit, seen: EventView) -> EventView:
     other = visit.store.listings.event(parse_id(visit.text("against")))
     if other is None or other.dedup_key != seen.summary.dedup_key:
         raise NotFound(f"event {visit.text('against')[:20]} is no revision of this one, or has been pruned")
+    if not redacting.is_revealed(visit, seen.summary.id):
+        other = redacting.summary(redacting.redaction_of(visit), other)
     return dataclasses.replace(seen, previous=other)
 
 
@@ -201,8 +215,26 @@ def payload(visit: Visit, id: str) -> Response:
     found = visit.store.events.get(parse_id(id))
     if found is None:
         raise NotFound(f"no event {id[:20]}: it was never stored here, or has been pruned")
+    if not redacting.is_revealed(visit, found.id):
+        found = redacting.event(redacting.redaction_of(visit), found)
     headers = {
         "Content-Disposition": f'attachment; filename="{found.id}.bin"',
         "Content-Security-Policy": "sandbox",
     }
     return Response(found.raw, 200, headers, content_type="application/octet-stream")
+
+
+@PAGES.post("/events/<id>/reveal", needs=UserRole.OPERATOR)
+def reveal(visit: Visit, id: str) -> Response:
+    """Show what is hidden of an event, to this session and for a few minutes; with a reason, on record."""
+    found = visit.store.events.get(parse_id(id))
+    if found is None:
+        raise NotFound(f"no event {id[:20]}: it was never stored here, or has been pruned")
+    if not visit.may_see_payloads:
+        raise Refused(403, "your role does not see payloads")
+    why = acting.why(visit, needed=True)
+    Journal(visit.store).note(Verb.REVEAL, visit.actor, str(found.id), why=why, options={"source": found.source})
+    token = redacting.reveal_token(visit, found.id, visit.now)
+    return visit.go(
+        "event", id=found.id, revealed=token, said="It is shown to you for five minutes; that is on record."
+    )

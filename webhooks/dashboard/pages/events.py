@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import exports, search
+from webhooks.dashboard import exports, redacting, search
 from webhooks.dashboard.access import Refused, UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.search import COUNTED, LONGEST_EXPORT, PATIENCE, PER_PAGE, Search
 from webhooks.dashboard.visit import Visit
+from webhooks.operations import Journal, Verb, records
 from webhooks.operations import events as looking
-from webhooks.operations import records
 from webhooks.operations.words import states
 from webhooks.selection import Selection
 from webhooks.selection.line import narrowed
@@ -91,7 +91,11 @@ def _export(visit: Visit, selection: Selection) -> Response:
         return visit.stream(exports.csv_rows(COLUMNS, rows), "text/csv; charset=utf-8", "events.csv")
     if not visit.may_see_payloads:
         raise Refused(403, "an export has payloads, which your role does not see; .csv has none")
-    lines = ((looking.place_text(at), line) for at, line in looking.export(visit.store, selection, place))
+    noted = {"limit": limit, "form": visit.form}
+    Journal(visit.store).note(Verb.EXPORT, visit.actor, "events", selection=selection.to_mapping(), options=noted)
+    redaction = redacting.redaction_of(visit)
+    found = looking.export(visit.store, selection, place, see=lambda one: redacting.event(redaction, one))
+    lines = ((looking.place_text(at), line) for at, line in found)
     documents = exports.bounded(lines, limit, lambda at: {"continue_after": at})
     return visit.stream(exports.json_lines(documents), "application/x-ndjson", "events.jsonl")
 

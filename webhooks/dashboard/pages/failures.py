@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from flask import Response
 
-from webhooks.dashboard import acting, exports, search
+from webhooks.dashboard import acting, exports, redacting, search
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -33,7 +35,8 @@ def failures(visit: Visit) -> Response:
         )
     selection = found.selection
     looked = visit.store.listings.failures(selection, limit=PER_PAGE, look_at=LOOKED_AT)
-    documents = [records.failure_json(one) for one in looked.groups]
+    groups = redacting.groups(visit, looked.groups)
+    documents = [records.failure_json(one) for one in groups]
     if visit.form == "json":
         return visit.json({"failures": documents})
     if visit.form == "csv":
@@ -42,7 +45,7 @@ def failures(visit: Visit) -> Response:
     paused = {name for name, state in visit.store.handlers.states().items() if state.paused}
     return visit.page(
         "failures.html",
-        groups=[(group, acting.group_line(group)) for group in looked.groups],
+        groups=[(group, acting.group_line(group)) for group in groups],
         looked=looked,
         search=found,
         paused=paused,
@@ -54,7 +57,9 @@ def failures(visit: Visit) -> Response:
 @PAGES.get("/failures/blocked", needs=UserRole.VIEWER, forms=("html", "json"))
 def blocked(visit: Visit) -> Response:
     """Ordered lanes that a dead delivery holds, those with most waiting first; two ways out."""
-    found = visit.store.listings.blocked_lanes(Selection.parse_line(visit.text("q"), visit.now), limit=PER_PAGE)
+    lanes = visit.store.listings.blocked_lanes(Selection.parse_line(visit.text("q"), visit.now), limit=PER_PAGE)
+    holders = redacting.deliveries(visit, [one.holder for one in lanes])
+    found = [dataclasses.replace(one, holder=holder) for one, holder in zip(lanes, holders, strict=True)]
     if visit.form == "json":
         return visit.json({"lanes": [records.blocked_json(one) for one in found]})
     return visit.page("blocked.html", lanes=found)

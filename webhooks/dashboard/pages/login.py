@@ -10,6 +10,7 @@ from webhooks.dashboard.access.sessions import NAME as COOKIE
 from webhooks.dashboard.endpoints import PREFIX, Pages
 from webhooks.dashboard.visit import Visit, cookie_path, set_login
 from webhooks.errors import NotFound
+from webhooks.operations import Actor, Journal, Verb, Via
 
 PAGES = Pages()
 
@@ -28,9 +29,13 @@ def log_in(visit: Visit) -> Response:
     name = visit.text("name")[:100]
     address = visit.request.remote_addr or peer_of(visit.request.environ)
     cookie = visit.access.log_in(name, visit.text("password")[:1000], address)
+    known = name if name in visit.access.settings.users else ""  # else it may be a password, in the wrong field
+    actor = Actor(known or "-", Via.DASHBOARD, address)
     if cookie is None:
+        Journal(visit.store).note(Verb.LOGIN_FAILED, actor, known)
         problem = "Name or password is wrong."
         return visit.page("login.html", 401, next=_next(visit), name=name, problem=problem)
+    Journal(visit.store).note(Verb.LOGIN, actor, known)
     response = Response("", 303, {"Location": _next(visit) or visit.url("overview")})
     set_login(response, visit.request, cookie)
     return response
@@ -39,6 +44,7 @@ def log_in(visit: Visit) -> Response:
 @PAGES.post("/logout", needs=UserRole.VIEWER)
 def log_out(visit: Visit) -> Response:
     """Forget who this browser is."""
+    Journal(visit.store).note(Verb.LOGOUT, visit.actor, visit.actor.name)
     response = Response("", 303, {"Location": visit.url("overview")})
     response.delete_cookie(COOKIE, path=cookie_path(visit.request))
     return response

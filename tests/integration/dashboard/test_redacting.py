@@ -1,0 +1,103 @@
+"""What `redact` hides is on no page, in no document and in no export, until it is revealed with a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.dashboard.conftest import Site
+from tests.integration.dashboard.test_actions import follow
+from tests.integration.dashboard.test_events import body
+from webhooks.dashboard import UserRole
+from webhooks.routing import Registry, RetryPolicy, field
+from webhooks.selection import Selection
+
+PHONE, MAIL, NAME = "+49 170 1234567", "rosa@example.org", "Rosa Luchs"
+SECRETS = (PHONE, "1234567", MAIL, NAME)
+PATTERNS = ["data.remote_phone", "**.email", "data.contact"]
+
+
+@pytest.fixture
+def hiding(make_site: Callable[..., Site]) -> tuple[Site, int]:
+    """A dashboard that hides, and an event whose handler quotes all that is hidden."""
+    registry = Registry()
+
+    @registry.on("lead.updated", name="leads.call", retry=RetryPolicy(max_attempts=1))
+    def call(event: Any) -> None:
+        raise ConnectionError(f"no answer from {PHONE} ({MAIL}), {event.data['contact']['name']}")
+
+    @registry.on("lead.updated", name="leads.filtered", where=field("data.remote_phone") == f"{PHONE}x")
+    def filtered(event: Any) -> None: ...
+
+    site = make_site(registry, dashboard={"redact": PATTERNS, "payloads_for": "viewer"})
+    data: dict[str, Any] = {
+        "id": "lead_1",
+        "remote_phone": PHONE,
+        "contact": {"name": NAME, "age": 1.50},
+        "to": [{"email": MAIL}],
+    }
+    site.send(body("ev_1", **data))
+    site.send(body("ev_1", updated="2026-03-10T14:06:12", status="won", **data))
+    site.work(2)
+    (newest, *_) = site.store.listings.events(Selection())
+    return site, newest.id
+
+
+def test_no_page_document_or_export_has_it(hiding: tuple[Site, int]) -> None:
+    site, id = hiding
+    (dead, *_) = site.store.listings.deliveries(Selection(handler="leads.call"))
+    paths = [
+        *(f"/events/{id}?view={view}" for view in ("tree", "changes", "raw", "headers")), f"/events/{id}.json",
+        f"/events/{id}/payload", "/events.jsonl", "/events.csv", "/events", "/deliveries", "/deliveries.json", "/deliveries.csv",
+        f"/deliveries/{dead.id}", f"/deliveries/{dead.id}.json", "/failures", "/failures.json", "/failures.csv",
+        f"/events/{id}?at=5", "/failures/blocked?q=handler:leads.call", f"/change/requeue.json?delivery={dead.id}&at={id}",
+    ]  # fmt: skip
+    for path in paths:
+        for role in UserRole:
+            page = site.get(path, role)
+            if page.status_code == 403:
+                continue
+            assert page.status_code == 200, path
+            assert [secret for secret in SECRETS if secret in page.text] == [], path
+    assert "[hidden]" in site.get(f"/events/{id}").text
+    assert "lead_1" in site.get(f"/events/{id}").text
+    assert [one.verb for one in site.store.actions.page()] == ["export", "export"]
+
+
+def test_a_group_of_failures_is_still_requeued(hiding: tuple[Site, int]) -> None:
+    site, _ = hiding
+    link = re.search(r'href="/dashboard(/change/requeue\?[^"]+)"', site.get("/failures").text)
+    assert link is not None
+    preview = site.get(site.get(link[1].replace("&amp;", "&")).headers["Location"].removeprefix("/dashboard"))
+    assert "Requeue 2 deliveries" in " ".join(re.sub("<[^>]+>", " ", preview.text).split())
+
+
+def test_it_is_revealed_with_a_reason_to_this_session_for_a_while(hiding: tuple[Site, int]) -> None:
+    site, id = hiding
+    assert site.post(f"/events/{id}/reveal").status_code == 400
+    assert site.post(f"/events/{id}/reveal", {"why": "x"}, role=UserRole.VIEWER).status_code == 403
+    assert site.store.actions.page() == []
+    cookie = site.cookie(UserRole.OPERATOR)
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    answer = site._open(
+        "POST", f"/events/{id}/reveal", UserRole.OPERATOR, cookie=cookie, headers=headers,
+        data={"form_token": site.token(cookie), "why": "the customer calls"},
+    )  # fmt: skip
+    address = answer.headers["Location"].removeprefix("/dashboard")
+    shown = site.get(address, cookie=cookie).text
+    assert [secret for secret in (PHONE, MAIL, NAME) if secret not in shown] == []
+    (noted,) = site.store.actions.page()
+    assert (noted.verb, noted.subject, noted.why, noted.by) == ("reveal", str(id), "the customer calls", "ada")
+    assert PHONE not in site.get(address).text, "another session"
+    assert PHONE not in site.get(address, UserRole.VIEWER).text
+    other = site.store.listings.events(Selection())[-1].id
+    assert PHONE not in site.get(address.replace(str(id), str(other)), cookie=cookie).text, "another event"
+    assert follow(site, site.post(f"/events/{id}/reveal", {"why": "x"}))
+
+
+def test_a_pattern_that_is_none_stops_the_start(make_site: Callable[..., Site]) -> None:
+    with pytest.raises(Exception, match="hides everything"):
+        make_site(dashboard={"redact": ["**"]})
