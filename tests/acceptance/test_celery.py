@@ -7,21 +7,24 @@ long ones run 5,000 deliveries over each broker.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import random
 import signal
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.acceptance.brokers import Broker, OwnBroker, broker_of, silent_server
-from tests.acceptance.fleet import Fleet, fleet
-from tests.acceptance.support import Process, Processes
+from tests.acceptance.fleet import KEY, Fleet, fleet, percentile
+from tests.acceptance.support import Process, Processes, free_port, send
 from tests.support import allowed, wait_until
 from webhooks.model import DeliveryState
+from webhooks.settings import Secret, SourceSettings
+from webhooks.sources import make_source
 
 pytestmark = [pytest.mark.brokers, pytest.mark.timeout(240)]
 
@@ -68,6 +71,14 @@ def limited(event, session, delivery):
 def hanging(event, delivery):
     note("start", delivery, event)
     time.sleep(20)
+"""
+
+
+#: A handler that routes what is posted, of which nothing is run.
+ROUTED = """
+@on("**", name="routed")
+def routed(event, delivery):
+    pass
 """
 
 
@@ -331,6 +342,47 @@ def test_a_broker_that_says_nothing_holds_up_nothing_but_its_feeder(
         assert feeder.output.count("the broker takes no messages") == 1
         assert feeder.stop(timedelta(seconds=20)) == 0
         assert time.monotonic() - began < allowed(60)
+
+
+def test_posts_are_answered_alike_while_the_broker_hangs(processes: Processes, postgresql_url: str) -> None:
+    """The web process opens no connection to the broker: a stopped feeder is the only one that would."""
+    pytest.importorskip("celery", reason="Celery is not installed; it is the extra celery")
+    source = make_source(SourceSettings("close", "close", secrets=[Secret(KEY)]))
+    with silent_server() as server, fleet(processes, postgresql_url, ROUTED) as made:
+        engine = Engine(made, Broker("redis", f"redis://127.0.0.1:{server.port}/0"))
+        made.env["WEBHOOKS_CELERY_APP"] = "theirs:app"
+        port = free_port()
+        web = processes.start("webhooks", "run", "--", "-b", f"127.0.0.1:{port}", env=made.env)
+        web.wait_for("Booting worker")
+        feeder = engine.feed()
+
+        def post(number: int) -> float:
+            event = {
+                "id": f"ev_{number}",
+                "object_type": "lead",
+                "action": "updated",
+                "date_updated": "2026-03-10T14:05:00",
+            }
+            body = json.dumps({"event": event, "subscription_id": "whsub_1"}).encode()
+            began = time.monotonic()
+            answer = send(f"http://127.0.0.1:{port}/webhooks/close", body, dict(source.sign(body, datetime.now(UTC))))
+            assert answer.status == 200, answer
+            return time.monotonic() - began
+
+        post(0)
+        feeder.wait_for("the broker takes no messages", timedelta(seconds=30))
+        hanging, stopped = [], []
+        for turn in range(4):
+            hanging += [post(1 + turn * 100 + n) for n in range(50)]
+            feeder.signal(signal.SIGSTOP)
+            seen = len(server.connections)
+            stopped += [post(51 + turn * 100 + n) for n in range(50)]
+            assert len(server.connections) == seen, "no other process asks the broker"
+            feeder.signal(signal.SIGCONT)
+        assert made.states() == {DeliveryState.PENDING: 401}
+        print(
+            f"p99 while it hangs {percentile(hanging, 0.99):.4f} s, without a feeder {percentile(stopped, 0.99):.4f} s"
+        )
 
 
 def test_a_pool_that_consumes_no_more_is_found_silent(engine: Engine) -> None:

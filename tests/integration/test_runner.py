@@ -189,3 +189,20 @@ def test_one_that_ends_gives_back_what_no_thread_has_begun(made: Rig) -> None:
     opens.join()
     assert sorted(made.states()) == [PENDING] * 4 + [SUCCEEDED]
     assert len(ids) == 5
+
+
+def test_what_must_wait_for_a_thread_in_its_lane_holds_up_no_call_and_is_recorded_later(made: Rig) -> None:
+    gate = threading.Event()
+
+    @made.on(ordered_by="object_id", timeout=timedelta(seconds=0.2), retry=SOON)
+    def h() -> None:
+        gate.wait(30)
+
+    (id,) = made.put(lane="l")
+    with running(made) as runner:
+        runner.start_recording()
+        runner.run(claim(made, runner), runner.lease_until())  # returns though its thread hangs
+        assert made.outcomes(id) == []
+        assert made.row(id).state == RUNNING
+        gate.set()
+        wait_until(lambda: made.outcomes(id) == ["timed-out"], what="it to be recorded with nothing waiting for it")

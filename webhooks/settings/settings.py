@@ -235,32 +235,19 @@ class Settings:
 
     # Celery as an engine
     celery_app: str = field(
-        default="",
-        metadata=_about(
-            "the Celery application that `webhooks feed` offers deliveries to, as module:attribute; none: one of ours, with "
-            "celery_broker_url",
-            read_text,
-        ),
+        default="", metadata=_about("Celery application that runs deliveries, module:attribute; none: ours", read_text)
     )
     celery_broker_url: str = field(
-        default="",
-        metadata=_about(
-            "broker of the Celery application that we make where celery_app names none: amqp://… or redis://…",
-            read_broker_url,
-            secret=True,
-        ),
+        default="", metadata=_about("broker of ours: amqp://… or redis://…", read_broker_url, secret=True)
     )
     engine_window: int = field(
         default=200,
-        metadata=_about("deliveries that may be offered to a queue of Celery and not claimed yet", count(1, 10_000)),
+        metadata=_about("deliveries offered to a queue of Celery and not claimed, at most", count(1, 10_000)),
     )
-
     engine_again: timedelta = field(
         default=timedelta(seconds=60),
         metadata=_about(
-            "what was offered to Celery and is not claimed is offered again after this, then after twice as long; sooner than a "
-            "pool takes messages only doubles them",
-            duration("1s", "10m"),
+            "what is not claimed is offered again after this, then after twice that", duration("1s", "10m")
         ),
     )
 

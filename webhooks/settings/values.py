@@ -228,9 +228,9 @@ def read_database_url(value: Any) -> str:
 
 
 def read_broker_url(value: Any) -> str:
-    """The URL of a message broker, as Celery takes it; "" for none. Raises ValueError."""
+    """The URL of a message broker, as Celery takes it. Raises ValueError."""
     text = read_text(value)
-    if text and not re.match(r"[a-z][a-z0-9+.-]*://", text):
+    if not re.match(r"[a-z][a-z0-9+.-]*://", text):
         raise ValueError("expected a URL such as amqp://user:password@host// or redis://host:6379/0")
     return text
 

@@ -52,6 +52,7 @@ def attach(
     engine = Engine(load or _load)
     mapping = dict(queues or {DEFAULT_QUEUE: QUEUE})
     options = {
+        "shared": False,  # Celery puts it on every other application of the process else
         "acks_late": False,
         "ignore_result": True,
         "store_errors_even_if_ignored": False,
