@@ -37,6 +37,7 @@ _NOT_IMPORTED = (
     "webhooks.__main__",
     "webhooks.http.gunicorn.settings",
     "webhooks.gunicorn_conf",  # imports the one before
+    "webhooks.contrib.celery.app",
     "gevent",
     "pytest",
     "webhooks.testing",

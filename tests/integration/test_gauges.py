@@ -67,7 +67,7 @@ def test_what_processes_operators_and_senders_left_is_read(made: Rig) -> None:
     assert samples["workers", ("1.2",)] == 1
 
 
-def test_postgresql_tells_how_large_tables_are_and_when_partitions_end(postgresql_url: str) -> None:
+def test_postgresql_tells_how_large_tables_are(postgresql_url: str) -> None:
     with rig(postgresql_url) as made:
         made.put(3, "h")
         before = made.store.gauges.read()

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,9 @@ from webhooks.database.migrations import run as migrate
 from webhooks.delivery import Dispatcher, Maintenance, Retention
 from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.model import DeliveryState, id_at, new_id
+from webhooks.operations.alarms import AlarmBounds
+from webhooks.operations.alarms.collect import collect
+from webhooks.operations.alarms.conditions import standing
 from webhooks.routing import Registry
 from webhooks.store import Store
 from webhooks.store.intake import Intake, Item, Routed
@@ -113,6 +117,23 @@ def the_first(store: Store) -> tuple[Partition, datetime]:
     assert first is not None
     assert first.until is not None
     return first, first.until + timedelta(seconds=1)
+
+
+# -- being told ------------------------------------------------------------------------------------------------
+
+
+def test_figures_say_when_partitions_end_and_an_alarm_that_an_old_one_is_held(store: Store) -> None:
+    assert (store.gauges.read().oldest_partition_at, store.gauges.read().partitions_end_at) == (None, None)
+    first, _ = the_first(store)
+    found = store.gauges.read()
+    assert found.oldest_partition_at is not None
+    assert found.partitions_end_at is not None
+    assert abs(found.oldest_partition_at - (first.until or found.deliveries.at)) < timedelta(seconds=1)
+    assert found.partitions_end_at > found.oldest_partition_at
+    facts = replace(collect(store), at=found.oldest_partition_at + timedelta(days=30, hours=1))
+    names = {each.name for each in standing(facts, AlarmBounds())}
+    assert "partition-held" in names
+    assert "partition-held" not in {each.name for each in standing(facts, AlarmBounds(retention=timedelta(days=31)))}
 
 
 # -- becoming partitioned --------------------------------------------------------------------------------------
