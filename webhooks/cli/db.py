@@ -219,6 +219,37 @@ def partition(by: str | None, dry_run: bool, status: bool, as_json: bool) -> Non
     _say_partitions(changes, dry_run)
 
 
+@db.command("quiesce", epilog="Example: webhooks db quiesce --database webhooks_staging")
+@click.option("--database", "named", metavar="NAME", required=True, help="Its name, so that no other is meant.")
+@json_option
+def quiesce(named: str, as_json: bool) -> None:
+    """Make a copy of production harmless: cancel all that waits in it, and close its replays.
+
+    To be run on a restored backup or a copy for staging, before any worker starts there. Events that arrive later run as ever.
+    """
+    from webhooks.cli.context import actor
+    from webhooks.operations.quiesce import live_processes
+    from webhooks.operations.quiesce import quiesce as make_harmless
+
+    with opened() as (store, _):
+        database = store.database
+        name = database.path.name if database.path is not None else database.url.database
+        if named != name:
+            raise Failure(f"the settings name the database {name!r}, not {named!r}; nothing was changed", 2)
+        if live := live_processes(store):
+            raise Failure(
+                f"{live[0]} reported to this database within two minutes, so it is no copy, or not yet a quiet one; nothing was "
+                "changed; stop every process of it, and try again"
+            )
+        done = make_harmless(store, actor=actor())
+    if as_json:
+        output.emit_json({"cancelled": done.cancelled, "replays": done.replays})
+        return
+    output.print_note(
+        f"{output.counted(done.cancelled, 'delivery')} cancelled, {output.counted(done.replays, 'replay')} closed"
+    )
+
+
 def _say_partitions(changes: Changes, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     if changes.first is not None:

@@ -141,7 +141,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def counted(number: int, noun: str, is_more: bool = False) -> str:
     """`1 event`, `2,000 deliveries`. is_more: counting stopped there, so `at least` comes before it."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{'at least ' if is_more else ''}{number:,} {noun if number == 1 else plural}"
 
 

@@ -71,6 +71,24 @@ class ByHand(DeliveryPart):
             step=step,
         )
 
+    def put_back_running(self) -> int:
+        """Put every running delivery back to pending under a new token, as if no worker had it; how many.
+
+        For a copy of a database, where no process has them. Its attempt is uncounted.
+        """
+        table = schema.deliveries.c
+        running = select(table.id).where(table.state == 1).limit(_PIECE)
+        changed = 0
+        while True:
+            with self.database.write() as connection:
+                ids = connection.execute(running).scalars().all()
+                if not ids:
+                    return changed
+                values = {"state": 0, "lease_until": None, "token": table.token + 1, "attempts": table.attempts - 1}
+                changed += connection.execute(
+                    schema.deliveries.update().where(table.id.in_(ids)).values(values)
+                ).rowcount
+
     def _by_hand(
         self,
         ids: Collection[int],
