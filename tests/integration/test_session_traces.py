@@ -545,6 +545,11 @@ LATE: dict[str, tuple[Act, Callable[[Any], object]]] = {
         lambda session: session.connection().connection,
         lambda pooled: pooled.cursor().execute("select 1"),
     ),
+    "connection, committed": (lambda session: session.connection(), lambda connection: connection.commit()),
+    "transaction": (
+        lambda session: session.connection().get_transaction(),
+        lambda transaction: transaction.commit(),
+    ),
     "driver": (driver, lambda raw: raw.execute("select 1")),
     "driver's attribute": (driver, lambda raw: raw.anything_at_all),
     "driver's commit": (driver, lambda raw: raw.commit()),

@@ -46,14 +46,22 @@ def below_the_transaction(name: str) -> exc.InvalidRequestError:
     )
 
 
-class EndedCursor:
-    """The cursor of an attempt that is over. It says so where it is used: SQLAlchemy wraps what is raised before."""
+class Ended:
+    """Stands where something of an attempt stood that is over, and says so when it is used."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttemptOver(OVER)
+
+
+class EndedCursor(Ended):
+    """The same for a cursor. SQLAlchemy wraps what is raised before it has one, and closes it."""
 
     def close(self) -> None:
         """There is nothing to close."""
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttemptOver(OVER)
+
+#: One serves all.
+ENDED: Any = Ended()
 
 
 class Cursors:
@@ -185,6 +193,11 @@ class AttemptLife:
             raise AttemptOver(OVER)
         if self.failed is not None:
             raise self.failed
+
+    def be_over(self) -> None:
+        """Let nothing work any more, and hold nothing that holds this: what has ended is freed at once, not by the collector."""
+        self.is_over = True
+        self.proxy = ENDED
 
     def leave_traces(self, what: str) -> None:
         """Note that the connection is not to serve another attempt."""

@@ -33,6 +33,7 @@ from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
+    ENDED,
     AttemptLife,
     DoneMark,
     EndedCursor,
@@ -42,7 +43,7 @@ from webhooks.session.outer import (
     ended_below,
     not_yours,
 )
-from webhooks.session.postgresql_cursors import EndedConnection, GuardedCursor, GuardedServerCursor
+from webhooks.session.postgresql_cursors import GuardedCursor, GuardedServerCursor
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
@@ -71,16 +72,18 @@ _RESET_BUT_FORGET = (
     b"unlisten *;"
 )
 _RESET = _RESET_BUT_FORGET + _FORGET
-#: The same on a connection whose prepared statements are as we left them: planning that one query is half of the reset.
-_PREPARE_UNLOCK = b"prepare webhooks_unlock as " + _UNLOCK % b"$1"
-_PREPARED_RESET = _RESET_BUT_FORGET + b"execute webhooks_unlock(%.15f);discard sequences"
-_RESET_COMMANDS = _RESET.count(b";") + 1
 #: The done-mark waits so long for a row that another client has locked; then the attempt is lost, and does not count.
 _BOUND = b";set local lock_timeout='1s'"
+#: Both on a connection whose prepared statements are as we left them: planning that one query is half of the reset.
+_PREPARE_UNLOCK = b"prepare webhooks_unlock as " + _UNLOCK % b"$1" + b",pg_catalog.set_config('lock_timeout','1s',true)"
+_PREPARED_RESET = _RESET_BUT_FORGET + b"discard sequences;execute webhooks_unlock(%.15f)"
+_RESET_COMMANDS = _PREPARED_RESET.count(b";") + 1
 #: After a rollback less is left: settings, temporary tables and cursors went with it.
 _ROLLBACK = b"rollback;" + _FORGET
 _BEGAN_AT = b"select pg_catalog.date_part('epoch', pg_catalog.now())::text"
 
+#: The status of a result that is an error; a member of an enum takes longer to find than to compare.
+_FAILED = int(ExecStatus.FATAL_ERROR)
 #: PostgreSQL's division_by_zero: what a `PreparedStatement` fails with when it touches nothing.
 _TOUCHED_NOTHING = "22012"
 #: PostgreSQL's invalid_sql_statement_name: what was prepared is gone.
@@ -122,14 +125,8 @@ class KeptServerConnection:
         self.driver.pgconn.flush()
 
     def begun(self) -> None:
-        """Wait until the transaction has begun; mostly the answer is there already."""
-        pgconn = self.driver.pgconn
-        pgconn.consume_input()
-        if pgconn.is_busy():
-            _raise_first(self.driver.wait(generators.execute(pgconn)))
-            return
-        while (result := pgconn.get_result()) is not None:
-            _raise_first((result,))
+        """Wait until the transaction has begun."""
+        _raise_error(self.driver.wait(generators.execute(self.driver.pgconn)))
 
     def tell(self, commands: bytes) -> list[Any]:
         """Send commands of ours in one message, below psycopg's cursors; one result each, up to the first error."""
@@ -149,7 +146,7 @@ class KeptServerConnection:
     def must(self, commands: bytes) -> Any:
         """The same; the last result. Raises psycopg's error."""
         results = self.tell(commands)
-        _raise_first(results)
+        _raise_error(results)
         return results[-1]
 
     @property
@@ -162,10 +159,10 @@ def _refuse(*arguments: Any, **options: Any) -> NoReturn:
     raise not_yours()
 
 
-def _raise_first(results: Sequence[Any]) -> None:
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(result)
+def _raise_error(results: Sequence[Any]) -> None:
+    """Raise the error of a message of commands; it comes last, because the server stops there."""
+    if results[-1].status == _FAILED:
+        raise psycopg.errors.error_from_result(results[-1])
 
 
 class ServerTransaction(AttemptLife):
@@ -322,8 +319,8 @@ class ServerTransaction(AttemptLife):
             self._kept.prepared.add(mark.name)
         done = f";execute {mark.name}({','.join(map(str, mark.values))});commit"
         failpoints.hit("run.before_commit")
-        results = self._kept.tell(_PREPARED_RESET % random.random() + _BOUND + done.encode())
-        if len(results) == _RESET_COMMANDS + 2 and results[-1].status == ExecStatus.FATAL_ERROR:
+        results = self._kept.tell(_PREPARED_RESET % random.random() + done.encode())
+        if len(results) == _RESET_COMMANDS + 1 and results[-1].status == _FAILED:
             error = psycopg.errors.error_from_result(results[-1])
             if error.sqlstate == _TOUCHED_NOTHING:
                 return False
@@ -344,7 +341,7 @@ class ServerTransaction(AttemptLife):
         return self._committed_by(self._kept.tell(b"release savepoint webhooks_mark;commit"))
 
     def _committed_by(self, results: Sequence[Any]) -> bool:
-        _raise_first(results)
+        _raise_error(results)
         if results[-1].command_status != b"COMMIT":  # a transaction in error answers ROLLBACK
             raise ended_below()
         self._committed = True
@@ -371,9 +368,9 @@ class ServerTransaction(AttemptLife):
 
     def end(self) -> None:
         with self._guard:
-            self.is_over = True
+            self.be_over()
         for cursor in self.cursors.all():
-            cursor._conn = EndedConnection()  # it leads past the proxy
+            cursor._conn = ENDED  # it leads past the proxy
         if self.failed is not None:
             return  # its connection is cut
         try:

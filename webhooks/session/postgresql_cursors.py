@@ -7,12 +7,11 @@ first word says what a statement is (`statements`). `ServerTransaction` is asked
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from webhooks.errors import AttemptOver
-from webhooks.session.outer import OVER, not_yours
+from webhooks.session.outer import not_yours
 from webhooks.session.statements import controls_transaction
 
 if TYPE_CHECKING:
@@ -91,13 +90,6 @@ class _Guarded:
     def scroll(self, *arguments: Any, **options: Any) -> None:
         self.outer.check()
         super().scroll(*arguments, **options)  # type: ignore[misc]
-
-
-class EndedConnection:
-    """What a kept cursor takes for its connection."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttemptOver(OVER)
 
 
 class GuardedCursor(_Guarded, psycopg.Cursor[Any]):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from webhooks.session.outer import OuterTransaction, ended_below, not_yours
+from webhooks.session.outer import ENDED, OuterTransaction, ended_below, not_yours
 
 
 class DriverProxy:
@@ -137,6 +137,13 @@ class AttemptConnection(Connection):
 
     def close(self) -> None:
         """Survive a handler that closes what it did not open."""
+
+    def end(self) -> None:
+        """Let go of the transaction, and it of this: they would wait for the garbage collector together."""
+        transaction: Any = self._transaction
+        if transaction is not None:
+            transaction.is_active = False
+            transaction.connection = self._transaction = ENDED
 
     def _revalidate_connection(self) -> NoReturn:
         """SQLAlchemy would take another connection from its engine here, outside the delivery's transaction."""

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Connection
-
 from webhooks.database import Database, SQLiteDatabase, describe, means_not_now, unavailable
 from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
@@ -18,6 +16,8 @@ from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnect
 from webhooks.session.sqlite import LazyTransactions
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from webhooks.session.orm import AttemptSession
 
 #: A connection serves so many attempts before it is closed.
@@ -31,7 +31,7 @@ class HandlerSession:
     thread: it makes the attempt unable to commit.
     """
 
-    def __init__(self, connection: Connection, session: AttemptSession, outer: OuterTransaction) -> None:
+    def __init__(self, connection: AttemptConnection, session: AttemptSession, outer: OuterTransaction) -> None:
         self.connection = connection
         self.session = session
         self._outer = outer
@@ -126,6 +126,7 @@ class Sessions:
                     # a handler may have broken its session in any way; none of it may outlive the attempt
                     with contextlib.suppress(Exception):
                         made.session.end()
+                    made.connection.end()
                 if outer is not None:
                     outer.end()
             finally:

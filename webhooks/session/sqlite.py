@@ -352,7 +352,7 @@ class LazyTransaction(AttemptLife):
     def end(self) -> None:
         with self._guard:
             self._undo()
-            self.is_over = True
+            self.be_over()
 
     @property
     def is_reusable(self) -> bool:

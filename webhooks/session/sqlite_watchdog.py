@@ -48,11 +48,10 @@ class Watchdog:
                 if self._stopped:
                     return
                 now = time.monotonic()
-                watched = list(self._watched.items())
-                late = [writes for writes, until in watched if until <= now]
+                late = [writes for writes, until in list(self._watched.items()) if until <= now]
                 if not late:
                     # idle: until another transaction begins
-                    next_at = min((until for _, until in watched), default=None)
+                    next_at = min(list(self._watched.values()), default=None)
                     self._condition.wait(None if next_at is None else next_at - now)
                     continue
             for writes in late:

@@ -62,7 +62,7 @@ class Finishing(DeliveryPart):
 
     def done_mark(self, finished: Finished) -> DoneMark:
         """How one attempt that succeeded is recorded inside the transaction that holds its handler's writes."""
-        statement = None if finished.delivery.lane else self.statements.done_mark(FinishRow.of(finished))
+        statement = None if finished.delivery.lane else self.statements.done_mark(finished)
         return DoneMark(lambda transaction: self.finish_on(transaction, finished), statement)
 
     def finish_on(self, transaction: OpenTransaction, finished: Finished) -> bool:

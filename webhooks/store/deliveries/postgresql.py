@@ -23,7 +23,7 @@ from webhooks.database import postgresql as arrays
 from webhooks.errors import Locked
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
-from webhooks.store.deliveries.records import SUCCESS, VARYING, D, E, FinishRow, Wanted
+from webhooks.store.deliveries.records import SUCCESS, VARYING, D, E, Finished, FinishRow, Wanted, varying
 from webhooks.store.lanes import PostgresqlLanes
 from webhooks.store.postgresql import WAKE
 
@@ -344,9 +344,9 @@ class PostgresqlDeliveries:
         parameters = values[0] if is_one else arrays.pack_rows(columns, values)
         return {row[0] for row in cursor.execute(statement, parameters).fetchall()}
 
-    def done_mark(self, row: FinishRow) -> PreparedStatement | None:
+    def done_mark(self, finished: Finished) -> PreparedStatement | None:
         """Under one name on every connection."""
-        return PreparedStatement("webhooks_done_mark", _DONE_MARK, _varying(row))
+        return PreparedStatement("webhooks_done_mark", _DONE_MARK, varying(finished))
 
     def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
         """One statement, where there are any."""

@@ -150,6 +150,11 @@ SUCCESS = FinishRow(
 VARYING = ("id", "token", "took")
 
 
+def varying(finished: Finished) -> tuple[int, int, int]:
+    """What a success has in `VARYING`."""
+    return finished.delivery.id, finished.delivery.token, finished.took // schema.MICROSECOND
+
+
 def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Delivery:
     """A delivery from a row of `DELIVERY_COLUMNS`. instant: see `Dialect.instant`."""
     (

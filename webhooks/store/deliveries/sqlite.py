@@ -13,7 +13,7 @@ from webhooks.database import Database, to_microseconds
 from webhooks.database import tables as schema
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
-from webhooks.store.deliveries.records import SUCCESS, D, E, FinishRow, Wanted
+from webhooks.store.deliveries.records import SUCCESS, D, E, Finished, FinishRow, Wanted
 from webhooks.store.lanes import SqliteLanes
 
 Item = TypeVar("Item")
@@ -157,7 +157,7 @@ class SqliteDeliveries:
         cursor.executemany(_ATTEMPT, [(*row, now) for row in done if row.outcome >= 0 and not row.is_success])
         return {row.id for row in done}
 
-    def done_mark(self, row: FinishRow) -> PreparedStatement | None:
+    def done_mark(self, finished: Finished) -> PreparedStatement | None:
         """None: nothing travels, so nothing is saved."""
         return None
 

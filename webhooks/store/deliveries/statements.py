@@ -11,7 +11,7 @@ from webhooks.database import Database
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.postgresql import PostgresqlDeliveries
-from webhooks.store.deliveries.records import FinishRow, Wanted, delivery_from
+from webhooks.store.deliveries.records import Finished, FinishRow, Wanted, delivery_from
 from webhooks.store.deliveries.sqlite import SqliteDeliveries
 from webhooks.store.dialect import Dialect, dialect_of
 from webhooks.store.events import EventReader
@@ -63,7 +63,7 @@ class DeliveryStatements(Protocol):
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:
         """Record how attempts ended; the ids of those that were still ours. expired_only: and whose lease is over."""
 
-    def done_mark(self, row: FinishRow) -> PreparedStatement | None:
+    def done_mark(self, finished: Finished) -> PreparedStatement | None:
         """`finish` for one success without a lane, as a statement that fails when it changes nothing; None: there is none."""
 
     def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
