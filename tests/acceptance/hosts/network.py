@@ -210,7 +210,8 @@ class PostgresqlHost:
         self.directory.chmod(0o755)
         server = get_server(self.directory / "data", cleanup_mode=None, start=False)
         server.ensure_pgdata_inited()
-        self._binary = Path(server.bin_path) / "postgres"
+        #: Where `postgres`, `psql` and `createdb` are.
+        self.binaries = Path(server.bin_path)
         self._user = server.system_user
         with (self.directory / "data" / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {network.address(0)}/24 trust\n")
@@ -224,7 +225,7 @@ class PostgresqlHost:
         switched = ("setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups")
         data = str(self.directory / "data")
         options = ("-h", self.network.address("db"), "-k", data, "-c", "max_connections=200")
-        self.network.start("db", *switched, str(self._binary), "-D", data, *options)
+        self.network.start("db", *switched, str(self.binaries / "postgres"), "-D", data, *options)
         deadline = time.monotonic() + patience(30)
         while True:
             try:
