@@ -77,9 +77,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test test-release test-alone test-brokers coverage oldest mutants bench crash lint types wheel clean
-.PHONY: demo test test-release test-alone test-hosts coverage oldest mutants bench crash lint types wheel clean
-.PHONY: demo test test-release test-alone test-brokers test-browser coverage oldest mutants bench crash lint types wheel clean
+.PHONY: demo test test-release test-alone test-brokers test-hosts test-browser coverage oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from webhooks.errors import Retry
 from webhooks.routing import Registry, RetryPolicy
@@ -31,6 +32,11 @@ def body(
         "request_id": "req_1",
     }
     return json.dumps({"event": event, "subscription_id": "whsub_1"}).encode()
+
+
+def q(line: str) -> str:
+    """A line as the query of an address."""
+    return f"?q={quote(line)}"
 
 
 def make_registry() -> Registry:

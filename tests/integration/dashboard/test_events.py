@@ -11,12 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.dashboard.conftest import Site, shown
-from tests.integration.dashboard.stories import body, fill, make_registry
+from tests.integration.dashboard.stories import body, fill, make_registry, q
 from webhooks.dashboard import UserRole
-
-
-def q(line: str) -> str:
-    return f"?q={quote(line)}"
 
 
 @pytest.fixture
