@@ -5,6 +5,7 @@
 # make test-brokers   Celery as an engine, over RabbitMQ and Redis where they are here (minutes)
 # make test-alone     what measures a time on one core, so nothing else may run beside it
 # make test-hosts     several hosts as network namespaces that are cut off and lose power (minutes; Linux, as root)
+# make test-browser   the dashboard in Debian's Chromium, which it installs where it is root and there is none
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
@@ -41,6 +42,9 @@ test-alone: $(VENV)/.installed-test
 
 test-hosts: $(VENV)/.installed-test
 	WEBHOOKS_TEST_HOSTS=1 $(BIN)/python -m pytest -s -m hosts tests/acceptance/hosts $(PYTEST)
+test-browser: $(VENV)/.installed-browser
+	sh .ci/browser "$(VENV)"
+	WEBHOOKS_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/acceptance/dashboard $(PYTEST)
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/integration $(PYTEST)
@@ -73,11 +77,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-<<<<<<< HEAD
-.PHONY: demo test test-release test-alone test-brokers coverage oldest mutants bench crash lint types wheel clean
-=======
-.PHONY: demo test test-release test-alone test-hosts coverage oldest mutants bench crash lint types wheel clean
->>>>>>> 0b33429 (Notice a machine that lost power from both ends, and try several hosts)
+.PHONY: demo test test-release test-alone test-brokers test-hosts test-browser coverage oldest mutants bench crash lint types wheel clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
@@ -89,6 +89,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 $(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-browser: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[browser]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-bench: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[bench]'

@@ -29,6 +29,7 @@ LEFT_OUT = {
     "alone": ("WEBHOOKS_TEST_ALONE", "make test-alone"),
     "brokers": ("WEBHOOKS_TEST_BROKERS", "make test-brokers"),
     "hosts": ("WEBHOOKS_TEST_HOSTS", "make test-hosts"),
+    "browser": ("WEBHOOKS_TEST_BROWSER", "make test-browser"),
 }
 
 #: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Kept:
+class Remembered:
     """Values by name, each made anew when it is too old. monotonic: seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -29,4 +29,4 @@ class Kept:
         return made
 
 
-__all__ = ["Kept"]
+__all__ = ["Remembered"]

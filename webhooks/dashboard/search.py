@@ -62,7 +62,7 @@ class Search:
 
     line: str
     selection: Selection
-    parts: Sequence[lines.Part] = ()
+    parts: Sequence[lines.LinePart] = ()
     mistake: SelectionError | None = None
 
     @property

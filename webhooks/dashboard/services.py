@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.dashboard.kept import Kept
+from webhooks.dashboard.kept import Remembered
 
 if TYPE_CHECKING:
     from webhooks.intake import Ingest
@@ -70,7 +70,7 @@ class Services:
     ingest: Ingest | None = None
     problems: Sequence[str] = ()
     console: Console | None = None
-    kept: Kept = field(default_factory=Kept)
+    kept: Remembered = field(default_factory=Remembered)
 
 
 __all__ = ["Console", "Services"]

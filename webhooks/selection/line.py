@@ -28,7 +28,7 @@ _NEEDS_QUOTES = re.compile(r"[\s'\"\\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LinePart:
     """One condition of a line.
 
     name: of the condition; "event" and "key" for bare words.
@@ -98,11 +98,11 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def parts_of(line: str) -> list[Part]:
+def parts_of(line: str) -> list[LinePart]:
     """The conditions of a line, in its order; their values are not read yet. Raises `SelectionError`."""
     if len(line) > LONGEST_LINE:
         raise SelectionError(f"{len(line)} characters; at most {LONGEST_LINE} are taken", line[:80])
-    parts: list[Part] = []
+    parts: list[LinePart] = []
     at = _behind_a_command(line)
     while (word := _next_word(line, at)) is not None:
         part = _condition(line, word)
@@ -111,7 +111,7 @@ def parts_of(line: str) -> list[Part]:
     return parts
 
 
-def without(line: str, part: Part) -> str:
+def without(line: str, part: LinePart) -> str:
     """The line without one of its conditions."""
     return f"{line[: part.start].rstrip()} {line[part.end :].lstrip()}".strip()
 
@@ -173,7 +173,7 @@ def _next_word(line: str, at: int) -> _Word | None:
     return _Word("".join(characters), start, at, places, is_quoted)
 
 
-def _condition(line: str, word: _Word) -> Part:
+def _condition(line: str, word: _Word) -> LinePart:
     """The condition that begins with a word. Raises `SelectionError`."""
     name, separator, value = word.text.partition(":")
     offset = len(name) + 1
@@ -182,7 +182,7 @@ def _condition(line: str, word: _Word) -> Part:
         offset = len(name) + 3
     elif word.is_quoted or not separator:
         bare = "event" if _ID.fullmatch(word.text) else "key"
-        return Part(bare, word.text, word.start, word.end, word.places)
+        return LinePart(bare, word.text, word.start, word.end, word.places)
     if name not in CONDITIONS:
         near = did_you_mean(name, CONDITIONS) or f"; conditions: {', '.join(CONDITIONS)}"
         hint = (
@@ -194,21 +194,21 @@ def _condition(line: str, word: _Word) -> Part:
     if name == "where" and not word.text.startswith("--"):
         return _rest(line, word, word.start + len("where:"))
     if value:
-        return Part(name, value, word.start, word.end, word.places[offset:])
+        return LinePart(name, value, word.start, word.end, word.places[offset:])
     following = _next_word(line, word.end)
     if following is None or not following.text:
         raise SelectionError(f"{name}: nothing given; write a value behind it, or take it out", line, word.start)
-    return Part(name, following.text, word.start, following.end, following.places)
+    return LinePart(name, following.text, word.start, following.end, following.places)
 
 
-def _rest(line: str, word: _Word, at: int) -> Part:
+def _rest(line: str, word: _Word, at: int) -> LinePart:
     """`where` with all that follows it, whatever quotes it has."""
     text = line[at:]
     value = text.strip()
     if not value:
         raise SelectionError("where: nothing given; write an expression behind it, or take it out", line, word.start)
     begin = at + len(text) - len(text.lstrip())
-    return Part("where", value, word.start, len(line), range(begin, begin + len(value)))
+    return LinePart("where", value, word.start, len(line), range(begin, begin + len(value)))
 
 
 def as_options(line: str) -> Mapping[str, Sequence[str]]:
@@ -219,4 +219,4 @@ def as_options(line: str) -> Mapping[str, Sequence[str]]:
     return found
 
 
-__all__ = ["LONGEST_LINE", "Part", "as_options", "narrowed", "parts_of", "quoted", "read", "without", "write"]
+__all__ = ["LONGEST_LINE", "LinePart", "as_options", "narrowed", "parts_of", "quoted", "read", "without", "write"]

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.integration.dashboard.conftest import SECRET_KEY, Site, shown
-from tests.integration.dashboard.test_events import body, q
+from tests.integration.dashboard.stories import body, q
 from tests.support import wait_until
 from webhooks.app.actions import make_runners
 from webhooks.dashboard import UserRole

@@ -6,70 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests.integration.dashboard.conftest import Site, shown
+from tests.integration.dashboard.stories import body, fill, make_registry, q
 from webhooks.dashboard import UserRole
-from webhooks.errors import Retry
-from webhooks.routing import Registry, RetryPolicy
-
-
-def body(
-    key: str = "ev_1", type: str = "lead", action: str = "updated", updated: str = "2026-03-10T14:05:12", **data: Any
-) -> bytes:
-    """A body as Close sends it."""
-    event = {
-        "id": key,
-        "date_created": "2026-03-10T14:05:11",
-        "date_updated": updated,
-        "object_type": type,
-        "object_id": "lead_1",
-        "lead_id": "lead_1",
-        "action": action,
-        "data": data or {"id": "lead_1"},
-        "previous_data": {},
-        "changed_fields": [],
-        "meta": {},
-        "request_id": "req_1",
-    }
-    return json.dumps({"event": event, "subscription_id": "whsub_1"}).encode()
-
-
-def q(line: str) -> str:
-    return f"?q={quote(line)}"
 
 
 @pytest.fixture
-def registry() -> Registry:
-    """One handler that works, one that always fails."""
-    made = Registry()
-
-    @made.on("lead.**", name="leads.link")
-    def link(event: Any) -> None:
-        pass
-
-    @made.on("lead.updated", name="leads.mirror", retry=RetryPolicy(max_attempts=1))
-    def mirror(event: Any) -> None:
-        raise ConnectionError("crm-mirror.internal:5432, <b>refused</b>")
-
-    @made.on("contact.**", name="contacts.count")
-    def count(event: Any) -> None:
-        raise Retry("later")
-
-    return made
-
-
-@pytest.fixture
-def story(make_site: Callable[..., Site], registry: Registry) -> Site:
+def story(make_site: Callable[..., Site]) -> Site:
     """Three events, handled as far as they could be."""
-    site = make_site(registry)
-    site.send(body("ev_1", name="<script>alert(1)</script>\u202e", amount=12345678901234567890.5))
-    site.send(body("ev_2", action="created", name="Ada"))
-    site.send(body("ev_2", action="created", name="Grace", updated="2026-03-10T15:00:00"))
-    site.work()
+    site = make_site(make_registry())
+    fill(site)
     return site
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from tests.integration.dashboard.conftest import Site, shown
 from webhooks.dashboard import UserRole
-from webhooks.dashboard.kept import Kept
+from webhooks.dashboard.kept import Remembered
 from webhooks.delivery import handler_rows
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposition
 from webhooks.operations.examinations import DOCTOR
@@ -100,7 +100,7 @@ def test_what_is_wrong_comes_first_and_is_judged_now(
     assert "KeyError" in text
     assert text.index("paused by grace") < text.index("Accepted")
     site.store.handlers.resume("h")
-    monkeypatch.setattr(Kept, "get", lambda self, name, make, seconds: make())
+    monkeypatch.setattr(Remembered, "get", lambda self, name, make, seconds: make())
     assert "paused by grace" not in site.text("/")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.integration.dashboard.conftest import Site
+from tests.integration.dashboard.stories import body
 from tests.integration.dashboard.test_actions import follow
-from tests.integration.dashboard.test_events import body
 from webhooks.dashboard import UserRole
 from webhooks.routing import Registry, RetryPolicy, field
 from webhooks.selection import Selection

@@ -1,0 +1,203 @@
+"""Every page in Chromium: both themes, wide and narrow, without JavaScript, by keyboard alone, with hostile text in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.dashboard.conftest import AXE, Browser
+from tests.integration.dashboard.conftest import PASSWORD, Site
+from tests.integration.dashboard.stories import body, make_registry
+from tests.support import either_database
+from webhooks.dashboard.endpoints import every_endpoint
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), either_database]
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+#: Text that acts where it is not escaped, or breaks a layout.
+NAUGHTY = [
+    '"><script>alert(1)</script>',
+    "<img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "{{7*7}}${7*7}<%= 7*7 %>",
+    "\u202eevil\u202c \u0000\u0007\u200b",
+    "x" * 250,
+    "'; drop table webhooks_events; --",
+    "🏴\u200d☠️ ﷽ Ṱ̺̺̕o͞ ̷i̲̬͇̪͙n̝̗͕v̟̜̘̦͟o̶̙̰̠kè͚̮̺̪̹̱̤ ",
+]
+
+
+def every_page(site: Site) -> Iterator[str]:
+    """The address of each page that can be opened: those without a variable, and one of each thing that is stored."""
+    for endpoint in every_endpoint():
+        is_page = (
+            endpoint.method == "GET" and "html" in endpoint.forms and endpoint.name not in ("login", "go", "complete")
+        )
+        if is_page and "<" not in endpoint.path and not endpoint.console:
+            yield endpoint.path
+    events = site.get("/events.json").get_json()["events"]
+    deliveries = site.get("/deliveries.json").get_json()["deliveries"]
+    if events:
+        for view in ("tree&at=3", "changes", "raw", "headers"):
+            yield f"/events/{events[0]['id']}?view={view}"
+    for one in deliveries[:2]:
+        yield f"/deliveries/{one['id']}"
+    for handler in site.webhooks.registry.handlers()[:2]:
+        yield f"/handlers/{handler.name}"
+    yield "/sources/close"
+    yield "/events?q=state:ded"
+    yield "/events?q=no-such-event"
+    yield "/no-such-page"
+
+
+def is_wider_than_the_window(page: Any) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_pages_are_accessible(browser: Browser, theme: str, width: int) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is missing; `make test-browser` fetches it by npm")
+    source = AXE.read_text("utf-8")
+    page = browser.page(theme=theme, width=width)
+    found = []
+    for path in every_page(browser.served.site):
+        page.goto(browser.served.at(path))
+        if width > 820:
+            assert not is_wider_than_the_window(page), path
+        page.evaluate(source)
+        result = page.evaluate("rules => axe.run(document, {runOnly: {type: 'tag', values: rules}})", RULES)
+        found += [
+            f"{path}: {one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in result["violations"]
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_no_page_is_wider_than_a_phone(browser: Browser) -> None:
+    page = browser.page(width=390)
+    wide = []
+    for path in every_page(browser.served.site):
+        page.goto(browser.served.at(path))
+        if is_wider_than_the_window(page):
+            wide.append(path)
+    page.goto(browser.served.at("/events"))
+    page.evaluate("document.documentElement.style.fontSize = '32px'")
+    assert not wide
+
+
+def test_every_page_works_without_javascript(browser: Browser) -> None:
+    page = browser.page(javascript=False)
+    for path in every_page(browser.served.site):
+        response = page.goto(browser.served.at(path))
+        assert response.status < 500, path
+        assert page.locator("main").inner_text().strip(), path
+        assert not page.locator(".needs-js:visible").count(), path
+    page.goto(browser.served.at("/events"))
+    page.fill("#q", "key:ev_1")
+    page.press("#q", "Enter")
+    page.wait_for_url(re.compile("/dashboard/events/"), wait_until="domcontentloaded")
+    assert "leads.mirror" in page.inner_text("main")
+    page.click("text=Raw")
+    assert "whsub_1" in page.inner_text(".raw")
+    page.goto(browser.served.at("/events"))
+    page.click("summary:has-text('Conditions')")
+    page.fill("input[name=state]", "dead")
+    page.click(".conditions button")
+    assert page.input_value("#q") == "state:dead"
+
+
+def test_hostile_text_stays_text(make_site: Callable[..., Site], open_browser: Callable[[Site], Browser]) -> None:
+    site = make_site(make_registry())
+    for number, text in enumerate(NAUGHTY):
+        data = {text: text, "list": [text, {text: 1}]}
+        raw = json.loads(body(f"ev_{number}", **{"name": text}))
+        raw["event"]["data"] = data
+        raw["event"]["object_type"] = "lead"
+        site.send(json.dumps(raw).encode())
+        site.send(body(text.replace("\u0000", "")[:200], name=text))
+    site.work()
+    browser = open_browser(site)
+    for width in (1440, 390):
+        page = browser.page(width=width)
+        for event in site.get("/events.json").get_json()["events"]:
+            for view in ("tree&at=30", "raw", "headers"):
+                page.goto(browser.served.at(f"/events/{event['id']}?view={view}"))
+                assert not is_wider_than_the_window(page), (event["key"], view, width)
+        for text in NAUGHTY:
+            from urllib.parse import quote
+
+            for path in ("/events", "/deliveries", "/go"):
+                page.goto(browser.served.at(f"{path}?q={quote(text.replace(chr(0), ''))}"))
+                assert not is_wider_than_the_window(page), (path, text, width)
+
+
+def test_a_password_lets_in(browser: Browser) -> None:
+    page = browser.page(role=None)
+    page.goto(browser.served.at("/events?q=state:dead"))
+    page.fill("#name", "ada")
+    page.fill("#password", "wrong")
+    page.click("button:has-text('Log in')")
+    assert "Name or password is wrong" in page.inner_text("main")
+    page.fill("#password", PASSWORD)
+    page.click("button:has-text('Log in')")
+    page.wait_for_url(re.compile("q=state"), wait_until="domcontentloaded")
+    assert "leads.mirror" not in page.inner_text(".top")
+    page.click("button[title='Log out']")
+    page.wait_for_selector("#password")
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser) -> None:
+    page = browser.page()
+    page.goto(browser.served.at("/events"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.type("state:de")
+    page.wait_for_selector("#suggestions [role=option]")
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute("#q", "aria-activedescendant") == "suggestion-0"
+    page.keyboard.press("Enter")
+    assert page.input_value("#q") == "state:dead "
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("q=state"), wait_until="domcontentloaded")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/events/\d+"), wait_until="domcontentloaded")
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#keys").is_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("e")
+    page.wait_for_url(re.compile("/dashboard/events$"), wait_until="domcontentloaded")
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_new_events_appear_while_one_looks(browser: Browser) -> None:
+    page = browser.page()
+    page.goto(browser.served.at("/events"))
+    page.evaluate("document.body.dataset.interval = '0.2'")
+    page.mouse.move(5, 5)
+    browser.served.site.send(body("ev_later"))
+    page.wait_for_selector("text=ev_later", timeout=15_000)
+    page.click("[data-pause]")
+    assert page.inner_text("[data-state]") == "Paused"
+
+
+def test_what_is_unfolded_stays_unfolded_while_pages_are_renewed(browser: Browser) -> None:
+    site = browser.served.site
+    event = site.store.listings.ids_of_key("ev_1")[-1]
+    page = browser.page()
+    page.goto(browser.served.at(f"/events/{event}"))
+    page.click(".trace summary")
+    with page.expect_response(lambda response: "/events/" in response.url and response.request.method == "GET"):
+        page.evaluate("document.querySelector('#happened').dispatchEvent(new CustomEvent('poll'))")
+    page.wait_for_timeout(200)
+    assert page.locator(".trace[open]").count() == 1
