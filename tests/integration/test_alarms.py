@@ -311,6 +311,23 @@ def test_the_switch_is_called_each_minute_and_fails_while_a_critical_alarm_stand
     assert heard.beats == [False, True, False]
 
 
+def test_the_switch_fails_while_no_event_could_be_stored(rig: Rig, watch: Any, heard: Heard) -> None:
+    now = [0.0]
+    one = watch(heartbeat_url="http://127.0.0.1/", monotonic=lambda: now[0])
+    with rig.database.write() as connection:
+        connection.exec_driver_sql("alter table webhooks_dedup_log rename to gone")
+    try:
+        one.look("w1")
+    finally:
+        with rig.database.write() as connection:
+            connection.exec_driver_sql("alter table gone rename to webhooks_dedup_log")
+    now[0] += 60
+    one.look("w1")
+    assert heard.beats == [True, False]
+    with rig.database.read() as connection:
+        assert connection.exec_driver_sql("select count(*) from webhooks_events").scalar_one() == 0
+
+
 def test_the_switch_is_the_elected_workers(rig: Rig, watch: Any, heard: Heard) -> None:
     watch(heartbeat_url="http://127.0.0.1/").look("w1")
     watch(heartbeat_url="http://127.0.0.1/").look("w2")

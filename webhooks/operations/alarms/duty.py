@@ -12,6 +12,7 @@ was answered: a process that dies between the two makes it come twice.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,8 @@ DUTY = "alarms"
 STAND_IN = "web:"
 #: How often the dead man's switch is called, and no more seldom than every second look.
 HEARTBEAT_EVERY = timedelta(minutes=1)
+#: Bytes of the event that is tried, and rolled back, before the switch is called.
+TRIAL_BYTES = 16_384
 #: The name of the row that keeps how the dead man's switch stands.
 HEARTBEAT = ":heartbeat"
 #: How often senders are asked whether they have paused a subscription, and no more seldom than every twentieth look.
@@ -183,16 +186,25 @@ class AlarmWatch:
     # -- the dead man's switch -------------------------------------------------------------------------------
 
     def _call_switch(self, state: TargetState, rows: Rows, at: datetime) -> None:
-        """Call it when it is time; its `/fail` while a critical alarm stands that is not muted."""
+        """Call it when it is time; its `/fail` while a critical alarm stands that is not muted, or no event could be stored."""
         now = self._monotonic()
         every = min(HEARTBEAT_EVERY, self.interval * 2)
         if now - self._beat_at < (every - self.interval / 30).total_seconds():
             return
         self._beat_at = now
         self.store.alarms.put_target(state)  # what cannot be written is not well, and the switch is not called
-        fails = any(self.is_critical(rows, row, at) for row in rows.values())
+        fails = any(self.is_critical(rows, row, at) for row in rows.values()) or not self._can_store()
         self._attempt("heartbeat_url", TargetState(HEARTBEAT, state.tried_at, state.failures, state.failing_since),
                       lambda: self._beat(self._heartbeat_url, fails=fails))  # fmt: skip
+
+    def _can_store(self) -> bool:
+        """Whether an event that needs room would be stored: on a full disk small changes of old rows still succeed."""
+        try:
+            self.store.intake.try_write(body=os.urandom(TRIAL_BYTES))
+        except StorageUnavailable as error:
+            logger.warning("no event could be stored: %s", error.reason, extra={"action": "alarm"})
+            return False
+        return True
 
     def is_critical(self, rows: Rows, row: AlarmRow, at: datetime) -> bool:
         """Whether a row is a critical alarm that stands for long enough and is not muted."""

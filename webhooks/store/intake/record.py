@@ -83,16 +83,17 @@ class Intake:
         if name := self._statements.foreign_trigger():
             raise DatabaseRefused(f"the trigger {name!r}, which is not ours, may have refused it; drop it")
 
-    def try_write(self, like: Item | None = None, patience: timedelta | None = None) -> None:
+    def try_write(self, like: Item | None = None, patience: timedelta | None = None, *, body: bytes = b"{}") -> None:
         """Write an event, its dedup entry and its deliveries as `record` does, and roll them back: no row stays.
 
         like: whose source, type and handlers it has.
         patience: how long it may take; None: `TRIAL_PATIENCE`.
+        body: of the event; one that cannot be compressed needs as much room as it has bytes.
 
         Raises `StorageUnavailable`, and `DatabaseRefused` whatever the database says against it, since it holds nothing
         that could be at fault.
         """
-        item = trial_of(like, self.database.clock())
+        item = trial_of(like, self.database.clock())._replace(body=body)
         patience = patience or TRIAL_PATIENCE
         until = time.monotonic() + patience.total_seconds()
         try:
