@@ -439,6 +439,49 @@ def workers() -> Any:
     return text("select distinct worker from webhooks_deliveries")
 
 
+def test_without_an_application_of_ones_own_the_settings_are_enough(processes: Processes, postgresql_url: str) -> None:
+    pytest.importorskip("celery", reason="Celery is not installed; it is the extra celery")
+    own = OwnBroker(processes, "redis")
+    own.start()
+    broker = {"WEBHOOKS_CELERY_BROKER_URL": own.broker.url, "WEBHOOKS_METRICS_PORT": str(free_port())}
+    with fleet(processes, postgresql_url, HANDLERS, **broker) as made:
+        feeder = processes.start("webhooks", "feed", env=made.env)
+        worker = processes.start(
+            "celery",
+            "-A",
+            "webhooks.contrib.celery.app",
+            "worker",
+            "-Q",
+            "webhooks",
+            "-c",
+            "2",
+            "-l",
+            "INFO",
+            env=made.env,
+        )
+        ids = made.put(bodies(40), "session", "flaky")
+        made.wait_until_finished(60)
+        check(made, ids)
+        assert feeder.stop() == 0
+        assert worker.stop(timedelta(seconds=40)) == 0
+        assert "Traceback" not in worker.output + feeder.output, worker.output + feeder.output
+
+
+def test_a_celery_worker_for_other_queues_loads_nothing_of_ours(engine: Engine) -> None:
+    made = engine.made
+    (made.processes.directory / "handlers" / "fleet.py").write_text("raise AssertionError('not for this worker')")
+    queue, engine.broker.queue = engine.broker.queue, f"{engine.broker.queue}-other"
+    worker = engine.work()
+    assert "not for this worker" not in worker.output
+    engine.kill(worker)
+    engine.broker.remove()
+    engine.broker.queue = queue
+    engine.broker.write_application(made.processes.directory)
+    worker = made.processes.start("celery", "-A", "theirs", "worker", "-Q", queue, "-l", "INFO", env=made.env)
+    assert worker.wait(timedelta(seconds=40)) == 1
+    assert "this Celery worker cannot run deliveries" in worker.output
+
+
 def test_a_worker_with_a_feeder_of_its_own_offers_what_it_does_not_run(engine: Engine) -> None:
     made = engine.made
     command = ("webhooks", "worker", "--with-feeder", "-c", "1")

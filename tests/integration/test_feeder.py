@@ -144,6 +144,32 @@ def test_of_a_limited_handler_no_more_is_offered_than_may_start(made: Rig, broke
     assert broker.ids() == [put[2]]
 
 
+def test_where_a_limit_may_keep_what_waits_it_looks_again_soon(made: Rig, broker: Broker) -> None:
+    made.on(concurrency=1)(lambda: None)
+    fed = feeder(made, broker)
+    (first,) = made.put(1)
+    assert fed.look()[1] == float("inf")
+    made.put(1)
+    assert fed.look()[1] <= 0.2
+    assert broker.ids() == [first]
+
+
+def test_the_end_of_what_others_wait_for_calls_the_feeder(made: Rig, broker: Broker) -> None:
+    made.on(ordered_by="object_id")(lambda: None)
+    first, second = made.put(1, lane="l") + made.put(1, lane="l", at=1)
+    fed = feeder(made, broker, poll_interval=timedelta(seconds=60))
+    thread = threading.Thread(target=fed.run)
+    thread.start()
+    try:
+        wait_until(lambda: first in broker.ids(), timedelta(seconds=10))
+        assert take(made, [first]) == [first]
+        made.store.deliveries.wake()
+        wait_until(lambda: second in broker.ids(), timedelta(seconds=10), "the next of the lane")
+    finally:
+        fed.stop()
+        thread.join(30)
+
+
 def test_what_is_not_claimed_is_offered_again_and_a_retry_anew(made: Rig, broker: Broker, clock: Clock) -> None:
     made.on()(lambda: None)
     fed = feeder(made, broker, clock)

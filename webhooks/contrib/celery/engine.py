@@ -9,6 +9,7 @@ settings and handlers are loaded before children are forked. Not here: which ids
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -125,6 +126,8 @@ class Engine:
             return
         if claimed:
             runner.run(claimed, leased_until)
+            if any(_holds_up(runner, each) for each in claimed):
+                self._wake(runner)
         if runner.replacement.is_due:
             self._replace(runner)
 
@@ -142,6 +145,11 @@ class Engine:
                     )
                     return None, [], 0.0
                 time.sleep(PAUSE)
+
+    def _wake(self, runner: Runner) -> None:
+        """Have the feeder look at once, rather than soon."""
+        with contextlib.suppress(StorageUnavailable):
+            runner.store.deliveries.wake()
 
     def _replace(self, runner: Runner) -> None:
         """Leave abandoned threads behind: a child of the prefork pool ends, and Celery starts another."""
@@ -171,6 +179,12 @@ def claim(runner: Runner, ids: Sequence[int]) -> list[Claimed]:
             ids, limited, lease=lease, worker=runner.id, handlers=runner.store.handlers, overrides=probes
         )
     return claimed
+
+
+def _holds_up(runner: Runner, claimed: Claimed) -> bool:
+    """Whether others wait for its end: the next of its lane, or of a limited handler."""
+    handler = runner.handlers[claimed.delivery.handler]
+    return claimed.delivery.lane is not None or handler.concurrency is not None
 
 
 def read_ids(value: Any) -> list[int]:

@@ -40,6 +40,10 @@ KIND = "feeder"
 DUTY_LEASE = timedelta(seconds=10)
 #: While something is offered or claimed it looks again after this pause; then after twice that, and so on.
 SHORTEST_PAUSE = 0.05
+#: Where a limit may keep what waits, it looks again after this pause: a rate calls nothing.
+LIMITED_PAUSE = 0.2
+#: After a call it waits so long for others, so that a flood of commits does not make it look after each.
+GATHER_SECONDS = 0.01
 #: The longest pause before a broker or a database that is unavailable is asked again.
 LONGEST_PAUSE = 5.0
 #: It waits so long for what maintenance has under way when it stops.
@@ -132,6 +136,7 @@ class Feeder:
             while not self._stopping:
                 if self._wait(pause):
                     pause = 0.0
+                    self.ended.wait(GATHER_SECONDS)
                 pause = self._turn(pause)
         finally:
             self.ended.set()
@@ -240,8 +245,10 @@ class Feeder:
             self._accepted()
             for each in message:
                 offers.offered(each, self._clock(), is_limited=each.handler in limited)
-        next_due = float("inf") if ahead is None else max(SHORTEST_PAUSE, ahead.total_seconds())
-        return moved + len(new) + len(again), next_due
+        pauses = [float("inf") if ahead is None else max(SHORTEST_PAUSE, ahead.total_seconds())]
+        if any(each[0] in limited and n > counts[each] + quotas.get(each, 0) for each, n in due.items()):
+            pauses += [LIMITED_PAUSE, *(each.seconds_per_run for each in limited.values() if each.seconds_per_run)]
+        return moved + len(new) + len(again), max(SHORTEST_PAUSE, min(pauses))
 
     def _most(self, limited: Mapping[str, HandlerTerms], due: Iterable[Queue]) -> dict[str, int]:
         """{limited handler: how many of it may start now}."""

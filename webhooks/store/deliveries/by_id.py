@@ -53,6 +53,11 @@ class ById(Claiming):
         with self._ids.transaction(laned=False) as cursor:
             return bool(self._ids.is_any_running(cursor, handlers))
 
+    def wake(self) -> None:
+        """Have workers and feeders look: something ended that may let more be claimed."""
+        with self._ids.transaction(laned=False) as cursor:
+            self._ids.wake(cursor)
+
     def claim_ids(
         self,
         ids: Sequence[int],
