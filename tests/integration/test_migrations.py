@@ -785,3 +785,21 @@ def test_looking_makes_no_file(tmp_path: Path, line: Line) -> None:
         assert (tmp_path / "new.db").exists()
     finally:
         database.dispose()
+
+
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_every_table_is_in_the_schema_that_was_named(empty_database_url: str) -> None:
+    """By the setting or by the URL; it is made where it is missing."""
+    for url, name in ((empty_database_url, "hooks"), (f"{empty_database_url}&options=-csearch_path%3Dother", None)):
+        database = connect(url, schema=name)
+        try:
+            assert migrate.upgrade(database)
+            assert migrate.is_current(database)
+            assert migrate.check(database) == []
+            with database.read() as connection:
+                found = connection.exec_driver_sql(
+                    "select distinct schemaname from pg_tables where tablename like 'webhooks%%'"
+                ).scalars()
+                assert set(found) <= {"hooks", "other"}
+        finally:
+            database.dispose()

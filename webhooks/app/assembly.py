@@ -92,7 +92,13 @@ def open_database(settings: Settings, role: Role, clock: Callable[[], datetime] 
     """The database of the settings as `role` uses it; no connection is opened yet. Raises `ConfigurationError`."""
     from webhooks.database.connect import connect
 
-    return connect(settings.database_url, clock=clock, patience=role.patience, application=role.application)
+    return connect(
+        settings.database_url,
+        schema=settings.database_schema,
+        clock=clock,
+        patience=role.patience,
+        application=role.application,
+    )
 
 
 def make_sources(settings: Settings) -> dict[str, Source]:

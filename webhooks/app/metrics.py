@@ -131,7 +131,12 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
     # there is none in an application that was made for the web, and works now
     meter = webhooks.meter or make_meter(settings, "worker", webhooks.sources, webhooks.registry)
     webhooks.metrics_database = connect(
-        settings.database_url, clock=webhooks.clock, patience=PATIENCE, pool_size=1, application="webhooks metrics"
+        settings.database_url,
+        schema=settings.database_schema,
+        clock=webhooks.clock,
+        patience=PATIENCE,
+        pool_size=1,
+        application="webhooks metrics",
     )
     worker.claim_observer = meter.time_claim
     store = make_store(webhooks.metrics_database, {})

@@ -3,7 +3,8 @@
 Promises: whatever means "not now" leaves as `StorageUnavailable`; writers of SQLite queue instead of failing; a fork
 is noticed. Not here: statements (`store`), a handler's session (`session`).
 
-`connect` chooses what makes a `Database` (`base`): `sqlite` or `postgresql`, with `postgresql_arrays` for its batches.
+`connect` chooses what makes a `Database` (`base`): `sqlite` or `postgresql`, with `postgresql_arrays` for its batches
+and `postgresql_url` for its address.
 `errors` says what a driver's error means, `tables` what the database holds; `wakeup` tells a worker of a commit, `trial` tries
 whether such a message arrives,
 `migrations` bring the tables to where the code wants them.

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 
 from webhooks.database.base import Database
 from webhooks.database.postgresql import PostgreSQLDatabase
+from webhooks.database.postgresql_url import in_schema, with_single_hosts
 from webhooks.database.sqlite import SQLiteDatabase
 from webhooks.errors import ConfigurationError
 from webhooks.settings import read_database_url
@@ -21,10 +22,16 @@ from webhooks.settings import read_database_url
 _DATABASES: dict[str, type[Database]] = {"sqlite": SQLiteDatabase, "postgresql": PostgreSQLDatabase}
 
 
-def connect(url: str, **options: Any) -> Database:
-    """Make a `Database`; opens no connection yet. options: those of `Database`. Raises `ConfigurationError`."""
+def connect(url: str, *, schema: str | None = None, **options: Any) -> Database:
+    """Make a `Database`; opens no connection yet.
+
+    schema: PostgreSQL: where tables are, if not where the server's search_path leads.
+    options: those of `Database`.
+
+    Raises `ConfigurationError`.
+    """
     try:
-        read = make_url(read_database_url(url))
+        read = make_url(with_single_hosts(read_database_url(url)))
     except (exc.ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "DATABASE_URL cannot be read; use sqlite:///webhooks.db or postgresql://user:password@host/name"
@@ -35,6 +42,10 @@ def connect(url: str, **options: Any) -> Database:
     backend = read.get_backend_name()
     if backend not in _DATABASES:
         raise ConfigurationError(f"DATABASE_URL names {backend!r}; use sqlite:///… or postgresql://…")
+    if schema is not None:
+        if backend != "postgresql":
+            raise ConfigurationError("database_schema is for PostgreSQL; take it out, or name such a database")
+        read = in_schema(read, schema)
     return _DATABASES[backend](read, **options)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
 from webhooks import forks
-from webhooks.database import postgresql_arrays
+from webhooks.database import postgresql_arrays, postgresql_url
 from webhooks.database.base import Database, DriverConnection, Pool
 from webhooks.database.errors import hide_values
 from webhooks.database.postgresql_arrays import (
@@ -80,12 +80,7 @@ class PostgreSQLDatabase(Database):
                 max_overflow=self._max_overflow,
                 pool_timeout=2,
                 hide_parameters=True,
-                connect_args={
-                    "connect_timeout": int(POSTGRESQL_CONNECT.total_seconds()),
-                    "application_name": self._application,
-                    "options": self._options(),
-                    **NOTICES_A_DEAD_SERVER,
-                },
+                connect_args=_arguments(self.url, self._application, self._options(), POSTGRESQL_CONNECT),
             )
         except ModuleNotFoundError as error:
             raise ConfigurationError(
@@ -159,6 +154,32 @@ class PostgreSQLDatabase(Database):
                 return self.now(connection)
         value: datetime = connection.exec_driver_sql("select clock_timestamp()").scalar_one()
         return value.astimezone(UTC)
+
+
+def open_apart(database: Database, application: str) -> Any:
+    """A connection of psycopg outside the pool, in autocommit, by the same address. Raises its errors.
+
+    application: what the server knows it by.
+    """
+    import psycopg
+
+    arguments = _arguments(database.url, application, NOTICES_A_DEAD_CLIENT, timedelta(seconds=5))
+    return psycopg.connect(autocommit=True, **arguments)
+
+
+def _arguments(url: URL, application: str, options: str, patience: timedelta) -> dict[str, Any]:
+    """What psycopg is called with. Raises `ConfigurationError` for what the URL may not say.
+
+    options: what we say to the server.
+    patience: how long a connection may take to be made.
+    """
+    return postgresql_url.connection_arguments(
+        url,
+        options=options,
+        connect_timeout=int(patience.total_seconds()),
+        application_name=application,
+        **NOTICES_A_DEAD_SERVER,
+    )
 
 
 class ServerConnection(DriverConnection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from webhooks.database.base import Database
+from webhooks.database.postgresql import open_apart
 
 #: A notification that has not arrived for so long does not arrive.
 WAKEUP_SECONDS = 2
@@ -16,9 +17,8 @@ def try_wakeup(database: Database) -> str | None:
         return None
     import psycopg
 
-    url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="webhooks doctor") as listener:
+        with open_apart(database, "webhooks doctor") as listener:
             listener.execute(f"listen {_CHANNEL}")
             with database.write() as connection:
                 connection.exec_driver_sql(f"notify {_CHANNEL}")

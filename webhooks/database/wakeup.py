@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from webhooks.database.base import SHORT_SECONDS, Database
-from webhooks.database.postgresql import NOTICES_A_DEAD_CLIENT, NOTICES_A_DEAD_SERVER, shut_down_socket
+from webhooks.database.postgresql import open_apart, shut_down_socket
 from webhooks.database.sqlite import SQLITE_ARGUMENTS, require_not_inherited, set_up_sqlite
 from webhooks.errors import StorageUnavailable
 from webhooks.forks import call_before_fork
@@ -106,15 +106,7 @@ class PostgresListener:
                 self._stopping.wait(left)
                 continue
             try:
-                url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-                with psycopg.connect(
-                    url,
-                    autocommit=True,
-                    connect_timeout=5,
-                    application_name="webhooks listen",
-                    options=NOTICES_A_DEAD_CLIENT,
-                    **NOTICES_A_DEAD_SERVER,
-                ) as held:
+                with open_apart(self._database, "webhooks listen") as held:
                     self._connection = held
                     held.execute(f"listen {CHANNEL}")
                     if silent:

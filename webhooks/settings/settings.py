@@ -30,6 +30,7 @@ from webhooks.settings.values import (
     read_public_url,
     read_queue_names,
     read_queue_table,
+    read_schema,
     read_text,
     read_token,
     size,
@@ -123,6 +124,10 @@ class Settings:
             read_database_url,
             secret=True,
         ),
+    )
+    database_schema: str | None = field(
+        default=None,
+        metadata=_about("PostgreSQL: the schema of our tables and the plugins'; made if needed", read_schema),
     )
     sources: Mapping[str, SourceSettings] = field(
         default_factory=dict, metadata=_about("the senders, a section each: [sources.close]", None)

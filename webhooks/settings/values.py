@@ -235,6 +235,13 @@ def read_broker_url(value: Any) -> str:
     return text
 
 
+def read_schema(value: Any) -> str:
+    """The name of a schema, as it needs no quotes."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value, re.ASCII):
+        raise ValueError("expected a schema's name of a-z, 0-9 and _, at most 63 of them")
+    return value
+
+
 def hide_password(url: str) -> str:
     """A database URL as it may be shown; rather hides too much than too little."""
     shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url, flags=re.DOTALL)

@@ -38,7 +38,16 @@ def prepare(connection: Connection, *, for_others: timedelta, for_table: timedel
                 "wait for its end, or look for it in pg_stat_activity"
             ) from error
         connection.exec_driver_sql(f"set local lock_timeout = '{for_table.total_seconds():g}s'")
+        _make_schema(connection)
         yield
+
+
+def _make_schema(connection: Connection) -> None:
+    """Make the schema that the search_path names first, where none of those that it names is there."""
+    current, path = connection.exec_driver_sql("select current_schema(), current_setting('search_path')").one()
+    first = next((name for name in map(str.strip, path.split(",")) if name not in ("", '""', '"$user"')), None)
+    if current is None and first is not None:
+        connection.exec_driver_sql(f"create schema if not exists {first}")
 
 
 def require_sound(connection: Connection) -> None:
