@@ -684,3 +684,70 @@ ANSWERS = (
         ],
     ),
 )
+
+
+_PING = {"list_folder": {"accounts": ["a1"]}}
+
+
+def _github(number: int, body: bytes = b'{"action":"opened"}', status: str = "stored", delivery: str = "") -> Sent:
+    headers = {
+        "x-github-event": "issues",
+        "x-github-delivery": delivery or f"d-{number}",
+        "x-hub-signature-256": "sha256=" + hexed(body),
+    }
+    return Sent(body, headers, answers=(status,), types=("issues.opened",) if status == "stored" else ())
+
+
+DEDUP = (
+    Kind(
+        "two topics of one order have equal bodies",
+        {"scheme": "shopify", "secret": KEY},
+        [
+            Sent(
+                b'{"id":1}',
+                {"x-shopify-topic": topic, "x-shopify-webhook-id": id, "x-shopify-hmac-sha256": b64(b'{"id":1}')},
+                answers=(status,),
+                types=types,
+            )
+            for topic, id, status, types in (
+                ("orders/create", "w-1", "stored", ("orders.create",)),
+                ("orders/paid", "w-2", "stored", ("orders.paid",)),
+                ("orders/create", "w-1", "duplicate", ()),
+            )
+        ],
+    ),
+    Kind(
+        "equal bodies under other ids run so often an hour",
+        {"scheme": "github", "secret": KEY, "equal_bodies": 3},
+        [
+            *(_github(number) for number in (1, 2, 3)),
+            _github(4, status="duplicate"),
+            _github(1, status="duplicate"),
+            _github(5, b'{"action":"opened" }'),
+            _github(6, status="duplicate"),
+        ],
+    ),
+    Kind(
+        "the strict choice",
+        {"scheme": "github", "secret": KEY, "dedup": "body"},
+        [_github(1), _github(2, status="duplicate")],
+    ),
+    Kind(
+        "pings that say little run each time, within the bound",
+        custom(type="delta", dedup="none", equal_bodies=2),
+        [
+            signed(_PING, "delta"),
+            signed(_PING, "delta"),
+            signed(_PING, answers=("duplicate",)),
+            signed({"x": 1}, "delta"),
+        ],
+    ),
+    Kind(
+        "a retry that differs in the number of its attempt is no conflict",
+        custom(id="{id}", leave_out=["attempt", "meta.try"]),
+        [
+            signed({"type": "a", "id": "1", "attempt": 0, "meta": {"try": 1}}, "a"),
+            signed({"type": "a", "id": "1", "attempt": 1, "meta": {"try": 2}}, answers=("duplicate",)),
+        ],
+    ),
+)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from tests.integration.conftest import Consumer
-from tests.integration.receivers import ANSWERS, AT, BODIES, HANDSHAKES, METHODS, PROOFS, READING, Kind, Sent
+from tests.integration.receivers import (
+    ANSWERS,
+    AT,
+    BODIES,
+    DEDUP,
+    HANDSHAKES,
+    METHODS,
+    PROOFS,
+    READING,
+    Kind,
+    Sent,
+    custom,
+    signed,
+)
 from tests.support import Clock, pairs
 from webhooks.database import tables as schema
 from webhooks.intake import quarantine as admission
 
 NOW = datetime.fromtimestamp(AT, UTC)
-KINDS = (*READING, *BODIES, *PROOFS, *HANDSHAKES, *METHODS, *ANSWERS)
+KINDS = (*READING, *BODIES, *PROOFS, *HANDSHAKES, *METHODS, *ANSWERS, *DEDUP)
 
 
 def send(consumer: Consumer, sent: Sent) -> Any:
@@ -57,6 +71,55 @@ def test_a_habit_of_senders_is_met_by_configuration(make_consumer: Callable[...,
     consumer = make_consumer(sources={"it": dict(kind.source)}, clock=Clock(NOW))
     for sent in kind.sent:
         check(consumer, sent)
+
+
+def test_a_key_is_forgotten_counted_from_the_copy_that_was_accepted(
+    make_consumer: Callable[..., Consumer], clock: Clock
+) -> None:
+    """Copies in between do not prolong it, and what is accepted again is an event of its own."""
+    section = custom(type="delta", dedup_for="10m")
+    consumer = make_consumer(sources={"it": section}, clock=clock)
+    ping = signed({"accounts": [1]}, "delta")
+    first = send(consumer, ping).json
+    for _ in range(3):
+        clock.move(timedelta(minutes=3))
+        assert send(consumer, ping).json["event_id"] == first["event_id"]
+    clock.move(timedelta(minutes=1))
+    assert send(consumer, ping).json["status"] == "duplicate"  # exactly ten minutes
+    clock.move(timedelta(seconds=1))
+    second = send(consumer, ping).json
+    assert second["status"] == "stored"
+    assert second["event_id"] != first["event_id"]
+    clock.move(timedelta(minutes=9))
+    assert send(consumer, ping).json["event_id"] == second["event_id"]
+
+
+def test_an_hour_of_equal_bodies_begins_again(make_consumer: Callable[..., Consumer], clock: Clock) -> None:
+    section = custom(type="delta", dedup="none", equal_bodies=2)
+    consumer = make_consumer(sources={"it": section}, clock=clock)
+    ping = signed({"accounts": [1]}, "delta")
+    ids = [send(consumer, ping).json["event_id"] for _ in range(4)]
+    assert len(set(ids)) == 2
+    assert ids[1:] == [ids[1]] * 3  # a duplicate names the last that ran
+    assert consumer.webhooks.store.intake.overrun("it", 2) in (0, 1)  # by the database's clock
+    clock.move(timedelta(minutes=59))
+    assert send(consumer, ping).json["status"] == "duplicate"
+    clock.move(timedelta(minutes=1))
+    assert send(consumer, ping).json["status"] == "stored"
+
+
+def test_copies_at_once_keep_the_bound(make_consumer: Callable[..., Consumer]) -> None:
+    consumer = make_consumer(sources={"it": custom(type="delta", dedup="none", equal_bodies=5)}, clock=Clock(NOW))
+    ping = signed({"accounts": [1]}, "delta")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(
+                lambda _: consumer.app.test_client().post("/webhooks/it", data=ping.body, headers=dict(ping.headers)),
+                range(24),
+            )
+        )
+    assert [answer.status_code for answer in found] == [200] * 24
+    assert len(types(consumer)) == 5
 
 
 def test_an_item_that_was_kept_aside_is_admitted_once_it_can_be_read(make_consumer: Callable[..., Consumer]) -> None:

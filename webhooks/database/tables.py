@@ -369,6 +369,18 @@ replays = Table(
     Column("pruned", BigInteger, comment="events of that time that were gone when it began, at least"),
 )
 
+equal_bodies = Table(
+    "webhooks_equal_bodies",
+    metadata,
+    Column("source", Key, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="of the body"),
+    Column("since", Instant, nullable=False, comment="when the hour began"),
+    Column("n", Integer, nullable=False, comment="how many came in that hour under different keys"),
+    Column("event_id", BigInteger, nullable=False, comment="the last one that was accepted"),
+    PrimaryKeyConstraint("source", "digest"),
+    sqlite_with_rowid=False,
+)
+
 quarantine = Table(
     "webhooks_quarantine",
     metadata,

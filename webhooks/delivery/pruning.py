@@ -46,6 +46,10 @@ class Pruned:
         return self.looked_at - self.events
 
 
+#: Counts of equal bodies; doctor tells of those of the last day.
+EQUAL_BODIES_KEPT = timedelta(days=1)
+
+
 class RetentionRounds:
     """What the elected worker deletes, round by round, by how long rows are kept."""
 
@@ -67,6 +71,7 @@ class RetentionRounds:
         while self.store.actions.prune(now - ACTIONS_KEPT):
             yield Pruned()
         self.store.processes.prune(SILENT_PROCESSES)
+        self.store.pruning.equal_bodies(now - EQUAL_BODIES_KEPT)
 
     def _keep_partitions(self, before: datetime) -> datetime:
         """Make partitions ahead and drop old ones, where there are any; until when events are pruned row by row."""

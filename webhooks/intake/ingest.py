@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -32,6 +32,7 @@ from webhooks.errors import (
 )
 from webhooks.forks import PerProcess
 from webhooks.formats import one_line
+from webhooks.intake.aside import SetAside
 from webhooks.intake.group_commit import GroupCommit
 from webhooks.intake.keys import require_storable
 from webhooks.intake.observations import KeyUseRecorder, RejectionSampler
@@ -53,8 +54,7 @@ from webhooks.model import (
 from webhooks.routing import Handler, Registry, ordering_failed, ordering_key
 from webhooks.sources import Source
 from webhooks.store import Store
-from webhooks.store.intake import Item, Routed
-from webhooks.store.quarantine import ITEM
+from webhooks.store.intake import Bound, Item, Routed
 from webhooks.tracing import STORED, STORED_STATE, Tracing
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Ingest:
         self.refusals = refusals if refusals is not None else Refusals(sources.keys(), clock=clock)
         self._rejections = rejections
         self._key_uses = key_uses
-        self._run = run
+        self._aside = SetAside(store, self.refusals, rejections, run)
         self._tracing = tracing
         self.trouble = DatabaseTrouble()
         self._tried = float("-inf")
@@ -199,7 +199,7 @@ class Ingest:
             odd = error.found
             parsed = [each for each in odd if isinstance(each, ParsedEvent)]
         except Malformed as error:
-            return self._unreadable(source, request, verified, error, now)
+            return Accepted(quarantine_id=self._aside.unreadable(source, request, verified, error, now))
         try:
             receipts = self.record(
                 source,
@@ -210,9 +210,9 @@ class Ingest:
                 headers=stored_headers(request.headers, source, context),
             )
         except RowRefused as error:
-            return self._refused_by_database(source, request, verified, error, now)
+            return Accepted(quarantine_id=self._aside.refused_by_database(source, request, verified, error, now))
         if odd:
-            return Accepted(self._with_odd(source, request, verified, odd, receipts, now), events=parsed)
+            return Accepted(self._aside.with_odd(source, request, verified, odd, receipts, now), events=parsed)
         if receipts and receipts[0].status is _DUPLICATE:
             self._sample_duplicate(source, request, receipts, now)
         return Accepted(tuple(receipts), events=parsed)
@@ -279,7 +279,9 @@ class Ingest:
             occurred_at=parsed.occurred_at or received_at,
             received_at=received_at,
             body=parsed.body,
-            digest=hashlib.blake2b(parsed.body, digest_size=16).digest() if parsed.revision == 0 else b"",
+            digest=hashlib.blake2b(parsed.compared or parsed.body, digest_size=16).digest()
+            if parsed.revision == 0
+            else b"",
             object_id=ordering.get("object_id", ""),
             group_id=ordering.get(source.group_name, ""),
             origin=origin,
@@ -289,6 +291,7 @@ class Ingest:
             routes=tuple([self._route(handler, source, parsed, event_id, received_at) for handler in handlers])
             if handlers
             else (),
+            bound=_bound(source, received_at) if source.equal_bodies or source.dedup_for else None,
         )
 
     def _route(
@@ -325,101 +328,12 @@ class Ingest:
                 self._warn_of_foreign_key(source.name, verified.label, event.subscription)
         return parsed
 
-    def _with_odd(
-        self,
-        source: Source,
-        request: InboundRequest,
-        verified: Verified,
-        found: Sequence[ParsedEvent | OddItem],
-        stored: Sequence[Receipt],
-        now: datetime,
-    ) -> tuple[Receipt, ...]:
-        """Quarantine the items that cannot be read, once the others are stored; a receipt for each, in order."""
-        receipts = iter(stored)
-        both: list[Receipt] = []
-        for each in found:
-            if isinstance(each, OddItem):
-                error = Malformed(each.reason, each.kind)
-                item = replace(request, body=each.body, headers=request.headers.with_one(ITEM, b"1"))
-                id = self._run(functools.partial(self._quarantine, source.name, item, verified.label, error, now))
-                self._tell_of_quarantine(source.name, item, error, id, now)
-                both.append(Receipt(Disposition.QUARANTINED, None, quarantine_id=id))
-            else:
-                both.append(next(receipts))
-        return tuple(both)
-
-    def _refused_by_database(
-        self, source: Source, request: InboundRequest, verified: Verified, error: RowRefused, now: datetime
-    ) -> Accepted:
-        """Quarantine a request whose very rows the database refuses; a 503 would bring them back for days."""
-        logger.error(
-            "the database refused an event of source %r, so its request is quarantined: %s",
-            source.name,
-            one_line(str(error)),
-            extra={"source": source.name, "request_id": request.id},
-        )
-        refused = Malformed(f"the database refused it: {one_line(str(error))}")
-        return self._unreadable(source, request, verified, refused, now, keep=True)
-
-    def _unreadable(
-        self,
-        source: Source,
-        request: InboundRequest,
-        verified: Verified,
-        error: Malformed,
-        now: datetime,
-        *,
-        keep: bool = False,
-    ) -> Accepted:
-        """Quarantine a request that is rightly signed and cannot be read. keep: also where the source rejects such."""
-        if source.settings.on_unparseable == "reject" and not keep:
-            raise error
-        id = self._run(functools.partial(self._quarantine, source.name, request, verified.label, error, now))
-        self._tell_of_quarantine(source.name, request, error, id, now)
-        return Accepted(quarantine_id=id)
-
-    def _tell_of_quarantine(
-        self, source: str, request: InboundRequest, error: Malformed, id: int, now: datetime
-    ) -> None:
-        """Log and announce what was kept unread under `id`."""
-        self.refusals.lines.say(
-            (source, "quarantined"),
-            logging.WARNING,
-            f"a signed request of source {source!r} cannot be read and is quarantined",
-            one_line(error.reason),
-            {"source": source, "request_id": request.id, "quarantine_id": id, "bytes": len(request.body)},
-        )
-        if self._rejections is not None:
-            self._rejections.quarantined(source, request, id, now)
-        signals.emit(
-            signals.event_quarantined,
-            source,
-            quarantine_id=id,
-            reason=error.reason,
-            kind=error.kind,
-            request_id=request.id,
-        )
-
     def _sample_duplicate(
         self, source: Source, request: InboundRequest, receipts: Sequence[Receipt], now: datetime
     ) -> None:
         """Keep the id of a request that brought nothing new: no event has it, and the sender may ask for it."""
         if self._rejections is not None and all(receipt.status is _DUPLICATE for receipt in receipts):
             self._rejections.duplicate(source.name, request, receipts[0].event_id, now)
-
-    def _quarantine(self, source: str, request: InboundRequest, label: str, error: Malformed, now: datetime) -> int:
-        """Keep a request as it came; the id of its row."""
-        return self.store.quarantine.put(
-            source,
-            request.body,
-            reason=error.reason,
-            kind=error.kind,
-            received_at=now,
-            headers=_encode_json(request.headers.as_text(without=())).decode(),
-            query=request.query,
-            key_label=label,
-            request_id=request.id,
-        )
 
     def _warn_of_foreign_key(self, source: str, label: str, subscription: str) -> None:
         """Warn, once a process, of a key that is labelled with another subscription than the one that sent."""
@@ -458,6 +372,11 @@ _SIGNALS = {
     Disposition.REVISION: signals.event_revision,
     Disposition.STALE: signals.event_stale,
 }
+
+
+def _bound(source: Source, received_at: datetime) -> Bound:
+    """What a source asks of the log beyond its key."""
+    return Bound(received_at - source.dedup_for if source.dedup_for is not None else None, source.equal_bodies)
 
 
 def _storable_or_odd(event: ParsedEvent) -> ParsedEvent | OddItem:

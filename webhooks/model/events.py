@@ -36,6 +36,7 @@ class ParsedEvent:
     occurred_at: None when the sender does not say.
     ordering: the keys by which handlers may ask for order, by name: "object_id", and what the source calls its groups.
     subscription: the sender's id of the subscription that sent it, if any.
+    compared: what tells two bodies under one key apart, where that is not the body itself.
     """
 
     dedup_key: str
@@ -45,6 +46,7 @@ class ParsedEvent:
     occurred_at: datetime | None = None
     ordering: Mapping[str, str] = field(default_factory=dict)
     subscription: str | None = None
+    compared: bytes = b""
 
     @property
     def is_stripped(self) -> bool:

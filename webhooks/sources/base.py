@@ -74,6 +74,10 @@ class Source(ABC):
     group_name: ClassVar[str] = ""
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
+    #: after what time a key is forgotten, counted from the copy that was accepted; None: the setting `dedup_retention` decides
+    dedup_for: timedelta | None = None
+    #: how often an hour one body runs under different keys; 0: any number, since keys are signed
+    equal_bodies: int = 0
     #: what a 2xx must carry, where the sender's protocol fixes it; None means our own JSON
     success: Challenge | None = None
     #: {event type: what a 2xx must carry for it}, before `success`

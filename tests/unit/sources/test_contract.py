@@ -496,19 +496,27 @@ def test_the_same_request_has_the_same_keys_and_another_body_others(case: Case) 
 
 
 @pytest.mark.parametrize("scheme", ["github", "shopify", "linear"])
-def test_a_new_unsigned_id_or_type_on_the_same_body_is_the_same_event(scheme: str) -> None:
+def test_a_new_unsigned_id_on_the_same_body_is_bounded_and_with_dedup_body_the_same_event(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
-    source = case.source()
-    request = case.request()
+    source, request = case.source(), case.request()
+    strict = case.source(options={**case.settings["options"], "dedup": "body"})
+    assert (source.equal_bodies, strict.equal_bodies) == (20, 0)
     key = source.parse(request)[0].dedup_key
     for name in case.sample().headers:
         changed = with_header(request, name, b"something-else")
         assert source.verify(changed, NOW).label == "first"
-        assert source.parse(changed)[0].dedup_key == key
+        assert source.parse(changed)[0].dedup_key.rpartition(":")[2] == key.rpartition(":")[2]
+        assert strict.parse(changed)[0].dedup_key == strict.parse(request)[0].dedup_key
     trusting = case.source(options={**case.settings["options"], "dedup": "id"})
     name = next(name for name in case.sample().headers if "delivery" in name or "id" in name)
     assert trusting.parse(with_header(request, name, b"another"))[0].dedup_key == "another"
     assert trusting.parse(request)[0].dedup_key == case.sample().headers[name]
+    assert trusting.equal_bodies == 20
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+def test_equal_bodies_are_bounded_where_a_key_is_not_signed_and_only_there(case: Case) -> None:
+    assert case.source().equal_bodies == (20 if case.scheme in ("github", "shopify", "linear") else 0)
 
 
 @pytest.mark.parametrize("scheme", ["mailgun", "adyen", "basic", "bearer"])

@@ -114,7 +114,7 @@ def test_every_mistake_is_told_at_once() -> None:
         "require must be a table",
         "min_secret_bytes must be a whole number",
         "split must be text",
-        "dedup is 'sometimes'; it must be one of id, body, both",
+        "dedup is 'sometimes'; it must be one of id, body, both, none",
     ):
         assert part in text, part
 
@@ -156,6 +156,10 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'url_forms = "slash"', "must be of port, decoded"),
         ('signature = "sig.value"\nitems = ["a", "b"]', "items must be one list"),
         ('signature = "sig"\nbody = "raw"\ntype = "x"', "body = 'raw' has none"),
+        (HEAD + 'dedup_for = "0s"', "dedup_for must be more than 0 s"),
+        (HEAD + 'dedup_for = "soon"', "dedup_for is 'soon'"),
+        (HEAD + "equal_bodies = 0", "from 1 to 100000"),
+        (HEAD + 'leave_out = "{x}"', "which is not a path"),
         (HEAD + 'signed = "{token}{body}"', "a field of the body, but the signature stands in a header"),
         ('signature = "sig.value"\nsigned = "{body}"', "the signature stands in the body itself"),
         (HEAD + "type = []", "type is missing"),
@@ -172,7 +176,7 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'algorithm = "ecdsa-sha256"', "is not a key in DER"),
         (HEAD + "min_secret_bytes = 100", "too short: it has 21 bytes, and 100 are the least"),
     ],
-    ids=range(46),
+    ids=range(50),
 )
 def test_a_mistake_says_what_to_do(text: str, says: str) -> None:
     assert says in "\n".join(problems(text))

@@ -85,7 +85,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     *_of(each.installation, handler_checks.no_worker, handler_checks.engine_silent),
     *_of(each.unserved_queues, handler_checks.queue_without_worker),
-    *_of(each.sources, source_checks.quarantine, source_checks.conflicts),
+    *_of(each.sources, source_checks.quarantine, source_checks.conflicts, source_checks.equal_bodies),
     *_of(
         each.partitions,
         database_checks.partition_held,

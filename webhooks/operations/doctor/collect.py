@@ -170,6 +170,7 @@ class Doctor:
             "mark": self._store.marks.get(name) if with_log(source) is not None else None,
             "quarantined": quarantined,
             "conflicts": conflicts,
+            "equal_bodies": self._store.intake.overrun(name, source.equal_bodies) if source.equal_bodies else 0,
         }
 
     def _source(self, name: str, now: datetime, database_now: datetime, **stored: Any) -> SourceFacts:

@@ -52,6 +52,7 @@ class SourceFacts:
     mark: how far the log was read; None without a log.
     quarantined: requests that could not be read.
     conflicts: about so many copies with another body under a known key came in a day.
+    equal_bodies: bodies that came under more keys in an hour of the last day than the source lets run.
     expect_within: it sends at least this often, as the operator says; None: no silence is an alarm.
     """
 
@@ -77,6 +78,7 @@ class SourceFacts:
     mark: LogPosition | None = None
     quarantined: int = 0
     conflicts: int = 0
+    equal_bodies: int = 0
     expect_within: timedelta | None = None
 
     @property

@@ -295,6 +295,20 @@ def conflicts(source: SourceFacts) -> Complaint | None:
     )
 
 
+def equal_bodies(source: SourceFacts) -> Complaint | None:
+    """One body under so many keys that are not signed: a sender that says little, or a captured request that is sent again."""
+    if not source.equal_bodies:
+        return None
+    bodies = "one body" if source.equal_bodies == 1 else f"{source.equal_bodies} bodies"
+    return Complaint(
+        Level.WARNING,
+        source.name,
+        f"of {source.name}, {bodies} came under more ids in an hour than may run (equal_bodies); further ones were duplicates. If the sender "
+        "sends such, raise equal_bodies; if not, a captured request may be sent again: dedup = 'body' runs each once",
+        f"webhooks events list --source {source.name} --since 1d",
+    )
+
+
 # -- the sender's API -----------------------------------------------------------------------------------------------
 
 

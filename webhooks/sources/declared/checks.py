@@ -139,6 +139,9 @@ def _reading(row: Scheme) -> Iterator[str]:
     for name in ("data", "previous", "unwrap"):
         if getattr(row, name) and not PATH.fullmatch(getattr(row, name)):
             yield f"{name} is {shown(getattr(row, name))}, which is not a path such as 'data.object'"
+    for path in row.leave_out:
+        if not PATH.fullmatch(path):
+            yield f"leave_out names {shown(path)}, which is not a path such as 'attemptNumber'"
     for items in row.items:
         if items != "." and not PATH.fullmatch(items):
             yield f"items is {shown(items)}; it must be '.' or a path such as 'events' or 'entry.*.changes'"

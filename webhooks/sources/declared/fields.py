@@ -50,6 +50,13 @@ def put(value: Any, path: str, new: Any) -> None:
         holder[key] = new
 
 
+def drop(value: Any, path: str) -> None:
+    """Take the value at `path` out of the object that holds it; nothing where there is none."""
+    place = json_path(path).place(value)
+    if place is not None and isinstance(place[0], dict):
+        del place[0][place[1]]
+
+
 def keys_at(value: Any, path: str) -> list[str]:
     """The keys of the object at a path ("" for the value itself); none for what is no object."""
     found = at(value, path) if path else value

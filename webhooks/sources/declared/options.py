@@ -16,10 +16,10 @@ from webhooks.sources.declared.scheme import Scheme
 READING_OPTIONS = frozenset(
     (
         *("body", "charset", "decode", "items", "around", "unwrap", "id", "type", "dotted", "occurred_at", "object_id"),
-        *("data", "previous"),
+        *("data", "previous", "leave_out"),
     )
 )
-_TUPLES = frozenset(("signature", "id", "type", "occurred_at", "object_id", "items", "url_forms"))
+_TUPLES = frozenset(("signature", "id", "type", "occurred_at", "object_id", "items", "url_forms", "leave_out"))
 _TABLES = {
     "require": "require must be a table of headers and their values, all text",
     "decode": "decode must be a table of paths and how each is written, such as { payload = 'json' }",
@@ -29,7 +29,7 @@ _NUMBERS = frozenset(("min_secret_bytes",))
 _NOT_SETTABLE = frozenset(
     (
         *("name", "title", "documentation", "tolerance", "tolerance_ahead", "handshake", "success", "as_form"),
-        *("certificate", "certificate_pattern", "algorithm_at", "needs", "greetings", "pings"),
+        *("certificate", "certificate_pattern", "algorithm_at", "needs", "greetings", "pings", "dedup"),
     )
 )
 #: Options by which a source of its own describes itself.

@@ -22,7 +22,7 @@ from webhooks.formats import json as jsonio
 from webhooks.model import Content, Headers, InboundRequest, OddItem, ParsedEvent
 from webhooks.sources.declared import places
 from webhooks.sources.declared.bodies import Reader, field_bytes, looks_like_json, opened
-from webhooks.sources.declared.fields import at, instant, json_path, key_text, ordering_key, sorted_form
+from webhooks.sources.declared.fields import at, drop, instant, json_path, key_text, ordering_key, sorted_form
 from webhooks.sources.declared.scheme import Scheme
 from webhooks.sources.declared.signed import BODY_HASH
 
@@ -124,13 +124,21 @@ class Parser:
         for character in self.row.dotted:
             kind = kind.replace(character, ".")
         subject = places.first(self._object_id, value, request)
+        compared = self._compared(value) if self.row.leave_out else b""
         return ParsedEvent(
-            dedup_key=self._dedup_key(request, raw, value, number),
+            dedup_key=self._dedup_key(request, compared or raw, value, number),
             type=key_text(kind, "the event's type"),
             body=raw,
             occurred_at=self._instant(value, request),
             ordering={"object_id": ordering_key(subject)} if subject else {},
+            compared=compared,
         )
+
+    def _compared(self, value: Any) -> bytes:
+        """The event without the fields that say nothing of it. `value` is ours alone, and decoded again for handlers."""
+        for path in self.row.leave_out:
+            drop(value, path)
+        return jsonio.dump(value)
 
     def _dedup_key(self, request: InboundRequest, raw: bytes, value: Any, number: int) -> str:
         rule = self._dedup

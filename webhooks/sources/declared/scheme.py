@@ -120,6 +120,8 @@ class Scheme:
     items: tuple[str, ...] = ()
     around: bool = False
     unwrap: str = ""
+    dedup: str = ""  #: of `DEDUP_KEYS`; "" follows from what is signed
+    leave_out: tuple[str, ...] = ()  #: paths of fields that say nothing of the event, such as the number of the attempt
     id: tuple[str, ...] = ()
     type: tuple[str, ...] = ("{type}",)
     dotted: str = ""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks.errors import ChallengeFailed, ConfigurationError, SignatureError
+from webhooks.formats import read_duration
 from webhooks.model import Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import shown
 from webhooks.sources import diagnosis
@@ -36,7 +37,9 @@ from webhooks.sources.keys.public import RSA
 #: What a 2xx carries where only some types have an answer of their own.
 OUR_OWN = Challenge(b'{"status":"accepted"}', "application/json")
 #: Options that every declared source knows.
-COMMON_OPTIONS = frozenset(("dedup", "signing_key", "secrets_from"))
+COMMON_OPTIONS = frozenset(("dedup", "dedup_for", "equal_bodies", "signing_key", "secrets_from"))
+#: How often an hour a body runs under different keys that are not signed.
+EQUAL_BODIES = 20
 
 
 class DeclaredSource(Source):
@@ -72,7 +75,9 @@ class DeclaredSource(Source):
         self._take_manners(conduct)
         self._proof = Proof(self.row, settings.public_url)
         self._ring: Callable[[InboundRequest, datetime], Sequence[Key[VerifyingKey]]] = self._make_ring()
-        self._parser = Parser(self.row, self._dedup_rule())
+        rule = self._dedup_rule()
+        self._parser = Parser(self.row, rule)
+        self._take_bounds(rule)
         self._signer = Signer(self._proof, settings.public_url)
 
     def _take_manners(self, conduct: manners.Manners) -> None:
@@ -141,6 +146,7 @@ class DeclaredSource(Source):
             found.append("tolerance must be more than 0 s and tolerance_ahead at least 0 s")
         if options.get("dedup", "id") not in DEDUP_KEYS:
             found.append(f"dedup is {shown(options['dedup'])}; it must be one of {', '.join(DEDUP_KEYS)}")
+        found += _bound_problems(options)
         if "verify_token" in options and not _texts(options["verify_token"]):
             found.append("verify_token must be text (or a list of texts) that is not blank")
         if row.needs_url and not self.settings.public_url:
@@ -169,9 +175,20 @@ class DeclaredSource(Source):
         rule = self.settings.options.get("dedup")
         if isinstance(rule, str):
             return rule
+        if self.row.dedup:
+            return self.row.dedup
         if not self.row.signs_whole_body:
             return "both"
-        return "id" if self.row.signs_id else "body"
+        if not self.row.id:
+            return "body"
+        return "id" if self.row.signs_id else "both"
+
+    def _take_bounds(self, rule: str) -> None:
+        """Forget keys, and bound equal bodies under keys that are not signed, as options and row say."""
+        options = self.settings.options
+        self.dedup_for = read_duration(options["dedup_for"]) if "dedup_for" in options else None
+        is_open = rule == "none" or (rule != "body" and self.row.signs_whole_body and not self.row.signs_id)
+        self.equal_bodies = options.get("equal_bodies", EQUAL_BODIES) if is_open else 0
 
     # -- verify, parse, read ---------------------------------------------------------------------------
 
@@ -264,6 +281,21 @@ class DeclaredSource(Source):
     def diagnose(self, request: InboundRequest, now: datetime, others: Sequence[Source] = ()) -> str:
         """See `Source.diagnose`."""
         return diagnosis.diagnose(self, request, now, others, self._proof.facts(request, self.keys.secrets))
+
+
+def _bound_problems(options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `dedup_for` and `equal_bodies`."""
+    found = []
+    if "dedup_for" in options:
+        try:
+            if read_duration(options["dedup_for"]) <= timedelta(0):
+                found.append("dedup_for must be more than 0 s; dedup = 'none' takes every request for a new event")
+        except ValueError as error:
+            found.append(f"dedup_for is {shown(options['dedup_for'])}: {error}")
+    limit = options.get("equal_bodies", 1)
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 100_000:
+        found.append("equal_bodies must be a whole number from 1 to 100000; dedup = 'body' takes no equal body twice")
+    return found
 
 
 def _no_secrets(_request: InboundRequest) -> Sequence[Secret]:

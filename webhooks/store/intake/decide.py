@@ -46,8 +46,19 @@ class Routed(NamedTuple):
     error: str | None = None
 
 
+class Bound(NamedTuple):
+    """What is asked beyond the log's key; see `bounds`.
+
+    expires_before: a key whose accepted copy came earlier is forgotten; None for never.
+    limit: equal bodies that run an hour under whatever key; 0 for any number.
+    """
+
+    expires_before: datetime | None = None
+    limit: int = 0
+
+
 class Item(NamedTuple):
-    """One event to record; the order of the fields, but for the last, is that of the statements' parameters.
+    """One event to record; the order of the fields, but for the last two, is that of the statements' parameters.
 
     revision: see `ParsedEvent`.
     digest: of the body, for events without revisions; b"" otherwise.
@@ -70,6 +81,11 @@ class Item(NamedTuple):
     request_id: str = ""
     headers: str = ""
     routes: tuple[Routed, ...] = ()
+    bound: Bound | None = None
+
+
+#: How many fields of an `Item` are parameters of its statement.
+COLUMNS_OF_ITEM = len(Item._fields) - 2
 
 
 class Decision(NamedTuple):
@@ -159,9 +175,11 @@ def with_new_ids(item: Item) -> Item:
 
 
 __all__ = [
+    "COLUMNS_OF_ITEM",
     "OLDER_LIMIT",
     "ORIGINS",
     "ORIGIN_CODES",
+    "Bound",
     "Decision",
     "Decisions",
     "Item",

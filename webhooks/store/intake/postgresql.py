@@ -13,7 +13,17 @@ from typing import Any
 from webhooks.database import Database
 from webhooks.database import postgresql as arrays
 from webhooks.model import DeliveryCause, Disposition
-from webhooks.store.intake.decide import OLDER_LIMIT, ORIGIN_CODES, Decision, Decisions, Item, decision_of, lanes_of
+from webhooks.store.intake.bounds import HOUR, has_bounds, settle
+from webhooks.store.intake.decide import (
+    COLUMNS_OF_ITEM,
+    OLDER_LIMIT,
+    ORIGIN_CODES,
+    Decision,
+    Decisions,
+    Item,
+    decision_of,
+    lanes_of,
+)
 from webhooks.store.lanes import PostgresqlLanes
 
 _STORED, _DUPLICATE, _REVISION, _STALE = (
@@ -68,8 +78,8 @@ _KINDS = {
     "event_id": "bigint", "revision": "bigint", "occurred_at": "timestamptz", "received_at": "timestamptz",
     "body": "bytea", "digest": "bytea", "origin": "smallint",
 }  # fmt: skip
-#: (name, type) of each field of an `Item` but its routes
-_COLUMNS = tuple((name, _KINDS.get(name, "text")) for name in Item._fields[:-1])
+#: (name, type) of each field of an `Item` but its routes and bound
+_COLUMNS = tuple((name, _KINDS.get(name, "text")) for name in Item._fields[:COLUMNS_OF_ITEM])
 _ORIGIN = Item._fields.index("origin")
 _ROUTE_COLUMNS = (
     ("delivery_id", "bigint"), ("event_id", "bigint"), ("handler", "text"), ("lane", "text"), ("error", "text"),
@@ -152,10 +162,13 @@ class PostgresqlIntake:
         with self.database.raw(patience) as connection:
             # a raw cursor: an ordinary one would look for placeholders in all of the statement, each time anew
             cursor = RawCursor(connection)
-            if len(waves) == 1 and not has_lanes:
+            is_bounded = has_bounds(waves)
+            if len(waves) == 1 and not has_lanes and not is_bounded:
                 _record_wave(cursor, waves[0], decisions)
                 return decisions
             with connection.transaction():
+                if is_bounded:
+                    waves = settle(waves, decisions, _Bounds(cursor))
                 for wave in waves:
                     _record_wave(cursor, wave, decisions)
                 if lanes := lanes_of(waves, decisions):
@@ -177,9 +190,45 @@ class PostgresqlIntake:
         return None
 
 
+class _Bounds:
+    """See `bounds.BoundStatements`."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def is_known(self, item: Item) -> bool:
+        expires = item.bound.expires_before if item.bound is not None else None
+        row = self._cursor.execute(
+            """select 1 from webhooks_dedup_log where source = $1 and dedup_key = $2
+                  and ($3::timestamptz is null or first_seen_at >= $3)""",
+            (item.source, item.dedup_key, expires),
+        ).fetchone()
+        return row is not None
+
+    def count(self, item: Item) -> tuple[int, int]:
+        limit = item.bound.limit if item.bound is not None else 0
+        row = self._cursor.execute(
+            """insert into webhooks_equal_bodies as e (source, digest, since, n, event_id) values ($1, $2, $3, 1, $4)
+               on conflict (source, digest) do update set
+                   n = case when e.since <= $5 then 1 else e.n + 1 end,
+                   since = case when e.since <= $5 then excluded.since else e.since end,
+                   event_id = case when e.since <= $5 or e.n < $6 then excluded.event_id else e.event_id end
+               returning n, event_id""",
+            (item.source, item.digest, item.received_at, item.event_id, item.received_at - HOUR, limit),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def forget(self, item: Item) -> None:
+        expires = item.bound.expires_before if item.bound is not None else None
+        self._cursor.execute(
+            "delete from webhooks_dedup_log where source = $1 and dedup_key = $2 and first_seen_at < $3",
+            (item.source, item.dedup_key, expires),
+        )
+
+
 def _record_wave(cursor: Any, wave: Sequence[Item], decisions: dict[int, Decision]) -> None:
     """Execute the statement for one wave and note what it says of each item in `decisions`."""
-    rows = [(*item[:_ORIGIN], ORIGIN_CODES[item.origin], *item[_ORIGIN + 1 : -1]) for item in wave]
+    rows = [(*item[:_ORIGIN], ORIGIN_CODES[item.origin], *item[_ORIGIN + 1 : COLUMNS_OF_ITEM]) for item in wave]
     routes = [
         (route.delivery_id, item.event_id, route.handler, route.lane or "", route.error or "")
         for item in wave

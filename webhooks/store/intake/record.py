@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from sqlalchemy import func, select
+
 from webhooks.database import SQLITE_BUSY, Database, describe
+from webhooks.database import tables as schema
 from webhooks.errors import DatabaseRefused, RowRefused
 from webhooks.formats import sqlstates
 from webhooks.model import Receipt
@@ -72,6 +75,14 @@ class Intake:
             with _refusals():
                 decisions = self._statements.record(waves_of(items), patience, until)
         return [receipt_of(item, decisions[item.event_id]) for item in items]
+
+    def overrun(self, source: str, limit: int) -> int:
+        """How many bodies of a source came under more than `limit` keys in an hour of the last day."""
+        table = schema.equal_bodies.c
+        since = self.database.now() - timedelta(days=1)
+        query = select(func.count()).where(table.source == source, table.n > limit, table.since > since)
+        with self.database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     # -- whose fault ---------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from webhooks.database import Database, to_microseconds
 from webhooks.model import DeliveryCause, Disposition
+from webhooks.store.intake.bounds import HOUR, has_bounds, settle
 from webhooks.store.intake.decide import (
     OLDER_LIMIT,
     ORIGIN_CODES,
@@ -111,6 +112,8 @@ class SqliteIntake:
             with self.database.busy_until(connection, until):
                 cursor.execute("begin immediate")
             now = to_microseconds(self.database.clock())
+            if has_bounds(waves):
+                waves = settle(waves, decisions, _Bounds(cursor))
             for wave in waves:
                 for item in wave:
                     decision, previous_id = _decide(cursor, item)
@@ -127,6 +130,48 @@ class SqliteIntake:
                 self.lanes.settle(cursor, lanes)
             cursor.execute(end)
         return decisions
+
+
+class _Bounds:
+    """See `bounds.BoundStatements`."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def is_known(self, item: Item) -> bool:
+        row = self._cursor.execute(
+            "select 1 from webhooks_dedup_log where source = ? and dedup_key = ? and first_seen_at >= ?",
+            (item.source, item.dedup_key, _expiry(item)),
+        ).fetchone()
+        return row is not None
+
+    def count(self, item: Item) -> tuple[int, int]:
+        limit = item.bound.limit if item.bound is not None else 0
+        row = self._cursor.execute(
+            """insert into webhooks_equal_bodies as e (source, digest, since, n, event_id) values (?1, ?2, ?3, 1, ?4)
+               on conflict (source, digest) do update set
+                   n = case when e.since <= ?5 then 1 else e.n + 1 end,
+                   since = case when e.since <= ?5 then excluded.since else e.since end,
+                   event_id = case when e.since <= ?5 or e.n < ?6 then excluded.event_id else e.event_id end
+               returning n, event_id""",
+            (
+                *(item.source, item.digest, to_microseconds(item.received_at), item.event_id),
+                *(to_microseconds(item.received_at - HOUR), limit),
+            ),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def forget(self, item: Item) -> None:
+        self._cursor.execute(
+            "delete from webhooks_dedup_log where source = ? and dedup_key = ? and first_seen_at < ?",
+            (item.source, item.dedup_key, _expiry(item)),
+        )
+
+
+def _expiry(item: Item) -> int:
+    """In microseconds; 0 where nothing expires."""
+    before = item.bound.expires_before if item.bound is not None else None
+    return 0 if before is None else to_microseconds(before)
 
 
 def _decide(cursor: Any, item: Item) -> tuple[Decision, int | None]:

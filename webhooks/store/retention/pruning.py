@@ -206,6 +206,12 @@ class Pruning:
             ids = list(connection.execute(old).scalars())
             return connection.execute(delete(schema.quarantine).where(table.id.in_(ids))).rowcount if ids else 0
 
+    def equal_bodies(self, before: datetime) -> int:
+        """Forget the counts of bodies whose hour began before `before`."""
+        table = schema.equal_bodies
+        with self.database.write() as connection:
+            return connection.execute(delete(table).where(table.c.since < before)).rowcount
+
     @staticmethod
     def _delete_pairs(
         connection: Connection,

@@ -168,6 +168,7 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         encoding="base64",
         signed="{method}{url}{body}{timestamp}",
         url_forms=("decoded",),
+        leave_out=("attemptNumber",),
         timestamp="@x-hubspot-request-timestamp",
         timestamp_format="milliseconds",
         items=(".",),
