@@ -1,7 +1,7 @@
 """Replace what an event holds by values of the same kind and shape, so that it can leave as a fixture.
 
 `Rules` say what stays: fields whose values are words of the sender's protocol. Everything else is replaced, unknown fields
-included; booleans, nulls and small integers stay, they name nobody's. A `Replacer` is for one run: the same value gets the
+included; booleans, nulls and small integers stay, they name no one. A `Replacer` is for one run: the same value gets the
 same replacement, so that what belongs together still does, and its key is forgotten with it, so that no other run does.
 
 `Replacer.checked` looks whether a value that was replaced is left anywhere, decoded or encoded, and raises `Leak` with its path.
