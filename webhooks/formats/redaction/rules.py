@@ -75,7 +75,7 @@ class Rules:
         return self.words.names(path) and _WORD.fullmatch(value) is not None and _ID.fullmatch(value) is None
 
 
-#: Nothing stays but what names nobody: for senders without rules of their own.
+#: Nothing stays but what names no person: for senders without rules of their own.
 STRICT = Rules()
 
 
