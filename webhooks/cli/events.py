@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from webhooks.cli import LazyGroup, cells, output
+from webhooks.cli import Failure, LazyGroup, cells, output
 from webhooks.cli.context import actor, json_option, parse_selection, patience_option, read_only, selection_options
 from webhooks.errors import NotFound
 from webhooks.formats import printable
@@ -19,7 +21,10 @@ from webhooks.operations import events as looking
 from webhooks.tracing import trace_id_of
 
 if TYPE_CHECKING:
+    from webhooks.formats.redaction import Rules
     from webhooks.operations.events import EventView
+    from webhooks.selection import Selection
+    from webhooks.sources import Source
 
 #: How often `tail` looks.
 TAIL_INTERVAL = timedelta(milliseconds=500)
@@ -208,12 +213,33 @@ def tail(conditions: Mapping[str, Any], lines: int, no_follow: bool, as_json: bo
 @selection_options
 @click.option("--after", metavar="PLACE", help="Continue after this place, which an interrupted export printed.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
-def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | None, limit: int | None) -> None:
+@click.option("--fixtures", metavar="DIR", help="Write a file an event into DIR, for tests, its values replaced.")
+@click.option("--redact", metavar="NAME", help="With --fixtures: by the rules of this source, or: strict.")
+@click.option("--raw", is_flag=True, help="With --fixtures: as they came, personal data included.")
+@click.option("--yes", is_flag=True, help="With --raw: do not ask.")
+def export(
+    event: tuple[str, ...],
+    conditions: Mapping[str, Any],
+    after: str | None,
+    limit: int | None,
+    fixtures: str | None,
+    redact: str | None,
+    raw: bool,
+    yes: bool,
+) -> None:
     """Print events with their payloads as JSON lines, the oldest first.
 
     When it ends, or is interrupted, the place to continue from is printed on standard error.
+
+    With --fixtures they become files, in which everything is replaced by values of the same kind but words of the sender's
+    protocol; ids stay alike within a run.
     """
     selection = parse_selection(conditions, event)
+    if fixtures is not None:
+        _write_fixtures(selection, Path(fixtures), limit, redact, raw=raw, yes=yes)
+        return
+    if redact is not None or raw:
+        raise Failure("--redact and --raw are for --fixtures; without it payloads are printed as they came", 2)
     place = None if after is None else looking.parse_place(after)
     store = read_only().store
     lines = looking.export(store, selection, place)
@@ -234,3 +260,45 @@ def export(event: tuple[str, ...], conditions: Mapping[str, Any], after: str | N
             output.print_note(f"{output.counted(number, 'event')}; continue with --after {looking.place_text(place)}")
         else:
             output.print_note("no events match")
+
+
+def _write_fixtures(
+    selection: Selection, directory: Path, limit: int | None, redact: str | None, *, raw: bool, yes: bool
+) -> None:
+    """Write a file an event, and say which could not be written; exit code 1 when there are such."""
+    from webhooks.operations.fixtures import write_fixtures
+
+    at = read_only()
+    if raw and not yes:
+        if not sys.stdin.isatty():
+            raise Failure("--raw writes personal data as it came; add --yes if you mean it", 2)
+        click.confirm("Write events as they came, personal data included?", abort=True, err=True)
+    rules = None if raw else _rules(at.sources, redact)
+    options = {"fixtures": True, "raw": raw}
+    with Journal(at.store).doing(
+        Verb.EXPORT, actor(), "events", selection=selection.to_mapping(), options=options
+    ) as entry:
+        for one in write_fixtures(at.store, selection, directory, rules, limit):
+            if one.path is not None:
+                entry.changed += 1
+                click.echo(printable(str(one.path)))
+            else:
+                entry.skipped += 1
+                output.print_note(f"event {one.event_id}: {one.why_not}")
+    output.print_note(f"{output.counted(entry.changed, 'event')} written, {entry.skipped} not")
+    if entry.skipped:
+        raise SystemExit(1)
+
+
+def _rules(sources: Mapping[str, Source], redact: str | None) -> Callable[[str], Rules]:
+    """{source: what stays of its events}. redact: of which source the rules are for all; "strict": none. Raises `Failure`."""
+    from webhooks.formats import did_you_mean
+    from webhooks.formats.redaction import STRICT
+
+    if redact is not None and redact != "strict" and redact not in sources:
+        known = ["strict", *sources]
+        raise Failure(f"no rules named {redact!r}{did_you_mean(redact, known)}; there are: {', '.join(known)}", 2)
+    if redact is not None:
+        of_all = sources[redact].fixture_rules if redact in sources else STRICT
+        return lambda name: of_all
+    return lambda name: sources[name].fixture_rules if name in sources else STRICT

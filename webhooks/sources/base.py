@@ -19,12 +19,15 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from webhooks.errors import Malformed, Rejected
 from webhooks.model import EMPTY, Challenge, Content, InboundRequest, ParsedEvent, Verified
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources.remote import Topic
+
+if TYPE_CHECKING:
+    from webhooks.formats.redaction import Rules
 
 
 class LogKind(enum.StrEnum):
@@ -72,6 +75,14 @@ class Source(ABC):
     #: what it calls the groups of its events (all of one customer, say), as `ordered_by` names them; "" without groups. `parse`
     #: gives the group in `ordering` under this name, `read` in `meta`
     group_name: ClassVar[str] = ""
+
+    @property
+    def fixture_rules(self) -> Rules:
+        """What stays of its events when they leave as fixtures; of a sender that says nothing, flags and small numbers."""
+        from webhooks.formats.redaction import STRICT
+
+        return STRICT
+
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
     #: after what time a key is forgotten, counted from the copy that was accepted; None: the setting `dedup_retention` decides

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from tests.integration.dashboard.conftest import SECRET_KEY, Site, shown
@@ -308,3 +309,25 @@ def test_activity_is_listed_narrowed_and_exported(site: Site) -> None:
     assert site.get(f"/activity/{found[0]['id']}.json").get_json()["undo"]["is_possible"]
     assert site.get("/activity/5").status_code == 404
     assert Verb.MUTE.label in site.text("/activity?verb=mute")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_pages_ask_the_database_little(failed: Site) -> None:
+    (dead, *_) = failed.store.listings.deliveries(Selection(states=(DEAD,)))
+    failed.post("/handlers/leads.ordered/pause", {"why": "x"})
+    paths = [
+        "/failures", "/failures/blocked", "/activity", f"/activity/{latest(failed).id}", "/replays", "/replays/new",
+        f"/replays/new{q('type:lead.**')}", f"/change/requeue?delivery={dead.id}&at={new_id()}",
+        f"/change/requeue{q('state:dead')}&at={new_id()}",
+    ]  # fmt: skip
+    for path in paths:
+        sent: list[str] = []
+        engine = failed.store.database.engine
+
+        def count(connection: Any, cursor: Any, statement: str, *_: Any, sent: list[str] = sent) -> None:
+            sent.append(statement)
+
+        event.listen(engine, "before_cursor_execute", count)
+        assert failed.get(path).status_code == 200
+        event.remove(engine, "before_cursor_execute", count)
+        assert len(sent) <= 12, (path, sent)

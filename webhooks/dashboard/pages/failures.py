@@ -31,7 +31,15 @@ def failures(visit: Visit) -> Response:
         if visit.form != "html":
             raise found.mistake
         return visit.page(
-            "failures.html", 400, search=found, groups=[], looked=None, paused=set(), is_dead=True, blocked=0
+            "failures.html",
+            400,
+            search=found,
+            groups=[],
+            looked=None,
+            cancellable=set(),
+            paused=set(),
+            is_dead=True,
+            blocked=0,
         )
     selection = found.selection
     looked = visit.store.listings.failures(selection, limit=PER_PAGE, look_at=LOOKED_AT)
@@ -49,6 +57,7 @@ def failures(visit: Visit) -> Response:
         looked=looked,
         search=found,
         paused=paused,
+        cancellable={one.name for one in visit.services.registry.handlers() if one.ordered_by is not None},
         is_dead=selection.states in ((), (DeliveryState.DEAD,)),
         blocked=len(visit.store.listings.blocked_lanes(Selection(), limit=PER_PAGE)),
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from webhooks.formats import iso_text
+from webhooks.formats import counted, iso_text
 from webhooks.operations.actions.bulk import LEFT_SAYS
-from webhooks.operations.actions.verbs import facts_of
+from webhooks.operations.actions.verbs import Verb, facts_of
 from webhooks.operations.records import delivery_json
 
 if TYPE_CHECKING:
     from webhooks.operations.actions.preview import Preview
     from webhooks.operations.actions.undo import Undo
     from webhooks.store import Action
+
+
+#: Their subject is who did it.
+_OF_THEMSELVES = (Verb.LOGIN, Verb.LOGOUT, Verb.LOGIN_FAILED)
 
 
 def action_json(action: Action, undo: Undo | None = None) -> dict[str, Any]:
@@ -69,7 +73,9 @@ def preview_json(preview: Preview) -> dict[str, Any]:
 def sentence(action: Action) -> str:
     """What was done, after who did it: `requeued 4,213 of 4,218: 5 ran or changed meanwhile`."""
     words = facts_of(action.verb).done
-    if action.subject:
+    if action.verb == Verb.REPLAY:
+        return f"{words} of {counted(action.matched or 0, 'event')}: {counted(action.changed, 'delivery')}"
+    if action.subject and action.verb not in _OF_THEMSELVES:
         words += f" {action.subject}"
     if action.matched is not None or action.skipped:
         of = f" of {action.matched:,}" if action.matched is not None else ""

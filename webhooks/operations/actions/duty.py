@@ -44,7 +44,7 @@ class ActionsDuty(BackgroundDuty):
     """
 
     #: How often the actions are looked at.
-    LOOK_EVERY = timedelta(seconds=1)
+    LOOK_EVERY = timedelta(seconds=2)
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from webhooks.sources.keys.keyring import KeyRing, load_provider
 from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:
+    from webhooks.formats.redaction import Rules
     from webhooks.sources.close.client import CloseClient
 
 #: Options of `[sources.<name>]`: a look-up of secrets, and what only those need who ask Close's API.
@@ -81,6 +82,13 @@ class CloseSource(Source):
         #: what a subscription may ask for
         self.published_types = published_types()
         self.words = words(settings.name)
+
+    @property
+    def fixture_rules(self) -> Rules:
+        """Words of Close's envelope, enumerations and dates."""
+        from webhooks.sources.close.redaction import RULES
+
+        return RULES
 
     @property
     def tolerance(self) -> timedelta:

@@ -82,6 +82,16 @@ class Redaction:
                 return True
         return False
 
+    def names(self, path: Sequence[Step]) -> bool:
+        """Whether a pattern ends at this path, or at the list whose element stands there; what is around it does not count."""
+        keys = list(path)
+        while keys and isinstance(keys[-1], int):
+            keys.pop()
+        at = self.begin()
+        for each in keys:
+            at = self.step(at, each)
+        return bool(keys) and self.hides_here(at)
+
     def _advanced(self, at: Progress, part: str) -> Progress:
         after: set[tuple[int, int]] = set()
         for number, matched in at:
