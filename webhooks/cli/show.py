@@ -52,7 +52,7 @@ def say_how_to_stop() -> None:
 
 def show_event(plan: Development, tell: Callable[[str], None]) -> int | None:
     """Send the demo event and tell what becomes of it; its id, or None when it was not handled in time."""
-    from webhooks.cli import trigger
+    from webhooks.operations import trigger
 
     source = plan.instance.sources[demo.SOURCE]
     body, headers, _ = trigger.choose(demo.EVENT_TYPE, source)
@@ -87,8 +87,9 @@ def show_event(plan: Development, tell: Callable[[str], None]) -> int | None:
 
 def tell_story(plan: Development, group: ProcessGroup, tell: Callable[[str], None]) -> int:
     """Run a local Close, show its story and whatever happens at it afterwards; the exit code of a reason to end."""
-    from webhooks.cli import follow, trigger
+    from webhooks.cli import follow
     from webhooks.cli.sandbox import key_of
+    from webhooks.operations import trigger
     from webhooks.sandbox import serve
     from webhooks.sandbox.accounts import ADMIN_KEY
 
