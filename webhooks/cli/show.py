@@ -125,6 +125,10 @@ def _name_next(tell: Callable[[str], None], event_id: int | None, plan: Developm
     """The next commands to try. event_id: one to look at."""
     name = command_name()
     tell("")
+    if (link := demo.console_link(plan.directory)) is not None:
+        tell("console    see it all in a browser, and press Send there:")
+        tell(f"           {link}")
+        tell("")
     tell("next, in another terminal:")
     if event_id is not None:
         tell(f"  {name} events show {event_id}")
