@@ -25,13 +25,13 @@ from tests.forkserver import ForkServer
 from tests.support import Clock, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
-from webhooks.cli.trigger import PostAnswer
 from webhooks.database import tables as schema
 from webhooks.delivery import handler_rows
 from webhooks.errors import PayloadTooLarge, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Event, Headers, InboundRequest
 from webhooks.operations import DetachedReplays
 from webhooks.operations.events import as_curl, export, follow
+from webhooks.operations.trigger import PostAnswer
 from webhooks.routing import SUCCEEDED, Registry, Verdict
 from webhooks.selection import Selection
 from webhooks.settings import Secret
@@ -966,7 +966,7 @@ def test_a_server_with_another_secret_is_explained_once_beside_its_answer(
 def test_a_server_that_cannot_store_is_explained_once(
     cli: Cli, posts: Sequence[tuple[Any, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.cli.trigger.post", lambda url, body, headers: PostAnswer(503, None, "no"))
+    monkeypatch.setattr("webhooks.operations.trigger.post", lambda url, body, headers: PostAnswer(503, None, "no"))
     result = cli("trigger", "lead.created", "--duplicate", "2")
     assert result.exit_code == 1
     assert result.stdout == "503 no\n" * 3

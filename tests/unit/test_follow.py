@@ -13,8 +13,8 @@ import pytest
 from tests.support import each
 from webhooks.cli import follow
 from webhooks.cli.follow import WIDTH, Follower, PostedEvent, Posts, Tally, describe
-from webhooks.cli.trigger import PostAnswer
 from webhooks.model import DeliveryCause, DeliveryClass, DeliveryState
+from webhooks.operations.trigger import PostAnswer
 from webhooks.sandbox.rules import Rules
 from webhooks.sandbox.server import subscribe_all
 from webhooks.sandbox.story import STORY

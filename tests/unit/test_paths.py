@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.cli.trigger import apply_sets
 from webhooks.formats import MISSING, OPERATORS, ROOTS, JsonPath, equal, look_up
 from webhooks.formats import json as jsonio
 from webhooks.model import Content, Event, Origin
+from webhooks.operations.trigger import apply_sets
 from webhooks.routing import field
 from webhooks.selection import Expression
 from webhooks.sources.declared.fields import at

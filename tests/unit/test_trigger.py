@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from webhooks.cli import group
-from webhooks.cli.trigger import PostAnswer, choose, complete_url, explain_missing, explain_refused
 from webhooks.errors import NotFound
+from webhooks.operations.trigger import PostAnswer, choose, complete_url, explain_missing, explain_refused
 from webhooks.routing import Registry
 from webhooks.settings import Secret, Settings, SourceSettings
 from webhooks.sources import make_source

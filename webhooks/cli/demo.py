@@ -185,7 +185,9 @@ def leave_console_note(directory: Path, url: str, user: str) -> Path | None:
 def console_link(directory: Path) -> str | None:
     """The link that opens the console of the `dev` that runs in this directory; None when there is none."""
     note = _read(directory / CONSOLE_FILE)
-    return f"{note['url']}/dashboard/?key={note['key']}" if _is_local(note.get("url")) and "key" in note else None
+    return (
+        f"{note['url']}/dashboard/console?key={note['key']}" if _is_local(note.get("url")) and "key" in note else None
+    )
 
 
 def remove_console_note(directory: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+import webbrowser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -159,13 +160,14 @@ def apply_schema(instance: Webhooks) -> None:
     "--demo", "show_demo", is_flag=True, help="Show a signed event, then a local Close's story, being handled."
 )
 @click.option("--once", is_flag=True, help="With --demo: end after the handled event, with 1 if it takes over 30 s.")
+@click.option("--open", "opens", is_flag=True, help="Open the console in a browser, once the server is ready.")
 @click.option("--no-worker", is_flag=True, help="Without the worker; run one beside it: webhooks worker.")
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to bind; others let other machines in.")
 @click.pass_context
-def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool, host: str) -> None:
+def dev(ctx: click.Context, show_demo: bool, once: bool, opens: bool, no_worker: bool, host: str) -> None:
     """Run a server on 127.0.0.1, a worker and a database for development, until Ctrl-C.
 
-    The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port
+    It prints the link of a console in the browser. The schema is applied. Where no source is configured, a demo source with a secret made at random is used. The port
     is PORT, else 8000 or the next free one.
     """
     if once and not show_demo:
@@ -186,6 +188,8 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, no_worker: bool, host: 
             group.start("gunicorn", gunicorn_command(plan.directory, *_gunicorn_options(plan, show_demo)))
             demo.leave_note(plan.directory, plan.url, has_demo_handlers=plan.has_demo_handlers)
             wait_until_ready(plan.url, group)
+            if opens and (link := demo.console_link(plan.directory)) is not None:
+                webbrowser.open(link)
             code = show.run_demo(plan, group, click.echo, once=once) if show_demo else _serve(plan, group)
     finally:
         demo.remove_note(plan.directory)

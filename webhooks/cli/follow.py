@@ -18,10 +18,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from webhooks.cli import output
-from webhooks.cli.trigger import PostAnswer
 from webhooks.formats import json as jsonio
 from webhooks.formats import one_line
 from webhooks.model import DeliveryState
+from webhooks.operations.trigger import PostAnswer
 
 if TYPE_CHECKING:
     from webhooks.sandbox import World
@@ -37,7 +37,7 @@ LOOK_EVERY = timedelta(milliseconds=20)
 #: Columns of the screen, of what stands before a line, and where the handlers begin.
 WIDTH, MARGIN, HANDLERS_AT = 80, 7, 52
 
-#: Posts one webhook, as `webhooks.cli.trigger.post`.
+#: Posts one webhook, as `webhooks.operations.trigger.post`.
 Send = Callable[[str, bytes, Mapping[str, str]], PostAnswer]
 #: The deliveries of an event by its id.
 Deliveries = Callable[[int], Sequence["DeliverySummary"]]

@@ -23,9 +23,9 @@ import click
 
 from webhooks.cli import Failure, demo, output
 from webhooks.cli.context import read_settings
-from webhooks.cli.trigger import complete_url
 from webhooks.errors import SelectionError
 from webhooks.formats import did_you_mean
+from webhooks.operations.trigger import complete_url
 from webhooks.routing import Pattern, expand
 from webhooks.selection import parse_duration
 

@@ -52,7 +52,7 @@ def say_how_to_stop() -> None:
 
 def show_event(plan: Development, tell: Callable[[str], None]) -> int | None:
     """Send the demo event and tell what becomes of it; its id, or None when it was not handled in time."""
-    from webhooks.cli import trigger
+    from webhooks.operations import trigger
 
     source = plan.instance.sources[demo.SOURCE]
     body, headers, _ = trigger.choose(demo.EVENT_TYPE, source)
@@ -87,8 +87,9 @@ def show_event(plan: Development, tell: Callable[[str], None]) -> int | None:
 
 def tell_story(plan: Development, group: ProcessGroup, tell: Callable[[str], None]) -> int:
     """Run a local Close, show its story and whatever happens at it afterwards; the exit code of a reason to end."""
-    from webhooks.cli import follow, trigger
+    from webhooks.cli import follow
     from webhooks.cli.sandbox import key_of
+    from webhooks.operations import trigger
     from webhooks.sandbox import serve
     from webhooks.sandbox.accounts import ADMIN_KEY
 
@@ -124,6 +125,10 @@ def _name_next(tell: Callable[[str], None], event_id: int | None, plan: Developm
     """The next commands to try. event_id: one to look at."""
     name = command_name()
     tell("")
+    if (link := demo.console_link(plan.directory)) is not None:
+        tell("console    see it all in a browser, and press Send there:")
+        tell(f"           {link}")
+        tell("")
     tell("next, in another terminal:")
     if event_id is not None:
         tell(f"  {name} events show {event_id}")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import secrets
-import string
-import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from webhooks.cli import Failure, demo, output
+from webhooks.cli import demo, output
 from webhooks.cli.context import json_option, webhooks
-from webhooks.errors import NotFound, SelectionError
-from webhooks.formats import MISSING, JsonPath, did_you_mean, one_line, path_of
-from webhooks.formats import json as jsonio
+from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean, one_line
+from webhooks.operations.trigger import (
+    PostAnswer,
+    apply_sets,
+    choose,
+    complete_url,
+    explain_missing,
+    explain_refused,
+    freshen,
+    send,
+)
 from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
@@ -27,220 +29,11 @@ if TYPE_CHECKING:
     from webhooks.settings import Settings
     from webhooks.sources import Source
 
-#: Longest wait for an answer.
-TIMEOUT_SECONDS = 10.0
-_LETTERS = string.ascii_letters + string.digits
-
-
-@dataclass(frozen=True, slots=True)
-class PostAnswer:
-    """What the server answered to one post. body: decoded, or None where it is not JSON."""
-
-    status: int
-    body: Any
-    text: str
-
-
-# -- what to send ----------------------------------------------------------------------------------------------
-
-
-def choose(what: str, source: Source) -> tuple[bytes, Mapping[str, str], bool]:
-    """The body and its headers for a TYPE or FILE, and whether it is a sample. Raises `NotFound`."""
-    from webhooks.sources.samples import find, samples
-
-    scheme = source.settings.scheme
-    path = Path(what)
-    if path.is_file():
-        return path.read_bytes(), {"content-type": "application/json"}, False
-    sample = find(scheme, what)
-    if sample is not None:
-        return sample.body, {"content-type": "application/json", **sample.headers}, True
-    types = sorted({each.type for each in samples(scheme)})
-    if "/" in what or what.endswith(".json"):
-        raise NotFound(f"there is no file {what!r}, and no sample of that type")
-    others = f", or one of {', '.join(types)}" if types else ""
-    raise NotFound(
-        f"no sample of type {what!r} for source {source.name!r}{did_you_mean(what, types)}; give a file with a body{others}"
-    )
-
-
-def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
-    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate."""
-    if scheme != "close":
-        return body
-    try:
-        value = jsonio.load(body)
-        event = value["event"]
-        event["id"] = "ev_" + "".join(secrets.choice(_LETTERS) for _ in range(22))
-        event["date_created"] = event["date_updated"] = now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "000"
-    except (ValueError, KeyError, TypeError):
-        return body
-    return jsonio.dump(value)
-
-
-def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
-    """The body with values replaced: `event.data.direction=outgoing`. A value is JSON if it can be, else text.
-
-    A path that begins with a member of the inner `event` may leave `event.` out. Raises `SelectionError`.
-    """
-    if not sets:
-        return body
-    try:
-        value = jsonio.load(body)
-    except ValueError as error:
-        raise SelectionError(f"--set needs a JSON body; this one is none: {error}") from error
-    for text in sets:
-        path, equals, raw = text.partition("=")
-        if not equals or not path:
-            raise SelectionError(
-                f"--set {text[:80]!r} is not path=value, such as event.data.direction=outgoing", text, len(path)
-            )
-        try:
-            new = json.loads(raw)
-        except ValueError:
-            new = raw
-        _set(value, path, new, text)
-    return jsonio.dump(value)
-
-
-def _set(value: Any, path: str, new: Any, text: str) -> None:
-    """Replace what is at a path, or add a key to an object that is there. Raises `SelectionError` at the wrong step."""
-    steps = path.split(".")
-    if isinstance(value, dict) and steps[0] not in value and isinstance(value.get("event"), dict):
-        value = value["event"]
-    found = path_of(path).place(value)
-    if found is not None:
-        found[0][found[1]] = new
-        return
-    number, holder = 0, value
-    while number < len(steps) - 1 and (inner := JsonPath(steps[: number + 1]).look_up(value)) is not MISSING:
-        number, holder = number + 1, inner
-    step, position = steps[number], sum(len(step) + 1 for step in steps[:number])
-    if isinstance(holder, list):
-        raise SelectionError(f"--set: {step!r} is no place in a list of {len(holder)}", text, position)
-    if not isinstance(holder, dict):
-        raise SelectionError(f"--set: nothing is inside {steps[number - 1]!r}", text, position)
-    if number < len(steps) - 1:
-        known = [str(key) for key in holder]
-        raise SelectionError(
-            f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
-            text,
-            position,
-        )
-    holder[step] = new
-
-
-def break_signature(headers: Mapping[str, str], source: Source) -> dict[str, str]:
-    """The headers with the last character of every signature changed."""
-    names = {name.lower() for name in source.sensitive_headers}
-    return {
-        name: value[:-1] + ("0" if value[-1:] != "0" else "1") if name.lower() in names else value
-        for name, value in headers.items()
-    }
-
-
-# -- sending -----------------------------------------------------------------------------------------------------
-
 
 def default_url(settings: Settings, source: str) -> str:
     """Where the server of this directory takes posts for `source`: a running `dev`'s address, else PORT, else 8000."""
     base = demo.running_url(Path.cwd()) or f"http://127.0.0.1:{settings.port}"
     return f"{base}{settings.url_prefix}/{source}"
-
-
-def complete_url(to: str, settings: Settings, source: str) -> str:
-    """An address given without a path, with that of `source` in this directory; any other as it stands."""
-    try:
-        parts = urllib.parse.urlsplit(to)
-    except ValueError:
-        return to  # `post` says what is wrong with it
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/") or parts.query:
-        return to
-    return f"{parts.scheme}://{parts.netloc}{settings.url_prefix}/{source}"
-
-
-def explain_missing(url: str, settings: Settings, source: str) -> str:
-    """What to say when a server answered 404."""
-    parts = urllib.parse.urlsplit(url)
-    origin = f"{parts.scheme}://{parts.netloc}"
-    usual = f"{settings.url_prefix}/{source}"
-    found = f"nothing takes posts at {parts.path or '/'} of {origin}"
-    if parts.path != usual:
-        return f"{found}; a source's path here is {usual}: --to {origin}{usual}"
-    return (
-        f"{found}: that server has no source {source!r}, or another url_prefix; `webhooks sources` beside it "
-        f"lists its paths: --to {origin}/PATH"
-    )
-
-
-def explain_refused(
-    answer: PostAnswer, url: str, source: Source, age: timedelta, *, bad_signature: bool = False
-) -> str:
-    """What to say when a server answered 401. age: how long ago it was signed."""
-    if bad_signature:
-        return "refused, as it should be: the signature is wrong"
-    if source.tolerance is not None and age > source.tolerance:
-        return (
-            f"refused, as it should be: it is signed as if sent {output.span(age)} ago, and a signature of source "
-            f"{source.name!r} is good for {output.span(source.tolerance)}"
-        )
-    parts = urllib.parse.urlsplit(url)
-    request_id = answer.body.get("request_id") if isinstance(answer.body, dict) else None
-    explain = f"webhooks explain {one_line(request_id, 40)}" if isinstance(request_id, str) else "webhooks explain"
-    return (
-        f"refused: the server at {parts.scheme}://{parts.netloc} has another secret for source {source.name!r} than this "
-        f"command, which took that of the settings and environment here; see the server's log, or where it runs: {explain}"
-    )
-
-
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> PostAnswer:
-    """Post once, following no redirect. Raises `Failure` when there is no answer."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SelectionError(f"--to {url[:100]!r} is no address such as http://127.0.0.1:8000/webhooks/close", url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    try:
-        connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
-    except (ValueError, http.client.InvalidURL) as error:
-        raise SelectionError(f"--to {url[:100]!r}: {error}", url) from error
-    try:
-        connection.request(
-            "POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, dict(headers)
-        )
-        response = connection.getresponse()
-        raw = response.read(1_000_000)
-    except ConnectionRefusedError as error:
-        raise Failure(
-            f"nothing listens at {parts.scheme}://{parts.netloc}; start a server first: webhooks dev"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Failure(
-            f"no answer from {parts.scheme}://{parts.netloc}: {one_line(str(error)) or type(error).__name__}"
-        ) from error
-    finally:
-        connection.close()
-    try:
-        decoded = jsonio.load(raw)
-    except ValueError:
-        decoded = None
-    return PostAnswer(response.status, decoded, raw.decode("utf-8", "backslashreplace"))
-
-
-def send(
-    source: Source,
-    body: bytes,
-    headers: Mapping[str, str],
-    url: str,
-    signed_at: datetime,
-    *,
-    bad_signature: bool = False,
-) -> PostAnswer:
-    """Sign as the sender would, and post."""
-    prepared = source.prepare(body, signed_at)
-    signature = source.sign(prepared, signed_at)
-    if bad_signature:
-        signature = break_signature(signature, source)
-    return post(url, prepared, {**headers, **signature})
 
 
 def find_source(instance: Webhooks, name: str | None) -> Source:

@@ -18,10 +18,13 @@ from werkzeug.exceptions import HTTPException
 from webhooks.dashboard.access import Access, DashboardUser, Refused, TooManyFailures, UserRole
 from webhooks.dashboard.endpoints import PREFIX, SUFFIXES, PageRoute, every_endpoint
 from webhooks.dashboard.services import Services
-from webhooks.dashboard.visit import SAID, Visit, cookie_path, set_login
+from webhooks.dashboard.visit import DIGEST, POLL, SAID, Visit, cookie_path, set_login
 from webhooks.errors import NotFound, SelectionError, StorageUnavailable, WebhooksError
 
 logger = logging.getLogger(__name__)
+
+#: What polls get is kept so long, in one process.
+POLL_SECONDS = 1.0
 
 #: Every answer has these.
 HEADERS = {
@@ -82,7 +85,9 @@ class Site:
             elif not is_read:
                 self.access.require_own_page(request)
             visit = self.visit(endpoint, user, form)
-            response = endpoint.view(visit, **values)
+            response = (
+                self._look(endpoint, visit, values) if POLL in request.headers else endpoint.view(visit, **values)
+            )
             if visit.__dict__.get("said") is not None:
                 response.delete_cookie(SAID, path=cookie_path(request))
         except Exception as error:
@@ -90,6 +95,17 @@ class Site:
         if cookie is not None:
             set_login(response, request, cookie)
         return response
+
+    def _look(self, endpoint: PageRoute, visit: Visit, values: dict[str, Any]) -> Response:
+        """The answer to a poll: kept a moment, so that a page with many sections is made once; 204 where nothing moved."""
+        session = visit.user.session if visit.user is not None else ""
+        name = f"poll {session} {visit.form} {request.full_path}"
+        body, status, kind, digest = self.services.kept.get(
+            name, lambda: _taken(endpoint.view(visit, **values)), POLL_SECONDS
+        )
+        if digest and request.headers[POLL] == digest:
+            return Response("", 204)
+        return Response(body, status, content_type=kind)
 
     def _exchange_key(self, endpoint: PageRoute, values: dict[str, Any]) -> Response:
         """The link that `webhooks dev` printed: its key becomes a cookie, and leaves the address."""
@@ -137,6 +153,11 @@ class Site:
         if isinstance(error, TooManyFailures):
             response.headers["Retry-After"] = str(error.seconds)
         return response
+
+
+def _taken(response: Response) -> tuple[bytes, int, str | None, str]:
+    """What is kept of an answer."""
+    return response.get_data(), response.status_code, response.content_type, response.headers.get(DIGEST, "")
 
 
 def describe(error: Exception) -> tuple[int, str, str]:

@@ -22,6 +22,7 @@ GROUPS = (
     "login",
     "assets",
     "overview",
+    "console",
     "events",
     "event",
     "deliveries",

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+#: Values at once; the one that was made first gives way.
+MOST = 200
+
 
 class Remembered:
     """Values by name, each made anew when it is too old. monotonic: seconds."""
@@ -25,7 +28,10 @@ class Remembered:
             return kept[1]
         made = make()
         with self._lock:
+            self._values.pop(name, None)
             self._values[name] = (now, made)
+            while len(self._values) > MOST:
+                del self._values[next(iter(self._values))]
         return made
 
 

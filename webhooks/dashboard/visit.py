@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Where a page says what it is, so that a poll can say which it has.
 _SEEN = "0seen-placeholder0"
+#: The header by which a poll says what it has, and that by which a page says what it is.
+POLL, DIGEST = "X-Seen", "X-Digest"
 #: The cookie with what the page after an action says once.
 SAID = "webhooks_dashboard_said"
 
@@ -139,9 +141,8 @@ class Visit:
         """A page. template: a file of `templates/`, which gets `visit`, `url`, `here`, `may` and this context."""
         body = render(template, **self._around(), **context)
         seen = hashlib.sha256(body.encode()).hexdigest()[:16]
-        if self.request.headers.get("X-Seen") == seen:
-            return Response("", 204)  # nothing moved since this browser asked
-        return Response(body.replace(_SEEN, seen), status, content_type="text/html; charset=utf-8")
+        headers = {DIGEST: seen}
+        return Response(body.replace(_SEEN, seen), status, headers, content_type="text/html; charset=utf-8")
 
     def json(self, document: Any, status: int = 200) -> Response:
         """A JSON document, as the command line prints it."""
@@ -222,4 +223,4 @@ def set_login(response: Response, request: Request, cookie: str) -> None:
     )
 
 
-__all__ = ["SAID", "Visit", "cookie_path", "set_login"]
+__all__ = ["DIGEST", "POLL", "SAID", "Visit", "cookie_path", "set_login"]

@@ -10,7 +10,7 @@ be read, `handlers` pauses and resumes, each for an `Actor` and each on record (
 carried out in steps, shown before and taken back). `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
 that for pages, `figures` keeps charts in order, `quiesce` makes a copy harmless, `worker_health` is asked by whatever watches containers. Modules whose functions have short names (`events`,
-`explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `words`) are imported as modules.
+`explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `trigger`, `words`) are imported as modules.
 """
 
 from __future__ import annotations

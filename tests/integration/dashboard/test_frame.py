@@ -83,3 +83,12 @@ def test_a_host_application_says_who_is_there(make_site: Callable[..., Site], da
 def test_what_senders_wrote_is_escaped(site: Site) -> None:
     page = site.get('/events?q="><script>alert(1)</script>\u202e').text
     assert "<script>alert" not in page
+
+
+def test_a_poll_gets_nothing_where_nothing_moved(site: Site) -> None:
+    cookie = {"Cookie": f"webhooks_dashboard={site.cookie(UserRole.VIEWER)}"}
+    first = site.client.get("/dashboard/events", headers={**cookie, "X-Seen": "x"})
+    assert first.status_code == 200
+    seen = re.search(r'"X-Seen": "([0-9a-f]{16})"', first.text)
+    assert seen is not None
+    assert site.client.get("/dashboard/events", headers={**cookie, "X-Seen": seen[1]}).status_code == 204

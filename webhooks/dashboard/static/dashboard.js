@@ -68,9 +68,9 @@
   function poll() {
     const isQuiet = Date.now() - lastSign > 15 * 60e3;
     if (isLive && !document.hidden && !find("dialog[open]")) {
-      for (const section of document.querySelectorAll("[data-live]")) {
-        if (!isRead(section)) section.dispatchEvent(new CustomEvent("poll"));
-      }
+      // one after the other: the first has the page made, the others get the same
+      [...document.querySelectorAll("[data-live]")].filter((section) => !isRead(section))
+        .forEach((section, number) => setTimeout(() => section.dispatchEvent(new CustomEvent("poll")), number * 120));
     }
     setTimeout(poll, (isQuiet || misses ? 30 : Number(document.body.dataset.interval)) * 1000);
   }
