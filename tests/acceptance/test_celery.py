@@ -67,6 +67,18 @@ def limited(event, session, delivery):
     note("end", delivery, event)
 
 
+@on("**", name="coroutine", retry=SOON)
+async def coroutine(event, session, delivery):
+    note("start", delivery, event)
+    effect(session, event, delivery)
+
+
+@on("**", name="isolated", isolation="process", retry=SOON)
+def isolated(event, session, delivery):
+    note("start", delivery, event)
+    effect(session, event, delivery)
+
+
 @on("**", name="hanging", timeout=timedelta(seconds=1), retry=RetryPolicy(max_attempts=1))
 def hanging(event, delivery):
     note("start", delivery, event)
@@ -169,7 +181,7 @@ def test_celery_runs_what_is_stored_in_order_within_limits_and_time_outs(engine:
     made = engine.made
     worker, feeder = engine.work(pool, 3), engine.feed()
     ids = made.put(bodies(60), "session", "flaky") + made.put(bodies(40), "laned", lane=True)
-    ids += made.put(bodies(10), "limited")
+    ids += made.put(bodies(10), "limited", "coroutine") + made.put(bodies(2), "isolated")
     (hanging,) = made.put(bodies(1), "hanging")
     made.wait_until_finished(60)
     assert made.attempts()[hanging] == ["timed-out"]
@@ -465,6 +477,36 @@ def test_without_an_application_of_ones_own_the_settings_are_enough(processes: P
         assert feeder.stop() == 0
         assert worker.stop(timedelta(seconds=40)) == 0
         assert "Traceback" not in worker.output + feeder.output, worker.output + feeder.output
+
+
+#: An application of Flask's that has the consumer, beside the one of Celery's.
+FLASK = """
+from flask import Flask
+from webhooks import Webhooks
+
+flask_app = Flask(__name__)
+flask_app.config["WEBHOOKS_DATABASE_URL"] = {url!r}
+flask_app.config["WEBHOOKS_SOURCES"] = {{"close": {{"secret": {key!r}}}}}
+Webhooks(flask_app)
+"""
+
+
+def test_the_consumer_of_a_flask_application_is_run(engine: Engine) -> None:
+    made = engine.made
+    directory = made.processes.directory
+    (directory / "shop.py").write_text(FLASK.format(url=made.url, key=KEY))
+    source = (directory / "theirs.py").read_text()
+    (directory / "theirs.py").write_text(source.replace("attach(app, ", 'attach(app, flask_app="shop:flask_app", '))
+    for name in ("DATABASE_URL", "WEBHOOKS_SOURCES__close__SECRET"):
+        del made.env[name]
+    engine.work()
+    feeder = made.processes.start(
+        "flask", "--app", "shop:flask_app", "webhooks", "feed", "--celery", "theirs:app", env=made.env
+    )
+    ids = made.put(bodies(20), "session") + made.put(bodies(2), "isolated")
+    made.wait_until_finished(60)
+    check(made, ids)
+    assert feeder.stop() == 0
 
 
 def test_a_celery_worker_for_other_queues_loads_nothing_of_ours(engine: Engine) -> None:

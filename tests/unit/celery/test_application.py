@@ -114,6 +114,7 @@ def test_a_time_limit_below_the_longest_time_out_and_a_pool_that_is_not_tested_a
         settings=default,
         registry=SimpleNamespace(handlers=lambda: [hour]),
         database=SimpleNamespace(is_sqlite=False),
+        become=lambda role: None,
     )
     engine = Engine(lambda: consumer)
     app.conf.task_time_limit = 60

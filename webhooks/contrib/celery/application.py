@@ -10,9 +10,11 @@ what the application declares when it publishes.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from webhooks.contrib.celery.engine import Engine, longest_timeout, require_postgresql
@@ -41,15 +43,15 @@ def attach(
     celery_app: Celery,
     *,
     queues: Mapping[str, str] | None = None,
-    load: Callable[[], Webhooks] | None = None,
+    flask_app: str = "",
 ) -> Any:
     """Register the task `webhooks.run` on an application of yours, and return it.
 
     queues: {queue of handlers: queue of Celery}; default {"default": "webhooks"}. Handlers in other queues are not offered.
-    load: gives the consumer, e.g. `lambda: flask_app.extensions["webhooks"]`; default: that of the working directory. It is
-        called in processes of `celery worker` only.
+    flask_app: the application of Flask that has the consumer, as `flask --app` takes it; default: none, and settings are those of
+        the working directory. It is imported in processes of `celery worker` only.
     """
-    engine = Engine(load or _load)
+    engine = Engine(functools.partial(_load, flask_app))
     mapping = dict(queues or {DEFAULT_QUEUE: QUEUE})
     options = {
         "shared": False,  # Celery puts it on every other application of the process else
@@ -170,10 +172,14 @@ class TaskSender:
         self._connection.collect(PATIENCE)
 
 
-def _load() -> Webhooks:
-    from webhooks.app import load
+def _load(flask_app: str) -> Webhooks:
+    from webhooks.app import APPLICATION, application, load
 
-    return load(role="worker")
+    if not flask_app:
+        return load(role="worker")
+    os.environ[APPLICATION] = flask_app  # also for handlers that run in processes of their own
+    consumer: Webhooks = application().extensions["webhooks"]
+    return consumer
 
 
 def _library() -> Any:

@@ -59,8 +59,10 @@ class Engine:
         """The consumer. Raises `ConfigurationError` and `RegistrationError` at its first use."""
         with self._loading.get():
             if self._webhooks is None:
-                self._webhooks = self._load()
-                require_postgresql(self._webhooks)
+                consumer = self._load()
+                require_postgresql(consumer)
+                consumer.become("worker")  # another's application may have been made to serve
+                self._webhooks = consumer
             return self._webhooks
 
     @property
@@ -113,6 +115,7 @@ class Engine:
         with self._loading.get():
             for runner in made:
                 runner.close()
+                logger.info("%s stopped; %d ids could not be claimed here", runner.id, self.passed_over)
             made.clear()
 
     # -- the task ------------------------------------------------------------------------------------------
