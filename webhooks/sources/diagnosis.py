@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from webhooks.errors import Rejected, StorageUnavailable
 from webhooks.formats import json as jsonio
 from webhooks.model import InboundRequest
 from webhooks.sources.base import Secret, Source
-from webhooks.sources.signing import NoSecretMatches, StaleSignature, decode_key, is_equal
+from webhooks.sources.signing import ENCODERS, NoSecretMatches, StaleSignature, decode_key, is_equal
 
 #: Bytes of a body up to which bodies are written anew and tried.
 MAX_BODY_BYTES = 1024 * 1024
@@ -91,26 +95,133 @@ def _has_headers(source: Source, request: InboundRequest) -> bool:
 
 def _guesses(facts: SignatureFacts) -> Iterator[str]:
     """What would make one of our secrets right, likeliest first."""
-    bare = [entry.strip() for entry in facts.entries]
-    for what, entries in (
-        ("it is cut or has something around it", bare),
-        ("the digest is in upper case, and must be as the sender writes it", [entry.lower() for entry in bare]),
-    ):
-        if facts.encoding == "hex" and entries != list(facts.entries):
-            yield from _try(facts, what, entries=entries)
+    for what, entries in _entries(facts):
+        yield from _try(facts, what, entries=entries)
     for kind in ("text", "hex", "base64"):
         if kind != facts.secret_kind:
             yield from _try(facts, f"the sender used the key as {kind}, not as {facts.secret_kind}", kind=kind)
+    for what, url in _addresses(facts.values.get("url", b"")):
+        yield from _try(facts, what, values={**facts.values, "url": url})
     for what, template in _templates(facts):
         yield from _try(facts, what, template=template)
-    for what, body in _bodies(facts.values.get("body", b"")):
+    came = facts.values.get("body", b"")
+    for what, body in ((what, other) for what, other in _bodies(came) if other != came):
         yield from _try(facts, what, values={**facts.values, "body": body})
     for digest in ("sha256", "sha1", "sha512"):
         if digest != facts.digest:
             yield from _try(facts, f"it was made with {digest}, not {facts.digest}", digest=digest)
-    for encoding in ("hex", "base64"):
+    for encoding in ("hex", "base64", "base64url"):
         if encoding != facts.encoding:
             yield from _try(facts, f"it is written as {encoding}, not {facts.encoding}", encoding=encoding)
+    yield from _plain(facts)
+
+
+def _entries(facts: SignatureFacts) -> Iterator[tuple[str, list[bytes]]]:
+    """The given signatures, written otherwise."""
+    given = list(facts.entries)
+    bare = [entry.strip() for entry in given]
+    forms = [
+        ("it has quotes around it: take them off on the way", [entry.strip(b"\"'") for entry in bare]),
+        ("it is cut or has something around it", bare),
+    ]
+    if facts.encoding == "hex":
+        what = "the digest is in upper case, and must be as the sender writes it: encoding = 'hex-upper'"
+        forms.append((what, [entry.lower() for entry in bare]))
+    if facts.encoding == "hex-upper":
+        what = "the digest is in lower case, and must be as the sender writes it: encoding = 'hex'"
+        forms.append((what, [entry.upper() for entry in bare]))
+    joined = [part.strip() for entry in bare for part in entry.split(b",")]
+    forms.append(("a proxy joined the header's values by commas: name split = ','", joined))
+    for entry in bare[:3]:
+        match = _PREFIX.match(entry)
+        if match is not None:
+            prefix = match[0].decode("ascii", "replace")
+            forms.append((f"it begins with {prefix!r}, which prefix does not name", [entry[match.end() :]]))
+    parts = [part.partition(b"=")[2] for entry in bare for part in _SEPARATORS.split(entry)]
+    what = "the header holds several parts, such as t=…,v1=…: name split, prefix, and timestamp = 'part:t='"
+    forms.append((what, [part for part in parts if part]))
+    for what, entries in forms:
+        if entries and entries != given:
+            yield what, entries
+
+
+#: What some put before a signature, and between its parts.
+_PREFIX = re.compile(rb"(?:sha1|sha256|sha512|hmac-sha256|hmac|v0|v1|v2|s1|h1|signature|bearer)[=, :]+", re.IGNORECASE)
+_SEPARATORS = re.compile(rb"[,; ]+")
+
+
+def _addresses(url: bytes) -> Iterator[tuple[str, bytes]]:
+    """The address as it may stand in the sender's settings."""
+    match = re.fullmatch(rb"(https?)://(www\.)?([^/?:]+)(:[0-9]+)?([^?]*)(\?.*)?", url)
+    if match is None:
+        return
+    scheme, www, host, port, path, query = (each or b"" for each in match.groups())
+    has_slash = path.endswith(b"/")
+    slashed = path[:-1] if has_slash else path + b"/"
+    other = b"http" if scheme == b"https" else b"https"
+    standard = b":443" if scheme == b"https" else b":80"
+    said = "the sender's address differs from public_url: there it "
+    yield (
+        said + ("has no" if has_slash else "has a") + " slash at its end",
+        scheme + b"://" + www + host + port + slashed + query,
+    )
+    yield said + f"begins with {other.decode()}://", other + b"://" + www + host + port + path + query
+    yield (
+        said + ("has no www." if www else "has www. before its host"),
+        scheme + b"://" + (b"" if www else b"www.") + host + port + path + query,
+    )
+    if port:
+        yield said + "has no port", scheme + b"://" + www + host + path + query
+    else:
+        yield said + f"has its port, {standard.decode()[1:]}", scheme + b"://" + www + host + standard + path + query
+    if query:
+        yield said + "has no query", scheme + b"://" + www + host + port + path
+    lower = host.lower()
+    if lower != host:
+        yield said + "has its host in lower case", scheme + b"://" + www + lower + port + path + query
+
+
+def _plain(facts: SignatureFacts) -> Iterator[str]:
+    """Digests without an HMAC, and digests written twice over."""
+    body = facts.values.get("body", b"")
+    stamp = facts.values.get("timestamp", b"")
+    for secret in facts.secrets:
+        key = secret.reveal().strip().encode("utf-8")
+        for digest in ("sha256", "sha1", "sha512", "md5"):
+            for written, text in (
+                ("{secret}{body}", key + body),
+                ("{body}{secret}", body + key),
+                ("{timestamp}{body}{secret}", stamp + body + key),
+            ):
+                made = hashlib.new(digest, text, usedforsecurity=False).digest()
+                if any(is_equal(form, entry) for form in _forms(made) for entry in facts.entries):
+                    yield (
+                        f"it is no HMAC but a plain digest: algorithm = '{digest}' and signed = '{written}' (secret "
+                        f"{secret.label!r})"
+                    )
+        for template in dict.fromkeys((facts.template, "{body}")):
+            made = hmac.digest(_key_of(facts, secret), _message(template, facts.values), facts.digest)
+            if any(is_equal(base64.b64encode(form), entry) for form in _forms(made)[:2] for entry in facts.entries):
+                yield f"it is the base64 of the hex digest, which no sender needs (secret {secret.label!r})"
+
+
+def _forms(made: bytes) -> list[bytes]:
+    return [binascii.hexlify(made), binascii.hexlify(made).upper(), base64.b64encode(made)]
+
+
+def _key_of(facts: SignatureFacts, secret: Secret) -> bytes:
+    try:
+        return decode_key(secret.reveal(), facts.secret_kind, facts.secret_prefix)
+    except ValueError:
+        return b"?"
+
+
+def _message(template: str, values: Mapping[str, bytes]) -> bytes:
+    message = template.encode("utf-8")
+    for name, value in values.items():
+        if name != "body":
+            message = message.replace(b"{%s}" % name.encode(), value)
+    return message.replace(b"{body}", values.get("body", b""))
 
 
 def _templates(facts: SignatureFacts) -> Iterator[tuple[str, str]]:
@@ -142,6 +253,8 @@ def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
     ):
         if other != body:
             yield what, other
+    yield from _of_form(body)
+    yield from _escapes(body)
     try:
         value = jsonio.load(body)
         for separators in ((",", ":"), (", ", ": ")):
@@ -152,8 +265,54 @@ def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
         for indent in (2, 4):
             yield _REENCODED, json.dumps(value, indent=indent).encode("ascii")
             yield _REENCODED, json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        yield from _rewritten(value)
     except (ValueError, RecursionError):
         return
+
+
+def _of_form(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """What a form holds, signed in its place."""
+    if b"=" not in body or body[:1] in (b"{", b"["):
+        return
+    decoded = unquote_to_bytes(body.replace(b"+", b" "))
+    yield "the sender signed the form decoded, and must sign its bytes", decoded
+    name, _, value = decoded.partition(b"=")
+    yield f"the sender signed the decoded field {name[:40].decode('ascii', 'replace')!r} alone, not the body", value
+
+
+def _escapes(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """Escapes of JSON text in the other case."""
+    for change in (bytes.lower, bytes.upper):
+        other = re.sub(rb"(?<=\\u)[0-9a-fA-F]{4}", lambda match, change=change: change(match[0]), body)  # type: ignore[misc]
+        if other != body:
+            yield "escapes such as \\u001B were written in the other case on the way", other
+
+
+def _rewritten(value: Any) -> Iterator[tuple[str, bytes]]:
+    """JSON as software writes it that knows no order of keys, or no 1.0."""
+    for separators in ((",", ":"), (", ", ": ")):
+        text = json.dumps(value, separators=separators, sort_keys=True, ensure_ascii=False)
+        yield "the keys of the body were sorted on the way", text.encode("utf-8", "surrogatepass")
+        whole = json.dumps(_whole(value), separators=separators, ensure_ascii=False)
+        yield "numbers such as 1.0 became 1 on the way", whole.encode("utf-8", "surrogatepass")
+        real = json.dumps(_real(value), separators=separators, ensure_ascii=False)
+        yield "numbers such as 1 became 1.0 on the way", real.encode("utf-8", "surrogatepass")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _real(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _real(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_real(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
 
 
 _REENCODED = "the body looks re-encoded: something between the sender and us parsed it and wrote it anew"
@@ -170,11 +329,7 @@ def _try(
     digest: str = "",
     encoding: str = "",
 ) -> Iterator[str]:
-    message = (template or facts.template).encode("utf-8")
-    for name, value in (values or facts.values).items():
-        if name != "body":
-            message = message.replace(b"{%s}" % name.encode(), value)
-    message = message.replace(b"{body}", (values or facts.values).get("body", b""))
+    message = _message(template or facts.template, values or facts.values)
     for secret in facts.secrets:
         try:
             prefix = "" if kind == "text" else facts.secret_prefix
@@ -182,7 +337,7 @@ def _try(
         except ValueError:
             continue
         mac = hmac.digest(key, message, digest or facts.digest)
-        written = base64.b64encode(mac) if (encoding or facts.encoding) == "base64" else binascii.hexlify(mac)
+        written = ENCODERS[encoding or facts.encoding](mac)
         if any(is_equal(written, entry) for entry in (facts.entries if entries is None else entries)):
             yield f"{what} (secret {secret.label!r})"
             return

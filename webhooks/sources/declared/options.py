@@ -51,6 +51,8 @@ def with_options(row: Scheme, options: Mapping[str, Any], allowed: frozenset[str
             changes[name] = read_rule(value, row.jwt) if name == "jwt" else _read(name, value)
         except ValueError as error:
             wrong.append(str(error))
+    if "items" in changes and "around" not in changes:
+        changes["around"] = False  # a list of the source's own is cut as its own options say
     changed = replace(row, **changes)
     return changed, wrong + problems(changed)
 

@@ -123,7 +123,7 @@ class Proof:
             return None
         value = request.headers.one(header)
         if value is None:
-            raise SignatureError(f"the header {header} is empty or doubled")
+            raise SignatureError(f"the header {header} is empty or doubled: have it sent once")
         if header == "authorization":
             value = keys.as_in(value, b"Basic " if self.row.algorithm == "basic" else self.row.prefix.encode())
         return value
@@ -243,7 +243,8 @@ class Proof:
         except SignatureError:
             return None
         prefix = row.prefix.encode()
-        bare = [entry.strip().removeprefix(prefix) for entry in entries]
+        # blanks around an entry are a mistake of their own, which a prefix must not hide
+        bare = [b" " * (entry != entry.strip()) + entry.strip().removeprefix(prefix) for entry in entries]
         return SignatureFacts(
             secrets,
             row.secret_encoding,
