@@ -171,7 +171,7 @@ def test_rights_that_our_role_lacks_are_named_with_the_grant(postgresql_url: str
     event.listen(database.engine, "connect", lambda c, record: (c.execute("set role pg_read_all_data"), c.commit()))
     (doubt,) = [each for each in Durability(database).doubts() if each.code == "grants-missing"]
     database.dispose()
-    assert "delete on webhooks_attempts" in doubt.text
+    assert "delete on webhooks_actions" in doubt.text
     assert 'grant update on webhooks_deliveries to "pg_read_all_data"' in (doubt.command or "")
     assert "select on" not in doubt.text
 

@@ -357,11 +357,18 @@ OLD_WORDS = {
 COLUMN_COMMENTS = "webhooks/database/tables.py"
 
 
+#: Each of them as it is searched for, with a capital letter too; and all together.
+_OLD_WORD = {word: re.compile(rf"\b(?:{word}|{word[0].upper()}{word[1:]})\b") for word in OLD_WORDS}
+_ANY_OLD_WORD = re.compile("|".join(pattern.pattern for pattern in _OLD_WORD.values()))
+
+
 def old_words(text: str) -> Iterator[str]:
     """`line 5: write oldest, not eldest`, for each in a text. Names in code (`NOBODY`, `an_elder`) are left alone."""
     for number, line in enumerate(text.splitlines(), 1):
+        if _ANY_OLD_WORD.search(line) is None:
+            continue
         for word, plain in OLD_WORDS.items():
-            if found := re.search(rf"\b(?:{word}|{word[0].upper()}{word[1:]})\b", line):
+            if found := _OLD_WORD[word].search(line):
                 yield f"line {number}: write {plain}, not {found[0]}"
 
 

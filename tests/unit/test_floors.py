@@ -6,6 +6,7 @@ Read by `ast`, so imports inside functions and under TYPE_CHECKING count. The ro
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -121,12 +122,19 @@ class Import:
     is_late: bool
 
 
-def imports_of(source: str, package: str) -> Iterator[Import]:
+#: What has statements below it: an import stands nowhere else.
+_HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
+
+
+@functools.cache
+def imports_of(source: str, package: str) -> tuple[Import, ...]:
     """Every import in `source`, a module of `package`; relative ones are resolved."""
 
     def walk(node: ast.AST, is_late: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
-            late = is_late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if not isinstance(child, _HOLDERS):
+                continue
+            late = is_late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 late = True
             if isinstance(child, ast.Import):
@@ -141,7 +149,12 @@ def imports_of(source: str, package: str) -> Iterator[Import]:
                     yield Import(child.lineno, base, alias.name, is_late)
             yield from walk(child, late)
 
-    yield from walk(ast.parse(source), False)
+    return tuple(walk(ast.parse(source), False))
+
+
+def package_of(where: str) -> str:
+    """The package of a module, by its path below webhooks/."""
+    return ".".join(["webhooks", *where.split("/")[:-1]])
 
 
 def room_of(imported: Import) -> str | None:
@@ -158,8 +171,7 @@ def room_of(imported: Import) -> str | None:
 def complaints(where: str, source: str) -> Iterator[str]:
     """What is wrong with the imports of one module, a sentence each. where: its path below webhooks/."""
     room = where.partition("/")[0].removesuffix(".py")
-    package = ".".join(["webhooks", *where.split("/")[:-1]])
-    for imported in imports_of(source, package):
+    for imported in imports_of(source, package_of(where)):
         place = f"webhooks/{where}:{imported.line}"
         library = imported.module.partition(".")[0]
         if library in ROOMS and room not in ROOMS[library]:
@@ -206,7 +218,7 @@ def test_what_stands_here_is_used() -> None:
     rooms, tops = set(), set()
     for path in modules():
         where = below(path)
-        for imported in imports_of(path.read_text("utf-8"), ""):
+        for imported in imports_of(path.read_text("utf-8"), package_of(where)):
             library = imported.module.partition(".")[0]
             rooms.add((library, where.partition("/")[0].removesuffix(".py")))
             if not imported.is_late:

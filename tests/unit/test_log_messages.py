@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ def messages(source: str, module: str) -> Iterator[tuple[str, str, str]]:
             assert isinstance(node.args[0], ast.Name), f"{module}:{node.lineno}: what does it say?"
 
 
+@functools.cache
 def logged() -> set[tuple[str, str, str]]:
     found: set[tuple[str, str, str]] = set()
     for path in sorted((ROOT / "webhooks").rglob("*.py")):

@@ -61,6 +61,10 @@ _WORDS = (
     "trustno", "undefined", "unsafe", "use", "value", "verification", "verify", "very", "webhook", "webhooks", "whsec", "with", "your",
     "yours", "zxcvbnm",
 )  # fmt: skip
+#: {last two letters: the words that end so, in their order}, for texts are looked at from each letter backwards.
+_BY_END: dict[str, list[str]] = {}
+for _word in _WORDS:
+    _BY_END.setdefault(_word[-2:], []).append(_word)
 _LEET = str.maketrans("013457@$!", "oieastasi")
 #: Ascending or descending characters in a row from which on they are a sequence.
 _SEQUENCE = 4
@@ -164,7 +168,7 @@ def _without_words(text: str) -> str:
     for end in range(1, len(text) + 1):
         count, left = best[end - 1]
         found = (count + 1, left + text[end - 1])
-        for word in _WORDS:
+        for word in _BY_END.get(text[max(0, end - 2) : end], ()):
             if text.endswith(word, 0, end) and best[end - len(word)][0] < found[0]:
                 count, left = best[end - len(word)]
                 found = (count, left + " ")
