@@ -158,9 +158,9 @@ def site(make_site: Callable[..., Site]) -> Site:
 @pytest.fixture
 def timeless(monkeypatch: pytest.MonkeyPatch) -> Callable[[Site], Site]:
     """Have a page take no time, however slow this machine is: what is kept for a second is asked for once."""
-    from webhooks.dashboard.kept import Kept
+    from webhooks.dashboard.kept import Remembered
 
-    def get(self: Kept, name: str, make: Callable[[], Any], seconds: float) -> Any:
+    def get(self: Remembered, name: str, make: Callable[[], Any], seconds: float) -> Any:
         if name not in self._values:
             self._values[name] = (0.0, make())
         return self._values[name][1]
@@ -169,5 +169,5 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> Callable[[Site], Site]:
         monkeypatch.setattr(site.store.database, "monotonic", lambda: 0.0)
         return site
 
-    monkeypatch.setattr(Kept, "get", get)
+    monkeypatch.setattr(Remembered, "get", get)
     return make_timeless
