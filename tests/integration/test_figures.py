@@ -17,7 +17,7 @@ from webhooks.operations.figures import FIGURES, STAND_IN_AFTER, FigureKeeper, F
 from webhooks.routing import Registry, RetryPolicy
 from webhooks.store import Store
 from webhooks.store.tallies import SPANS, UNTIMED, WINDOWS, Kind, Ran
-from webhooks.store.tallies import Level as Stood
+from webhooks.store.tallies import Sample as Stood
 
 
 @pytest.fixture
@@ -178,6 +178,7 @@ class Found:
     def __init__(self, store: Store, *findings: Finding) -> None:
         self.findings = findings
         self.asked = 0
+        self.sources: list[Any] = []
 
     def collect(self) -> Any:
         self.asked += 1

@@ -32,6 +32,10 @@ GROUPS = (
     "changes",
     "activity",
     "buttons",
+    "handlers",
+    "sources",
+    "refused",
+    "operate",
 )
 
 #: Below which everything is.

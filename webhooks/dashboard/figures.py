@@ -13,7 +13,7 @@ from typing import NamedTuple
 from webhooks.dashboard import show
 from webhooks.dashboard.charts import Chart, Mark, Series, bars, lines, nice
 from webhooks.model import Disposition
-from webhooks.store.tallies import Kind, Level, Points, Ran, Window, instant_of_minute, quantile_ms
+from webhooks.store.tallies import Kind, Points, Ran, Sample, Window, instant_of_minute, quantile_ms
 
 #: {receipt: (its place in a chart, the word there)}; what is in none is refused.
 _TAKEN: Mapping[int, int] = {
@@ -120,13 +120,13 @@ def waiting(points: Points, happened: Sequence[Happened] = ()) -> Chart:
     """How many deliveries waited and ran, as sampled each minute."""
     counts = points.counts(Kind.LEVELS)
 
-    def row(*levels: Level) -> list[float | None]:
+    def row(*levels: Sample) -> list[float | None]:
         return [
-            sum(counts[at].get(level, 0) for level in levels) if Level.SAMPLED in counts.get(at, {}) else None
+            sum(counts[at].get(level, 0) for level in levels) if Sample.SAMPLED in counts.get(at, {}) else None
             for at in points.at
         ]
 
-    pending, running = row(Level.DUE, Level.SCHEDULED), row(Level.RUNNING)
+    pending, running = row(Sample.DUE, Sample.SCHEDULED), row(Sample.RUNNING)
     series = [
         Series("pending", pending, 4, "", _last(pending)),
         Series("running", running, 1, "dash", _last(running)),

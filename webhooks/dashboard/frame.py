@@ -1,7 +1,7 @@
 """What stands around every page: where one can go, with how many things wait there.
 
-Counts beside the links are cheap or they are not there: they come from what a worker noted last, never from a query of
-the page. `counts` is where they come from.
+Counts beside the links come from what a worker noted last (each minute, and at each examination), in one statement that
+is kept for a second: never from a query of the page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from webhooks.dashboard import looks
 from webhooks.dashboard.services import Services
+from webhooks.operations.examinations import DOCTOR
+from webhooks.operations.figures import COUNTS
 
 
 class Link(NamedTuple):
@@ -53,7 +56,17 @@ class Count:
 
 def counts(services: Services) -> Mapping[str, Count]:
     """{endpoint: what waits there}; an endpoint without an entry has no number beside it."""
-    return {}
+    noted = looks.snapshots(services)
+    counted = noted[COUNTS].body if COUNTS in noted else {}
+    findings = noted[DOCTOR].body["findings"] if DOCTOR in noted else ()
+    problems = sum(each["level"] != "note" for each in findings)
+    is_bad = any(each["level"] == "error" for each in findings)
+    return {
+        "failures": Count(counted.get("dead", 0), "bad", "dead"),
+        "refused": Count(counted.get("refused", 0), "", "refused in 24 hours"),
+        "quarantine": Count(counted.get("quarantined", 0), "warn", "held"),
+        "doctor": Count(problems, "bad" if is_bad else "warn", "to repair"),
+    }
 
 
 __all__ = ["NAVIGATION", "OPERATE", "Count", "Link", "counts"]

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple, TypeVar
 from webhooks.dashboard.figures import Sums, sums
 from webhooks.dashboard.services import Services
 from webhooks.operations import handlers as handlers_on_record
-from webhooks.operations.examinations import DOCTOR, now_and_last, standing
+from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, now_and_last, standing
+from webhooks.operations.figures import COUNTS
 from webhooks.operations.handlers import HandlersOnRecord
 from webhooks.selection import Selection
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.listings import FailureGroups
+from webhooks.store.snapshots import Snapshot
 from webhooks.store.tallies import WINDOWS, Points, Ran, Window, instant_of_minute, quantile_ms
 
 Made = TypeVar("Made")
@@ -62,18 +64,32 @@ class Standing:
         return min((each.due_since for each in self.gauges.handlers.values() if each.due_since), default=None)
 
 
+def gauges_of(services: Services) -> Gauges:
+    """How every handler's deliveries stand; once a moment. Raises StorageUnavailable."""
+    return kept(services, "gauges", services.store.health.gauges)
+
+
 def on_record(services: Services) -> HandlersOnRecord:
     """What the database knows of handlers and processes; once a moment. Raises StorageUnavailable."""
-    return kept(services, "record", lambda: handlers_on_record.on_record(services.store, with_runs=False))
+
+    def make() -> HandlersOnRecord:
+        return handlers_on_record.on_record(services.store, with_runs=False, now=gauges_of(services).at)
+
+    return kept(services, "record", make)
+
+
+def snapshots(services: Services) -> Mapping[str, Snapshot]:
+    """What a worker noted last; in one statement, once a moment. Raises StorageUnavailable."""
+    names = [COUNTS, DOCTOR, SUBSCRIPTIONS]
+    return kept(services, "snapshots", lambda: services.store.snapshots.get(names))
 
 
 def stand(services: Services) -> Standing:
     """How it stands now; once a moment. Raises StorageUnavailable."""
 
     def make() -> Standing:
-        store = services.store
-        gauges = store.health.gauges()
-        last = store.snapshots.get([DOCTOR]).get(DOCTOR)
+        gauges = gauges_of(services)
+        last = snapshots(services).get(DOCTOR)
         record = on_record(services)
         names = [handler.name for handler in services.registry.handlers()]
         live = standing(names, gauges, record.states, record.processes)
@@ -83,12 +99,11 @@ def stand(services: Services) -> Standing:
 
 
 class Measured(NamedTuple):
-    """What was counted in a window. points: one by one. now, before: {key: n} of it, and of the time compared. minutes: known of it."""
+    """What was counted in a window. points: one by one. now: {key: n} of it. minutes: known of it."""
 
     window: Window
     points: Points
     now: Mapping[tuple[int, str, int, int], int]
-    before: Mapping[tuple[int, str, int, int], int]
     minutes: float
 
     @property
@@ -100,10 +115,6 @@ class Measured(NamedTuple):
         """Of all, or of one source or handler."""
         return sums(self.now, self.minutes, name)
 
-    def sums_before(self) -> Sums:
-        """Of the time that is compared."""
-        return sums(self.before, self.window.minutes, None)
-
 
 def window_of(text: str) -> Window:
     """The window of that name; an hour for any other."""
@@ -111,18 +122,49 @@ def window_of(text: str) -> Window:
 
 
 def measure(services: Services, window: Window, name: str | None = None) -> Measured:
-    """What was counted in a window. name: the points of one source or handler. Four statements, once in ten seconds."""
+    """What was counted in a window. name: the points of one source or handler. Three statements, once in ten seconds."""
 
     def make() -> Measured:
         tallies = services.store.tallies
         points = tallies.window(window, name=name)
-        span = max(30, window.span)
-        totals = tallies.totals(0, window.minutes, window.span)
-        before = tallies.totals(window.before, window.minutes, span)
         since = max(points.since, points.begins or points.now)
-        return Measured(window, points, totals, before, max(1, min(window.minutes, points.now - since + 1)))
+        return Measured(window, points, totals(services, window), max(1, min(window.minutes, points.now - since + 1)))
 
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
+
+
+def doctor_document(standing: Standing) -> dict[str, Any]:
+    """The document of `webhooks doctor --json`."""
+    findings = [{key: value for key, value in each.items() if key != "since"} for each in standing.findings]
+    return {"findings": findings, "repaired": []}
+
+
+def totals(services: Services, window: Window) -> Mapping[tuple[int, str, int, int], int]:
+    """What a window adds up to, of every name; once in ten seconds."""
+    tallies = services.store.tallies
+    return kept(services, f"totals {window.name}", lambda: tallies.totals(0, window.minutes, window.span), WHILE)
+
+
+def before(services: Services, window: Window) -> Sums:
+    """What the time that is compared with a window adds up to; once in ten seconds."""
+    span = max(30, window.span)
+
+    def make() -> Sums:
+        return sums(services.store.tallies.totals(window.before, window.minutes, span), max(window.minutes, span))
+
+    return kept(services, f"before {window.name}", make, WHILE)
+
+
+def about(findings: Sequence[Mapping[str, Any]], subject: str) -> list[Mapping[str, Any]]:
+    """The findings about one thing."""
+    return [finding for finding in findings if finding["subject"] == subject]
+
+
+def last_findings(services: Services) -> Sequence[Mapping[str, Any]]:
+    """What the last examination found; nothing where there was none."""
+    last = snapshots(services).get(DOCTOR)
+    found: Sequence[Mapping[str, Any]] = last.body["findings"] if last is not None else ()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +191,10 @@ class HandlerLine:
 def handler_lines(services: Services, window: Window) -> list[HandlerLine]:
     """Every handler, those that are not well first. Raises StorageUnavailable."""
     known = on_record(services)
-    measured, gauges = measure(services, window), stand(services).gauges
+    numbers, gauges = totals(services, window), gauges_of(services)
     lines = []
     for view in handlers_on_record.view(services.registry.handlers(), known):
-        mine = measured.sums(view.name)
+        mine = sums(numbers, window.minutes, view.name)
         ended = sum(n for what, n in mine.runs.items() if what in (Ran.SUCCEEDED, Ran.RETRIED, Ran.DEAD))
         state = known.states.get(view.name)
         lines.append(
@@ -188,6 +230,21 @@ def age(at: datetime | None, now: datetime) -> timedelta | None:
 
 
 __all__ = [
-    "HandlerLine", "Measured", "Standing", "age", "failures", "handler_lines", "kept", "measure", "no_worker", "stand",
+    "HandlerLine",
+    "Measured",
+    "Standing",
+    "about",
+    "age",
+    "before",
+    "doctor_document",
+    "failures",
+    "handler_lines",
+    "kept",
+    "last_findings",
+    "measure",
+    "no_worker",
+    "on_record",
+    "snapshots",
+    "stand",
     "window_of",
 ]  # fmt: skip

@@ -16,14 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """One thing to press. endpoint: of a page, or of an action (is_action). by: which of its values is the subject."""
+    """One thing to press.
+
+    endpoint: of a page, or of an action (is_action).
+    by: which of its values is the subject.
+    query: its `q`, with {} for the subject.
+    name: its value `name`, where that is not the subject.
+    needs: the role that may open it.
+    """
 
     endpoint: str
     label: str
     by: str = ""
     query: str = ""
+    name: str | None = None
     is_action: bool = False
     icon: str = ""
+    needs: str = "viewer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Advised:
 
 
 _FAILURES = Button("failures", "See the failures", query="handler:{}")
+_REQUEUE = Button("change", "Requeue…", query="handler:{} state:dead", name="requeue", icon="replay", needs="operator")
 _HANDLER = Button("handler", "The handler", by="name")
 _SOURCE = Button("source", "The source", by="name")
 #: {code of a finding: what to press, the main thing last}, what stops most first
@@ -59,7 +69,7 @@ BUTTONS: Mapping[str, Sequence[Button]] = {
     "breaker-open": (_FAILURES, Button("try_one", "Try one now", by="name", is_action=True, icon="play")),
     "handler-paused": (_HANDLER, Button("resume", "Resume", by="name", is_action=True, icon="play")),
     "handler-failing": (_HANDLER, _FAILURES),
-    "dead-deliveries": (_FAILURES,),
+    "dead-deliveries": (_FAILURES, _REQUEUE),
     "lane-blocked": (_FAILURES, Button("blocked", "See the lanes")),
     "orphaned-deliveries": (Button("deliveries", "See them", query="handler:{} state:pending"),),
     "events-without-delivery": (_HANDLER,),
@@ -88,7 +98,7 @@ def advised(visit: Visit, finding: Mapping[str, Any]) -> Advised:
     remedies = [
         Remedy(button.label, _address(visit, button, finding["subject"]), button.is_action, button.icon)
         for button in BUTTONS.get(finding["code"], ())
-        if visit.has(button.endpoint) and (not button.is_action or visit.may("operator"))
+        if visit.has(button.endpoint) and visit.may("operator" if button.is_action else button.needs)
     ]
     command = finding["command"]
     has_action = any(remedy.is_action for remedy in remedies)
@@ -101,7 +111,7 @@ def _address(visit: Visit, button: Button, subject: str) -> str:
     if button.by:
         return visit.url(button.endpoint, **{button.by: subject})
     if button.query:
-        return visit.url(button.endpoint, q=button.query.format(subject))
+        return visit.url(button.endpoint, name=button.name, q=button.query.format(subject))
     return visit.url(button.endpoint)
 
 

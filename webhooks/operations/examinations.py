@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from webhooks.formats import DEFAULT_QUEUE, iso_text
 from webhooks.operations import records
 from webhooks.operations.background import BackgroundDuty
-from webhooks.operations.doctor import Facts, HandlerFacts, Level, diagnose, handler_checks
+from webhooks.operations.doctor import Facts, HandlerFacts, Level, SourceFacts, diagnose, handler_checks
 from webhooks.operations.doctor.checks import code_of
 from webhooks.operations.figures import guarded
 from webhooks.store.handlers import HandlerState
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The name of the lease that elects a worker, and of the snapshot.
 DOCTOR = "doctor"
+#: The name of the snapshot of what senders said of their subscriptions.
+SUBSCRIPTIONS = "subscriptions"
 EXAMINE_EVERY = timedelta(minutes=5)
 #: Codes of what rows say at once.
 LIVE = frozenset(
@@ -86,11 +88,29 @@ class DoctorDuty(BackgroundDuty):
 
 def examine(doctor: Doctor, store: Store) -> Sequence[Finding]:
     """Examine now, and keep what was found for every page. Raises StorageUnavailable."""
-    findings = diagnose(doctor.collect())
+    facts = doctor.collect()
+    findings = diagnose(facts)
     before = store.snapshots.get([DOCTOR]).get(DOCTOR)
     known = before.body if before is not None else {}
     store.snapshots.put(DOCTOR, document(findings, known, iso_text(store.database.now())))
+    store.snapshots.put(
+        SUBSCRIPTIONS, {each.name: subscriptions_document(each) for each in facts.sources if each.has_log}
+    )
     return findings
+
+
+def subscriptions_document(facts: SourceFacts) -> dict[str, Any]:
+    """What the sender said of its subscriptions to us, and what the handlers want that none asks for."""
+    return {
+        "why_not": facts.why_not,
+        "is_refused": facts.is_refused,
+        "subscriptions": [
+            records.subscription_json(each, each.id in facts.labels, facts.key_uses.get(each.id))
+            for each in facts.subscriptions or ()
+        ],
+        "wanted": sorted(facts.wanted.types),
+        "missing": sorted(facts.wanted.types - facts.topics) if facts.subscriptions is not None else [],
+    }
 
 
 def standing(
@@ -148,4 +168,14 @@ def document(findings: Sequence[Finding], before: Mapping[str, Any], now: str) -
     }
 
 
-__all__ = ["DOCTOR", "LIVE", "DoctorDuty", "document", "examine", "now_and_last", "standing"]
+__all__ = [
+    "DOCTOR",
+    "LIVE",
+    "SUBSCRIPTIONS",
+    "DoctorDuty",
+    "document",
+    "examine",
+    "now_and_last",
+    "standing",
+    "subscriptions_document",
+]

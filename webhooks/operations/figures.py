@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING
 from webhooks.errors import StorageUnavailable
 from webhooks.operations.background import BackgroundDuty
 from webhooks.store.processes import MAINTENANCE
+from webhooks.store.tallies import Kind
 
 if TYPE_CHECKING:
     from webhooks.store import Store
+    from webhooks.store.health import Gauges
 
 logger = logging.getLogger(__name__)
 
 #: The name of the lease that elects a process.
 FIGURES = "figures"
+#: The name of the snapshot of what waits behind each link.
+COUNTS = "counts"
 SAMPLE_EVERY = timedelta(minutes=1)
 FOLD_EVERY = timedelta(minutes=5)
 #: A process that is no worker folds when none has for so long.
@@ -43,7 +47,9 @@ class FigureKeeper:
         """Take a sample, and fold when it is time to, if `holder` is elected; whether it is. Raises StorageUnavailable."""
         if not self._store.processes.acquire(FIGURES, holder, SAMPLE_EVERY * 2.5):
             return False
-        self._store.tallies.sample(self._store.health.gauges())
+        gauges = self._store.health.gauges()
+        self._store.tallies.sample(gauges)
+        self._store.snapshots.put(COUNTS, self._counts(gauges))
         if self._monotonic() - self._folded_at >= FOLD_EVERY.total_seconds():
             self.fold()
         return True
@@ -64,6 +70,15 @@ class FigureKeeper:
             return False
         self.fold()
         return True
+
+    def _counts(self, gauges: Gauges) -> dict[str, int]:
+        """How many things wait behind each link of a page's navigation."""
+        day = self._store.tallies.totals(0, 24 * 60, 30)
+        return {
+            "dead": sum(each.dead for each in gauges.handlers.values()),
+            "refused": sum(n for (kind, _, what, _), n in day.items() if kind == Kind.REQUESTS and what >= 100),
+            "quarantined": sum(self._store.health.quarantined().values()),
+        }
 
     def fold(self) -> None:
         """Fold, and delete by the clock if that can be believed (see `store.retention`)."""
@@ -95,4 +110,4 @@ def guarded(work: Callable[[], object], what: str) -> None:
         logger.exception("%s could not be looked at; it is tried again", what)
 
 
-__all__ = ["FIGURES", "FigureKeeper", "FiguresDuty", "guarded"]
+__all__ = ["COUNTS", "FIGURES", "FigureKeeper", "FiguresDuty", "guarded"]

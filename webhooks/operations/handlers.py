@@ -82,9 +82,13 @@ class HandlersOnRecord:
     processes: Sequence[Process] = ()
 
 
-def on_record(store: Store, *, with_runs: bool = True) -> HandlersOnRecord:
-    """Ask the database, in a bounded number of rows. with_runs: for the latest runs, too. Raises what the database raises."""
-    processes = store.processes.running()
+def on_record(store: Store, *, with_runs: bool = True, now: datetime | None = None) -> HandlersOnRecord:
+    """Ask the database, in a bounded number of rows. Raises what the database raises.
+
+    with_runs: for the latest runs, too.
+    now: by the database's clock, where it was asked a moment ago.
+    """
+    processes = store.processes.running(now)
     workers = Counter(name for process in processes if process.is_worker for name in process.handlers)
     runs = store.health.latest_runs() if with_runs else {}
     return HandlersOnRecord(store.handlers.states(), runs, workers, processes)

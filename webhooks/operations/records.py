@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from webhooks.sources import Subscription
     from webhooks.store.alarms import AlarmRow, TargetState
     from webhooks.store.listings import BlockedLane, DeliverySummary, EventSummary, FailureGroup, Page, Stats
+    from webhooks.store.processes import Process
     from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
     from webhooks.store.replays import Replay
@@ -398,6 +399,20 @@ def report_json(report: Report) -> dict[str, Any]:
         "mark_at": _iso(report.mark_at),
         "gap_from": _iso(report.gap_from),
         "lost_before": _iso(report.lost_before),
+    }
+
+
+def process_json(process: Process, is_running: bool) -> dict[str, Any]:
+    """One process as it last reported. is_running: that was lately."""
+    return {
+        "id": process.id,
+        "kind": process.kind,
+        "version": process.version,
+        "started_at": _iso(process.started_at),
+        "heartbeat_at": _iso(process.heartbeat_at),
+        "is_running": is_running,
+        "handlers": list(process.handlers),
+        "queues": None if process.queues is None else list(process.queues),
     }
 
 

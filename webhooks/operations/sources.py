@@ -51,8 +51,8 @@ class SourceView:
 
 def read_figures(store: Store, names: Collection[str]) -> SourceFigures:
     """Ask the database about these sources."""
-    figures = store.listings.stats(timedelta(days=1)).sources
-    return SourceFigures({one.source: one for one in figures}, {name: store.key_uses.of(name) for name in names})
+    figures = store.listings.received(timedelta(days=1))
+    return SourceFigures({one.source: one for one in figures}, store.key_uses.every(names))
 
 
 def view(sources: Mapping[str, Source], url_prefix: str, figures: SourceFigures | None) -> list[SourceView]:

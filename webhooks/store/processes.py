@@ -153,9 +153,12 @@ class Processes:
             for row in rows
         ]
 
-    def running(self) -> list[Process]:
-        """Those that reported within `SILENT`; a report from the future says nothing about now."""
-        now = self.database.now()
+    def running(self, now: datetime | None = None) -> list[Process]:
+        """Those that reported within `SILENT`; a report from the future says nothing about now.
+
+        now: by the database's clock, where it was asked a moment ago.
+        """
+        now = now or self.database.now()
         return [process for process in self.all() if -JUMP < now - process.heartbeat_at < SILENT]
 
     def last_worker_beat(self) -> datetime | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import case, delete, insert, literal, select
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
@@ -27,7 +27,7 @@ class Rejection:
 
     source: "" for none that is configured.
     header_names: without values.
-    body: None unless capturing was on.
+    body: None unless capturing was on; empty in a listing.
     kind: an `errors.Refusal`, `QUARANTINED` or `DUPLICATE`.
     """
 
@@ -84,9 +84,11 @@ class Rejections:
         return None if row is None else _rejection(row)
 
     def latest(self, limit: int, source: str | None = None) -> list[Rejection]:
-        """The latest, newest first."""
+        """The latest without their bodies, newest first."""
         table = schema.rejections
-        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        columns = [column for column in table.c if column.name != "body"]
+        captured = case((table.c.body.is_not(None), literal(b"")), else_=None).label("body")
+        query = select(*columns, captured).order_by(table.c.id.desc()).limit(limit)
         if source is not None:
             query = query.where(table.c.source == source)
         with self.database.read() as connection:

@@ -18,7 +18,7 @@ from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposi
 from webhooks.operations.examinations import DOCTOR
 from webhooks.routing import Registry, Verdict
 from webhooks.store.deliveries import Finished
-from webhooks.store.tallies import UNTIMED, Counts, Kind, Level, Ran
+from webhooks.store.tallies import UNTIMED, Counts, Kind, Ran, Sample
 
 #: Statements that a page may send.
 MOST_STATEMENTS = 12
@@ -122,7 +122,7 @@ def test_figures_are_compared_and_charts_have_their_numbers(site: Site) -> None:
     stored, ran = (Kind.REQUESTS, "close", Disposition.STORED.code, 3), (Kind.RUNS, "h", Ran.SUCCEEDED, 5)
     tallies.add([(60.0 * age, {stored: 120, ran: 240, (Kind.REQUESTS, "close", 401, UNTIMED): 1}) for age in range(60)])
     tallies.add([(86_400.0 + 60.0 * age, {stored: 100}) for age in range(60)])
-    tallies.add([(0.0, {(Kind.LEVELS, "", Level.SAMPLED, UNTIMED): 1, (Kind.LEVELS, "h", Level.DUE, UNTIMED): 7})])
+    tallies.add([(0.0, {(Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1, (Kind.LEVELS, "h", Sample.DUE, UNTIMED): 7})])
     tallies.fold()
     page = site.get("/?window=1h&table=accepted")
     text = shown(page.text)
@@ -141,8 +141,9 @@ def test_the_page_asks_little_and_is_small(
     registry: Registry,
     payload: Callable[[str], bytes],
     statements: Callable[[Site], list[str]],
+    timeless: Callable[[Site], Site],
 ) -> None:
-    site = make_site(registry)
+    site = timeless(make_site(registry))
     site.store.handlers.register(handler_rows(registry))
     for kind in (Disposition.STORED, Disposition.REVISION, Disposition.DUPLICATE, Disposition.QUARANTINED):
         counts: Counts = {

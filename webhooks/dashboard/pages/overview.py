@@ -28,8 +28,7 @@ def overview(visit: Visit) -> Response:
     window = looks.window_of(visit.text("window", "1h"))
     standing, measured = looks.stand(services), looks.measure(services, window)
     if visit.form == "json":
-        findings = [{key: value for key, value in each.items() if key != "since"} for each in standing.findings]
-        return visit.json({"findings": findings, "repaired": []})
+        return visit.json(looks.doctor_document(standing))
     happened = marks_of(services)
     failures, lines = looks.failures(services), looks.handler_lines(services, window)
     events = looks.kept(services, "latest", lambda: services.store.listings.events(Selection(), limit=10))
@@ -38,7 +37,7 @@ def overview(visit: Visit) -> Response:
         findings=remedies.with_remedies(visit, standing.problems),
         standing=standing,
         last_at=events[0].received_at if events else None,
-        figures=_linked(visit, measured, standing, visit.now),
+        figures=_linked(visit, measured, standing),
         window=window,
         window_list=list(WINDOWS.values()),
         measured=measured,
@@ -72,16 +71,16 @@ def marks_of(services: Services) -> list[Happened]:
     return [Happened(at, f"version {version} started") for version, at in found.items()]
 
 
-def _linked(visit: Visit, measured: looks.Measured, standing: looks.Standing, at: datetime) -> list[Figure]:
+def _linked(visit: Visit, measured: looks.Measured, standing: looks.Standing) -> list[Figure]:
     """The five figures, each with the address of what is behind it."""
     waits, is_more = standing.add_up(lambda backlog: backlog.pending)
     row = figures.row(
         measured.sums(),
-        measured.sums_before(),
+        looks.before(visit.services, measured.window),
         measured.window,
         (waits, standing.oldest_due_at, is_more),
         standing.add_up(lambda backlog: backlog.dead),
-        at,
+        visit.now,
     )
     queries: list[tuple[str, dict[str, Any]]] = [
         ("events", {"q": f"since:{measured.window.name}"}),

@@ -70,6 +70,11 @@ class Statistics(ListingPart):
             )
         return Stats(window, now, sources, handlers, is_complete)
 
+    def received(self, window: timedelta) -> list[SourceStats]:
+        """What came from each source in the last `window`."""
+        with self.database.read() as connection:
+            return self._source_stats(connection, self.database.now(connection), window)
+
     def _source_stats(self, connection: Connection, now: datetime, window: timedelta) -> list[SourceStats]:
         statement = text(_PER_SOURCE).bindparams(bindparam("since", type_=schema.Instant()))
         rows = connection.execute(statement.columns(last=schema.Instant()), {"since": now - window}).fetchall()

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from webhooks.store.tallies.points import UNTIMED as UNTIMED
     from webhooks.store.tallies.points import WINDOWS as WINDOWS
     from webhooks.store.tallies.points import Kind as Kind
-    from webhooks.store.tallies.points import Level as Level
     from webhooks.store.tallies.points import Ran as Ran
+    from webhooks.store.tallies.points import Sample as Sample
     from webhooks.store.tallies.points import Window as Window
     from webhooks.store.tallies.points import bucket_of as bucket_of
     from webhooks.store.tallies.points import quantile_ms as quantile_ms
@@ -46,7 +46,7 @@ else:
                 "BOUNDS_MS",
                 "DAY",
                 "Kind",
-                "Level",
+                "Sample",
                 "OTHER",
                 "Ran",
                 "SPANS",

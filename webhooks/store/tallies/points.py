@@ -19,7 +19,7 @@ class Kind(enum.IntEnum):
 
     REQUESTS = 0  #: name: source; what: code of a receipt, or the status of a refusal; bucket: time to answer
     RUNS = 1  #: name: handler; what: a `Ran`; bucket: arrival to end, of the last run
-    LEVELS = 2  #: name: handler; what: a `Level`; the number is a sample, and the largest is kept
+    LEVELS = 2  #: name: handler; what: a `Sample`; the number is a sample, and the largest is kept
 
 
 class Ran(enum.IntEnum):
@@ -32,7 +32,7 @@ class Ran(enum.IntEnum):
     RELEASED = 4  #: given back unrun
 
 
-class Level(enum.IntEnum):
+class Sample(enum.IntEnum):
     """How the deliveries of one handler stand. Codes are in rows: members are added at the end."""
 
     DUE = 0  #: they wait for a worker
@@ -138,6 +138,21 @@ def receipt_of(what: int) -> Disposition | None:
 
 
 __all__ = [
-    "BOUNDS_MS", "DAY", "HOUR", "LONGER", "OTHER", "SPANS", "UNTIMED", "WINDOWS", "Kind", "Level", "Ran", "Span", "Window",
-    "bucket_of", "quantile_ms", "ran_of", "receipt_of",
+    "BOUNDS_MS",
+    "DAY",
+    "HOUR",
+    "LONGER",
+    "OTHER",
+    "SPANS",
+    "UNTIMED",
+    "WINDOWS",
+    "Kind",
+    "Ran",
+    "Sample",
+    "Span",
+    "Window",
+    "bucket_of",
+    "quantile_ms",
+    "ran_of",
+    "receipt_of",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from webhooks.database import tables as schema
 from webhooks.store.dialect import dialect_of
 from webhooks.store.health import Gauges
 from webhooks.store.tallies.counter import Counts, Key
-from webhooks.store.tallies.points import SPANS, UNTIMED, Kind, Level, Span, Window
+from webhooks.store.tallies.points import SPANS, UNTIMED, Kind, Sample, Span, Window
 from webhooks.store.tallies.postgresql import PostgresqlTallies
 from webhooks.store.tallies.sqlite import SqliteTallies
 
@@ -124,15 +124,15 @@ class Tallies:
 
     def sample(self, gauges: Gauges) -> None:
         """Keep how deliveries stand, as the sample of its minute; the largest of several. One transaction."""
-        rows: dict[Key, int] = {(Kind.LEVELS, "", Level.SAMPLED, UNTIMED): 1}
+        rows: dict[Key, int] = {(Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1}
         for name, backlog in gauges.handlers.items():
             oldest = 0 if backlog.due_since is None else (gauges.at - backlog.due_since).total_seconds()
             levels = {
-                Level.DUE: backlog.due,
-                Level.SCHEDULED: backlog.scheduled,
-                Level.RUNNING: backlog.running,
-                Level.DEAD: backlog.dead,
-                Level.OLDEST_SECONDS: max(0, int(oldest)),
+                Sample.DUE: backlog.due,
+                Sample.SCHEDULED: backlog.scheduled,
+                Sample.RUNNING: backlog.running,
+                Sample.DEAD: backlog.dead,
+                Sample.OLDEST_SECONDS: max(0, int(oldest)),
             }
             rows |= {(Kind.LEVELS, name, level, UNTIMED): n for level, n in levels.items() if n}
         with self.database.write() as connection:
@@ -295,7 +295,7 @@ _RANGES = " union all ".join(
 #: Of the levels of one name the largest sample of a point counts, and those of several names are added up: but for how old
 #: the oldest is.
 _POINTS = f"""
-    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {Level.OLDEST_SECONDS:d} then max(n)
+    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {Sample.OLDEST_SECONDS:d} then max(n)
            else sum(n) end as bigint) as n
       from (select at - at % :step as point, kind, name, what, bucket,
                    case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
@@ -309,6 +309,6 @@ _TOTALS = text(
 
 
 _ALL = text(_POINTS.format(named=""))
-_NAMED = text(_POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {Level.SAMPLED:d}))"))
+_NAMED = text(_POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {Sample.SAMPLED:d}))"))
 
 __all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]

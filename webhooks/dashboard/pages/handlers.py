@@ -1,0 +1,114 @@
+"""Handlers: how each runs, and one of them with its charts, failures and latest deliveries."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import NamedTuple
+
+from flask import Response
+
+from webhooks.dashboard import figures, looks, remedies
+from webhooks.dashboard.access import UserRole
+from webhooks.dashboard.charts import Chart
+from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.visit import Visit
+from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean
+from webhooks.operations import handlers as known
+from webhooks.operations import records
+from webhooks.routing import Handler
+from webhooks.selection import Selection
+from webhooks.store.tallies import WINDOWS
+
+PAGES = Pages()
+
+
+class Place(NamedTuple):
+    """Where a handler is written. file: below the working directory where it lies there."""
+
+    file: str
+    line: int
+
+
+@PAGES.get("/handlers", needs=UserRole.VIEWER, forms=("html", "json"))
+def handlers(visit: Visit) -> Response:
+    """Every handler, those that are not well first."""
+    services = visit.services
+    if visit.form == "json":
+        views = known.view(services.registry.handlers(), known.on_record(visit.store))
+        return visit.json({"handlers": [records.handler_json(view) for view in views]})
+    window = looks.window_of(visit.text("window", "1h"))
+    return visit.page(
+        "handlers.html",
+        lines=looks.handler_lines(services, window),
+        window=window,
+        window_list=list(WINDOWS.values()),
+        without_worker=looks.no_worker(services),
+    )
+
+
+@PAGES.get("/handlers/<path:name>", needs=UserRole.VIEWER, forms=("html", "json"))
+def handler(visit: Visit, name: str) -> Response:
+    """One handler: its state, what it asks for, how it ran, what failed."""
+    services = visit.services
+    if visit.form == "json":
+        views = known.view(services.registry.handlers(), known.on_record(visit.store))
+        return visit.json(
+            records.handler_json(next((view for view in views if view.name == name), None) or _unknown(name, views))
+        )
+    window = looks.window_of(visit.text("window", "1h"))
+    lines = looks.handler_lines(services, window)
+    line = next((line for line in lines if line.view.name == name), None)
+    if line is None:
+        _unknown(name, [line.view for line in lines])
+    assert line is not None
+    measured = looks.measure(services, window, name)
+    listings, registered = visit.store.listings, services.registry.get(name)
+    return visit.page(
+        "handler.html",
+        line=line,
+        handler=registered,
+        place=place_of(registered),
+        findings=remedies.with_remedies(visit, looks.about(looks.stand(services).findings, name)),
+        window=window,
+        window_list=list(WINDOWS.values()),
+        measured=measured,
+        charts=charts_of(measured),
+        table=visit.text("table"),
+        failures=listings.failures(Selection(handler=name), limit=10, look_at=looks.LOOK_AT),
+        latest=listings.deliveries(Selection(handler=name), limit=10),
+        run=visit.store.health.latest_runs().get(name),
+        without_worker=looks.no_worker(services),
+    )
+
+
+def charts_of(measured: looks.Measured) -> list[tuple[str, str, str, Chart]]:
+    """[(name in the address, title, what it shows, chart)]."""
+    points = measured.points
+    return [
+        ("ran", "Run", "by outcome", figures.ran(points)),
+        ("handled", "From arrival to handled", "about", figures.handled(points)),
+        ("waiting", "Waiting", "sampled each minute", figures.waiting(points)),
+    ]
+
+
+def place_of(handler: Handler | None) -> Place | None:
+    """Where its function is written; None where that is not known."""
+    if handler is None:
+        return None
+    function = inspect.unwrap(handler.function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    file = Path(code.co_filename)
+    here = Path.cwd()
+    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file.name), code.co_firstlineno)
+
+
+def _unknown(name: str, views: list[known.HandlerView]) -> known.HandlerView:
+    names = [view.name for view in views]
+    raise NotFound(f"no handler is named {name!r}{did_you_mean(name, names)}; known: {', '.join(names) or 'none'}")
+
+
+__all__ = ["PAGES", "charts_of", "place_of"]

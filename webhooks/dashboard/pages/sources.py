@@ -1,0 +1,126 @@
+"""Sources: when each sent last, and one of them with its keys, charts and what it was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Response
+
+from webhooks.dashboard import figures, looks, remedies
+from webhooks.dashboard.access import UserRole
+from webhooks.dashboard.charts import Chart
+from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.figures import Sums
+from webhooks.dashboard.services import Services
+from webhooks.dashboard.visit import Visit
+from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean
+from webhooks.operations import records
+from webhooks.operations import sources as known
+from webhooks.operations.examinations import SUBSCRIPTIONS
+from webhooks.sources import with_log
+from webhooks.store.tallies import WINDOWS, Kind, quantile_ms
+
+PAGES = Pages()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One source in a table. view: as `webhooks sources` has it. sums: of the window. expect_within: what the operator says."""
+
+    view: known.SourceView
+    sums: Sums
+    p95: float | None
+    expect_within: timedelta | None
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether it has sent nothing for longer than it may."""
+        if self.expect_within is None:
+            return False
+        return self.view.last_received_at is None or now - self.view.last_received_at > self.expect_within
+
+    @property
+    def key_used_at(self) -> datetime | None:
+        """When any of its keys last verified a request."""
+        return max((at for at in self.view.secrets.values() if at is not None), default=None)
+
+
+def lines_of(services: Services, measured: looks.Measured) -> list[SourceLine]:
+    """Every configured source. Raises StorageUnavailable."""
+    seen = looks.kept(services, "sources", lambda: known.read_figures(services.store, services.sources), 5.0)
+    found = []
+    for view in known.view(services.sources, services.settings.url_prefix, seen):
+        mine = measured.sums(view.name)
+        expected = services.sources[view.name].settings.expect_within
+        found.append(SourceLine(view, mine, quantile_ms(mine.answered, 0.95), expected))
+    return found
+
+
+@PAGES.get("/sources", needs=UserRole.VIEWER, forms=("html", "json"))
+def sources(visit: Visit) -> Response:
+    """Every configured sender."""
+    services = visit.services
+    if visit.form == "json":
+        views = known.view(
+            services.sources, services.settings.url_prefix, known.read_figures(visit.store, services.sources)
+        )
+        return visit.json({"sources": [records.source_json(view) for view in views]})
+    window = looks.window_of(visit.text("window", "24h"))
+    measured = looks.measure(services, window)
+    return visit.page(
+        "sources.html",
+        lines=lines_of(services, measured),
+        unknown=measured.sums("").refused,
+        window=window,
+        window_list=list(WINDOWS.values()),
+    )
+
+
+@PAGES.get("/sources/<path:name>", needs=UserRole.VIEWER, forms=("html", "json"))
+def source(visit: Visit, name: str) -> Response:
+    """One sender: its address, keys, figures, log and subscriptions."""
+    services = visit.services
+    if name not in services.sources:
+        raise NotFound(f"no source is named {name!r}{did_you_mean(name, services.sources)}")
+    if visit.form == "json":
+        view = known.view(
+            {name: services.sources[name]}, services.settings.url_prefix, known.read_figures(visit.store, [name])
+        )
+        return visit.json(records.source_json(view[0]))
+    window = looks.window_of(visit.text("window", "24h"))
+    measured = looks.measure(services, window, name)
+    line = next(line for line in lines_of(services, measured) if line.view.name == name)
+    has_log = with_log(services.sources[name]) is not None
+    snapshot = looks.snapshots(services).get(SUBSCRIPTIONS)
+    said: Mapping[str, Any] = snapshot.body.get(name, {}) if snapshot is not None else {}
+    return visit.page(
+        "source.html",
+        line=line,
+        source=services.sources[name],
+        public_url=services.sources[name].settings.public_url,
+        findings=remedies.with_remedies(visit, looks.about(looks.last_findings(services), name)),
+        window=window,
+        window_list=list(WINDOWS.values()),
+        measured=measured,
+        charts=charts_of(measured),
+        table=visit.text("table"),
+        mark=visit.store.marks.get(name) if has_log else None,
+        has_log=has_log,
+        subscriptions=said,
+        refused=[each for each in visit.store.rejections.latest(100, name) if each.status >= 400][:10],
+    )
+
+
+def charts_of(measured: looks.Measured) -> list[tuple[str, str, str, Chart]]:
+    """[(name in the address, title, what it shows, chart)]."""
+    points = measured.points
+    return [
+        ("accepted", "Accepted", "by receipt", figures.taken(points)),
+        ("answered", "From request to answer", "about", figures.handled(points, kind=Kind.REQUESTS)),
+    ]
+
+
+__all__ = ["PAGES", "SourceLine", "charts_of", "lines_of"]
