@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -183,6 +184,29 @@ def test_a_preview_is_confirmed_once_whoever_presses(made: Rig, activity: Activi
         activity.confirm(preview, actor=Actor("bob"))
     assert caught.value.action.id == done.id
     assert len(made.store.actions.page()) == 1
+
+
+def test_two_people_confirm_at_the_same_moment_and_it_happens_once(made: Rig, activity: ActivityLog) -> None:
+    ids = die(made, 6)
+    preview = activity.preview(Verb.REQUEUE, Selection(handler="h"), activity.new_preview())
+    together = threading.Barrier(4)
+    told: list[object] = []
+
+    def press(name: str) -> None:
+        together.wait()
+        try:
+            told.append(activity.confirm(preview, actor=Actor(name)))
+        except AlreadyConfirmed as error:
+            told.append(error)
+
+    people = [threading.Thread(target=press, args=(name,)) for name in ("ada", "bob", "eve", "kim")]
+    for one in people:
+        one.start()
+    for one in people:
+        one.join()
+    assert sorted(type(each).__name__ for each in told) == ["Action", *["AlreadyConfirmed"] * 3]
+    assert only(made).changed == 6
+    assert [made.row(id).attempts for id in ids] == [1] * 6
 
 
 def test_what_is_made_or_dies_after_the_preview_is_not_meant(made: Rig, activity: ActivityLog) -> None:

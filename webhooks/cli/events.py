@@ -21,7 +21,7 @@ from webhooks.operations import events as looking
 from webhooks.tracing import trace_id_of
 
 if TYPE_CHECKING:
-    from webhooks.formats.redaction import Rules
+    from webhooks.formats.redaction import FixtureRules
     from webhooks.operations.events import EventView
     from webhooks.selection import Selection
     from webhooks.sources import Source
@@ -290,7 +290,7 @@ def _write_fixtures(
         raise SystemExit(1)
 
 
-def _rules(sources: Mapping[str, Source], redact: str | None) -> Callable[[str], Rules]:
+def _rules(sources: Mapping[str, Source], redact: str | None) -> Callable[[str], FixtureRules]:
     """{source: what stays of its events}. redact: of which source the rules are for all; "strict": none. Raises `Failure`."""
     from webhooks.formats import did_you_mean
     from webhooks.formats.redaction import STRICT

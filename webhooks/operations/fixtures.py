@@ -20,7 +20,7 @@ from webhooks.formats import iso_text
 from webhooks.formats import json as jsonio
 
 if TYPE_CHECKING:
-    from webhooks.formats.redaction import Replacer, Rules
+    from webhooks.formats.redaction import FixtureRules, Replacer
     from webhooks.model import Event
     from webhooks.selection import Selection
     from webhooks.store import Store
@@ -41,7 +41,7 @@ def write_fixtures(
     store: Store,
     selection: Selection,
     directory: Path,
-    rules_of: Callable[[str], Rules] | None,
+    rules_of: Callable[[str], FixtureRules] | None,
     limit: int | None = None,
 ) -> Iterator[FixtureWritten]:
     """Write the selected events, the oldest first.

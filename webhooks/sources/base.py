@@ -27,7 +27,7 @@ from webhooks.settings import Secret, SourceSettings
 from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:
-    from webhooks.formats.redaction import Rules
+    from webhooks.formats.redaction import FixtureRules
 
 
 class LogKind(enum.StrEnum):
@@ -77,7 +77,7 @@ class Source(ABC):
     group_name: ClassVar[str] = ""
 
     @property
-    def fixture_rules(self) -> Rules:
+    def fixture_rules(self) -> FixtureRules:
         """What stays of its events when they leave as fixtures; of a sender that says nothing, flags and small numbers."""
         from webhooks.formats.redaction import STRICT
 

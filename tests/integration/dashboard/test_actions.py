@@ -158,6 +158,17 @@ def test_much_is_left_to_a_worker_and_can_be_stopped(failed: Site, monkeypatch: 
     assert (latest(failed).state, latest(failed).changed) == (ActionState.DONE, 3)
 
 
+def test_rows_are_picked_or_all_that_match_are_meant(failed: Site) -> None:
+    page = failed.get(f"/deliveries{q('handler:leads.mirror')}").text
+    ids = re.findall(r'name="delivery" value="(\d+)"', page)
+    assert len(ids) == 3
+    assert "/dashboard/change/requeue?q=handler:leads.mirror" in page
+    to_preview = failed.get(f"/change/requeue?delivery={ids[0]}&delivery={ids[1]}")
+    preview = failed.get(to_preview.headers["Location"].removeprefix("/dashboard"))
+    assert "Requeue 2 deliveries" in shown(preview.text)
+    assert 'name="delivery"' not in failed.get("/deliveries", UserRole.VIEWER).text
+
+
 def test_a_blocked_lane_has_two_ways_out(failed: Site) -> None:
     page = failed.get("/failures/blocked").text
     assert "leads.<wbr>ordered" in page

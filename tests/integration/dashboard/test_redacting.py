@@ -101,3 +101,17 @@ def test_it_is_revealed_with_a_reason_to_this_session_for_a_while(hiding: tuple[
 def test_a_pattern_that_is_none_stops_the_start(make_site: Callable[..., Site]) -> None:
     with pytest.raises(Exception, match="hides everything"):
         make_site(dashboard={"redact": ["**"]})
+
+
+def test_a_command_that_posts_it_again_is_made_for_who_sees_it(hiding: tuple[Site, int], site: Site) -> None:
+    hidden, id = hiding
+    refused = hidden.post(f"/events/{id}/curl")
+    assert (refused.status_code, "reveal the event first" in refused.text) == (403, True)
+    assert hidden.store.actions.page() == []
+    site.send(body("ev_9"))
+    (one,) = site.store.listings.events(Selection(key="ev_9"))
+    page = site.post(f"/events/{one.id}/curl").text
+    assert "http://127.0.0.1:8000/webhooks/close" in page
+    assert "close-sig-hash" in page.lower()
+    assert [noted.verb for noted in site.store.actions.page()] == ["curl"]
+    assert site.post(f"/events/{one.id}/curl", role=UserRole.VIEWER).status_code == 403

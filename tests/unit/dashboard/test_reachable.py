@@ -67,6 +67,7 @@ LEFT_OUT = {
     "db check": "as db upgrade",
     "db revision": "writes a file into a project",
     "db partition": "as db upgrade",
+    "db quiesce": "as db upgrade",
     "sandbox": "starts a process",
     "completion": "is for a shell",
 }

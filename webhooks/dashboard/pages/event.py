@@ -26,6 +26,7 @@ from webhooks.operations import events as looking
 from webhooks.operations.events import EventView
 from webhooks.selection import parse_id
 from webhooks.selection.line import narrowed
+from webhooks.sources import Source
 
 PAGES = Pages()
 
@@ -238,3 +239,28 @@ def reveal(visit: Visit, id: str) -> Response:
     return visit.go(
         "event", id=found.id, revealed=token, said="It is shown to you for five minutes; that is on record."
     )
+
+
+@PAGES.post("/events/<id>/curl", needs=UserRole.OPERATOR)
+def curl(visit: Visit, id: str) -> Response:
+    """A command that posts the event again, signed anew: a valid request, so it is on record who made it."""
+    found = visit.store.events.get(parse_id(id))
+    if found is None:
+        raise NotFound(f"no event {id[:20]}: it was never stored here, or has been pruned")
+    source = visit.services.sources.get(found.source)
+    if source is None:
+        raise NotFound(f"source {found.source!r} is not configured here, so nothing can be signed for it")
+    hidden = redacting.event(redacting.redaction_of(visit), found).raw != found.raw
+    if not visit.may_see_payloads or (hidden and not redacting.is_revealed(visit, found.id)):
+        raise Refused(403, "the command would hold values that are hidden from you; reveal the event first")
+    Journal(visit.store).note(Verb.CURL, visit.actor, str(found.id), options={"source": found.source})
+    headers = {"content-type": "application/json", **source.sign(found.raw, visit.now)}
+    return visit.page("curl.html", event=found, text=looking.as_curl(found.raw, _address_of(visit, source), headers))
+
+
+def _address_of(visit: Visit, source: Source) -> str:
+    """Where events of a source are posted to."""
+    settings, console = visit.services.settings, visit.services.console
+    base = console.url.rstrip("/") if console is not None else f"http://127.0.0.1:{settings.port}"
+    own = "" if console is not None else source.settings.public_url
+    return own or f"{base}{settings.url_prefix}/{source.name}"

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from webhooks.formats.redaction.paths import Redaction as Redaction
     from webhooks.formats.redaction.paths import scrub as scrub
     from webhooks.formats.redaction.rules import STRICT as STRICT
+    from webhooks.formats.redaction.rules import FixtureRules as FixtureRules
     from webhooks.formats.redaction.rules import Leak as Leak
     from webhooks.formats.redaction.rules import Replacer as Replacer
-    from webhooks.formats.redaction.rules import Rules as Rules
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "paths": ["HIDDEN", "Redaction", "SHORTEST", "scrub"],
-            "rules": ["Leak", "Replacer", "Rules", "STRICT"],
+            "rules": ["Leak", "Replacer", "FixtureRules", "STRICT"],
         },
     )

@@ -1,6 +1,6 @@
 """Replace what an event holds by values of the same kind and shape, so that it can leave as a fixture.
 
-`Rules` say what stays: fields whose values are words of the sender's protocol. Everything else is replaced, unknown fields
+`FixtureRules` say what stays: fields whose values are words of the sender's protocol. Everything else is replaced, unknown fields
 included; booleans, nulls and small integers stay, they name no one. A `Replacer` is for one run: the same value gets the
 same replacement, so that what belongs together still does, and its key is forgotten with it, so that no other run does.
 
@@ -47,7 +47,7 @@ class Leak(ValueError):
 
 
 @dataclass(frozen=True)
-class Rules:
+class FixtureRules:
     """What stays in events of a sender.
 
     words: patterns of fields whose values are words of its protocol.
@@ -58,8 +58,8 @@ class Rules:
     dates: Redaction = field(default_factory=Redaction)
 
     @classmethod
-    def of(cls, words: Sequence[str], dates: Sequence[str] = ()) -> Rules:
-        """Rules of patterns, as `Redaction` takes them."""
+    def of(cls, words: Sequence[str], dates: Sequence[str] = ()) -> FixtureRules:
+        """FixtureRules of patterns, as `Redaction` takes them."""
         return cls(Redaction(words), Redaction(dates))
 
     def keeps(self, path: Sequence[Step], value: Any) -> bool:
@@ -76,13 +76,13 @@ class Rules:
 
 
 #: Nothing stays but what names no person: for senders without rules of their own.
-STRICT = Rules()
+STRICT = FixtureRules()
 
 
 class Replacer:
     """Replaces the values of the events of one run. rules: what stays. key: made at random, and forgotten."""
 
-    def __init__(self, rules: Rules = STRICT, key: bytes | None = None) -> None:
+    def __init__(self, rules: FixtureRules = STRICT, key: bytes | None = None) -> None:
         self.rules = rules
         self._key = os.urandom(32) if key is None else key
         self._numbers: dict[str, int] = {}
@@ -242,4 +242,4 @@ def _texts_in(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-__all__ = ["SMALL", "STRICT", "Leak", "Replacer", "Rules"]
+__all__ = ["SMALL", "STRICT", "FixtureRules", "Leak", "Replacer"]

@@ -5,9 +5,9 @@ Source: https://developer.close.com/api/resources/webhooks (the envelope) and /e
 
 from __future__ import annotations
 
-from webhooks.formats.redaction import Rules
+from webhooks.formats.redaction import FixtureRules
 
-RULES = Rules.of(
+RULES = FixtureRules.of(
     words=[
         "event.object_type",
         "event.action",

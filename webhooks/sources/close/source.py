@@ -18,7 +18,7 @@ from webhooks.sources.keys.keyring import KeyRing, load_provider
 from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:
-    from webhooks.formats.redaction import Rules
+    from webhooks.formats.redaction import FixtureRules
     from webhooks.sources.close.client import CloseClient
 
 #: Options of `[sources.<name>]`: a look-up of secrets, and what only those need who ask Close's API.
@@ -84,7 +84,7 @@ class CloseSource(Source):
         self.words = words(settings.name)
 
     @property
-    def fixture_rules(self) -> Rules:
+    def fixture_rules(self) -> FixtureRules:
         """Words of Close's envelope, enumerations and dates."""
         from webhooks.sources.close.redaction import RULES
 
