@@ -113,3 +113,46 @@ def test_a_new_file_and_what_sqlite_puts_beside_it_are_their_owners_alone(tmp_pa
         os.umask(before)
     assert modes.keys() >= {"new.db", "new.db-wal", "new.db-shm"}
     assert set(modes.values()) == {"0o600"}
+
+
+def test_a_statement_whose_table_was_changed_since_it_was_prepared_is_not_now_and_the_next_works(
+    postgresql_url: str,
+) -> None:
+    """As after a migration beside a running process."""
+    database, other = connect(postgresql_url, pool_size=1), connect(postgresql_url, pool_size=1)
+
+    def change(statement: str) -> None:
+        with other.write() as connection:
+            connection.exec_driver_sql(statement)
+
+    def read() -> Any:
+        with database.raw() as connection:
+            return connection.execute("select * from changing", prepare=True).fetchall()
+
+    change("create table changing (a int)")
+    try:
+        assert read() == []
+        change("alter table changing add column b int")
+        with pytest.raises(StorageUnavailable) as caught:
+            read()
+        assert type(caught.value) is StorageUnavailable, "it does not last"
+        assert read() == []
+    finally:
+        change("drop table changing")
+        database.dispose()
+        other.dispose()
+
+
+@pytest.mark.parametrize("state", ["42P05", "26000"])
+def test_another_clients_prepared_statement_is_not_now(postgresql_url: str, state: str) -> None:
+    """As behind a pooler that gives each transaction another connection."""
+    database = connect(postgresql_url, pool_size=1)
+    try:
+        with pytest.raises(StorageUnavailable) as caught, database.raw() as connection:
+            connection.execute(
+                "prepare taken as select 1; prepare taken as select 1" if state == "42P05" else "execute it"
+            )
+        assert type(caught.value) is StorageUnavailable
+        assert state in caught.value.reason
+    finally:
+        database.dispose()

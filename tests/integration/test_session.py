@@ -203,7 +203,7 @@ def test_commit_and_rollback_act_as_in_a_session_of_ones_own(made: Rig, steps: l
 
 
 def test_a_handler_that_only_writes_costs_no_savepoint(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from webhooks.session.postgresql import KeptServerConnection
+    from webhooks.session.postgresql_connection import KeptServerConnection
 
     sent: list[str] = []
     tell = KeptServerConnection.tell

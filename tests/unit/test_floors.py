@@ -104,6 +104,7 @@ LATE = {
 #: {(file, library of LATE that it imports at the top): why}
 AT_THE_TOP = {
     ("session/postgresql.py", "psycopg"): "is imported where there is PostgreSQL",
+    ("session/postgresql_connection.py", "psycopg"): "as session/postgresql.py",
     ("session/postgresql_cursors.py", "psycopg"): "as session/postgresql.py; subclasses its cursors",
     ("http/gunicorn/gevent_worker.py", "gevent"): "gunicorn imports it, and only when it is to serve by gevent",
 }

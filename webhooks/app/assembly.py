@@ -98,6 +98,8 @@ def open_database(settings: Settings, role: Role, clock: Callable[[], datetime] 
         clock=clock,
         patience=role.patience,
         application=role.application,
+        pooler=settings.database_pooler,
+        listen_url=settings.listen_url,
     )
 
 

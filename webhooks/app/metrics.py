@@ -137,6 +137,7 @@ def serve(webhooks: Webhooks, worker: Worker) -> None:
         patience=PATIENCE,
         pool_size=1,
         application="webhooks metrics",
+        pooler=settings.database_pooler,
     )
     worker.claim_observer = meter.time_claim
     store = make_store(webhooks.metrics_database, {})

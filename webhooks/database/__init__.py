@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from webhooks.database.base import LOCK_PATIENCE as LOCK_PATIENCE
     from webhooks.database.base import SHORT_SECONDS as SHORT_SECONDS
     from webhooks.database.base import Database as Database
+    from webhooks.database.base import Pooler as Pooler
     from webhooks.database.errors import describe as describe
     from webhooks.database.errors import hide_values as hide_values
     from webhooks.database.errors import is_lock_wait as is_lock_wait
@@ -50,7 +51,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "base": ["Database", "LOCK_PATIENCE", "SHORT_SECONDS"],
+            "base": ["Database", "LOCK_PATIENCE", "Pooler", "SHORT_SECONDS"],
             "errors": [
                 "describe",
                 "hide_values",

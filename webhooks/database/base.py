@@ -8,6 +8,7 @@ Errors leave as `errors` says. After a fork (`forks`) the child has connections 
 from __future__ import annotations
 
 import contextlib
+import enum
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -36,6 +37,16 @@ SHORT_SECONDS = 60.0
 Made = TypeVar("Made")
 
 
+class Pooler(enum.StrEnum):
+    """What stands between us and PostgreSQL: when it gives a connection to the server to another client."""
+
+    NONE = "none"  #: nothing does
+    SESSION = (
+        "session"  #: when a client has left; PgBouncer refuses parameters at the start, and they are set afterwards
+    )
+    TRANSACTION = "transaction"  #: after each transaction, so nothing is kept on one: no setting, no prepared statement
+
+
 class Database(ABC):
     """One database as one process uses it. Opens nothing until asked; a forked process has connections of its own.
 
@@ -48,6 +59,8 @@ class Database(ABC):
     clock: aware UTC now.
     monotonic: seconds.
     application: what the server calls this process.
+    pooler: what stands before PostgreSQL.
+    listen_url: where notifications can be had, if not at `url`.
     """
 
     #: Which of the two it is; asked only where a package chooses its objects for one of them.
@@ -72,8 +85,13 @@ class Database(ABC):
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         application: str = "webhooks",
+        pooler: Pooler = Pooler.NONE,
+        listen_url: URL | None = None,
     ) -> None:
         self.url = url
+        self.pooler = pooler
+        #: Where a process hears of commits; None where it cannot, so that it has to look.
+        self.listen_url = listen_url or (None if pooler is Pooler.TRANSACTION else url)
         self.clock = clock
         self.monotonic = monotonic
         self.patience = patience

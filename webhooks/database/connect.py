@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import exc
 from sqlalchemy.engine import make_url
 
-from webhooks.database.base import Database
+from webhooks.database.base import Database, Pooler
 from webhooks.database.postgresql import PostgreSQLDatabase
 from webhooks.database.postgresql_url import in_schema, with_single_hosts
 from webhooks.database.sqlite import SQLiteDatabase
@@ -26,10 +26,13 @@ def connect(url: str, *, schema: str | None = None, **options: Any) -> Database:
     """Make a `Database`; opens no connection yet.
 
     schema: PostgreSQL: where tables are, if not where the server's search_path leads.
-    options: those of `Database`.
+    options: those of `Database`; `pooler` and `listen_url` as the settings have them.
 
     Raises `ConfigurationError`.
     """
+    options["pooler"] = Pooler(options.get("pooler", Pooler.NONE))
+    if options.get("listen_url") is not None:
+        options["listen_url"] = make_url(with_single_hosts(read_database_url(options["listen_url"])))
     try:
         read = make_url(with_single_hosts(read_database_url(url)))
     except (exc.ArgumentError, ValueError) as error:
@@ -45,6 +48,11 @@ def connect(url: str, *, schema: str | None = None, **options: Any) -> Database:
     if schema is not None:
         if backend != "postgresql":
             raise ConfigurationError("database_schema is for PostgreSQL; take it out, or name such a database")
+        if options["pooler"] is not Pooler.NONE:
+            raise ConfigurationError(
+                "database_schema is said when a connection begins, which a pooler refuses; take it out, and say it of the role: "
+                "alter role … set search_path = …"
+            )
         read = in_schema(read, schema)
     return _DATABASES[backend](read, **options)
 

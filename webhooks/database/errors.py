@@ -113,6 +113,8 @@ def means_not_now(error: BaseException) -> bool:
     """Whether a driver or pool error is about the database's state, not about what it was asked."""
     if isinstance(error, (exc.TimeoutError, exc.OperationalError, exc.InterfaceError, exc.InternalError)):
         return True
+    if sqlstates.is_stale_statement(error):
+        return True  # the connection is dropped, and the next has no such statement
     if isinstance(error, exc.DBAPIError):
         return error.connection_invalidated or sqlite_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
     return isinstance(error, sqlite3.OperationalError) or _is_psycopg_outage(error)

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from webhooks import forks
 from webhooks.database import postgresql_arrays, postgresql_url
-from webhooks.database.base import Database, DriverConnection, Pool
+from webhooks.database.base import Database, DriverConnection, Pool, Pooler
 from webhooks.database.errors import hide_values
 from webhooks.database.postgresql_arrays import (
     pack_bigint,
@@ -80,7 +80,10 @@ class PostgreSQLDatabase(Database):
                 max_overflow=self._max_overflow,
                 pool_timeout=2,
                 hide_parameters=True,
-                connect_args=_arguments(self.url, self._application, self._options(), POSTGRESQL_CONNECT),
+                connect_args={
+                    **_arguments(self.url, self._application, self._options(), POSTGRESQL_CONNECT),
+                    **({"prepare_threshold": None} if self.pooler is Pooler.TRANSACTION else {}),
+                },
             )
         except ModuleNotFoundError as error:
             raise ConfigurationError(
@@ -88,6 +91,8 @@ class PostgreSQLDatabase(Database):
             ) from error
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "connect", self._note_served)
+        if self.pooler is Pooler.SESSION:
+            event.listen(engine, "connect", self._set_up)
         event.listen(engine, "handle_error", hide_values)
         if self._application != HANDLERS:
             # handlers' connections are never `raw`, and a listener costs each of their statements
@@ -124,13 +129,36 @@ class PostgreSQLDatabase(Database):
             self.deadline.forget(connection)
 
     def _options(self) -> str:
+        """What a connection begins with; nothing through PgBouncer, which refuses it."""
+        if self.pooler is not Pooler.NONE:
+            return ""
+        settings = " ".join(f"-c {name}={value}" for name, value in self._settings().items())
+        return f"{settings} {NOTICES_A_DEAD_CLIENT}"
+
+    def _settings(self) -> dict[str, str]:
+        """{parameter: value} of a connection of ours. Behind a pooler of transactions the server's own hold."""
         # every statement of ours is short; compiling one that looks dear to the planner took seconds
-        options = f"-c timezone=UTC -c jit=off {NOTICES_A_DEAD_CLIENT}"
+        settings = {"timezone": "UTC", "jit": "off"}
         if self.patience is not None:
-            options += f" -c statement_timeout={int(self.patience.total_seconds() * 1000)}"
+            settings["statement_timeout"] = str(int(self.patience.total_seconds() * 1000))
         if self._lock_patience is not None:
-            options += f" -c lock_timeout={int(self._lock_patience.total_seconds() * 1000)}"
-        return options
+            settings["lock_timeout"] = str(int(self._lock_patience.total_seconds() * 1000))
+        return settings
+
+    def _set_up(self, connection: Any, record: Any) -> None:
+        """Set what could not be said at the start; an engine's listener for "connect"."""
+        connection.execute(";".join(f"set {name}='{value}'" for name, value in self._settings().items()))
+        connection.commit()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """See `Database.write`; where no setting lasts, the lock's patience is the transaction's own."""
+        with super().write() as connection:
+            if self.pooler is Pooler.TRANSACTION and self._lock_patience is not None:
+                connection.exec_driver_sql(
+                    f"set local lock_timeout = '{int(self._lock_patience.total_seconds() * 1000)}ms'"
+                )
+            yield connection
 
     def raw(self, patience: timedelta | None = None, *, harmless: bool = False) -> DriverConnection:
         """See `Database.raw`; under the deadline of `patience`."""
@@ -157,13 +185,15 @@ class PostgreSQLDatabase(Database):
 
 
 def open_apart(database: Database, application: str) -> Any:
-    """A connection of psycopg outside the pool, in autocommit, by the same address. Raises its errors.
+    """A connection of psycopg outside the pool, in autocommit, to where notifications can be had. Raises its errors.
 
     application: what the server knows it by.
     """
     import psycopg
 
-    arguments = _arguments(database.url, application, NOTICES_A_DEAD_CLIENT, timedelta(seconds=5))
+    url = database.listen_url or database.url
+    is_direct = database.pooler is Pooler.NONE or url is not database.url
+    arguments = _arguments(url, application, NOTICES_A_DEAD_CLIENT if is_direct else "", timedelta(seconds=5))
     return psycopg.connect(autocommit=True, **arguments)
 
 

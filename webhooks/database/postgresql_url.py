@@ -56,7 +56,8 @@ def connection_arguments(url: URL, *, options: str, **ours: Any) -> dict[str, An
         raise ConfigurationError(wrong)
     _, said = url.get_dialect()().create_connect_args(url)
     said = {name: value if isinstance(value, (str, int)) else ",".join(value) for name, value in said.items()}
-    return {**ours, **said, "options": " ".join(filter(None, [said.get("options"), options]))}
+    every = " ".join(filter(None, [said.get("options"), options]))
+    return {**ours, **said, **({"options": every} if every else {})}
 
 
 def _complaints(url: URL) -> Iterator[str]:

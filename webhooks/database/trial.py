@@ -17,6 +17,8 @@ def try_wakeup(database: Database) -> str | None:
         return None
     import psycopg
 
+    if database.listen_url is None:
+        return "through a pooler of transactions"
     try:
         with open_apart(database, "webhooks doctor") as listener:
             listener.execute(f"listen {_CHANNEL}")

@@ -67,7 +67,10 @@ class SQLiteWatch:
 
 
 class PostgresListener:
-    """A thread that calls `wake` for every notification, and once after each (re)connection."""
+    """A thread that calls `wake` for every notification, and once after each (re)connection.
+
+    Where notifications cannot be had (`Database.listen_url`) it ends at once.
+    """
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:
         self._database = database
@@ -99,6 +102,9 @@ class PostgresListener:
     def _run(self) -> None:
         import psycopg
 
+        if self._database.listen_url is None:
+            logger.info("no notification comes through this pooler, so new deliveries are looked for; see listen_url")
+            return
         pause = 0.5
         silent = False
         while not self._stopping.is_set():

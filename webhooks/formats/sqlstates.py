@@ -25,6 +25,10 @@ _QUOTES_TEXT = frozenset(("42601", "42804", "42846", "42883", "42P18"))
 _ABOUT_ROWS = ("22", "23")
 #: Division by zero: never about what we insert.
 _NOT_ABOUT_OURS = frozenset(("22012",))
+#: Duplicate prepared statement, invalid statement name.
+_STALE_STATEMENT = frozenset(("42P05", "26000"))
+#: … and "cached plan must not change result type", which has no code of its own, but a function of the server that says it.
+_FEATURE_NOT_SUPPORTED, _OF_CACHED_PLANS = "0A000", "RevalidateCachedQuery"
 
 #: SQLite's primary result codes that can be about a row.
 _SQLITE_CONSTRAINT, _SQLITE_TOOBIG, _SQLITE_MISMATCH, _SQLITE_RANGE = 19, 18, 20, 25
@@ -62,6 +66,18 @@ def sqlite_code(error: BaseException) -> int | None:
     """SQLite's extended result code, where it is SQLite that complains."""
     found = getattr(driver_error(error), "sqlite_errorcode", None)
     return found if isinstance(found, int) else None
+
+
+def is_stale_statement(error: BaseException) -> bool:
+    """Whether PostgreSQL complains that a prepared statement is not what it was: a connection of its own has none of this.
+
+    Its name is taken or gone, because a pooler gave us another's connection; or a migration changed what it returns.
+    """
+    state = sqlstate(error)
+    if state == _FEATURE_NOT_SUPPORTED:
+        diag = getattr(driver_error(error), "diag", None)
+        return getattr(diag, "source_function", None) == _OF_CACHED_PLANS
+    return state in _STALE_STATEMENT
 
 
 def may_be_the_rows(error: BaseException) -> bool:
@@ -173,6 +189,7 @@ __all__ = [
     "describe",
     "driver_error",
     "is_of_database",
+    "is_stale_statement",
     "may_be_the_rows",
     "sqlite_code",
     "sqlstate",

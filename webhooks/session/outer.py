@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,6 +106,9 @@ class OpenTransaction:
             raise ended_below()
 
 
+_PARAMETER = re.compile(r"\$(\d+)")
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedStatement:
     """A statement for PostgreSQL that returns one row with one number. text: with $1, $2, …, each cast. values: numbers."""
@@ -112,6 +116,10 @@ class PreparedStatement:
     name: str
     text: str
     values: tuple[int, ...]
+
+    def written_out(self) -> str:
+        """The statement with its numbers in it, where none can be prepared."""
+        return _PARAMETER.sub(lambda match: str(self.values[int(match[1]) - 1]), self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ transaction began is asked for, and compared at the end: a transaction that was 
 At the end of a successful attempt the reset, the done-mark and COMMIT travel in one message. The reset comes first, in the
 same transaction: deferred triggers still see the handler's settings, and the mark sees none of them.
 
+Behind a pooler of transactions (`Pooler.TRANSACTION`) nothing can be prepared, and what a handler leaves on its connection would
+be found by another client of the pooler's: an attempt that may have left something fails, and its connection is dropped with its
+transaction open, which makes the pooler drop its own.
+
 A savepoint that is asked for before anything ran has nothing above it to protect, so it is only remembered: to roll back to
 it is to roll back everything.
 """
@@ -19,18 +23,26 @@ import contextlib
 import random
 import threading
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
-from psycopg import generators
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy import exc
 
 from webhooks import failpoints
-from webhooks.database import HANDLERS, Database, describe, is_closed, is_lock_wait, shut_down_socket, unavailable
+from webhooks.database import (
+    HANDLERS,
+    Database,
+    Pooler,
+    describe,
+    is_lock_wait,
+    shut_down_socket,
+    unavailable,
+)
 from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
+from webhooks.formats.sqlstates import is_stale_statement
 from webhooks.session.outer import (
     COMMIT_PATIENCE_SECONDS,
     ENDED,
@@ -41,8 +53,8 @@ from webhooks.session.outer import (
     PreparedStatement,
     below_the_transaction,
     ended_below,
-    not_yours,
 )
+from webhooks.session.postgresql_connection import FAILED, KeptServerConnection, raise_error
 from webhooks.session.postgresql_cursors import GuardedCursor, GuardedServerCursor
 
 #: Attributes of a connection that change nothing when they are read.
@@ -78,91 +90,24 @@ _BOUND = b";set local lock_timeout='1s'"
 _PREPARE_UNLOCK = b"prepare webhooks_unlock as " + _UNLOCK % b"$1" + b",pg_catalog.set_config('lock_timeout','1s',true)"
 _PREPARED_RESET = _RESET_BUT_FORGET + b"discard sequences;execute webhooks_unlock(%.15f)"
 _RESET_COMMANDS = _PREPARED_RESET.count(b";") + 1
+#: The same in as many commands, where nothing is prepared.
+_UNPREPARED_RESET = (
+    _RESET_BUT_FORGET + b"discard sequences;" + _UNLOCK % b"%.15f" + b",pg_catalog.set_config('lock_timeout','1s',true)"
+)
 #: After a rollback less is left: settings, temporary tables and cursors went with it.
 _ROLLBACK = b"rollback;" + _FORGET
 _BEGAN_AT = b"select pg_catalog.date_part('epoch', pg_catalog.now())::text"
 
-#: The status of a result that is an error; a member of an enum takes longer to find than to compare.
-_FAILED = int(ExecStatus.FATAL_ERROR)
 #: PostgreSQL's division_by_zero: what a `PreparedStatement` fails with when it touches nothing.
 _TOUCHED_NOTHING = "22012"
-#: PostgreSQL's invalid_sql_statement_name: what was prepared is gone.
-_NOT_PREPARED = "26000"
-_DROPPED_BELOW = "a function called by the handler had it dropped; the delivery runs again on another connection"
-
-
-class KeptServerConnection:
-    """A driver's connection that serves one attempt after the other. runs: how many it has served."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-        self.runs = 0
-        self.backend: int = driver.info.backend_pid
-        self.prepared: set[str] = set()
-        # a cursor names its connection; it leads past the proxy, but not past the transaction
-        driver.cursor_factory = driver.server_cursor_factory = driver.commit = driver.rollback = _refuse
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the server has closed it meanwhile."""
-        return is_closed(self.driver)
-
-    def close(self) -> None:
-        """End it. Raises nothing."""
-        # a thread of a handler's may wait for an answer, and would read memory that is freed
-        free = self.driver.lock.acquire(blocking=False)
-        if not free:
-            shut_down_socket(self.driver)
-            free = self.driver.lock.acquire(timeout=COMMIT_PATIENCE_SECONDS)
-        with contextlib.suppress(Exception):
-            self.driver.close()
-        if free:
-            self.driver.lock.release()
-
-    def begin(self) -> None:
-        """Send BEGIN; `begun` has to follow before anything else."""
-        self.driver.pgconn.send_query(b"begin")
-        self.driver.pgconn.flush()
-
-    def begun(self) -> None:
-        """Wait until the transaction has begun."""
-        _raise_error(self.driver.wait(generators.execute(self.driver.pgconn)))
-
-    def tell(self, commands: bytes) -> list[Any]:
-        """Send commands of ours in one message, below psycopg's cursors; one result each, up to the first error."""
-        # held by a `stream` that was not read to its end, as long as it is kept
-        if not self.driver.lock.acquire(timeout=COMMIT_PATIENCE_SECONDS):
-            raise exc.InvalidRequestError(
-                "a stream, or a thread of the handler's, still uses the connection of this delivery; "
-                "read a stream to its end or close() it, and wait for threads before the handler returns"
-            )
-        try:
-            self.driver.pgconn.send_query(commands)
-            results: list[Any] = self.driver.wait(generators.execute(self.driver.pgconn))
-        finally:
-            self.driver.lock.release()
-        return results
-
-    def must(self, commands: bytes) -> Any:
-        """The same; the last result. Raises psycopg's error."""
-        results = self.tell(commands)
-        _raise_error(results)
-        return results[-1]
-
-    @property
-    def status(self) -> int:
-        status: int = self.driver.pgconn.transaction_status
-        return status
-
-
-def _refuse(*arguments: Any, **options: Any) -> NoReturn:
-    raise not_yours()
-
-
-def _raise_error(results: Sequence[Any]) -> None:
-    """Raise the error of a message of commands; it comes last, because the server stops there."""
-    if results[-1].status == _FAILED:
-        raise psycopg.errors.error_from_result(results[-1])
+_LEFT_BEHIND_A_POOLER = (
+    "the handler left something on its connection that the next client of the pooler would find ({}); use settings of the "
+    "transaction (SET LOCAL), and none of the connection, or connect without a pooler of transactions"
+)
+_STALE_BELOW = (
+    "a function called by the handler had it dropped, or a pooler gave us another's connection (setting database_pooler); "
+    "the delivery runs again on another"
+)
 
 
 class ServerTransaction(AttemptLife):
@@ -290,6 +235,8 @@ class ServerTransaction(AttemptLife):
         with self._guard:
             self.check()
             self._require_open()
+            if self._kept.is_pooled and self.traces is not None:
+                raise exc.InvalidRequestError(_LEFT_BEHIND_A_POOLER.format(self.traces))
             failpoints.hit("run.before_mark")
             try:
                 if mark.statement is not None and self.traces is None:
@@ -297,8 +244,8 @@ class ServerTransaction(AttemptLife):
                 return self._finish_step_by_step(mark)
             except psycopg.Error as error:
                 self.saw_error = True
-                if error.sqlstate == _NOT_PREPARED:
-                    raise StorageUnavailable(f"{describe(error)} ({_DROPPED_BELOW})") from error
+                if is_stale_statement(error):
+                    raise StorageUnavailable(f"{describe(error)} ({_STALE_BELOW})") from error
                 raise
 
     def _require_open(self) -> None:
@@ -312,21 +259,28 @@ class ServerTransaction(AttemptLife):
 
     def _finish_at_once(self, mark: PreparedStatement) -> bool:
         """Reset, mark and commit in one message; the server stops at the first that fails."""
-        if mark.name not in self._kept.prepared:
-            if not self._kept.prepared:
-                self._kept.must(_PREPARE_UNLOCK)
-            self._kept.must(f"prepare {mark.name} as {mark.text}".encode())
-            self._kept.prepared.add(mark.name)
-        done = f";execute {mark.name}({','.join(map(str, mark.values))});commit"
+        if self._kept.is_pooled:
+            reset, done = _UNPREPARED_RESET, f";{mark.written_out()};commit"
+        else:
+            self._prepare(mark)
+            reset, done = _PREPARED_RESET, f";execute {mark.name}({','.join(map(str, mark.values))});commit"
         failpoints.hit("run.before_commit")
-        results = self._kept.tell(_PREPARED_RESET % random.random() + done.encode())
-        if len(results) == _RESET_COMMANDS + 1 and results[-1].status == _FAILED:
+        results = self._kept.tell(reset % random.random() + done.encode())
+        if len(results) == _RESET_COMMANDS + 1 and results[-1].status == FAILED:
             error = psycopg.errors.error_from_result(results[-1])
             if error.sqlstate == _TOUCHED_NOTHING:
                 return False
             if is_lock_wait(error):
                 raise unavailable(error) from error
         return self._committed_by(results)
+
+    def _prepare(self, mark: PreparedStatement) -> None:
+        """Have the mark, and the reset before it, prepared on this connection."""
+        if mark.name not in self._kept.prepared:
+            if not self._kept.prepared:
+                self._kept.must(_PREPARE_UNLOCK)
+            self._kept.must(f"prepare {mark.name} as {mark.text}".encode())
+            self._kept.prepared.add(mark.name)
 
     def _finish_step_by_step(self, mark: DoneMark) -> bool:
         """The same where the mark takes more than one statement; the savepoint is gone if the transaction ends meanwhile."""
@@ -341,7 +295,7 @@ class ServerTransaction(AttemptLife):
         return self._committed_by(self._kept.tell(b"release savepoint webhooks_mark;commit"))
 
     def _committed_by(self, results: Sequence[Any]) -> bool:
-        _raise_error(results)
+        raise_error(results)
         if results[-1].command_status != b"COMMIT":  # a transaction in error answers ROLLBACK
             raise ended_below()
         self._committed = True
@@ -373,6 +327,8 @@ class ServerTransaction(AttemptLife):
             cursor._conn = ENDED  # it leads past the proxy
         if self.failed is not None:
             return  # its connection is cut
+        if self._kept.is_pooled and self.traces is not None:
+            return  # dropped with its transaction open, so that the pooler drops its own
         try:
             if self._kept.status != TransactionStatus.IDLE:
                 self._kept.must(_ROLLBACK % random.random())
@@ -398,11 +354,13 @@ class ServerTransactions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.engine = connect(database.url.render_as_string(hide_password=False), application=HANDLERS).engine
+        self._is_pooled = database.pooler is Pooler.TRANSACTION
+        url = database.url.render_as_string(hide_password=False)
+        self.engine = connect(url, application=HANDLERS, pooler=database.pooler).engine
 
     def keep(self, driver: Any) -> KeptServerConnection:
         """The driver's connection, for one attempt after the other."""
-        return KeptServerConnection(driver)
+        return KeptServerConnection(driver, is_pooled=self._is_pooled)
 
     def begin(self, kept: KeptServerConnection) -> ServerTransaction:
         """The transaction of one attempt."""

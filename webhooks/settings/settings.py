@@ -129,6 +129,21 @@ class Settings:
         default=None,
         metadata=_about("PostgreSQL: the schema of our tables and the plugins'; made if needed", read_schema),
     )
+    database_pooler: str = field(
+        default="none",
+        metadata=_about(
+            "what stands before PostgreSQL, such as PgBouncer, by when it gives a connection to another client",
+            one_of("none", "session", "transaction"),
+        ),
+    )
+    listen_url: str | None = field(
+        default=None,
+        metadata=_about(
+            "PostgreSQL itself, where a pooler of transactions stands before it, so that workers hear of commits",
+            read_database_url,
+            secret=True,
+        ),
+    )
     sources: Mapping[str, SourceSettings] = field(
         default_factory=dict, metadata=_about("the senders, a section each: [sources.close]", None)
     )

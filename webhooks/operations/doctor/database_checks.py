@@ -66,6 +66,6 @@ def no_wakeup(facts: Facts) -> Complaint | None:
         return None
     text = (
         f"a notification was sent through the database and did not arrive ({facts.wakeup_problem}): new events wait up to "
-        "poll_interval; a pooler in transaction mode passes none on, so let workers connect to the server itself"
+        "poll_interval; a pooler in transaction mode passes none on, so set listen_url to the server itself"
     )
     return Complaint(Level.WARNING, "database", text)
