@@ -28,7 +28,8 @@ SOURCE = make_source(SourceSettings("close", "close", secrets=[Secret(KEY)]))
 
 
 def block(language: str) -> str:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0]
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return found[0]
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> int:
