@@ -79,6 +79,12 @@ def isolated(event, session, delivery):
     effect(session, event, delivery)
 
 
+@on("**", name="killer", retry=RetryPolicy(max_attempts=3, base=timedelta(0), cap=timedelta(0)))
+def killer(event, delivery):
+    note("start", delivery, event)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @on("**", name="hanging", timeout=timedelta(seconds=1), retry=RetryPolicy(max_attempts=1))
 def hanging(event, delivery):
     note("start", delivery, event)
@@ -163,7 +169,7 @@ def check(made: Fleet, ids: list[int]) -> None:
     attempts = made.attempts()
     starts: dict[int, int] = {}
     for run in made.journal("start"):
-        if run.handler == "hanging":
+        if run.handler in ("hanging", "killer"):
             continue
         starts[run.delivery] = starts.get(run.delivery, 0) + 1
     assert set(starts) == set(ids), "every delivery ran"
@@ -200,6 +206,22 @@ def test_celery_runs_what_is_stored_in_order_within_limits_and_time_outs(engine:
     assert worker.stop(timedelta(seconds=40)) == 0
     assert made.store.processes.running() == [], "each took itself off the list"
     assert "Traceback" not in worker.output + feeder.output
+
+
+def test_a_handler_that_kills_its_process_ends_dead_and_takes_no_other_along(engine: Engine) -> None:
+    made = engine.made
+    worker, feeder = engine.work("prefork", 2), engine.feed()
+    (killer,) = made.put(bodies(1), "killer")
+    ids = made.put(bodies(60), "session")
+    made.wait_until_finished(70)
+    outcomes = made.attempts()
+    assert outcomes.pop(killer)[-3:] == ["lost"] * 3
+    assert made.dead() == [("killer", "its process died while it ran alone (attempt 3 of 3)")]
+    assert [run.alone for run in made.journal("start", "killer")][-3:] == [True] * 3
+    assert {id: found[-1] for id, found in outcomes.items()} == dict.fromkeys(ids, "succeeded")
+    assert set(made.effects().values()) == {1}
+    assert worker.is_running
+    feeder.stop()
 
 
 def test_a_child_full_of_abandoned_threads_is_replaced(engine: Engine) -> None:

@@ -122,6 +122,9 @@ def test_what_is_not_claimed_is_offered_again_later_each_time() -> None:
     assert len(offers) == 1
     offers.offered(one(2), 0.0, is_limited=True)
     assert offers.due_again(5.0) == [one(2)], "its ids are passed over where another process was quicker"
+    for _ in range(20):
+        offers.offered(one(2), 10.0, is_limited=True)
+    assert offers.due_again(70.0) == [one(2)]
 
 
 def test_it_is_silent_once_offers_wait_and_none_is_claimed() -> None:

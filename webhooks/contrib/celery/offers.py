@@ -22,8 +22,8 @@ LARGEST_MESSAGE = 20
 AGAIN_SECONDS = 60.0
 #: at most so many.
 LONGEST_AGAIN_SECONDS = 600.0
-#: For a handler with limits over all workers, whose ids are passed over where another process was quicker.
-LIMITED_AGAIN_SECONDS = 2.0
+#: The same for a handler with limits over all workers, whose ids are passed over where another process was quicker.
+LIMITED_AGAIN_SECONDS, LONGEST_LIMITED_AGAIN_SECONDS = 2.0, 60.0
 #: Where offers wait and none was claimed for so long, the engine is silent.
 SILENT_SECONDS = 10.0
 
@@ -82,8 +82,11 @@ class Offers:
         """Remember that a delivery was offered, for the first time or again."""
         known = self._offers.get(each.id)
         times = 1 if known is None else known.times + 1
-        first = min(self._again, LIMITED_AGAIN_SECONDS) if is_limited else self._again
-        self._offers[each.id] = Offer(each, times, now + again_after(times, first))
+        if is_limited:
+            pause = again_after(times, min(self._again, LIMITED_AGAIN_SECONDS), LONGEST_LIMITED_AGAIN_SECONDS)
+        else:
+            pause = again_after(times, self._again)
+        self._offers[each.id] = Offer(each, times, now + pause)
 
     def silent_since(self, now: float) -> float | None:
         """Since when none of the offers was claimed, if that is `SILENT_SECONDS` or longer; None while all is well."""
@@ -96,9 +99,13 @@ class Offers:
         self._alive_at = now
 
 
-def again_after(times: int, first: float = AGAIN_SECONDS) -> float:
-    """Seconds until what was offered so many times is offered again. first: the first time."""
-    return float(min(first * 2 ** min(times - 1, 10), LONGEST_AGAIN_SECONDS))
+def again_after(times: int, first: float = AGAIN_SECONDS, longest: float = LONGEST_AGAIN_SECONDS) -> float:
+    """Seconds until what was offered so many times is offered again.
+
+    first: the first time.
+    longest: at most.
+    """
+    return float(min(first * 2 ** min(times - 1, 10), longest))
 
 
 def shares(
