@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),
     "deliveries": ("webhooks.cli.deliveries:deliveries", "List, show and cancel deliveries."),
     "handlers": ("webhooks.cli.handlers:handlers", "Show handlers; pause and resume them."),
-    "sources": ("webhooks.cli.sources:sources", "Show the configured sources."),
+    "sources": ("webhooks.cli.sources:sources", "Show the configured sources; try one with vectors."),
     "explain": ("webhooks.cli.explain:explain", "Say why a request was refused, or what became of an event."),
     "quarantine": ("webhooks.cli.quarantine:quarantine", "Signed requests that could not be read."),
     "replay": ("webhooks.cli.replay:replay", "Make new deliveries for stored events."),

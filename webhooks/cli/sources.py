@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from webhooks.cli import output
+from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import json_option, or_explain, read_only
+from webhooks.errors import NotFound
+from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
 from webhooks.operations import sources as known
 
 if TYPE_CHECKING:
     from webhooks.operations.sources import SourceView
+    from webhooks.operations.vectors import Tried
+    from webhooks.sources import Source
 
 COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", "LAST EVENT")
 
 
-@click.command(epilog="Example: webhooks sources --json | jq -r '.sources[].name'")
+@click.group(
+    cls=LazyGroup, invoke_without_command=True, epilog="Example: webhooks sources --json | jq -r '.sources[].name'"
+)
 @json_option
-def sources(as_json: bool) -> None:
+@click.pass_context
+def sources(ctx: click.Context, as_json: bool) -> None:
     """Show the configured sources: path, scheme, events of the last day, and when each secret was last used.
 
     A secret that is not used any more can go: that is how a rotation ends.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     context = read_only()
     figures = or_explain(context.database, lambda: known.read_figures(context.store, context.sources))
     views = known.view(context.sources, context.settings.url_prefix, figures)
@@ -53,3 +64,55 @@ def _secrets(view: SourceView) -> str:
     used = {label: (output.iso(at) or "")[:19] for label, at in view.secrets.items()}
     words = [f"{label} (last used {at})" if at else f"{label} (never used)" for label, at in used.items()]
     return ", ".join(words) or "from a file, not used yet"
+
+
+# -- test ------------------------------------------------------------------------------------------------------
+
+
+@sources.command("test", epilog="Example: webhooks sources test lighthouse vectors/lighthouse.json")
+@click.argument("name")
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def test(ctx: click.Context, name: str, file: Path | None, as_json: bool) -> None:
+    """Verify and read requests whose answer is known, and say what was read; nothing is stored.
+
+    FILE holds vectors, as docs/sources.md shows them: the sender's own, or made with another program. Without it the
+    source signs a sample itself. Exit code 1 when one is not as it should be.
+    """
+    from webhooks.operations import vectors
+
+    source = _source(name)
+    now = datetime.now(UTC)
+    if file is None:
+        results = [vectors.try_itself(source, now)]
+    else:
+        results = [vectors.try_vector(source, each, now) for each in vectors.read_vectors(file)]
+    if as_json:
+        output.emit_json({"results": [vectors.tried_json(result) for result in results]})
+    else:
+        for result in results:
+            _print_tried(result)
+    if not all(result.is_as_said for result in results):
+        ctx.exit(1)
+
+
+def _source(name: str) -> Source:
+    found = read_only().sources
+    if name not in found:
+        raise NotFound(
+            f"no source named {name!r}{did_you_mean(name, sorted(found))}; configured: {', '.join(sorted(found))}"
+        )
+    return found[name]
+
+
+def _print_tried(result: Tried) -> None:
+    outcome = f"verified by {result.label!r}" if result.label else "refused"
+    mark = "ok  " if result.is_as_said else "BAD "
+    click.echo(printable(f"{mark}{result.name}: {outcome}{f', {result.reason}' if result.reason else ''}"))
+    for event in result.events:
+        at = output.iso(event.occurred_at) or "no time of its own"
+        subject = event.ordering.get("object_id")
+        click.echo(
+            printable(f"      type {event.type}, key {event.dedup_key}, {at}{f', object {subject}' if subject else ''}")
+        )

@@ -121,8 +121,8 @@ def _entries(facts: SignatureFacts) -> Iterator[tuple[str, list[bytes]]]:
     given = list(facts.entries)
     bare = [entry.strip() for entry in given]
     forms = [
-        ("it has quotes around it: take them off on the way", [entry.strip(b"\"'") for entry in bare]),
         ("it is cut or has something around it", bare),
+        ("it has quotes around it: take them off on the way", [entry.strip(b"\"'") for entry in bare]),
     ]
     if facts.encoding == "hex":
         what = "the digest is in upper case, and must be as the sender writes it: encoding = 'hex-upper'"

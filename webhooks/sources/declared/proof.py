@@ -244,7 +244,7 @@ class Proof:
             return None
         prefix = row.prefix.encode()
         # blanks around an entry are a mistake of their own, which a prefix must not hide
-        bare = [b" " * (entry != entry.strip()) + entry.strip().removeprefix(prefix) for entry in entries]
+        bare = [b" " * (len(entry) > len(entry.strip())) + entry.strip().removeprefix(prefix) for entry in entries]
         return SignatureFacts(
             secrets,
             row.secret_encoding,

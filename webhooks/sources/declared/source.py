@@ -26,6 +26,7 @@ from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
 from webhooks.sources.declared.scheme import DEDUP_KEYS, JWT, PUBLIC_KEY_ALGORITHMS, Scheme
+from webhooks.sources.declared.selfcheck import why_never_verifies
 from webhooks.sources.declared.sign import Signer
 from webhooks.sources.keys import keys
 from webhooks.sources.keys.fetched import Fetcher
@@ -79,6 +80,9 @@ class DeclaredSource(Source):
         self._parser = Parser(self.row, rule)
         self._take_bounds(rule)
         self._signer = Signer(self._proof, settings.public_url)
+        problem = why_never_verifies(self)
+        if problem is not None:
+            raise ConfigurationError(f"source {self.name!r}: {problem}")
 
     def _take_manners(self, conduct: manners.Manners) -> None:
         """Be to the sender as row and options say."""
@@ -206,6 +210,10 @@ class DeclaredSource(Source):
                 raise
             return Verified(self._proof.verify(request, now, self._ring(request, now)))
 
+    def prove(self, request: InboundRequest, now: datetime, key: VerifyingKey) -> None:
+        """Verify with one key, whatever the source holds. Raises SignatureError."""
+        self._proof.verify(request, now, [Key("own", key)])
+
     def signed_text(self, request: InboundRequest, stamp: bytes) -> bytes:
         """What the sender signed. stamp: the time as it was written. Raises SignatureError when a part is missing."""
         return self._proof.signed_text(request, stamp)
@@ -264,6 +272,8 @@ class DeclaredSource(Source):
 
     def sign(self, body: bytes, now: datetime) -> Mapping[str, str]:
         """See `Source.sign`. Raises ConfigurationError where there is no key of ours."""
+        if any(place.startswith("query:") for place in self.row.signature):
+            return dict(self.row.require)
         if self.row.is_in_body:
             return dict(self.row.require)
         return self._signer.sign(body, now, self.signing_key)

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from webhooks.formats import json as jsonio
+from webhooks.model import Headers, InboundRequest
+
+if TYPE_CHECKING:
+    from webhooks.sources.base import Source
 
 _HERE = Path(__file__).parent
 _CLOSE = _HERE.parent / "close"
@@ -36,6 +41,16 @@ def samples(scheme: str) -> tuple[Sample, ...]:
     if "/" in scheme or not path.is_file():
         return ()
     return tuple(_sample(each) for each in jsonio.load(path.read_bytes()))
+
+
+def signed_sample(source: Source, now: datetime) -> InboundRequest:
+    """The first sample of a source's scheme, signed as its sender would. Raises ConfigurationError where only the sender can."""
+    own = samples(source.settings.scheme)
+    sample = own[0] if own else Sample("event", b'{"type":"event","id":"1"}')
+    body = source.prepare(sample.body, now)
+    query = source.settings.public_url.partition("?")[2].encode("utf-8")
+    headers = Headers({**sample.headers, **source.sign(body, now)})
+    return InboundRequest(headers, body, "POST", query, source.settings.public_url, "sample")
 
 
 def find(scheme: str, type: str) -> Sample | None:
