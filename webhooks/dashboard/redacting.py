@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from webhooks.model import Attempt
     from webhooks.operations.events import EventView
     from webhooks.operations.explain import Explanation
-    from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup
+    from webhooks.store.listings import DeliverySummary, EventSummary, FailureGroup, FailureGroups
 
 #: How long what was revealed is seen without being asked for again.
 REVEALED = timedelta(minutes=5)
@@ -131,6 +131,25 @@ def attempts(visit: Visit, found: DeliverySummary, of_it: Sequence[Attempt]) -> 
     return [_attempt(one, texts) for one in of_it]
 
 
+def kind_of(visit: Visit, error: str | None) -> str | None:
+    """An error of which no event is at hand: its kind alone, where anything is hidden; what it says may quote what came."""
+    if not error or not redaction_of(visit):
+        return error
+    kind, colon, _ = error.partition(":")
+    return f"{kind}: {HIDDEN}" if colon and kind.isidentifier() else HIDDEN
+
+
+def body(visit: Visit, id: int, raw: bytes) -> bytes:
+    """A body that is kept under an id of its own, such as one in quarantine, as this visit may see it."""
+    redaction = redaction_of(visit)
+    return raw if not redaction or is_revealed(visit, id) else redaction.hide_body(raw)
+
+
+def listed(visit: Visit, found: FailureGroups, most: int | None = None) -> FailureGroups:
+    """The first groups of a listing of failures; see `groups`."""
+    return dataclasses.replace(found, groups=groups(visit, found.groups[:most]))
+
+
 def groups(visit: Visit, found: Sequence[FailureGroup]) -> Sequence[FailureGroup]:
     """Groups of failures, their errors without what is hidden in the event of each example."""
     redaction = redaction_of(visit)
@@ -194,6 +213,6 @@ def is_revealed(visit: Visit, id: int) -> bool:
 
 
 __all__ = [
-    "FIELD", "attempts", "deliveries", "event", "explanations", "groups", "hides_something", "is_revealed", "redaction_of",
+    "FIELD", "attempts", "body", "deliveries", "event", "explanations", "groups", "hides_something", "is_revealed", "kind_of", "listed", "redaction_of",
     "reveal_token", "summary", "view",
 ]  # fmt: skip

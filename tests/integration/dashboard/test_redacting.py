@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +31,7 @@ def hiding(make_site: Callable[..., Site]) -> tuple[Site, int]:
     def call(event: Any) -> None:
         raise ConnectionError(f"no answer from {PHONE} ({MAIL}), {event.data['contact']['name']}")
 
-    @registry.on("lead.updated", name="leads.filtered", where=field("data.remote_phone") == f"{PHONE}x")
+    @registry.on("lead.updated", name="leads.filtered", where=field("data.remote_phone") == "+49 89 1111111")
     def filtered(event: Any) -> None: ...
 
     site = make_site(registry, dashboard={"redact": PATTERNS, "payloads_for": "viewer"})
@@ -53,6 +55,7 @@ def test_no_page_document_or_export_has_it(hiding: tuple[Site, int]) -> None:
         *(f"/events/{id}?view={view}" for view in ("tree", "changes", "raw", "headers")), f"/events/{id}.json",
         f"/events/{id}/payload", "/events.jsonl", "/events.csv", "/events", "/deliveries", "/deliveries.json", "/deliveries.csv",
         f"/deliveries/{dead.id}", f"/deliveries/{dead.id}.json", "/failures", "/failures.json", "/failures.csv",
+        "/", "/handlers", "/handlers.json", "/handlers/leads.call", "/handlers/leads.call.json", "/activity", "/doctor",
         f"/events/{id}?at=5", "/failures/blocked?q=handler:leads.call", f"/change/requeue.json?delivery={dead.id}&at={id}",
     ]  # fmt: skip
     for path in paths:
@@ -65,6 +68,25 @@ def test_no_page_document_or_export_has_it(hiding: tuple[Site, int]) -> None:
     assert "[hidden]" in site.get(f"/events/{id}").text
     assert "lead_1" in site.get(f"/events/{id}").text
     assert [one.verb for one in site.store.actions.page()] == ["export", "export"]
+
+
+def test_a_body_in_quarantine_is_hidden_and_revealed(hiding: tuple[Site, int]) -> None:
+    site, _ = hiding
+    now: Any = site.store.database.now()
+    raw = json.dumps({"event": {"data": {"remote_phone": PHONE}}}).encode()
+    kinds = {"reason": "no type", "kind": "unreadable", "received_at": now, "headers": "{}"}
+    ids = [site.store.quarantine.put("close", body, **kinds) for body in (raw, f"no JSON of {NAME}".encode())]
+    for id in ids:
+        for path in (f"/quarantine/{id}", f"/quarantine/{id}.json", "/quarantine"):
+            page = site.get(path).text
+            assert [s for s in SECRETS if s in page or base64.b64encode(s.encode()).decode()[:8] in page] == [], path
+    cookie = site.cookie(UserRole.OPERATOR)
+    answer = site._open(
+        "POST", f"/quarantine/{ids[1]}/reveal", UserRole.OPERATOR, cookie=cookie, headers={"Sec-Fetch-Site": "same-origin"},
+        data={"form_token": site.token(cookie), "why": "to correct the reader"},
+    )  # fmt: skip
+    assert NAME in site.get(answer.headers["Location"].removeprefix("/dashboard"), cookie=cookie).text
+    assert site.store.actions.page()[0].verb == "reveal"
 
 
 def test_a_group_of_failures_is_still_requeued(hiding: tuple[Site, int]) -> None:

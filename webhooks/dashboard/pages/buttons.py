@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
-from webhooks.dashboard import acting
+from webhooks.dashboard import acting, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound, SelectionError
-from webhooks.operations import Verb
+from webhooks.operations import Journal, Verb
 from webhooks.operations import handlers as of_handlers
 from webhooks.operations import quarantine as of_quarantine
 from webhooks.selection import parse_duration
@@ -93,6 +93,20 @@ def drop_quarantine(visit: Visit) -> Response:
     results = of_quarantine.discard(visit.store, ids, actor=visit.actor, why=why)
     given_up = sum(one.changed for one in results)
     return acting.back(visit, f"{given_up} given up; the activity can take it back.", "quarantine")
+
+
+@PAGES.post("/quarantine/<int:id>/reveal", needs=UserRole.OPERATOR)
+def reveal_quarantined(visit: Visit, id: int) -> Response:
+    """Show what is hidden of a quarantined body, to this session and for a few minutes; with a reason, on record."""
+    kept = visit.store.quarantine.get(id)
+    if kept is None or not visit.may_see_payloads:
+        raise NotFound(f"nothing is quarantined under {id} that your role may see")
+    why = acting.why(visit, needed=True)
+    Journal(visit.store).note(Verb.REVEAL, visit.actor, str(id), why=why, options={"quarantined": True})
+    token = redacting.reveal_token(visit, id, visit.now)
+    return visit.go(
+        "quarantined", id=id, revealed=token, said="It is shown to you for five minutes; that is on record."
+    )
 
 
 def _ids(visit: Visit) -> list[int]:

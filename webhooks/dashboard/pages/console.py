@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
+from webhooks.dashboard import redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.payload.draw import Drawing, draw
@@ -60,7 +61,7 @@ def console(visit: Visit) -> Response:
     chosen = visit.text("event")
     events = [entry.event for entry in entries if entry.event is not None]
     id = parse_id(chosen) if chosen else events[0].id if events else None
-    seen = looking.view(visit.store, id) if id is not None else None
+    seen = redacting.view(visit, looking.view(visit.store, id)) if id is not None else None
     tree = scan(seen.summary.event.raw) if seen is not None and seen.summary.event is not None else None
     address = visit.url("event", id=id) + "?" if id is not None else ""
     return visit.page(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import figures, looks, remedies
+from webhooks.dashboard import figures, looks, redacting, remedies
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
@@ -36,7 +37,7 @@ def handlers(visit: Visit) -> Response:
     """Every handler, those that are not well first."""
     services = visit.services
     if visit.form == "json":
-        views = known.view(services.registry.handlers(), known.on_record(visit.store))
+        views = _views(visit)
         return visit.json({"handlers": [records.handler_json(view) for view in views]})
     window = looks.window_of(visit.text("window", "1h"))
     return visit.page(
@@ -53,7 +54,7 @@ def handler(visit: Visit, name: str) -> Response:
     """One handler: its state, what it asks for, how it ran, what failed."""
     services = visit.services
     if visit.form == "json":
-        views = known.view(services.registry.handlers(), known.on_record(visit.store))
+        views = _views(visit)
         return visit.json(
             records.handler_json(next((view for view in views if view.name == name), None) or _unknown(name, views))
         )
@@ -64,6 +65,7 @@ def handler(visit: Visit, name: str) -> Response:
         _unknown(name, [line.view for line in lines])
     assert line is not None
     measured = looks.measure(services, window, name)
+    run = visit.store.health.latest_runs().get(name)
     listings, registered = visit.store.listings, services.registry.get(name)
     return visit.page(
         "handler.html",
@@ -76,11 +78,17 @@ def handler(visit: Visit, name: str) -> Response:
         measured=measured,
         charts=charts_of(measured),
         table=visit.text("table"),
-        failures=listings.failures(Selection(handler=name), limit=10, look_at=looks.LOOK_AT),
-        latest=listings.deliveries(Selection(handler=name), limit=10),
-        run=visit.store.health.latest_runs().get(name),
+        failures=redacting.listed(visit, listings.failures(Selection(handler=name), limit=10, look_at=looks.LOOK_AT)),
+        latest=redacting.deliveries(visit, listings.deliveries(Selection(handler=name), limit=10)),
+        run=run if run is None else dataclasses.replace(run, error=redacting.kind_of(visit, run.error)),
         without_worker=looks.no_worker(services),
     )
+
+
+def _views(visit: Visit) -> list[known.HandlerView]:
+    """As the command shows them."""
+    views = known.view(visit.services.registry.handlers(), known.on_record(visit.store))
+    return [dataclasses.replace(view, error=redacting.kind_of(visit, view.error)) for view in views]
 
 
 def charts_of(measured: looks.Measured) -> list[tuple[str, str, str, Chart]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response
 
-from webhooks.dashboard import figures, looks, remedies
+from webhooks.dashboard import figures, looks, redacting, remedies
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
@@ -43,7 +43,7 @@ def overview(visit: Visit) -> Response:
         measured=measured,
         charts=charts_of(measured, happened),
         table=visit.text("table"),
-        failures=failures,
+        failures=redacting.listed(visit, failures, 5),
         events=events,
         lines=lines,
         without_worker=looks.no_worker(services),

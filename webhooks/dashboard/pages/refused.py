@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from flask import Response
 
-from webhooks.dashboard import exports, looks
+from webhooks.dashboard import exports, looks, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -143,11 +144,19 @@ def quarantined(visit: Visit, id: int) -> Response:
     kept = visit.store.quarantine.get(parse_id(str(id), "row"))
     if kept is None:
         raise NotFound(f"nothing is quarantined under {id}")
+    seen = redacting.body(visit, id, kept.body)
+    is_hidden = seen != kept.body
+    kept = dataclasses.replace(kept, body=seen)
     if visit.form == "json":
         return visit.json(records.quarantined_json(kept, with_body=visit.may_see_payloads))
-    body = kept.body[:SHOWN].decode("utf-8", "backslashreplace") if visit.may_see_payloads else None
+    body = seen[:SHOWN].decode("utf-8", "backslashreplace") if visit.may_see_payloads else None
     return visit.page(
-        "quarantined.html", kept=kept, body=body, is_cut=len(kept.body) > SHOWN, header_names=sorted(kept.headers)
+        "quarantined.html",
+        kept=kept,
+        body=body,
+        is_hidden=is_hidden,
+        is_cut=len(kept.body) > SHOWN,
+        header_names=sorted(kept.headers),
     )
 
 
