@@ -134,7 +134,7 @@ def record(directory: Path) -> list[DrawnSpan]:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     from webhooks.app import Webhooks
-    from webhooks.app.assembly import make_worker
+    from webhooks.app.running import make_worker
     from webhooks.routing import Registry, RetryPolicy
 
     exporter = InMemorySpanExporter()

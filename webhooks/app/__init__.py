@@ -1,6 +1,6 @@
 """Assembly: the only place where objects meet.
 
-`assembly` makes and connects every object, as much as the role of a process needs. `Webhooks` is the consumer in one
+`assembly` makes and connects every object, as much as the role of a process needs, and `running` those that run deliveries. `Webhooks` is the consumer in one
 process and keeps what was made, `startup` is what it looks at in its database, `flask` puts it into an application:
 `create_app()` gives the one that is only that. `dashboard`, `metrics` and `alarms` connect what the settings ask for.
 

@@ -27,8 +27,7 @@ from webhooks.settings import Settings, SourceSettings, require_sources
 if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
     from webhooks.database import Database
-    from webhooks.delivery import Dispatcher, Worker
-    from webhooks.delivery.rescue import Duty
+    from webhooks.delivery import Dispatcher
     from webhooks.intake import BackgroundWriter, Ingest, Refusals, RejectionSampler
     from webhooks.operations import Actor, CatchUp, Doctor, Subscriptions
     from webhooks.sources import SenderWords, Source, SourceWithLog
@@ -283,49 +282,6 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
     return dispatcher
 
 
-def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
-    """A worker for this process, all handlers registered.
-
-    slots: in place of the setting `concurrency`.
-    queues: those whose handlers it runs; None: all.
-    """
-    from webhooks.app.running import make_maintenance
-    from webhooks.delivery import IsolatedPool, Worker, WorkerSettings, handler_rows
-    from webhooks.version import VERSION
-
-    settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
-    slots = slots or settings.concurrency
-    webhooks.database.serve_worker(slots)
-    unregistered = store.handlers.register(handler_rows(webhooks.registry))
-    worker = Worker(
-        store=store,
-        registry=webhooks.registry,
-        dispatcher=dispatcher,
-        settings=WorkerSettings(
-            slots=slots,
-            lease=settings.lease,
-            heartbeat=settings.heartbeat,
-            grace=settings.grace,
-            poll_interval=settings.poll_interval,
-            abandoned_threads=settings.abandoned_threads or None,
-            queues=queues,
-        ),
-        version=VERSION,
-        isolated=IsolatedPool(command=isolated_command(), dispatcher=dispatcher, store=store),
-        maintenance=make_maintenance(webhooks),
-    )
-    worker.register_later(unregistered)
-    return worker
-
-
-def figure_duties(webhooks: Webhooks) -> list[Duty]:
-    """A worker's duties for the charts of the dashboard and what it says is wrong; none where they are off."""
-    from webhooks.operations import DoctorDuty, FiguresDuty
-
-    store = webhooks.store
-    return [FiguresDuty(store), DoctorDuty(webhooks.make_doctor, store)] if webhooks.settings.tallies else []
-
-
 def isolated_command() -> list[str]:
     """Starts a process that runs single attempts with the handlers and settings of this directory."""
     return [sys.executable, "-m", "webhooks.delivery.isolation", "webhooks.app:make_isolated"]
@@ -451,7 +407,6 @@ __all__ = [
     "make_store",
     "make_subscriptions",
     "make_tracing",
-    "make_worker",
     "open_database",
     "open_read_only",
     "open_store",

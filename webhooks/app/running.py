@@ -1,4 +1,4 @@
-"""What processes are made of that run deliveries otherwise than a worker does, and the duties that all of them share."""
+"""What processes are made of that run deliveries, a worker or another engine's, and the duties that one of them has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,42 @@ from webhooks.app import alarms, assembly
 
 if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
-    from webhooks.delivery import Maintenance, Runner
+    from webhooks.delivery import Maintenance, Runner, Worker
+    from webhooks.delivery.rescue import Duty
+
+
+def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
+    """A worker for this process, all handlers registered.
+
+    slots: in place of the setting `concurrency`.
+    queues: those whose handlers it runs; None: all.
+    """
+    from webhooks.delivery import IsolatedPool, Worker, WorkerSettings, handler_rows
+    from webhooks.version import VERSION
+
+    settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
+    slots = slots or settings.concurrency
+    webhooks.database.serve_worker(slots)
+    unregistered = store.handlers.register(handler_rows(webhooks.registry))
+    worker = Worker(
+        store=store,
+        registry=webhooks.registry,
+        dispatcher=dispatcher,
+        settings=WorkerSettings(
+            slots=slots,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+            grace=settings.grace,
+            poll_interval=settings.poll_interval,
+            abandoned_threads=settings.abandoned_threads or None,
+            queues=queues,
+        ),
+        version=VERSION,
+        isolated=IsolatedPool(command=assembly.isolated_command(), dispatcher=dispatcher, store=store),
+        maintenance=make_maintenance(webhooks),
+    )
+    worker.register_later(unregistered)
+    return worker
 
 
 def make_maintenance(webhooks: Webhooks) -> Maintenance:
@@ -27,7 +62,7 @@ def make_maintenance(webhooks: Webhooks) -> Maintenance:
         Retention(payloads=settings.payload_retention, dedup=settings.dedup_retention),
         duties=[
             DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
-            *assembly.figure_duties(webhooks),
+            *figure_duties(webhooks),
             ActionsDuty(webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease),
             *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
             *alarms.duties(
@@ -36,6 +71,14 @@ def make_maintenance(webhooks: Webhooks) -> Maintenance:
         ],
         lease=settings.lease,
     )
+
+
+def figure_duties(webhooks: Webhooks) -> list[Duty]:
+    """A worker's duties for the charts of the dashboard and what it says is wrong; none where they are off."""
+    from webhooks.operations import DoctorDuty, FiguresDuty
+
+    store = webhooks.store
+    return [FiguresDuty(store), DoctorDuty(webhooks.make_doctor, store)] if webhooks.settings.tallies else []
 
 
 def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[str]) -> Runner:
@@ -74,4 +117,4 @@ def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[
     return runner
 
 
-__all__ = ["make_maintenance", "make_runner"]
+__all__ = ["make_maintenance", "make_runner", "make_worker"]

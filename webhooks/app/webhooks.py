@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.app import alarms, assembly, metrics, startup
+from webhooks.app import alarms, assembly, metrics, running, startup
 from webhooks.app.assembly import ReadOnlyContext, Role, utc_now
 from webhooks.database import History, find_plugins, histories_of
 from webhooks.errors import ConfigurationError
@@ -215,7 +215,7 @@ class Webhooks:
         """
         chosen = self.choose_queues(queues, without)
         self.name_unmigrated()
-        worker = assembly.make_worker(self, slots=slots, queues=chosen)
+        worker = running.make_worker(self, slots=slots, queues=chosen)
         if self.settings.metrics_port is not None:
             metrics.serve(self, worker)
         return worker

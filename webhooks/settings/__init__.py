@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from webhooks.settings.logs import set_up_logging as set_up_logging
     from webhooks.settings.settings import FALLBACKS as FALLBACKS
     from webhooks.settings.settings import SETTINGS as SETTINGS
-    from webhooks.settings.settings import Secret as Secret
     from webhooks.settings.settings import Settings as Settings
-    from webhooks.settings.settings import SourceSettings as SourceSettings
+    from webhooks.settings.sources import Secret as Secret
+    from webhooks.settings.sources import SourceSettings as SourceSettings
     from webhooks.settings.values import hide_password as hide_password
     from webhooks.settings.values import read_database_url as read_database_url
     from webhooks.settings.values import read_duration as read_duration
@@ -46,7 +46,8 @@ else:
             "dashboard": ["UNIX", "DashboardProxy", "DashboardSettings", "DashboardToken", "PasswordUser"],
             "load": ["load_settings", "require_dedup_covers", "require_labels", "require_sources"],
             "logs": ["guard_tracebacks", "set_up_logging"],
-            "settings": ["FALLBACKS", "SETTINGS", "Secret", "Settings", "SourceSettings"],
+            "settings": ["FALLBACKS", "SETTINGS", "Settings"],
+            "sources": ["Secret", "SourceSettings"],
             "values": ["hide_password", "read_database_url", "read_duration", "read_size", "shown", "shown_path"],
         },
     )

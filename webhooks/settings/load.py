@@ -32,13 +32,11 @@ from webhooks.settings.settings import (
     FALLBACKS,
     FIELDS,
     FILE,
-    KEYLESS,
     PREFIX,
     SECTIONS,
-    Secret,
     Settings,
-    SourceSettings,
 )
+from webhooks.settings.sources import KEYLESS, Secret, SourceSettings
 from webhooks.settings.values import (
     Reader,
     duration,

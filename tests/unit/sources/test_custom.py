@@ -341,6 +341,6 @@ def test_a_header_that_must_be_so_has_a_scheme_without_case() -> None:
 
 def test_settings_know_the_schemes_that_need_no_secret() -> None:
     from tests.unit.sources.cases import PUBLISHED_KEYS
-    from webhooks.settings.settings import KEYLESS
+    from webhooks.settings.sources import KEYLESS
 
     assert KEYLESS == PUBLISHED_KEYS
