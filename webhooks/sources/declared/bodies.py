@@ -145,8 +145,9 @@ def field_bytes(text: Any, path: str, encoding: str) -> bytes:
     raw = text.encode("utf-8", "surrogatepass")
     if not encoding.startswith("base64"):
         return raw
+    raw = raw.translate(_FROM_URL_SAFE, b" \t\r\n")
     try:
-        return base64.b64decode(raw.translate(_FROM_URL_SAFE) + b"=" * (-len(raw) % 4), validate=True)
+        return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
     except ValueError:
         raise Malformed(f"the field {path} is not base64", "unparseable") from None
 
