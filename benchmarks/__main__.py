@@ -13,7 +13,7 @@ from collections.abc import Sequence
 #: In the order in which they run when none is named.
 PARTS = ("ingest", "dispatch", "growth", "mixed", "replay", "slow_crowd")
 #: Only when named.
-OTHERS = ("health", "metrics", "synced")
+OTHERS = ("dashboard", "health", "metrics", "synced")
 
 
 def main(arguments: Sequence[str]) -> int:

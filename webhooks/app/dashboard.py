@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Requests of the dashboard that are answered at once beside what accepts events: a page must never slow an event.
+AT_ONCE = 2
 #: The environment variable by which `webhooks dev` names the note for its console.
 CONSOLE = "WEBHOOKS_CONSOLE"
 
@@ -37,7 +40,8 @@ def mount(webhooks: Webhooks, app: Flask) -> None:
     is_asked_for = console is not None or webhooks.settings.dashboard.mount or webhooks.dashboard_user is not None
     if is_asked_for:
         keys = keys_of(webhooks.settings, app.config)
-        register(app, services_of(webhooks, console), keys, ask=webhooks.dashboard_user, name=webhooks.name)
+        beside = replace(services_of(webhooks, console), most_at_once=AT_ONCE)
+        register(app, beside, keys, ask=webhooks.dashboard_user, name=webhooks.name)
 
 
 def register(

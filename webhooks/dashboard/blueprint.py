@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,11 +21,14 @@ from webhooks.dashboard.endpoints import PREFIX, SUFFIXES, PageRoute, every_endp
 from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import DIGEST, POLL, SAID, Visit, cookie_path, set_login
 from webhooks.errors import NotFound, SelectionError, StorageUnavailable, WebhooksError
+from webhooks.forks import PerProcess
 
 logger = logging.getLogger(__name__)
 
 #: What polls get is kept so long, in one process.
 POLL_SECONDS = 1.0
+#: A request waits so long for its place where they are few.
+PLACE_SECONDS = 0.5
 
 #: Every answer has these.
 HEADERS = {
@@ -41,6 +45,10 @@ HEADERS = {
 }
 
 
+class TooBusy(Exception):
+    """As many requests are answered as may be beside what accepts events."""
+
+
 class Site:
     """What the blueprint's functions share. name: of the blueprint."""
 
@@ -50,6 +58,8 @@ class Site:
         self.name = name
         self.endpoints = [each for each in every_endpoint() if services.console is not None or not each.console]
         self.names = frozenset(each.name for each in self.endpoints)
+        most = services.most_at_once
+        self._places = None if most is None else PerProcess(lambda: threading.BoundedSemaphore(most))
 
     def visit(self, endpoint: PageRoute | None, user: DashboardUser | None, form: str = "html") -> Visit:
         """This request."""
@@ -59,10 +69,20 @@ class Site:
     # -- one request ---------------------------------------------------------------------------------------
 
     def answer(self, endpoint: PageRoute, form: str, values: dict[str, Any]) -> Response:
-        """Let in who may, and answer; the database is used in a thread of its own where it would block a hub."""
-        context = contextvars.copy_context()
-        response: Response = self.services.call(lambda: context.run(self._answer, endpoint, form, values))
-        return response
+        """Let in who may, and answer; the database is used in a thread of its own where it would block a hub.
+
+        Beside what accepts events, so many at once as `Services.most_at_once`; the others are told to come again.
+        """
+        places = None if self._places is None or endpoint.name == "asset" else self._places.get()
+        if places is not None and not places.acquire(timeout=PLACE_SECONDS):
+            return self.of_error(TooBusy("others look as well; this page asks again by itself"), None, form)
+        try:
+            context = contextvars.copy_context()
+            response: Response = self.services.call(lambda: context.run(self._answer, endpoint, form, values))
+            return response
+        finally:
+            if places is not None:
+                places.release()
 
     def _answer(self, endpoint: PageRoute, form: str, values: dict[str, Any]) -> Response:
         user: DashboardUser | None = None
@@ -152,6 +172,8 @@ class Site:
             response = visit.page("error.html", status, title=title, text=text)
         if isinstance(error, TooManyFailures):
             response.headers["Retry-After"] = str(error.seconds)
+        elif isinstance(error, TooBusy):
+            response.headers["Retry-After"] = "2"
         return response
 
 
@@ -164,6 +186,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
     """(status, title, sentence) of an error."""
     if isinstance(error, Refused):
         return error.status, "Not allowed" if error.status == 403 else "Refused", str(error)
+    if isinstance(error, TooBusy):
+        return 503, "Busy", str(error)
     if isinstance(error, TooManyFailures):
         return 429, "Too many failed logins", str(error)
     if isinstance(error, NotFound):

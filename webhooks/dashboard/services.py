@@ -54,6 +54,7 @@ class Services:
     problems: why handlers could not be loaded, file and line included.
     console: in `webhooks dev` only.
     kept: what is asked for once in a while.
+    most_at_once: requests that are answered at once beside what accepts events; None: any number.
     """
 
     settings: Settings
@@ -71,6 +72,7 @@ class Services:
     problems: Sequence[str] = ()
     console: Console | None = None
     kept: Remembered = field(default_factory=Remembered)
+    most_at_once: int | None = None
 
 
 __all__ = ["Console", "Services"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -174,3 +175,35 @@ def test_a_database_that_is_away_is_a_page_that_says_so(site: Site, monkeypatch:
     response = site.get("/")
     assert response.status_code == 503
     assert "connection refused" in shown(response.text)
+
+
+def test_beside_ingest_two_pages_are_made_at_once_and_the_third_is_told_to_come_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events are accepted meanwhile; what cannot have a place asks nothing of the database."""
+    monkeypatch.setattr("webhooks.dashboard.blueprint.PLACE_SECONDS", 0.05)
+    entered, leave = threading.Semaphore(0), threading.Event()
+    real = site.store.health.gauges
+
+    def slow() -> Any:
+        entered.release()
+        assert leave.wait(20)
+        return real()
+
+    monkeypatch.setattr(site.store.health, "gauges", slow)
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(site.get("/").status_code)) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert entered.acquire(timeout=20)
+        refused = site.get("/")
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "2"
+        assert site.send(b"{}") is not None, "an event is answered"
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200, 200]

@@ -110,13 +110,13 @@ def refused(visit: Visit) -> Response:
     )
 
 
-@PAGES.get("/refused/<id>", needs=UserRole.VIEWER, forms=("html", "json"))
-def refused_request(visit: Visit, id: str) -> Response:
+@PAGES.get("/refused/<request_id>", needs=UserRole.VIEWER, forms=("html", "json"))
+def refused_request(visit: Visit, request_id: str) -> Response:
     """One refused request: what came, what was expected, what to change."""
-    found = visit.store.rejections.find(id)
+    found = visit.store.rejections.find(request_id)
     if found is None:
         raise NotFound(
-            f"no refused request {id!r} is kept: one a second of each source and reason is, the latest 500 of each"
+            f"no refused request {request_id!r} is kept: one a second of each source and reason is, the latest 500 of each"
         )
     if visit.form == "json":
         return visit.json(records.rejection_json(found))

@@ -13,7 +13,7 @@ from webhooks.dashboard import figures, looks, remedies
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
-from webhooks.dashboard.figures import Sums
+from webhooks.dashboard.figures import Sums, sums
 from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
@@ -22,6 +22,7 @@ from webhooks.operations import records
 from webhooks.operations import sources as known
 from webhooks.operations.examinations import SUBSCRIPTIONS
 from webhooks.sources import with_log
+from webhooks.store.listings import SourceStats
 from webhooks.store.tallies import WINDOWS, Kind, quantile_ms
 
 PAGES = Pages()
@@ -50,13 +51,24 @@ class SourceLine:
 
 def lines_of(services: Services, measured: looks.Measured) -> list[SourceLine]:
     """Every configured source. Raises StorageUnavailable."""
-    seen = looks.kept(services, "sources", lambda: known.read_figures(services.store, services.sources), 5.0)
+    seen = looks.kept(services, "sources", lambda: figures_of(services), 5.0)
     found = []
     for view in known.view(services.sources, services.settings.url_prefix, seen):
         mine = measured.sums(view.name)
         expected = services.sources[view.name].settings.expect_within
         found.append(SourceLine(view, mine, quantile_ms(mine.answered, 0.95), expected))
     return found
+
+
+def figures_of(services: Services) -> known.SourceFigures:
+    """As `webhooks sources` has them, but for the number of events, which is the tally's: counting a million takes half a second."""
+    day, store = timedelta(days=1), services.store
+    counted = looks.totals(services, WINDOWS["24h"])
+    found = {}
+    for name, last in store.listings.last_received(day).items():
+        number = sums(counted, 24 * 60, name).events
+        found[name] = SourceStats(name, number, number / (24 * 60), last)
+    return known.SourceFigures(found, store.key_uses.every(services.sources))
 
 
 @PAGES.get("/sources", needs=UserRole.VIEWER, forms=("html", "json"))

@@ -18,7 +18,7 @@ from webhooks.store.listings.records import HandlerStats, SourceStats, Stats
 
 #: Type by type and source by source, so that the index tells all of it, and no body is touched. Each pair is asked by itself:
 #: as a join, PostgreSQL read the whole index once, however short the window.
-_PER_SOURCE = """
+_PAIRS = """
     with recursive t(type) as (
         select min(type) from webhooks_events
         union all
@@ -28,6 +28,8 @@ _PER_SOURCE = """
         union all
         select type, (select min(e.source) from webhooks_events e where e.type = s.type and e.source > s.source)
           from s where s.source is not null)
+"""
+_PER_SOURCE = f"""{_PAIRS}
     select x.source, cast(sum(x.n) as bigint) as n, max(x.last) as last from (
         select s.source,
                (select count(*) from webhooks_events e
@@ -36,6 +38,13 @@ _PER_SOURCE = """
                  where e.type = s.type and e.source = s.source and e.received_at >= :since) as last
           from s where s.source is not null) x
      where x.n > 0 group by x.source order by x.source
+"""
+_LAST = f"""{_PAIRS}
+    select x.source, max(x.last) as last from (
+        select s.source,
+               (select max(e.received_at) from webhooks_events e where e.type = s.type and e.source = s.source) as last
+          from s where s.source is not null) x
+     where x.last >= :since group by x.source
 """
 
 
@@ -69,6 +78,14 @@ class Statistics(ListingPart):
                 )
             )
         return Stats(window, now, sources, handlers, is_complete)
+
+    def last_received(self, window: timedelta) -> dict[str, datetime]:
+        """{source: when its newest event came} of those that sent in the last `window`; by a look into an index for each type."""
+        with self.database.read() as connection:
+            since = self.database.now(connection) - window
+            statement = text(_LAST).bindparams(bindparam("since", type_=schema.Instant()))
+            rows = connection.execute(statement.columns(last=schema.Instant()), {"since": since}).fetchall()
+        return {source: last for source, last in rows}  # noqa: C416 - rows are no pairs to mypy
 
     def received(self, window: timedelta) -> list[SourceStats]:
         """What came from each source in the last `window`."""
