@@ -15,6 +15,8 @@ from tests.support import wait_until
 from webhooks.delivery import handler_rows
 from webhooks.model import DeliveryState
 from webhooks.operations.alarms.collect import collect
+from webhooks.operations.handlers import on_record, view
+from webhooks.operations.records import handler_json
 
 DEFAULT = frozenset({"default"})
 VIDEO = frozenset({"video"})
@@ -152,3 +154,14 @@ def test_a_worker_tells_how_long_runs_take_and_the_rows_outlive_it(made: Any) ->
     made.store.handlers.note_runs({"plain": 2.5, "nobody": 1.0})
     made.store.handlers.register(handler_rows(made.registry))
     assert made.store.handlers.states(["plain"])["plain"].run_seconds == 2.5
+
+
+def test_handlers_are_shown_with_their_queue_registered_here_or_not(made: Any) -> None:
+    here = [handler for handler in made.registry.handlers() if handler.name != "cut"]
+    views = view(here, on_record(made.store))
+    assert {each.name: (each.queue, each.is_registered) for each in views} == {
+        "plain": ("default", True),
+        "cut": ("video", False),
+        "send": ("mail", True),
+    }
+    assert handler_json(views[0])["queue"] == "video"

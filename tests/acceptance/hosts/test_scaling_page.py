@@ -15,18 +15,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.acceptance.hosts.network import Network, network, why_not
+from tests.acceptance.hosts.network import Network, network
 from tests.acceptance.support import SCRIPTS, Process, Processes, send
 from tests.support import ROOT, wait_until
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.model import DeliveryState
 
-pytestmark = [
-    pytest.mark.hosts,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
-]
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600), pytest.mark.usefixtures("can_make_hosts")]
 
 PAGE = (ROOT / "docs" / "scaling.md").read_text("utf-8")
 #: {machine of the page: host}
