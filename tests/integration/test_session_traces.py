@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event, func, select, text
 
 from tests.integration.rig import NO_MARK, Rig, effects, rig
+from tests.support import each
 from webhooks.errors import AttemptOver
 from webhooks.model import DeliveryState
 
@@ -597,8 +598,8 @@ def test_what_is_kept_of_the_driver_harms_no_other_attempt(postgresql_url: str, 
         assert len(made.sessions._kept) == 1
 
 
-@pytest.mark.parametrize("name", LATE)
 @pytest.mark.parametrize("meanwhile", ["alone", "while another attempt has the connection"])
+@each("name", LATE)
 def test_what_is_kept_says_that_it_came_too_late(made: Rig, name: str, meanwhile: str) -> None:
     keep, use = LATE[name]
     with made.sessions.open() as holder:

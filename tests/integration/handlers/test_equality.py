@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from handlers import emails, leads, outcomes, whatsapp
 from tests.integration.handlers.histories import Bench, differences, handlers_of, record, shuffled, take_in
-from tests.support import Clock
+from tests.support import Clock, pairs
 from webhooks.model import Event
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.histories import by_seed
@@ -59,9 +60,11 @@ def play(seed: int) -> tuple[World, list[Event]]:
     return world, record(world, choose, 100)
 
 
-@pytest.mark.parametrize("arrival", ARRIVALS)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_tables_equal_close_whatever_the_order(bench: Bench, seed: int, arrival: str) -> None:
+@pytest.mark.parametrize(
+    ("played", "database_url"), pairs(*itertools.product(SEEDS, ARRIVALS)), indirect=["database_url"]
+)
+def test_the_tables_equal_close_whatever_the_order(bench: Bench, played: tuple[int, str]) -> None:
+    seed, arrival = played
     world, events = play(seed)
 
     for event in ARRIVALS[arrival](events, seed):
