@@ -14,6 +14,9 @@ from tests.integration.dashboard.conftest import PASSWORD, Site
 from tests.integration.dashboard.stories import body, make_registry
 from tests.support import either_database
 from webhooks.dashboard.endpoints import every_endpoint
+from webhooks.model import new_id
+from webhooks.operations import Actor, Journal, Verb
+from webhooks.selection import Selection
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), either_database]
 
@@ -49,9 +52,30 @@ def every_page(site: Site) -> Iterator[str]:
     for handler in site.webhooks.registry.handlers()[:2]:
         yield f"/handlers/{handler.name}"
     yield "/sources/close"
+    if deliveries:
+        yield from pages_of_actions(site, deliveries[0]["id"])
     yield "/events?q=state:ded"
     yield "/events?q=no-such-event"
     yield "/no-such-page"
+
+
+def pages_of_actions(site: Site, delivery: str) -> Iterator[str]:
+    """Previews, a plan, and what was done: a replay that waits, a requeue that waits for a worker, one that is done."""
+    store, ada = site.store, Actor("ada")
+    if not store.actions.page(1):
+        replayer = site.webhooks.make_replayer()
+        replayer.start(replayer.plan(Selection()), actor=ada, why="a story", detached=True)
+        log = site.webhooks.make_activity()
+        log.changes()[Verb.REQUEUE].begin(Selection(handler="leads.mirror"), actor=ada, why="a story")
+        Journal(store).note(Verb.EXPORT, ada, "events")
+    yield from (f"/activity/{action.id}" for action in store.actions.page())
+    yield from (f"/replays/{replay.id}" for replay in store.replays.all())
+    at = new_id()
+    yield f"/change/requeue?delivery={delivery}&at={at}"
+    yield f"/change/requeue?q=&at={at}"
+    yield f"/change/cancel?q=state:dead&at={at}"
+    yield "/replays/new?q=type:lead.**"
+    yield "/failures?q=state:ded"
 
 
 def is_wider_than_the_window(page: Any) -> bool:

@@ -135,7 +135,9 @@ def test_an_event_is_kept_as_a_sample_and_for_a_test(console: ConsoleSite, tmp_p
     assert console.press(f"/events/{id}/save-sample").status_code == 303
     assert console.press(f"/events/{id}/save-test").status_code == 303
     assert json.loads((tmp_path / "samples" / "lead.updated.json").read_text())["event"]["id"] == "ev_1"
-    assert (tmp_path / "tests" / "events" / f"lead.updated-{id}.json").exists()
+    kept = json.loads((tmp_path / "tests" / "events" / f"lead.updated-{id}.json").read_text())
+    assert (kept["type"], kept["body"]["event"]["object_type"]) == ("lead.updated", "lead")
+    assert kept["body"]["subscription_id"] != "whsub_1", "values are replaced"
     assert console.press(f"/events/{id}/send-again").headers["Location"] != f"/dashboard/events/{id}"
     assert len(console.store.listings.events(Selection())) == 2
 

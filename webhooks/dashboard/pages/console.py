@@ -5,6 +5,7 @@ None of these endpoints is registered elsewhere.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -23,8 +24,11 @@ from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound, WebhooksError
 from webhooks.formats import json as jsonio
 from webhooks.formats import one_line
+from webhooks.formats.redaction import Replacer
+from webhooks.model import Event
 from webhooks.operations import events as looking
 from webhooks.operations import trigger
+from webhooks.operations.fixtures import replaced
 from webhooks.operations.trigger import PostAnswer
 from webhooks.selection import Selection, parse_id
 from webhooks.sources import Source
@@ -196,11 +200,11 @@ def save_sample(visit: Visit, id: str) -> Response:
 
 @PAGES.post("/events/<id>/save-test", needs=UserRole.OPERATOR, console=True)
 def save_test(visit: Visit, id: str) -> Response:
-    """Keep a body for a test of a handler."""
-    return _save(visit, id, "tests/events", lambda event: f"{event.type}-{event.id}")
+    """Keep an event for a test of a handler: with all values replaced but words of the sender's protocol."""
+    return _save(visit, id, "tests/events", lambda event: f"{event.type}-{event.id}", as_fixture=True)
 
 
-def _save(visit: Visit, id: str, where: str, name: Any) -> Response:
+def _save(visit: Visit, id: str, where: str, name: Any, *, as_fixture: bool = False) -> Response:
     event = visit.store.events.get(parse_id(id))
     if event is None:
         raise NotFound("this event has been pruned")
@@ -208,14 +212,28 @@ def _save(visit: Visit, id: str, where: str, name: Any) -> Response:
     file = directory / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name(event))[:150]}.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file.write_text(looking.pretty(event.raw) + "\n", "utf-8")
+        file.write_text(_fixture(visit, event) if as_fixture else looking.pretty(event.raw) + "\n", "utf-8")
+    except ValueError as error:
+        return visit.go("event", id=id, said=f"Nothing was written: {error}.")
     except OSError as error:
         return visit.go("event", id=id, said=f"{where}/{file.name} cannot be written: {error.strerror}")
     return visit.go(
         "event",
         id=id,
-        said=f"Written to {where}/{file.name}. It holds what the sender sent: look at it before you commit it.",
+        said=f"Written to {where}/{file.name}. "
+        + (
+            "Its values are replaced."
+            if as_fixture
+            else "It holds what the sender sent: look at it before you commit it."
+        ),
     )
+
+
+def _fixture(visit: Visit, event: Event) -> str:
+    """An event as a file for tests. Raises ValueError where a value would be left, or nothing can be replaced."""
+    source = visit.services.sources.get(event.source)
+    replacer = Replacer(source.fixture_rules) if source is not None else Replacer()
+    return json.dumps(replaced(event, replacer), indent=2, ensure_ascii=False) + "\n"
 
 
 def _console(visit: Visit) -> Console:
