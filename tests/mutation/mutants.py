@@ -21,6 +21,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = [
+    "tests/unit/sources/test_tokens.py",
+    "tests/unit/sources/test_certificates.py",
+    "tests/unit/sources/test_fetched.py",
+    "tests/unit/sources/test_greetings.py",
+    "tests/unit/sources/test_signed.py",
     "tests/unit/sources/test_vectors.py",
     "tests/unit/test_signing.py",
     "tests/unit/sources/test_close.py",
@@ -47,9 +52,19 @@ SIGNING = "webhooks/sources/signing.py"
 CLOSE = "webhooks/sources/close/signature.py"
 ENVELOPE = "webhooks/sources/close/envelope.py"
 DECLARED = "webhooks/sources/declared/source.py"
+PROOF = "webhooks/sources/declared/proof.py"
+SIGNED = "webhooks/sources/declared/signed.py"
+PARSE = "webhooks/sources/declared/parse.py"
+DECODE = "webhooks/sources/declared/decode.py"
+CLAIMS = "webhooks/sources/declared/claims.py"
+CERTIFICATES = "webhooks/sources/declared/certificates.py"
+GREETINGS = "webhooks/sources/declared/greetings.py"
+PUBLIC = "webhooks/sources/keys/public.py"
+JWT_KEYS = "webhooks/sources/keys/jwt_keys.py"
+FETCHED = "webhooks/sources/keys/fetched.py"
 KEYS = "webhooks/sources/keys/keys.py"
 HANDSHAKES = "webhooks/sources/declared/handshakes.py"
-SCHEMES = "webhooks/sources/declared/schemes.py"
+SCHEMES = "webhooks/sources/declared/rows/first.py"
 KEYRING = "webhooks/sources/keys/keyring.py"
 FIELDS = "webhooks/sources/declared/fields.py"
 JSON = "webhooks/formats/json.py"
@@ -139,75 +154,78 @@ MUTANTS = [
     Mutant("any integer is taken", JSON, "len(raw) > MAX_INTEGER_DIGITS and", "False and"),
     Mutant(
         "a required header is not asked for",
-        DECLARED,
+        PROOF,
         "for header, wanted in self.row.require.items():",
         "for header, wanted in ():",
     ),
     Mutant(
         "a required header may have any value",
-        DECLARED,
+        PROOF,
         "given is None or not is_equal(given, wanted.encode())",
         "given is None",
     ),
     Mutant(
         "a doubled signature header is taken",
-        DECLARED,
-        "value = request.headers.one(header)\n                if value is None:",
-        "value = request.headers.all(header)[0]\n                if not value:",
+        PROOF,
+        "value = request.headers.one(header)\n        if value is None:",
+        "value = request.headers.all(header)[0]\n        if not value:",
     ),
     Mutant(
         "more than twenty signatures are looked at",
-        DECLARED,
+        PROOF,
         "return entries[:MAX_ENTRIES]",
         "return [e for v in entries for e in v.split(self.row.split.encode() or b'\\0')]",
     ),
     Mutant(
         "the time of a header is not judged",
-        DECLARED,
-        _JUDGE + "        return label\n\n    def _entries",
-        "        return label\n\n    def _entries",
+        PROOF,
+        _JUDGE + "        return label\n\n    def _require_expected",
+        "        return label\n\n    def _require_expected",
     ),
     Mutant(
         "the time inside a part is not judged",
-        DECLARED,
-        _JUDGE + "        return label\n\n    # -- parse",
-        "        return label\n\n    # -- parse",
+        PROOF,
+        _JUDGE + "        return label\n\n    def _entries_of",
+        "        return label\n\n    def _entries_of",
     ),
-    Mutant(
-        "the time in the body is not looked for", DECLARED, "if sent_at is None and self.row.timestamp:", "if False:"
-    ),
-    Mutant("two times in one header pass", DECLARED, "if len(stamps) != 1:", "if not stamps:"),
+    Mutant("the time in the body is not looked for", PROOF, "if sent_at is None and self.row.timestamp:", "if False:"),
+    Mutant("two times in one header pass", PROOF, "if len(stamps) != 1:", "if not stamps:"),
     Mutant(
         "the timestamp is left out of the signed text",
-        DECLARED,
-        '                text.append(stamp)\n            elif name == "id":',
-        '                pass\n            elif name == "id":',
+        SIGNED,
+        'if name == "timestamp":\n            return stamp',
+        'if name == "timestamp":\n            return b""',
     ),
-    Mutant("the body is left out of the signed text", DECLARED, "text.append(request.body)", "pass"),
+    Mutant(
+        "the body is left out of the signed text",
+        SIGNED,
+        'if name == "body":\n            return request.body',
+        'if name == "body":\n            return b""',
+    ),
     Mutant(
         "the method is left out of the signed text",
-        DECLARED,
-        "text.append(request.method.encode())",
-        'text.append(b"POST")',
+        SIGNED,
+        "return request.method.encode()",
+        'return b"POST"',
     ),
-    Mutant("an id with a dot is signed", DECLARED, "or _SIGNED_ID.fullmatch(given) is None", ""),
+    Mutant("an id with a dot is signed", SIGNED, "or _SIGNED_ID.fullmatch(given) is None", ""),
     Mutant(
         "the query is not part of the address",
-        DECLARED,
+        SIGNED,
         'return url + b"?" + request.query if request.query else url',
         "return url",
     ),
     Mutant(
         "the hash of the body in the address is believed",
-        DECLARED,
-        "or not is_equal(given[0], hashlib.sha256(request.body).hexdigest().encode())",
-        "",
+        SIGNED,
+        "if not is_equal(match.group(1), hashlib.sha256(request.body).hexdigest().encode()):",
+        "if False:",
     ),
     Mutant(
         "one right item vouches for the others",
-        DECLARED,
-        "for part in parts]\n        except jsonio.NotJSON",
-        "for part in parts[:1]]\n        except jsonio.NotJSON",
+        PROOF,
+        "for part in parts]\n        except Malformed",
+        "for part in parts[:1]]\n        except Malformed",
     ),
     Mutant(
         "a failed signature does not look at the file",
@@ -215,34 +233,39 @@ MUTANTS = [
         "if not self.keys.refresh():\n                raise",
         "raise",
     ),
-    Mutant("any secret matches", DECLARED, "if key.value.matches(message, entries):", "if True:"),
-    Mutant("only the first secret is tried", DECLARED, "for key in ring:", "for key in ring[:1]:"),
-    Mutant("a short secret starts", DECLARED, "len(raw) < row.min_secret_bytes", "False"),
+    Mutant("any secret matches", PROOF, "if key.value.matches(message, entries):", "if True:"),
+    Mutant("only the first secret is tried", PROOF, "for key in ring:", "for key in ring[:1]:"),
+    Mutant("a short secret starts", DECODE, "len(raw) < row.min_secret_bytes", "False"),
     Mutant(
         "a published secret starts",
-        DECLARED,
+        DECODE,
         "if (reason := why_weak",
         "if False and (reason := why_weak",
     ),
     Mutant("an unsigned body needs no consent", DECLARED, "and not self.settings.accept_unsigned_body:", "and False:"),
-    Mutant("an unsigned id is the key", DECLARED, 'return "id" if self.row.signs_id else "body"', 'return "id"'),
+    Mutant(
+        "an unsigned id is the key",
+        DECLARED,
+        'return "id" if self.row.signs_id else "both"',
+        'return "id"',
+    ),
     Mutant("the digest does not join the id of an unsigned body", DECLARED, 'return "both"', 'return "id"'),
-    Mutant("the order of a form makes another key", DECLARED, "raw = sorted_form(raw)", "pass"),
+    Mutant("the order of a form makes another key", PARSE, "raw = sorted_form(raw)", "pass"),
     Mutant(
         "the prefix is not part of the comparison",
         KEYS,
-        "expected = self.sign(message)\n",
-        "expected = self.sign(message)[len(self._prefix):]\n        entries = [e[-len(expected):] for e in entries]\n",
+        """expected = self.sign(message)\n        return any(is_equal(expected, entry) for entry in entries)\n\n\nclass DigestKey""",
+        """expected = self.sign(message)[len(self._prefix):]\n        return any(is_equal(expected, entry[-len(expected):]) for entry in entries)\n\n\nclass DigestKey""",
     ),
     Mutant(
         "a public key accepts what it cannot verify",
-        KEYS,
+        PUBLIC,
         "except InvalidSignature:\n                continue",
         "except InvalidSignature:\n                pass",
     ),
     Mutant(
         "a public key ignores the version",
-        KEYS,
+        PUBLIC,
         "for entry in entries if entry.startswith(self._prefix)",
         "for entry in entries",
     ),
@@ -293,6 +316,108 @@ MUTANTS = [
     Mutant("a doubled id is no ambiguity", FIELDS, "key in holder.doubled:", "False:"),
     Mutant(
         "a form may hold what no form holds", FIELDS, "if not name or not equals or not part.isascii():", "if False:"
+    ),
+    Mutant(
+        "any query joins the fields",
+        SIGNED,
+        "if request.query == configured:",
+        "if not BODY_HASH.search(request.query):",
+    ),
+    Mutant(
+        "a signed header may be missing",
+        SIGNED,
+        "if given is None and (not is_optional or",
+        "if False and (not is_optional or",
+    ),
+    Mutant(
+        "the secret is left out of a digest",
+        KEYS,
+        "text += message[end:place] + self._key",
+        "text += message[end:place]",
+    ),
+    Mutant(
+        "what is expected in a body may be anything", PROOF, "if text_of(at(part, path)) not in texts:", "if False:"
+    ),
+    Mutant("a token may have any algorithm", CLAIMS, 'if header.get("alg") not in self._rule.algorithms:', "if False:"),
+    Mutant("any issuer", CLAIMS, "if rule.issuer and", "if False and"),
+    Mutant("any audience", CLAIMS, "if rule.audience and", "if False and"),
+    Mutant(
+        "claims are not compared",
+        CLAIMS,
+        "if not any(same_json(found, each)",
+        "if False and not any(same_json(found, each)",
+    ),
+    Mutant("a token that ended passes", CLAIMS, "if until is not None and seconds > until + leeway:", "if False:"),
+    Mutant("a token of the future passes", CLAIMS, "if max(since or 0, made or 0) > seconds + leeway:", "if False:"),
+    Mutant("a token without an end passes", CLAIMS, '(rule.time == "exp" and until is None) or', ""),
+    Mutant(
+        "an old token without an end passes",
+        CLAIMS,
+        'if rule.time == "iat" and made is not None and',
+        "if False and made is not None and",
+    ),
+    Mutant(
+        "the body's hash is not compared",
+        CLAIMS,
+        "        if rule.body_hash:\n            self._judge_body",
+        "        if False:\n            self._judge_body",
+    ),
+    Mutant("a doubled claim passes", CLAIMS, "if isinstance(found, jsonio.Watched) and found.doubled:", "if False:"),
+    Mutant("shared and public keys mix", CLAIMS, "elif not rule.is_shared and any(", "elif False and any("),
+    Mutant("any key of the set for any kid", JWT_KEYS, "if kid is None or name == kid]", "]"),
+    Mutant("a key of a set may be for encrypting", JWT_KEYS, 'value.get("use", "sig") != "sig" or', ""),
+    Mutant("an unknown kid asks each time", JWT_KEYS, "and now - self._tried >= REFRESH_SECONDS", ""),
+    Mutant("a short RSA key in a set", JWT_KEYS, 'if kind == "RSA" and key.key_size < LEAST_RSA_BITS:', "if False:"),
+    Mutant("a short RSA key starts", PUBLIC, "if public.key_size < LEAST_RSA_BITS:", "if False:"),
+    Mutant("PSS is PKCS 1", PUBLIC, 'if kind == "pss":', "if False:"),
+    Mutant("a certificate counts for ever", PUBLIC, "not self.valid[0] <= now <= self.valid[1]", "False"),
+    Mutant(
+        "a kept certificate counts for ever",
+        CERTIFICATES,
+        "        key.require_valid(now)\n        return",
+        "        return",
+    ),
+    Mutant("a certificate from anywhere", CERTIFICATES, "or self._pattern.fullmatch(address) is None", ""),
+    Mutant(
+        "the beginning of an address decides",
+        CERTIFICATES,
+        "self._pattern.fullmatch(address)",
+        "self._pattern.match(address)",
+    ),
+    Mutant("keys over http", FETCHED, 'if parts.scheme != "https" and not', "if False and not"),
+    Mutant("a redirect is an answer", FETCHED, "if answer.status != 200:", "if answer.status >= 400:"),
+    Mutant("an answer of any length", FETCHED, "if len(content) > MOST_BYTES:", "if False:"),
+    Mutant("an answer that drips for ever", FETCHED, "if left <= 0:", "if False:"),
+    Mutant("any number of fetches", FETCHED, "if len(self._made) == MOST_A_MINUTE and", "if False and"),
+    Mutant(
+        "what failed is asked at once again",
+        FETCHED,
+        "if failed is not None and now - failed < FAILED_FOR_SECONDS:",
+        "if False:",
+    ),
+    Mutant(
+        "a handshake echoes anything",
+        GREETINGS,
+        "and ECHOED[greeting.characters].fullmatch(challenge) is None:",
+        "and False:",
+    ),
+    Mutant(
+        "a ping's beginning is enough",
+        GREETINGS,
+        "any(pattern.fullmatch(text) for pattern in self._pings)",
+        "any(pattern.match(text) for pattern in self._pings)",
+    ),
+    Mutant(
+        "any token in a handshake",
+        GREETINGS,
+        "if not any(is_equal(token, given) for token in self._tokens):",
+        "if False:",
+    ),
+    Mutant(
+        "a MAC of what a stranger asks",
+        GREETINGS,
+        "if greeting.asks_for_mac and not greeting.is_verified and (",
+        "if False and (",
     ),
 ]
 

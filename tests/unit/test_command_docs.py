@@ -67,6 +67,8 @@ WITHOUT_JSON = {
     "init",
     "completion",
     "db revision",
+    "sources confirm",
+    "sources listen",
     "events export",
 }
 DOCUMENTS = TEXT.split("## JSON")[1]

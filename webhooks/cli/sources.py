@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from webhooks.cli import LazyGroup, output
-from webhooks.cli.context import json_option, or_explain, read_only
+from webhooks.cli.context import actor, json_option, or_explain, read_only
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
@@ -42,6 +42,15 @@ def sources(ctx: click.Context, as_json: bool) -> None:
         output.emit_json({"sources": [records.source_json(view) for view in views]})
         return
     output.emit_table(COLUMNS, [_cells(view) for view in views], empty="no sources are configured")
+
+
+def _read_span(ctx: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    from webhooks.formats import read_duration
+
+    try:
+        return read_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _cells(view: SourceView) -> tuple[str, ...]:
@@ -116,3 +125,47 @@ def _print_tried(result: Tried) -> None:
         click.echo(
             printable(f"      type {event.type}, key {event.dedup_key}, {at}{f', object {subject}' if subject else ''}")
         )
+
+
+# -- registering -----------------------------------------------------------------------------------------------
+
+
+@sources.command("listen", epilog="Example: webhooks sources listen asana --for 10m")
+@click.argument("name")
+@click.option("--for", "span", default="10m", show_default=True, callback=_read_span, help="How long; an hour at most.")
+@click.option("--label", default="brought", show_default=True, help="Of the secret in the secret_file.")
+@click.pass_context
+def listen(ctx: click.Context, name: str, span: timedelta, label: str) -> None:
+    """Let the first request of a sender bring its secret, and write it once you said yes.
+
+    What comes is not signed: compare what is shown of it with what the sender's pages say. Other processes take the
+    secret from the secret_file within a second.
+    """
+    from webhooks.operations import registrations
+
+    source, store = _source(name), read_only().store
+    registrations.require_bringing(source)
+    output.print_note(
+        f"listening for {name} for {output.span(min(span, registrations.LONGEST))}; have the sender make its first request now"
+    )
+    found = registrations.listen(store, source, span, actor=actor())
+    if found is None:
+        output.print_note("nothing came")
+        ctx.exit(1)
+    click.echo(printable(f"a secret came: SHA-256 {found.digest}…, from: {found.sender}"))
+    if not click.confirm("Use it?", err=True):
+        registrations.refuse(store, source)
+        output.print_note("it was forgotten")
+        ctx.exit(1)
+    registrations.accept(store, source, label)
+    output.print_note(f"written to the secret_file of {name}, under the label {label}")
+
+
+@sources.command("confirm", epilog="Example: webhooks sources confirm ses")
+@click.argument("name")
+def confirm(name: str) -> None:
+    """Confirm the latest subscription of an Amazon SNS topic, as its signed request asks."""
+    from webhooks.operations import registrations
+
+    registrations.confirm(read_only().store, _source(name))
+    output.print_note("confirmed")

@@ -381,6 +381,18 @@ equal_bodies = Table(
     sqlite_with_rowid=False,
 )
 
+registrations = Table(
+    "webhooks_registrations",
+    metadata,
+    Column("source", Key, nullable=False),
+    Column("until", Instant, nullable=False, comment="when the window closes"),
+    Column("opened_by", Text, nullable=False),
+    Column("secret", Text, comment="what came, until the operator has decided; the row goes then"),
+    Column("sender", Text, comment="what the request said of its sender"),
+    PrimaryKeyConstraint("source"),
+    sqlite_with_rowid=False,
+)
+
 quarantine = Table(
     "webhooks_quarantine",
     metadata,

@@ -61,6 +61,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which a trial write that succeeded is believed.
 TRY_EVERY = 5.0
+#: Seconds between two looks whether an operator listens for a source, in one process.
+LISTEN_EVERY = 1.0
 #: Request headers that are never stored: credentials, what servers and proxies add, and what others say of a user.
 _NOT_STORED = frozenset(
     (
@@ -126,6 +128,8 @@ class Ingest:
         self.refusals = refusals if refusals is not None else Refusals(sources.keys(), clock=clock)
         self._rejections = rejections
         self._key_uses = key_uses
+        self._run = run
+        self._listened: dict[str, float] = {}
         self._aside = SetAside(store, self.refusals, rejections, run)
         self._tracing = tracing
         self.trouble = DatabaseTrouble()
@@ -179,7 +183,22 @@ class Ingest:
         challenge = source.unsigned(request)
         if challenge is not None:
             return Accepted(challenge=challenge)
+        if source.takes_secret:
+            secret = source.brought_secret(request)
+            if secret is not None and self._takes(source.name, secret, request):
+                return Accepted(challenge=source.welcome(secret))
         raise error
+
+    def _takes(self, source: str, secret: str, request: InboundRequest) -> bool:
+        """Whether an operator listens for this source and this is the first that came. Asks at most once a second."""
+        now = time.monotonic()
+        if now - self._listened.get(source, float("-inf")) < LISTEN_EVERY:
+            return False
+        self._listened[source] = now
+        agent = (request.headers.one("user-agent") or b"").decode("latin-1")
+        forwarded = (request.headers.one("x-forwarded-for") or b"").decode("latin-1")
+        sender = one_line(f"{agent or 'no user agent'}{f', forwarded for {forwarded}' if forwarded else ''}", 200)
+        return bool(self._run(lambda: int(self.store.registrations.offer(source, secret, sender))))
 
     def _accept_verified(
         self, source: Source, request: InboundRequest, verified: Verified, now: datetime, context: Mapping[str, str]

@@ -3,14 +3,14 @@
 Promises: whatever changes rows is planned first, counted, and safe to run twice. Not here: words and tables for a
 terminal (`cli`), SQL (`store`), running handlers in production (`delivery`, which knows nothing of this package).
 
-To look: `events`, `handlers`, `sources` gather what is known, `vectors` tries a source, `explain` says why a handler ran or not, `records` makes
+To look: `events`, `handlers`, `sources` gather what is known, `vectors` tries a source, `registrations` lets a sender register, `explain` says why a handler ran or not, `records` makes
 JSON of it all and `words` sentences. To change: `replay` makes new deliveries (`detached` in a worker), `rehearsal` lists what would run in
 a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarantine` releases what could not
 be read, `handlers` pauses and resumes, each for an `Actor` and each on record (`actions`, where what many deliveries need is
 carried out in steps, shown before and taken back). `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
 that for pages, `figures` keeps charts in order, `quiesce` makes a copy harmless, `worker_health` is asked by whatever watches containers. Modules whose functions have short names (`events`,
-`explain`, `handlers`, `histories`, `quarantine`, `records`, `sources`, `trigger`, `vectors`, `words`) are imported as modules.
+`explain`, `handlers`, `histories`, `quarantine`, `records`, `registrations`, `sources`, `trigger`, `vectors`, `words`) are imported as modules.
 """
 
 from __future__ import annotations

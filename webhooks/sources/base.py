@@ -97,6 +97,8 @@ class Source(ABC):
     methods: frozenset[str] = frozenset(("POST",))
     #: methods, besides those, by which it asks whether the address is ours
     handshake_methods: frozenset[str] = frozenset()
+    #: whether its sender's first request brings the secret
+    takes_secret: bool = False
     #: whether bodies compressed by gzip are taken, and inflated up to `max_body`
     inflates: bool = False
     #: the header with the instant of signing, ten digits of Unix time, by which clocks are compared; None without one

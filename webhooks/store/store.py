@@ -20,6 +20,7 @@ from webhooks.store.listings import Listings
 from webhooks.store.positions import KeyUses, LogPositions, PausedSubscriptions
 from webhooks.store.processes import Processes
 from webhooks.store.quarantine import Quarantine
+from webhooks.store.registrations import Registrations
 from webhooks.store.rejections import Rejections
 from webhooks.store.replays import Replays
 from webhooks.store.retention import Pruning
@@ -48,6 +49,7 @@ class Store:
         self.processes = Processes(database)
         self.clocks = Clocks(database)
         self.quarantine = Quarantine(database)
+        self.registrations = Registrations(database)
         self.pruning = Pruning(database)
         self.listings = Listings(database, self.events)
         self.rejections = Rejections(database)

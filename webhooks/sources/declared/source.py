@@ -62,8 +62,14 @@ class DeclaredSource(Source):
                 provider = load_provider(settings.name, settings.options.get("secrets_from"))
                 if provider is None and self._publishes_keys:
                     provider = _no_secrets
+                self.takes_secret = any(greeting.secret for greeting in conduct.greetings)
                 self.keys: KeyRing[VerifyingKey] = KeyRing(
-                    settings.name, settings.secrets, self._decoder.decode, settings.secret_file, provider
+                    settings.name,
+                    settings.secrets,
+                    self._decoder.decode,
+                    settings.secret_file,
+                    provider,
+                    may_wait=self.takes_secret,
                 )
                 self._signing_key = self._decode_signing_key()
             except ConfigurationError as error:

@@ -57,6 +57,7 @@ class KeyRing(Generic[K]):
     """The keys that a source tries, in order; safe for threads.
 
     decode: turns a secret's text into a key; raises ValueError, without the value, when it cannot.
+    may_wait: start without a secret while the file is not there, since the sender is going to bring one.
     Raises ConfigurationError, with every mistake at once, when a secret cannot be used or there is none.
     """
 
@@ -68,6 +69,7 @@ class KeyRing(Generic[K]):
         file: str | Path | None = None,
         provider: Provider | None = None,
         *,
+        may_wait: bool = False,
         clock: Callable[[], float] = time.monotonic,
         stat: Callable[[Path], os.stat_result] = os.stat,
     ) -> None:
@@ -75,6 +77,7 @@ class KeyRing(Generic[K]):
         self._decode = decode
         self._file = Path(file) if file else None
         self._provider = provider
+        self._may_wait = may_wait
         self._provided: dict[Secret, Key[K]] = {}
         self._configured = self._not_in_file(secrets)
         self._clock = clock
@@ -170,7 +173,8 @@ class KeyRing(Generic[K]):
     def _load(self) -> tuple[Key[K], ...]:
         problems: list[str] = []
         secrets = [*self._configured]
-        if self._file is not None:
+        waits = self._may_wait and self._file is not None and not self._file.exists()
+        if self._file is not None and not waits:
             try:
                 in_file = read_secret_file(self._file)
             except ValueError as error:
@@ -191,7 +195,7 @@ class KeyRing(Generic[K]):
         labels = [secret.label for secret in secrets]
         for label in sorted({label for label in labels if labels.count(label) > 1}):
             problems.append(f"source {self._source!r}: two secrets are labelled {label!r}; give each its own label")
-        if not secrets and not problems and self._provider is None:
+        if not secrets and not problems and self._provider is None and not waits:
             problems.append(
                 f"source {self._source!r} has no secret; set WEBHOOKS_SOURCES__{self._source}__SECRET or "
                 f"WEBHOOKS_SOURCES__{self._source}__SECRET_FILE"

@@ -227,6 +227,14 @@ class EventPages(ListingPart):
         found = self.events(Selection(events=(id,)), limit=1, with_event=True)
         return found[0] if found else None
 
+    def latest_of_type(self, source: str, type: str) -> int | None:
+        """The id of the latest event of a type; None where there is none."""
+        table = schema.events.c
+        query = select(table.id).where(table.source == source, table.type == type).order_by(table.id.desc()).limit(1)
+        with self.database.read() as connection:
+            found: int | None = connection.execute(query).scalar()
+        return found
+
     def ids_of_key(self, key: str) -> list[int]:
         """The ids of all events that a sender's own id names."""
         with self.database.read() as connection:
