@@ -69,11 +69,14 @@ def gauges_of(services: Services) -> Gauges:
     return kept(services, "gauges", services.store.health.gauges, 3.0)
 
 
-def on_record(services: Services) -> HandlersOnRecord:
-    """What the database knows of handlers and processes; once a moment. Raises StorageUnavailable."""
+def on_record(services: Services, now: datetime | None = None) -> HandlersOnRecord:
+    """What the database knows of handlers and processes; once a moment. Raises StorageUnavailable.
+
+    now: by the database's clock, where it was asked a moment ago.
+    """
 
     def make() -> HandlersOnRecord:
-        return handlers_on_record.on_record(services.store, with_runs=False, now=gauges_of(services).at)
+        return handlers_on_record.on_record(services.store, with_runs=False, now=now)
 
     return kept(services, "record", make)
 
@@ -90,7 +93,7 @@ def stand(services: Services) -> Standing:
     def make() -> Standing:
         gauges = gauges_of(services)
         last = snapshots(services).get(DOCTOR)
-        record = on_record(services)
+        record = on_record(services, gauges.at)
         names = [handler.name for handler in services.registry.handlers()]
         live = standing(names, gauges, record.states, record.processes)
         return Standing(gauges, now_and_last(live, last), last.at if last is not None else None)
@@ -127,8 +130,7 @@ def measure(services: Services, window: Window, name: str | None = None) -> Meas
     def make() -> Measured:
         tallies = services.store.tallies
         points = tallies.window(window, name=name)
-        since = max(points.since, points.begins or points.now)
-        return Measured(window, points, totals(services, window), max(1, min(window.minutes, points.now - since + 1)))
+        return Measured(window, points, totals(services, window), tallies.known_minutes(window))
 
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
 
@@ -190,11 +192,12 @@ class HandlerLine:
 
 def handler_lines(services: Services, window: Window) -> list[HandlerLine]:
     """Every handler, those that are not well first. Raises StorageUnavailable."""
-    known = on_record(services)
-    numbers, gauges = totals(services, window), gauges_of(services)
+    gauges = gauges_of(services)
+    known, numbers = on_record(services, gauges.at), totals(services, window)
+    minutes = services.store.tallies.known_minutes(window)
     lines = []
     for view in handlers_on_record.view(services.registry.handlers(), known):
-        mine = sums(numbers, window.minutes, view.name)
+        mine = sums(numbers, minutes, view.name)
         ended = sum(n for what, n in mine.runs.items() if what in (Ran.SUCCEEDED, Ran.RETRIED, Ran.DEAD))
         state = known.states.get(view.name)
         lines.append(

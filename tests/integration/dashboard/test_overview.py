@@ -137,6 +137,13 @@ def test_figures_are_compared_and_charts_have_their_numbers(site: Site) -> None:
         assert site.get(f"/?window={window}").status_code == 200
 
 
+def test_what_people_did_is_marked_in_every_chart(make_site: Callable[..., Site], registry: Registry) -> None:
+    site = make_site(registry)
+    assert site.post("/handlers/h/pause", {"why": "it is being mended"}).status_code == 303
+    page = site.get("/").text
+    assert page.count("ada paused h") >= 4
+
+
 def test_the_page_asks_little_and_is_small(
     make_site: Callable[..., Site],
     registry: Registry,

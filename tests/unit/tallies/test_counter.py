@@ -100,11 +100,25 @@ def test_what_cannot_be_written_waits_with_its_age_and_no_longer_than_an_hour(le
     assert ages[0] - ages[-1] == (MOST_TURNS - 1) * FLUSH_SECONDS
 
 
+def test_what_waited_is_written_in_parts_and_each_once(ledger: Ledger) -> None:
+    ledger.error = StorageUnavailable("it is away")
+    for _ in range(10):
+        for number in range(MOST_KEYS):
+            ledger.counter.refused(f"s{number}", 503)
+        ledger.at += FLUSH_SECONDS
+        ledger.counter.turn()
+    ledger.error = None
+    assert not ledger.counter.turn()
+    assert [len(turns) for turns in ledger.written] == [4, 4, 2]
+    assert sum(sum(counts.values()) for turns in ledger.written for _, counts in turns) == 10 * MOST_KEYS
+
+
 def test_a_fault_in_writing_loses_figures_and_nothing_else(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     ledger.error = RuntimeError("a fault")
     ledger.counter.refused("close", 401)
     ledger.counter.flush()
     assert "are given up" in caplog.text
+    assert not ledger.written
     assert not ledger.counter.turn()
 
 

@@ -15,10 +15,15 @@ from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.figures import Figure, Happened
 from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import Visit
+from webhooks.operations.actions import FACTS, Verb
 from webhooks.selection import Selection
-from webhooks.store.tallies import WINDOWS
+from webhooks.store.tallies import WINDOWS, Points, instant_of_minute
 
 PAGES = Pages()
+
+#: What people did that may explain a chart, and how much of it is marked.
+MARKED = (Verb.PAUSE, Verb.RESUME, Verb.REQUEUE, Verb.CANCEL, Verb.REPLAY, Verb.CATCH_UP)
+MOST_MARKS = 6
 
 
 @PAGES.get("/", needs=UserRole.VIEWER, forms=("html", "json"))
@@ -29,7 +34,7 @@ def overview(visit: Visit) -> Response:
     standing, measured = looks.stand(services), looks.measure(services, window)
     if visit.form == "json":
         return visit.json(looks.doctor_document(standing))
-    happened = marks_of(services)
+    happened = marks_of(services, measured.points)
     failures, lines = looks.failures(services), looks.handler_lines(services, window)
     events = looks.kept(services, "latest", lambda: services.store.listings.events(Selection(), limit=10))
     return visit.page(
@@ -62,13 +67,23 @@ def charts_of(measured: looks.Measured, happened: list[Happened]) -> list[tuple[
     ]
 
 
-def marks_of(services: Services) -> list[Happened]:
-    """What happened and may explain a chart: starts of versions, and what operators did."""
+def marks_of(services: Services, points: Points) -> list[Happened]:
+    """What happened and may explain a chart: starts of versions, and the latest of what people did."""
     found: dict[str, datetime] = {}
     for process in looks.on_record(services).processes:
         at = found.get(process.version)
         found[process.version] = process.started_at if at is None else min(at, process.started_at)
-    return [Happened(at, f"version {version} started") for version, at in found.items()]
+    since = instant_of_minute(points.since)
+    done = looks.kept(
+        services,
+        f"done {points.since}",
+        lambda: services.store.actions.page(MOST_MARKS, verbs=[verb.value for verb in MARKED], since=since),
+        looks.WHILE,
+    )
+    return [
+        *(Happened(at, f"version {version} started") for version, at in found.items()),
+        *(Happened(each.at, f"{each.by} {FACTS[Verb(each.verb)].done} {each.subject}".strip()) for each in done),
+    ]
 
 
 def _linked(visit: Visit, measured: looks.Measured, standing: looks.Standing) -> list[Figure]:

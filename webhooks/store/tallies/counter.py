@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from webhooks.errors import StorageUnavailable
@@ -30,6 +30,9 @@ FLUSH_SECONDS = 10.0
 MOST_KEYS = 500
 #: Turns that wait for a database that is away; the oldest are given up.
 MOST_TURNS = 360
+
+#: Numbers of one write.
+MOST_WRITTEN = 2_000
 
 #: (a `Kind`, name, what, bucket)
 Key = tuple[int, str, int, int]
@@ -114,16 +117,28 @@ class TallyCounter:
                 if own.counts and (is_end or now - own.since >= FLUSH_SECONDS):
                     own.turns.append(((own.since + now) / 2, own.counts))
                     own.counts = {}
-            turns = list(own.turns)
-            if not turns:
-                return
-            try:
-                self._write([(now - at, counts) for at, counts in turns])
-            except StorageUnavailable:
-                return  # the next turn tries again
-            except Exception:
-                logger.exception("figures of %d turns could not be written, and are given up", len(turns))
-            own.turns.clear()
+            while own.turns:
+                batch = _first(own.turns)
+                try:
+                    self._write([(now - at, counts) for at, counts in batch])
+                except StorageUnavailable:
+                    return  # the next turn tries again
+                except Exception:
+                    logger.exception("figures of %d turns could not be written, and are given up", len(batch))
+                for _ in batch:
+                    own.turns.popleft()
+
+
+def _first(turns: Iterable[tuple[float, Counts]]) -> list[tuple[float, Counts]]:
+    """The oldest turns, as many as one statement writes in time; at least one."""
+    batch: list[tuple[float, Counts]] = []
+    keys = 0
+    for turn in turns:
+        keys += len(turn[1])
+        if batch and keys > MOST_WRITTEN:
+            break
+        batch.append(turn)
+    return batch
 
 
 class _Numbers:

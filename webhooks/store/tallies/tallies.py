@@ -236,6 +236,13 @@ class Tallies:
         found = {(row.point, row.kind, row.what, row.bucket): int(row.n) for row in rows}
         return Points(first, last, step, made.now, made.begins, found)
 
+    def known_minutes(self, window: Window) -> int:
+        """Of how many minutes of the last `window` anything is known; at least one."""
+        with self.database.read() as connection:
+            made = self._look(connection)
+        begins = made.now if made.begins is None else made.begins
+        return max(1, min(window.minutes, made.now - begins + 1))
+
     def totals(self, ago: int, minutes: int, span: int) -> dict[Key, int]:
         """{(kind, name, what, bucket): n} of so many minutes that ended `ago` minutes ago, in whole points. Two statements.
 
