@@ -5,8 +5,9 @@ told; no secret of yours is read, and no network is used. Not here: time-outs, a
 and rate, the circuit breaker; those are a worker's.
 
 `making` makes a `Kit`: it reads `project`, gives each source a key made for the run (`keys`), and copies a database that is
-migrated once. `kit` is what a test holds; `posting` signs and posts, `draining` claims and runs, `clock` stands still, `records`
-are what comes back. `plugin` has the fixtures for pytest, and imports nothing else of ours.
+migrated once. `kit` is what a test holds: `posting` signs and posts, `fixtures` reads files, `draining` claims and runs, `clock`
+stands still. Its parts are `looking` (what became of deliveries), `calling` (one event, one function) and `adverse` (a worker
+dies, events overtake one another); `records` are what comes back. `plugin` has the fixtures for pytest, and imports nothing else of ours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.testing.kit import Kit as Kit
     from webhooks.testing.making import make_kit as make_kit
+    from webhooks.testing.records import Filtered as Filtered
     from webhooks.testing.records import NothingScheduled as NothingScheduled
     from webhooks.testing.records import Posted as Posted
     from webhooks.testing.records import Run as Run
@@ -28,6 +30,6 @@ else:
         {
             "kit": ["Kit"],
             "making": ["make_kit"],
-            "records": ["NothingScheduled", "Posted", "Run", "StillBusy"],
+            "records": ["Filtered", "NothingScheduled", "Posted", "Run", "StillBusy"],
         },
     )

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from webhooks.delivery import CircuitBreaker, Dispatcher, RunningAttempt
-from webhooks.delivery.announcements import Announcements
+from webhooks.delivery.announcements import Announcements, Silent
 from webhooks.delivery.scheduling import allocate
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean, show_duration
@@ -43,12 +43,13 @@ class Drainer:
         self._paused = CircuitBreaker(webhooks.store, self._handlers)
         self._round = 0
 
-    def drain(self, handlers: Collection[str] | None, limit: int, *, raises: bool) -> list[Run]:
+    def drain(self, handlers: Collection[str] | None, limit: int, *, raises: bool, twice: bool = False) -> list[Run]:
         """Run what is due, and what becomes due by it.
 
         handlers: names; only theirs. None: all.
         limit: of runs.
         raises: raise what a handler raised, once that is recorded; what was not run stays due.
+        twice: what succeeded without a session runs a second time, as after a worker that died before it recorded it.
 
         Raises `StillBusy` over the limit, and `NotFound` for a handler that there is not.
         """
@@ -58,7 +59,7 @@ class Drainer:
             if len(runs) >= limit:
                 self._webhooks.store.deliveries.release([claimed.delivery])
                 raise StillBusy(_busy(runs, limit))
-            run = self.run(claimed)
+            run = self.run(claimed, twice=twice)
             runs.append(run)
             if raises and run.error is not None and run.outcome == AttemptOutcome.FAILED:
                 raise _noted(run)
@@ -83,20 +84,42 @@ class Drainer:
         claimed = deliveries.claim(quotas, lease=self._webhooks.settings.lease, worker=WORKER)
         return claimed[0] if claimed else None
 
-    def run(self, claimed: Claimed) -> Run:
-        """Run one claimed delivery and record what came of it."""
-        attempt = RunningAttempt(claimed, self._handlers[claimed.delivery.handler])
-        self._told.begin()
-        try:
-            finished = self._dispatcher.run(attempt)
-        finally:
-            attempt.end()
+    def run(self, claimed: Claimed, *, twice: bool = False) -> Run:
+        """Run one claimed delivery and record what came of it. twice: see `drain`."""
+        attempt, finished = self._attempt(claimed)
+        succeeded = finished is not None and finished.verdict.state is DeliveryState.SUCCEEDED
+        if twice and succeeded and not attempt.committed:
+            attempt, finished = self._attempt(claimed)
         if finished is not None and not attempt.committed:
             if self._webhooks.store.deliveries.finish([finished]):
                 self._told.recorded(finished)
             else:
                 finished = None
         return self._run_of(claimed, finished)
+
+    def _attempt(self, claimed: Claimed) -> tuple[RunningAttempt, Finished | None]:
+        attempt = RunningAttempt(claimed, self._handlers[claimed.delivery.handler])
+        self._told.begin()
+        try:
+            return attempt, self._dispatcher.run(attempt)
+        finally:
+            attempt.end()
+
+    def run_and_die(self, name: str) -> Run:
+        """Run the next due delivery of a handler and record nothing. Raises LookupError where none is due."""
+        claimed = self._claim([name])
+        if claimed is None:
+            raise LookupError(f"no delivery of handler {name!r} is due")
+        silent = self._dispatcher.with_sessions(self._dispatcher.sessions, Silent())
+        attempt = RunningAttempt(claimed, self._handlers[name])
+        try:
+            silent.run(attempt)
+        finally:
+            attempt.end()
+        delivery = claimed.delivery
+        return Run(
+            name, claimed.event, "lost", "running", "its worker died", None, delivery.number, delivery_id=delivery.id
+        )
 
     def _run_of(self, claimed: Claimed, finished: Finished | None) -> Run:
         delivery, event, error = claimed.delivery, self._told.event or claimed.event, self._told.error

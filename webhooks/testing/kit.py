@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.delivery import handler_rows
-from webhooks.formats import did_you_mean
+from webhooks import signals
 from webhooks.model import DeliveryState
-from webhooks.selection import Selection
+from webhooks.testing.adverse import Adverse
+from webhooks.testing.calling import Calling
 from webhooks.testing.clock import StandingClock, require_aware
-from webhooks.testing.draining import Drainer
-from webhooks.testing.posting import Poster
+from webhooks.testing.fixtures import parsed, read_fixtures
+from webhooks.testing.looking import Looking
 from webhooks.testing.records import NothingScheduled, Posted, Run, Values, What
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from webhooks.app import Webhooks
-    from webhooks.store.listings import DeliverySummary
 
 #: `drain` runs so many deliveries, and then says that something goes in a circle.
 LIMIT = 1000
 
 
-class Kit:
+class Kit(Looking, Calling, Adverse):
     """The consumer of a project over a database of the test's own; made by `make_kit` or by the fixture `webhooks`.
 
     webhooks: the consumer itself: its settings, sources, store and operations.
@@ -35,14 +35,9 @@ class Kit:
     """
 
     def __init__(self, webhooks: Webhooks, clock: StandingClock) -> None:
-        self.webhooks = webhooks
-        self._clock = clock
-        self._poster = Poster(webhooks)
-        webhooks.store.handlers.register(handler_rows(webhooks.registry))
-        self._drainer = Drainer(webhooks)
+        super().__init__(webhooks, clock)
         self._app: Flask | None = None
-        #: dead deliveries that the test has seen
-        self._seen_dead: set[int] = set()
+        self._watched: list[tuple[Any, Any]] = []
 
     # -- posting -------------------------------------------------------------------------------------------
 
@@ -81,14 +76,37 @@ class Kit:
         ]
         return first
 
+    def store(self, place: Path | str) -> list[int]:
+        """Store the events of a directory that `webhooks events export --fixtures` wrote, or of one file; their ids.
+
+        Each is a new event; nothing is signed. Raises `NotFound` and ValueError.
+
+        >>> import json, pathlib
+        >>> body = {"event": {"id": "ev_1", "object_type": "lead", "action": "created", "data": {"name": "Quayside"}}}
+        >>> file = pathlib.Path("lead.json")
+        >>> _ = file.write_text(json.dumps({"source": "close", "type": "lead.created", "body": body}))
+        >>> len(kit.store(file)), [run.event.data["name"] for run in kit.drain()]
+        (1, ['Quayside'])
+        """
+        ids: list[int] = []
+        for fixture in read_fixtures(Path(place)):
+            source = self._poster.source(fixture.source, None)
+            (receipt,) = self.webhooks.ingest.record(source, [parsed(fixture, source)], received_at=self._clock())
+            ids += [] if receipt.event_id is None else [receipt.event_id]
+        return ids
+
     # -- running -------------------------------------------------------------------------------------------
 
-    def drain(self, *, handlers: Collection[str] | None = None, limit: int = LIMIT, raises: bool = True) -> list[Run]:
+    def drain(
+        self, *, handlers: Collection[str] | None = None, limit: int = LIMIT, raises: bool = True, twice: bool = False
+    ) -> list[Run]:
         """Run what is due in this thread, and what becomes due by it; the runs in their order.
 
         handlers: names; only theirs. None: all.
         limit: of runs; over it, `StillBusy` names what runs in a circle.
         raises: raise what a handler raised (not `Retry` or `Discard`), once its attempt is recorded; False: give the run back.
+        twice: call what succeeds a second time, with the same idempotency key, unless it has a session: without one a handler
+            runs at least once, and its worker may die before that is recorded.
 
         >>> kit.post("lead.created").status
         'stored'
@@ -96,7 +114,7 @@ class Kit:
         ['succeeded']
         """
         try:
-            return self._drainer.drain(handlers, limit, raises=raises)
+            return self._drainer.drain(handlers, limit, raises=raises, twice=twice)
         except BaseException:
             self._note_dead()  # the test sees why
             raise
@@ -145,46 +163,7 @@ class Kit:
             raise NothingScheduled(f"no delivery waits for a later time{due}")
         return min(ahead)
 
-    # -- looking -------------------------------------------------------------------------------------------
-
-    def deliveries(
-        self, handler: str | None = None, state: str | None = None, event: int | Posted | None = None
-    ) -> list[DeliverySummary]:
-        """The deliveries there are, the oldest first.
-
-        handler: its name.
-        state: "pending", "running", "succeeded", "dead" or "cancelled".
-        event: its id, or what `post` gave back.
-
-        >>> kit.post("lead.created").status
-        'stored'
-        >>> [each.handler for each in kit.deliveries(state="pending")]
-        ['welcome']
-        """
-        if handler is not None:
-            self._drainer.require([handler])
-        wanted = None if state is None else _state(state)
-        ids = None if event is None else ([event] if isinstance(event, int) else list(event.event_ids))
-        found = [
-            each
-            for each in self._listed()
-            if handler in (None, each.handler)
-            and wanted in (None, each.state)
-            and (ids is None or each.event_id in ids)
-        ]
-        self._seen_dead.update(each.id for each in found if each.state is DeliveryState.DEAD)
-        return found
-
-    def _listed(self) -> list[DeliverySummary]:
-        steps = self.webhooks.store.listings.walk_deliveries(Selection())
-        return [each for step in steps for each in step][::-1]
-
-    def _note_dead(self) -> None:
-        self._seen_dead.update(each.id for each in self._listed() if each.state is DeliveryState.DEAD)
-
-    def unseen_dead(self) -> list[DeliverySummary]:
-        """The dead deliveries that the test has not looked at, by `deliveries` or by what `drain` raised."""
-        return [each for each in self._listed() if each.state is DeliveryState.DEAD and each.id not in self._seen_dead]
+    # -- beside it -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -199,6 +178,26 @@ class Kit:
 
         with self.webhooks.database.read() as connection, Session(connection) as session:
             yield session
+
+    def capture(self, signal: Any) -> list[dict[str, Any]]:
+        """A list that gets what a life-cycle signal says from here on: its arguments, and `sender`.
+
+        >>> from webhooks import signals
+        >>> told = kit.capture(signals.delivery_succeeded)
+        >>> kit.post("lead.created").status
+        'stored'
+        >>> len(kit.drain())
+        1
+        >>> [each["sender"] for each in told]
+        ['welcome']
+        """
+        told: list[dict[str, Any]] = []
+
+        def note(sender: Any, **arguments: Any) -> None:
+            told.append({"sender": sender, **arguments})
+
+        self._watched.append((signal, signals.connect(signal, note)))
+        return told
 
     def client(self) -> Any:
         """Flask's test client over the same consumer.
@@ -217,6 +216,8 @@ class Kit:
 
     def close(self) -> None:
         """End every connection and thread of the kit."""
+        for signal, note in self._watched:
+            signal.disconnect(note)
         self.webhooks.dispatcher.loop.stop()
         self.webhooks.close()
 
@@ -225,14 +226,6 @@ class Kit:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-
-def _state(text: str) -> DeliveryState:
-    """A state by its word. Raises ValueError."""
-    states = {state.label: state for state in DeliveryState}
-    if text not in states:
-        raise ValueError(f"no state {text!r}{did_you_mean(text, states)}; there are: {', '.join(states)}")
-    return states[text]
 
 
 __all__ = ["LIMIT", "Kit"]

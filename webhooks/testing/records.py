@@ -18,6 +18,14 @@ class NothingScheduled(AssertionError):
     """There is no due time ahead to which the clock could go."""
 
 
+class Filtered(AssertionError):
+    """A handler would not get this event. reason: why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Posted:
     """What a post got.
@@ -75,4 +83,4 @@ What = Any
 Values = Mapping[str, Any]
 
 
-__all__ = ["NothingScheduled", "Posted", "Run", "StillBusy", "Values", "What"]
+__all__ = ["Filtered", "NothingScheduled", "Posted", "Run", "StillBusy", "Values", "What"]

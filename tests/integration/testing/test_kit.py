@@ -336,7 +336,7 @@ def examples() -> list[doctest.DocTest]:
 
 def test_every_example_of_a_docstring_is_true(make: Callable[..., Kit]) -> None:
     for example in examples():
-        example.globs["kit"] = make(handlers=["welcome"])
+        example.globs["kit"] = make(handlers=["welcome", "won"])
         lines: list[str] = []
         doctest.DocTestRunner().run(example, out=lines.append)
         assert not lines, "".join(lines)
