@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from webhooks import failpoints
-from webhooks.delivery import Maintenance
+from webhooks.app import make_maintenance
 from webhooks.testing.part import KitPart
 from webhooks.testing.records import Posted, Run, What
 
@@ -46,7 +46,7 @@ class Adverse(KitPart):
         with _dying_at(place):
             run = self._drainer.run_and_die(name)
         self._clock.move(self.webhooks.settings.lease + timedelta(seconds=1))
-        Maintenance(self.webhooks.store, self.webhooks.dispatcher).rescue()
+        make_maintenance(self.webhooks).rescue()
         return run
 
     def deliver_out_of_order(self, events: Sequence[What], seed: int = 0) -> list[Posted]:
