@@ -33,6 +33,7 @@ ROAD = (
     ("http", "dashboard"),
     ("app", "gunicorn_conf"),
     ("sandbox", "contrib"),
+    ("testing",),
     ("cli",),
     ("__init__", "__main__"),
 )
@@ -44,6 +45,7 @@ ROOMS = {
         "database": "engines, connections and tables",
         "session": "a handler's ORM session",
         "store": "the only SQL",
+        "testing": "a session to look at what handlers wrote",
     },
     "blinker": {
         "routing": "handlers are receivers",
@@ -54,6 +56,7 @@ ROOMS = {
         "dashboard": "its blueprint",
         "app": "assembles the application",
         "sandbox": "a local Close is a small Flask application",
+        "testing": "Flask's test client",
     },
     "werkzeug": {
         "http": "as Flask",

@@ -96,12 +96,15 @@ def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.release
-def test_the_wheel_has_the_command_the_licence_and_the_types_marker(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_the_command_the_plugin_the_licence_and_the_types_marker(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert "webhooks/py.typed" in names
     assert f"{_dist_info(wheel)}/licenses/LICENSE" in names
     entry_points = wheel.read(f"{_dist_info(wheel)}/entry_points.txt").decode()
-    assert entry_points.split() == ["[console_scripts]", "webhooks", "=", "webhooks.cli:main"]
+    assert entry_points.split() == [
+        "[console_scripts]", "webhooks", "=", "webhooks.cli:main",
+        "[pytest11]", "webhooks", "=", "webhooks.testing.plugin",
+    ]  # fmt: skip
 
 
 @pytest.mark.release

@@ -56,7 +56,7 @@ class Webhooks:
     registry: of its own, for a second instance in one process.
     name: tells instances apart in `app.extensions`.
     overrides: settings by name, above `webhooks.toml` and the environment.
-    environ: in place of the process's environment.
+    environ: in place of the process's environment; settings: read already, in place of all three.
     clock: aware UTC now.
     dashboard_user: who is there, by your own login: puts the dashboard into `app`, for whomever it gives a `DashboardUser`.
     """
@@ -69,6 +69,7 @@ class Webhooks:
         name: str = "webhooks",
         overrides: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
         clock: Callable[[], datetime] = utc_now,
         dashboard_user: Callable[[], DashboardUser | None] | None = None,
     ) -> None:
@@ -78,6 +79,7 @@ class Webhooks:
         self.clock = clock
         self._environ = environ
         self._overrides = dict(overrides or {})
+        self._given = settings
         self._assembled = False
         self._lock = PerProcess(threading.RLock)
         #: what stands before our commands where they are typed: "webhooks" or "flask webhooks"
@@ -123,7 +125,7 @@ class Webhooks:
     def _read(self, app_config: Mapping[str, Any]) -> None:
         environ = os.environ if self._environ is None else self._environ
         configured = {name: value for name, value in app_config.items() if name.upper().startswith("WEBHOOKS")}
-        self.settings: Settings = load_settings(environ, overrides={**configured, **self._overrides})
+        self.settings: Settings = self._given or load_settings(environ, overrides={**configured, **self._overrides})
         self.sources: dict[str, Source] = assembly.make_sources(self.settings)
         alarms.require_names(self.settings)
         tolerances = {name: source.tolerance for name, source in self.sources.items()}

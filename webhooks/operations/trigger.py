@@ -84,12 +84,7 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
 
     A path that begins with a member of the inner `event` may leave `event.` out. Raises `SelectionError`.
     """
-    if not sets:
-        return body
-    try:
-        value = jsonio.load(body)
-    except ValueError as error:
-        raise SelectionError(f"--set needs a JSON body; this one is none: {error}") from error
+    values: list[tuple[str, Any, str]] = []
     for text in sets:
         path, equals, raw = text.partition("=")
         if not equals or not path:
@@ -97,14 +92,32 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
                 f"--set {text[:80]!r} is not path=value, such as event.data.direction=outgoing", text, len(path)
             )
         try:
-            new = json.loads(raw)
+            values.append((path, json.loads(raw), text))
         except ValueError:
-            new = raw
-        _set(value, path, new, text)
+            values.append((path, raw, text))
+    return replace_values(body, values, "--set")
+
+
+def replace_values(body: bytes, values: Sequence[tuple[str, Any, str]], called: str) -> bytes:
+    """The body with values replaced.
+
+    values: (path, new value, the text that said so, which begins with the path).
+    called: what says so, for messages: "--set".
+
+    Raises `SelectionError`.
+    """
+    if not values:
+        return body
+    try:
+        value = jsonio.load(body)
+    except ValueError as error:
+        raise SelectionError(f"{called} needs a JSON body; this one is none: {error}") from error
+    for path, new, text in values:
+        _replace(value, path, new, text, called)
     return jsonio.dump(value)
 
 
-def _set(value: Any, path: str, new: Any, text: str) -> None:
+def _replace(value: Any, path: str, new: Any, text: str, called: str) -> None:
     """Replace what is at a path, or add a key to an object that is there. Raises `SelectionError` at the wrong step."""
     steps = path.split(".")
     if isinstance(value, dict) and steps[0] not in value and isinstance(value.get("event"), dict):
@@ -118,13 +131,13 @@ def _set(value: Any, path: str, new: Any, text: str) -> None:
         number, holder = number + 1, inner
     step, position = steps[number], sum(len(step) + 1 for step in steps[:number])
     if isinstance(holder, list):
-        raise SelectionError(f"--set: {step!r} is no place in a list of {len(holder)}", text, position)
+        raise SelectionError(f"{called}: {step!r} is no place in a list of {len(holder)}", text, position)
     if not isinstance(holder, dict):
-        raise SelectionError(f"--set: nothing is inside {steps[number - 1]!r}", text, position)
+        raise SelectionError(f"{called}: nothing is inside {steps[number - 1]!r}", text, position)
     if number < len(steps) - 1:
         known = [str(key) for key in holder]
         raise SelectionError(
-            f"--set: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
+            f"{called}: there is no {step!r} here{did_you_mean(step, known)}; there are: {', '.join(known)}",
             text,
             position,
         )
@@ -249,5 +262,6 @@ __all__ = [
     "explain_refused",
     "freshen",
     "post",
+    "replace_values",
     "send",
 ]

@@ -232,6 +232,14 @@ class Registry:
             if not any(fnmatchcase(name, pattern) for name in self._handlers)
         ]
 
+    def only(self, names: Collection[str]) -> Registry:
+        """Some of the handlers, frozen, and still connected to the same signals; this registry stays as it is."""
+        other = Registry()
+        other._handlers = {name: handler for name, handler in self._handlers.items() if name in names}
+        other._signals, other._names, other._queues = self._signals, self._names, self._queues
+        other.freeze()
+        return other
+
     # -- looking -------------------------------------------------------------------------------------------
 
     def handlers(self) -> list[Handler]:

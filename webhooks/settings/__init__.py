@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from webhooks.settings.logs import guard_tracebacks as guard_tracebacks
     from webhooks.settings.logs import set_up_logging as set_up_logging
     from webhooks.settings.settings import FALLBACKS as FALLBACKS
+    from webhooks.settings.settings import FIELDS as FIELDS
+    from webhooks.settings.settings import FILE as FILE
     from webhooks.settings.settings import SETTINGS as SETTINGS
     from webhooks.settings.settings import Settings as Settings
     from webhooks.settings.sources import Secret as Secret
@@ -46,7 +48,7 @@ else:
             "dashboard": ["UNIX", "DashboardProxy", "DashboardSettings", "DashboardToken", "PasswordUser"],
             "load": ["load_settings", "require_dedup_covers", "require_labels", "require_sources"],
             "logs": ["guard_tracebacks", "set_up_logging"],
-            "settings": ["FALLBACKS", "SETTINGS", "Settings"],
+            "settings": ["FALLBACKS", "FIELDS", "FILE", "SETTINGS", "Settings"],
             "sources": ["Secret", "SourceSettings"],
             "values": ["hide_password", "read_database_url", "read_duration", "read_size", "shown", "shown_path"],
         },

@@ -1,0 +1,71 @@
+"""Single events and single functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from webhooks import changed
+from webhooks.errors import NotFound
+from webhooks.routing import Registry
+from webhooks.testing import Filtered, Kit
+
+
+def test_an_event_is_as_a_handler_gets_it_and_stored_nowhere(kit: Kit) -> None:
+    event = kit.event("lead.updated", set={"data.name": "Quayside"}, previous={"name": "Quay"})
+    assert (event.source, event.type, event.data["name"]) == ("close", "lead.updated", "Quayside")
+    assert (event.previous, event.changed_fields) == ({"name": "Quay"}, ("name",))
+    assert event.did_change("name", to="Quayside")
+    assert event.received_at == kit.now()
+    with kit.session() as session:
+        assert session.scalar(text("select count(*) from webhooks_events")) == 0
+
+
+def test_a_function_is_called_with_what_it_asks_for(make: Callable[..., Kit]) -> None:
+    registry = Registry()
+
+    @registry.on("lead.*", name="plain")
+    def plain(event: Any, data: Any, delivery: Any, log: Any, api: str = "real") -> tuple[Any, ...]:
+        return event.type, data["name"], delivery.number, delivery.idempotency_key.endswith(":plain"), api
+
+    @registry.on("lead.created", name="later")
+    async def later(event: Any) -> str:
+        return str(event.type)
+
+    @registry.on("lead.created", name="writes")
+    def writes(event: Any, session: Any) -> Any:
+        session.execute(text("create table seen (id text)"))
+        return session.scalar(text("select count(*) from seen"))
+
+    kit = make(registry=registry)
+    event = kit.event("lead.created", set={"data.name": "Quayside"})
+    assert kit.call(plain, event, api="of a test") == ("lead.created", "Quayside", 1, True, "of a test")
+    assert kit.call("later", "lead.created") == "lead.created"
+    assert kit.call(writes, "lead.created") == 0
+    assert kit.call(writes, "lead.created") == 0, "what it wrote was rolled back"
+
+
+def test_filters_have_their_say(make: Callable[..., Kit]) -> None:
+    registry = Registry()
+    registry.on("lead.updated", name="renamed", where=changed("name"))(lambda event: "ran")
+    registry.on("invoice.*", name="paid", source="stripe")(lambda event: "ran")
+    kit = make(registry=registry, overrides={"sources": {"close": {}, "stripe": {}}})
+    event = kit.event("lead.updated", source="close", previous={"name": "Quay"})
+    assert kit.call("renamed", event) == "ran"
+    assert kit.routes(event) == ["renamed"]
+    assert kit.explain(event) == {"paid": "not subscribed: it asks for invoice.* of source stripe"}
+    other = kit.event("lead.updated", source="close", previous={"status_id": "stat_1"})
+    with pytest.raises(Filtered, match=r'filtered: changed\("name"\), value unchanged') as caught:
+        kit.call("renamed", other)
+    assert caught.value.reason == kit.explain(other)["renamed"]
+    assert kit.routes(other) == []
+
+
+def test_what_is_no_handler_is_said(kit: Kit) -> None:
+    with pytest.raises(NotFound, match=r"no handler named 'welcom' \(did you mean 'welcome'\?\)"):
+        kit.call("welcom", "lead.created")
+    with pytest.raises(NotFound, match="is registered with no handler here"):
+        kit.call(len, "lead.created")
