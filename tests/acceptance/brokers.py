@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -99,7 +100,10 @@ class Broker:
                     raw.read_response()
                 client.connection_pool.release(raw)
             else:
-                connection.default_channel.queue_delete(self.queue)
+                # what a killed feeder had sent may come after its end, and declare the queue anew
+                for _ in range(3):
+                    connection.default_channel.queue_delete(self.queue)
+                    time.sleep(0.1)
 
 
 def broker_of(name: str) -> Broker:
