@@ -240,6 +240,7 @@ def test_a_worker_that_dies_at_an_action_is_followed_by_another(
         assert half is not None
         assert half.changed == (500 if name == "action.before_commit" else 1_000)
         made.start()
+        wait_until(lambda: not store.actions.unfinished(), timedelta(seconds=60), "another worker to end it")
         made.wait_until_finished(60)
         done = store.actions.get(action.id)
         assert done is not None
