@@ -32,7 +32,7 @@ from webhooks.dashboard.access.sessions import NAME
 from webhooks.database.migrations import run as migrate
 from webhooks.model import Disposition
 from webhooks.routing import Registry, RetryPolicy, changed
-from webhooks.store.tallies import UNTIMED, Counts, Kind, Level, Ran
+from webhooks.store.tallies import UNTIMED, Counts, Kind, Ran, Sample
 
 #: The largest picture that a page may load.
 MOST_BYTES = 150_000
@@ -148,9 +148,9 @@ def figures(site: Site, chance: random.Random) -> None:
         }
         waiting = (26 - age) * 8 if is_broken else chance.randrange(6)
         levels = {
-            (Kind.LEVELS, "", Level.SAMPLED, UNTIMED): 1,
-            (Kind.LEVELS, "whatsapp.mirror", Level.DUE, UNTIMED): waiting,
-            (Kind.LEVELS, "emails.state", Level.RUNNING, UNTIMED): chance.randrange(1, 8),
+            (Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1,
+            (Kind.LEVELS, "whatsapp.mirror", Sample.DUE, UNTIMED): waiting,
+            (Kind.LEVELS, "emails.state", Sample.RUNNING, UNTIMED): chance.randrange(1, 8),
         }
         counts = {key: n for key, n in {**requests, **runs, **levels}.items() if n}
         turns.append((60.0 * age, counts))
@@ -215,7 +215,7 @@ def main(target: Path) -> None:
             )
             for theme in ("light", "dark"):
                 context = chromium.new_context(color_scheme=theme, viewport={"width": 1180, "height": 900})
-                cookie = {"name": NAME, "value": site.cookie(UserRole.OPERATOR), "url": f"{url}"}
+                cookie: Any = {"name": NAME, "value": site.cookie(UserRole.OPERATOR), "url": f"{url}"}
                 context.add_cookies([cookie])
                 page = context.new_page()
                 for name, (address, height) in pages.items():
