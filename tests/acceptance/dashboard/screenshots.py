@@ -132,14 +132,14 @@ def figures(site: Site, chance: random.Random) -> None:
     for age in range(60):
         busy = 1 + 0.3 * math.sin(age / 9) + chance.random() * 0.2
         is_broken = age < 26
-        requests = {
+        requests: Counts = {
             (Kind.REQUESTS, "close", Disposition.STORED.code, 2): int(110 * busy),
             (Kind.REQUESTS, "close", Disposition.STORED.code, 3): int(30 * busy),
             (Kind.REQUESTS, "close", Disposition.REVISION.code, 2): int(22 * busy),
             (Kind.REQUESTS, "close", Disposition.DUPLICATE.code, 2): int(9 * busy),
             (Kind.REQUESTS, "close", 401, UNTIMED): 1 if is_broken else 0,
         }
-        runs = {
+        runs: Counts = {
             (Kind.RUNS, "emails.state", Ran.SUCCEEDED, 4): int(150 * busy),
             (Kind.RUNS, "leads.link", Ran.SUCCEEDED, 7): int(60 * busy),
             (Kind.RUNS, "whatsapp.mirror", Ran.SUCCEEDED, 8): 0 if is_broken else int(60 * busy),
@@ -147,12 +147,12 @@ def figures(site: Site, chance: random.Random) -> None:
             (Kind.RUNS, "whatsapp.mirror", Ran.DEAD, 11): 1 if is_broken else 0,
         }
         waiting = (26 - age) * 8 if is_broken else chance.randrange(6)
-        levels = {
+        levels: Counts = {
             (Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1,
             (Kind.LEVELS, "whatsapp.mirror", Sample.DUE, UNTIMED): waiting,
             (Kind.LEVELS, "emails.state", Sample.RUNNING, UNTIMED): chance.randrange(1, 8),
         }
-        counts = {key: n for key, n in {**requests, **runs, **levels}.items() if n}
+        counts = {key: n for part in (requests, runs, levels) for key, n in part.items() if n}
         turns.append((60.0 * age, counts))
         turns.append((86_400.0 + 60.0 * age, {key: int(n * 0.88) for key, n in requests.items() if n}))
     site.store.tallies.add(turns)
@@ -204,7 +204,7 @@ def main(target: Path) -> None:
         url, console_url = (f"http://127.0.0.1:{server.server_port}/dashboard" for server in servers)
         event = site.store.listings.ids_of_key("ev_7Qm2xB0dPZk3VtYcR1uJ")[-1]
         pages = {
-            "overview": (f"{url}/", 930), "event": (f"{url}/events/{event}", 680), "failures": (f"{url}/failures", 700),
+            "overview": (f"{url}/", 900), "event": (f"{url}/events/{event}", 610), "failures": (f"{url}/failures", 700),
             "replay": (f"{url}/replays/new?q=type:activity.whatsapp_message.**%20since:1d", 900),
             "console": (f"{console_url}/console?key=key-of-this-start", 760),
         }  # fmt: skip
