@@ -92,8 +92,9 @@ def test_a_team_lead_looks_and_cannot_act(story: Site, open_browser: Callable[[S
 
 def test_a_newcomer_sends_an_event_and_sees_it_handled(processes: Processes, chromium: Any) -> None:
     """From the printed link to a handler that ran: one page, one press."""
-    dev = processes.start("webhooks", "dev", "--demo")
-    dev.wait_for("/dashboard/console?key=", timedelta(seconds=90))
+    assert processes.run("webhooks", "init").wait() == 0
+    dev = processes.start("webhooks", "dev")
+    dev.wait_for(r"/dashboard/console\?key=", timedelta(seconds=90))
     link = re.search(r"http://127\.0\.0\.1:\d+/dashboard/console\?key=\S+", dev.output)
     assert link is not None
     context = chromium.new_context()
@@ -102,6 +103,8 @@ def test_a_newcomer_sends_an_event_and_sees_it_handled(processes: Processes, chr
         page.goto(link[0])
         assert "key=" not in page.url
         page.click("text=Send an event…")
+        page.select_option("select[name=type]", "activity.whatsapp_message.created")
+        page.click("text=Take this sample")
         page.click("button:has-text('Send'):not(:has-text('sample'))")
         page.wait_for_selector("text=Answered 200")
         page.click("text=see what becomes of it")
