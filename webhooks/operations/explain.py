@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from webhooks.errors import NotFound
+from webhooks.formats import counted
 from webhooks.model import DeliveryState, Disposition
 from webhooks.operations.handlers import HandlersHere
 
@@ -129,6 +130,10 @@ def _of_delivery(delivery: DeliverySummary, states: Mapping[str, HandlerState], 
     if delivery.state is DeliveryState.PENDING:
         if row is not None and row.paused:
             why = f"the handler is paused by {row.paused_by}; webhooks handlers resume {delivery.handler}"
+        elif row is not None and row.breaker and not why:
+            why = (
+                f"the circuit breaker of the handler is open after {counted(row.breaker_failures, 'failure')} in a row"
+            )
         elif registry.get(delivery.handler) is None:
             why = "no handler of that name is registered here; it waits until one is"
     return Explanation(delivery.handler, _FATES[delivery.state], why, delivery.id)

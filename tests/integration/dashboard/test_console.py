@@ -119,7 +119,9 @@ def test_the_ways_of_sending(console: ConsoleSite, way: str, said: str) -> None:
     console.enter()
     assert said in console.press("/send", source="close", body=body(f"ev_{way}").decode(), way=way).text
     if way == "bad-signature":
-        assert "refused with 401" in console.client.get("/dashboard/console").text
+        page = console.client.get("/dashboard/console").text
+        assert "refused with 401" in page
+        assert "/dashboard/refused/" in page
 
 
 def test_a_body_that_is_no_json_is_told(console: ConsoleSite) -> None:

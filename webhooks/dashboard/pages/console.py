@@ -47,7 +47,7 @@ WAYS: Mapping[str, str] = {
 }
 
 
-class Entry(NamedTuple):
+class ConsoleRow(NamedTuple):
     """One line of the live list: an event, or a request that was refused. event: None for these."""
 
     at: datetime
@@ -78,21 +78,21 @@ def console(visit: Visit) -> Response:
     )
 
 
-def _entries(visit: Visit) -> list[Entry]:
+def _entries(visit: Visit) -> list[ConsoleRow]:
     """The latest events and refused requests, the newest first."""
     listings = visit.store.listings
     entries = [
-        Entry(one.received_at, one.type, f"{one.dedup_key} from {one.source}", one, listings.of_event(one.id))
+        ConsoleRow(one.received_at, one.type, f"{one.dedup_key} from {one.source}", one, listings.of_event(one.id))
         for one in listings.events(Selection(), limit=ROWS)
     ]
     refused = [one for one in visit.store.rejections.latest(ROWS) if one.status >= 400]
     for one in refused:
         about = one_line(one.diagnosis or one.reason)
-        entries.append(Entry(one.received_at, f"refused with {one.status}", about, refused=one))
+        entries.append(ConsoleRow(one.received_at, f"refused with {one.status}", about, refused=one))
     return sorted(entries, key=lambda entry: entry.at, reverse=True)[:ROWS]
 
 
-def _steps(visit: Visit, entries: list[Entry]) -> list[tuple[bool, str]]:
+def _steps(visit: Visit, entries: list[ConsoleRow]) -> list[tuple[bool, str]]:
     """The first three things to see, and which of them were."""
     came = any(entry.event is not None for entry in entries)
     ran = any(one.state.label == "succeeded" for entry in entries for one in entry.deliveries)
