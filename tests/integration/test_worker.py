@@ -20,7 +20,7 @@ from webhooks import signals
 from webhooks.database import LOCK_PATIENCE
 from webhooks.database.connect import connect
 from webhooks.delivery import REPLACE, STOPPED
-from webhooks.errors import NoConnection, StorageUnavailable
+from webhooks.errors import Locked, NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.routing import RetryPolicy, Verdict
 from webhooks.session import Sessions
@@ -939,6 +939,27 @@ def test_a_success_sets_the_count_of_all_workers_back(made: Rig) -> None:
     assert made.store.handlers.states()["h"].breaker_failures == 0
     assert made.store.handlers.count_failures("h", 2, afresh=False) == 2
     assert made.store.handlers.count_failures("h", 3, afresh=True) == 3
+
+
+def test_a_success_is_counted_when_the_worker_ends_though_its_handlers_row_is_locked(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may be noting something in that row at this very moment."""
+    made.on()(lambda: None)
+    made.store.handlers.register([HandlerRow("h", ["**"])])
+    assert made.store.handlers.count_failures("h", 9, afresh=False) == 9
+    locked, count = iter([Locked("the row"), Locked("the row")]), made.store.handlers.count_failures
+
+    def count_unless_locked(name: str, failures: int, *, afresh: bool) -> int:
+        for error in locked:
+            raise error
+        return count(name, failures, afresh=afresh)
+
+    monkeypatch.setattr(made.store.handlers, "count_failures", count_unless_locked)
+    made.put()
+    with made.running():
+        made.wait_for(SUCCEEDED)
+    assert made.store.handlers.states()["h"].breaker_failures == 0
 
 
 def test_retries_that_hang_count_too(made: Rig) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from webhooks.sources import SourceWithLog
     from webhooks.store import Action
 
+    _Done = tuple[int, dict[str, Any]]
+
 
 def resume_subscription(webhooks: Webhooks, source: str, id: str, **given: Any) -> object:
     """Resume a subscription on behalf of a person. given: see `Subscriptions.resume`. Raises `ApiError`."""
@@ -38,76 +40,87 @@ def require_log(webhooks: Webhooks, source: str) -> SourceWithLog:
 
 def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
     """What a worker does for pages in one go: what asks senders, and what releases many requests."""
-    from webhooks.operations import Actor, Verb, Via
-    from webhooks.version import VERSION
+    from webhooks.operations import Verb
 
-    holder = f"actions:{VERSION}"
+    does = _Does(webhooks)
+    return {
+        Verb.FIX: does.fix,
+        Verb.EXAMINE: does.examine,
+        Verb.QUARANTINE_RETRY: does.release,
+        Verb.SUBSCRIPTION_SYNC: does.sync,
+        Verb.SUBSCRIPTION_PAUSE: does.pause,
+        Verb.SUBSCRIPTION_RESUME: does.resume,
+        Verb.CATCH_UP: does.catch_up,
+    }
 
-    def on_behalf(action: Action) -> Actor:
-        return Actor(action.by, Via(action.via), action.address)
 
-    def fix(action: Action) -> tuple[int, dict[str, Any]]:
+class _Does:
+    """One method for each kind of action: how many things it changed, and what is said of it."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        from webhooks.version import VERSION
+
+        self.webhooks = webhooks
+        self.holder = f"actions:{VERSION}"
+
+    def fix(self, action: Action) -> _Done:
         from webhooks.operations import diagnose
 
-        doctor = webhooks.make_doctor(holder)
+        doctor = self.webhooks.make_doctor(self.holder)
         facts = doctor.collect()
-        done = doctor.repair(facts, diagnose(facts), actor=on_behalf(action))
+        done = doctor.repair(facts, diagnose(facts), actor=_on_behalf(action))
         return len(done), {"done": done}
 
-    def examine(action: Action) -> tuple[int, dict[str, Any]]:
+    def examine(self, action: Action) -> _Done:
         from webhooks.operations.examinations import examine
 
-        return 0, {"findings": len(examine(webhooks.make_doctor(holder), webhooks.store))}
+        return 0, {"findings": len(examine(self.webhooks.make_doctor(self.holder), self.webhooks.store))}
 
-    def release(action: Action) -> tuple[int, dict[str, Any]]:
+    def release(self, action: Action) -> _Done:
         from webhooks.operations import quarantine as deciding
 
         ids = [int(id) for id in action.options["ids"]]
-        results = deciding.release(webhooks.store, webhooks.ingest, ids, on_behalf(action))
+        results = deciding.release(self.webhooks.store, self.webhooks.ingest, ids, _on_behalf(action))
         refused = sum(result.reason is not None for result in results)
         return len(results) - refused, {"skipped": {"unreadable": refused}} if refused else {}
 
-    def sync(action: Action) -> tuple[int, dict[str, Any]]:
+    def sync(self, action: Action) -> _Done:
         from webhooks.operations import wanted_types
 
-        log = require_log(webhooks, action.subject)
-        wanted = wanted_types(webhooks.registry.handlers(), log.name, log.published_types, log.known_types)
+        log = require_log(self.webhooks, action.subject)
+        wanted = wanted_types(self.webhooks.registry.handlers(), log.name, log.published_types, log.known_types)
         with log.connect() as client:
-            subscriptions = assembly.source_subscriptions(webhooks, log, client)
+            subscriptions = assembly.source_subscriptions(self.webhooks, log, client)
             changes = subscriptions.plan_sync(wanted, keep=bool(action.options.get("keep")))
-            done = subscriptions.apply(changes, actor=on_behalf(action), within=action.id)
+            done = subscriptions.apply(changes, actor=_on_behalf(action), within=action.id)
         return sum(change.is_needed for change in changes), {"subscriptions": [each.id for each in done]}
 
-    def pause(action: Action) -> tuple[int, dict[str, Any]]:
-        log = require_log(webhooks, action.options["source"])
+    def pause(self, action: Action) -> _Done:
+        log = require_log(self.webhooks, action.options["source"])
         with log.connect() as client:
-            subscriptions = assembly.source_subscriptions(webhooks, log, client)
-            subscriptions.pause(action.subject, actor=on_behalf(action), within=action.id)
+            subscriptions = assembly.source_subscriptions(self.webhooks, log, client)
+            subscriptions.pause(action.subject, actor=_on_behalf(action), within=action.id)
         return 1, {}
 
-    def resume(action: Action) -> tuple[int, dict[str, Any]]:
+    def resume(self, action: Action) -> _Done:
         source, id = action.options["source"], action.subject
-        resume_subscription(webhooks, source, id, actor=on_behalf(action), within=action.id)
+        resume_subscription(self.webhooks, source, id, actor=_on_behalf(action), within=action.id)
         return 1, {}
 
-    def catch_up(action: Action) -> tuple[int, dict[str, Any]]:
+    def catch_up(self, action: Action) -> _Done:
         from webhooks.operations import caught_up
 
-        log = require_log(webhooks, action.subject)
+        log = require_log(self.webhooks, action.subject)
         with log.connect() as client:
-            run = webhooks.make_catch_up(log, client, holder)
-            report = caught_up(webhooks.store, log.name, run.run, actor=on_behalf(action), within=action.id)
+            run = self.webhooks.make_catch_up(log, client, self.holder)
+            report = caught_up(self.webhooks.store, log.name, run.run, actor=_on_behalf(action), within=action.id)
         return report.repaired, {"read": report.fetched, "known": report.duplicates}
 
-    return {
-        Verb.FIX: fix,
-        Verb.EXAMINE: examine,
-        Verb.QUARANTINE_RETRY: release,
-        Verb.SUBSCRIPTION_SYNC: sync,
-        Verb.SUBSCRIPTION_PAUSE: pause,
-        Verb.SUBSCRIPTION_RESUME: resume,
-        Verb.CATCH_UP: catch_up,
-    }
+
+def _on_behalf(action: Action) -> Actor:
+    from webhooks.operations import Actor, Via
+
+    return Actor(action.by, Via(action.via), action.address)
 
 
 __all__ = ["make_runners", "require_log", "resume_subscription"]

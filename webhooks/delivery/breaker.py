@@ -31,6 +31,9 @@ STATES_SECONDS = 0.7
 #: It may be so old when an event waits for the claim; a look follows at once.
 STATES_OLDEST_SECONDS = 1.5
 
+#: A process that ends waits so long for rows that are locked.
+LAST_SECONDS = 1.0
+
 #: First attempts that failed in a row that open a handler's circuit breaker, or threads of it that were abandoned and
 #: still run; and for how long it stays open.
 BREAKER_FAILURES = 10
@@ -192,6 +195,14 @@ class CircuitBreaker:
                 state = self._states.get(name)
                 if state is not None and state.breaker is BreakerState.CLOSED:
                     self._states[name] = replace(state, breaker_failures=count)
+
+    def count_last(self) -> None:
+        """The same when the process ends, after which nothing would count them: a row that is locked is waited for a while."""
+        until = time.monotonic() + LAST_SECONDS
+        self.count_failures()
+        while self._failures and time.monotonic() < until:
+            time.sleep(LAST_SECONDS / 20)
+            self.count_failures()
 
     def _keep(self, uncounted: Mapping[str, FailureRow]) -> None:
         """Count these the next time, with those that came meanwhile."""

@@ -170,7 +170,7 @@ class Runner:
         """Finish what runs, within the grace period, and give back the rest. is_hasty: whether to stop at once."""
         Drain(self, self.settings.grace, is_hasty).run()
         with contextlib.suppress(StorageUnavailable):
-            self.breaker.count_failures()
+            self.breaker.count_last()
 
     def end_threads(self) -> None:
         """End the threads of this runner, the event loop and the isolated processes."""

@@ -4,7 +4,9 @@ Promises: all mistakes are told at once, before anything starts, each with what 
 the environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
 (`http.gunicorn.settings`).
 
-`load` reads the layers with the readers of `values`, checks, and makes `settings`, with the targets of `alarms` and the section of `dashboard`; `logs` sets up how the service writes its log.
+`load` reads the layers with the readers of `values`, has `checks` look at them together, and makes `settings`, with each of `sources`, the
+targets of `alarms` and the section of `dashboard`; `service_links` knows what Kubernetes sets beside us, `logs` sets up how the service
+writes its log.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.settings.alarms import TARGET_KEYS as TARGET_KEYS
     from webhooks.settings.alarms import AlarmTarget as AlarmTarget
+    from webhooks.settings.checks import require_dedup_covers as require_dedup_covers
+    from webhooks.settings.checks import require_sources as require_sources
     from webhooks.settings.dashboard import UNIX as UNIX
     from webhooks.settings.dashboard import DashboardProxy as DashboardProxy
     from webhooks.settings.dashboard import DashboardSettings as DashboardSettings
     from webhooks.settings.dashboard import DashboardToken as DashboardToken
     from webhooks.settings.dashboard import PasswordUser as PasswordUser
     from webhooks.settings.load import load_settings as load_settings
-    from webhooks.settings.load import require_dedup_covers as require_dedup_covers
     from webhooks.settings.load import require_labels as require_labels
-    from webhooks.settings.load import require_sources as require_sources
     from webhooks.settings.logs import guard_tracebacks as guard_tracebacks
     from webhooks.settings.logs import set_up_logging as set_up_logging
     from webhooks.settings.settings import FALLBACKS as FALLBACKS
@@ -46,7 +48,8 @@ else:
         {
             "alarms": ["TARGET_KEYS", "AlarmTarget"],
             "dashboard": ["UNIX", "DashboardProxy", "DashboardSettings", "DashboardToken", "PasswordUser"],
-            "load": ["load_settings", "require_dedup_covers", "require_labels", "require_sources"],
+            "checks": ["require_dedup_covers", "require_sources"],
+            "load": ["load_settings", "require_labels"],
             "logs": ["guard_tracebacks", "set_up_logging"],
             "settings": ["FALLBACKS", "FIELDS", "FILE", "SETTINGS", "Settings"],
             "sources": ["Secret", "SourceSettings"],
