@@ -37,7 +37,7 @@ def kept(services: Services, name: str, make: Callable[[], Made], seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Looks:
     """How it stands now.
 
     findings: what is wrong, the worst first: documents of `webhooks doctor`, with `since`.
@@ -87,16 +87,16 @@ def snapshots(services: Services) -> Mapping[str, Snapshot]:
     return kept(services, "snapshots", lambda: services.store.snapshots.get(names))
 
 
-def stand(services: Services) -> Standing:
+def stand(services: Services) -> Looks:
     """How it stands now; once a moment. Raises StorageUnavailable."""
 
-    def make() -> Standing:
+    def make() -> Looks:
         gauges = gauges_of(services)
         last = snapshots(services).get(DOCTOR)
         record = on_record(services, gauges.at)
         names = [handler.name for handler in services.registry.handlers()]
         live = standing(names, gauges, record.states, record.processes)
-        return Standing(gauges, now_and_last(live, last), last.at if last is not None else None)
+        return Looks(gauges, now_and_last(live, last), last.at if last is not None else None)
 
     return kept(services, "stand", make)
 
@@ -135,7 +135,7 @@ def measure(services: Services, window: ChartWindow, name: str | None = None) ->
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
 
 
-def doctor_document(standing: Standing) -> dict[str, Any]:
+def doctor_document(standing: Looks) -> dict[str, Any]:
     """The document of `webhooks doctor --json`."""
     findings = [{key: value for key, value in each.items() if key != "since"} for each in standing.findings]
     return {"findings": findings, "repaired": []}
@@ -234,8 +234,8 @@ def age(at: datetime | None, now: datetime) -> timedelta | None:
 
 __all__ = [
     "HandlerLine",
+    "Looks",
     "Measured",
-    "Standing",
     "about",
     "age",
     "before",
