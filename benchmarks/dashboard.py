@@ -33,7 +33,7 @@ PAGES = (
 
 def fill_tallies(store: Any) -> int:
     """Put numbers into every point that a month of a busy installation has; how many rows there are then."""
-    from webhooks.store.tallies import UNTIMED, Kind, Ran, Sample
+    from webhooks.store.tallies import UNTIMED, Kind, LevelSample, Ran
 
     chance = random.Random(1)
     counts: dict[tuple[int, str, int, int], int] = {}
@@ -42,14 +42,14 @@ def fill_tallies(store: Any) -> int:
         for bucket in range(4, 18):
             counts[Kind.RUNS, name, Ran.SUCCEEDED, bucket] = chance.randrange(1, 900)
         counts[Kind.RUNS, name, Ran.RETRIED, UNTIMED] = counts[Kind.RUNS, name, Ran.DEAD, 15] = 3
-        for level in (Sample.DUE, Sample.SCHEDULED, Sample.RUNNING, Sample.OLDEST_SECONDS):
+        for level in (LevelSample.DUE, LevelSample.SCHEDULED, LevelSample.RUNNING, LevelSample.OLDEST_SECONDS):
             counts[Kind.LEVELS, name, level, UNTIMED] = chance.randrange(1, 900)
     for source in ("close", "stripe", "github"):
         for receipt in (0, 1, 2):
             for bucket in range(1, 8):
                 counts[Kind.REQUESTS, source, receipt, bucket] = chance.randrange(1, 900)
         counts[Kind.REQUESTS, source, 401, UNTIMED] = 4
-    counts[Kind.LEVELS, "", Sample.SAMPLED, UNTIMED] = 1
+    counts[Kind.LEVELS, "", LevelSample.SAMPLED, UNTIMED] = 1
     ages = [
         *range(180),
         *range(180, 720, 5),

@@ -155,7 +155,7 @@ def compare(sqlite_url: str, processes: Processes, number: int) -> None:
     assert not found, f"{len(found)} of {number} (WEBHOOKS_TEST_SEED={seed}); the first: {found[:3]}"
     kept = stored(sqlite_url)
     assert kept == stored(other)
-    assert sum(kept.values()) > 20
+    assert sum(kept.values()) > number // 50, "hardly any request was taken: nothing was compared"
 
 
 def test_mutated_requests_are_answered_alike(sqlite_url: str, processes: Processes) -> None:

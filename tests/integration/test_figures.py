@@ -17,7 +17,7 @@ from webhooks.operations.figures import FIGURES, STAND_IN_AFTER, FigureKeeper, F
 from webhooks.routing import Registry, RetryPolicy
 from webhooks.store import Store
 from webhooks.store.tallies import SPANS, UNTIMED, WINDOWS, Kind, Ran
-from webhooks.store.tallies import Sample as Stood
+from webhooks.store.tallies import LevelSample as Stood
 
 
 @pytest.fixture

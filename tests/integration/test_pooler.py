@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +32,18 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not instal
 
 
 @contextmanager
-def pgbouncer(url: str, directory: Path, mode: str) -> Iterator[str]:
+def pgbouncer(url: str, mode: str) -> Iterator[str]:
     """The URL of the same database through a pooler with four connections to the server."""
+    # not below pytest's directory, which only the user who runs the tests may enter
+    with (
+        tempfile.TemporaryDirectory(prefix="webhooks-pgbouncer-") as directory,
+        _pgbouncer(url, Path(directory), mode) as through,
+    ):
+        yield through
+
+
+@contextmanager
+def _pgbouncer(url: str, directory: Path, mode: str) -> Iterator[str]:
     info = psycopg.conninfo.conninfo_to_dict(url)
     host = str(info["host"])
     port = free_port()
@@ -53,10 +64,7 @@ default_pool_size = {4 if mode == "transaction" else 40}
     if os.geteuid() == 0:  # it refuses to run as root, and the socket may be its owner's alone
         status = os.stat(host) if host.startswith("/") else None
         owner = {"user": status.st_uid if status else "nobody", "group": status.st_gid if status else "nogroup"}
-        os.chmod(directory, 0o755)
-        for parent in directory.parents:
-            if parent.owner() == "root" and str(parent).startswith("/tmp/"):
-                parent.chmod(parent.stat().st_mode | 0o055)
+        directory.chmod(0o755)
     assert PROGRAM is not None
     log = directory / "pgbouncer.log"
     with log.open("wb") as output:
@@ -80,8 +88,8 @@ default_pool_size = {4 if mode == "transaction" else 40}
 
 
 @pytest.fixture
-def pooled_url(postgresql_url: str, tmp_path: Path) -> Iterator[str]:
-    with pgbouncer(postgresql_url, tmp_path, "transaction") as url:
+def pooled_url(postgresql_url: str) -> Iterator[str]:
+    with pgbouncer(postgresql_url, "transaction") as url:
         yield url
 
 
@@ -214,8 +222,8 @@ def test_an_attempt_whose_time_is_up_is_ended_on_the_server(made: Rig) -> None:
     assert busy == 0
 
 
-def test_through_a_pooler_of_sessions_settings_are_set_afterwards(postgresql_url: str, tmp_path: Path) -> None:
-    with pgbouncer(postgresql_url, tmp_path, "session") as url:
+def test_through_a_pooler_of_sessions_settings_are_set_afterwards(postgresql_url: str) -> None:
+    with pgbouncer(postgresql_url, "session") as url:
         made = Rig(connect(url, patience=timedelta(seconds=2), pooler="session"))
         made.make_effects()
         made.on("h")(lambda event, session, delivery: effect(session, delivery))

@@ -16,7 +16,7 @@ from webhooks.database import Database
 from webhooks.database import tables as schema
 from webhooks.model import Disposition
 from webhooks.store import Store
-from webhooks.store.tallies import SPANS, UNTIMED, WINDOWS, Counts, Kind, Ran, Sample, minute_of
+from webhooks.store.tallies import SPANS, UNTIMED, WINDOWS, Counts, Kind, LevelSample, Ran, minute_of
 from webhooks.store.tallies import tallies as module
 from webhooks.store.tallies.points import Span
 
@@ -62,8 +62,8 @@ def test_a_sample_keeps_the_largest_of_its_minute(database: Database) -> None:
         made.store.tallies.sample(made.store.health.gauges())
         points = made.store.tallies.read(WINDOWS["15m"])
         last = {what: n for (at, kind, what, _), n in sorted(points.rows.items()) if kind == Kind.LEVELS}
-        assert last[Sample.DUE] in (4, 5), "another minute may have begun"
-        assert (last[Sample.RUNNING], last[Sample.SAMPLED]) == (1, 1)
+        assert last[LevelSample.DUE] in (4, 5), "another minute may have begun"
+        assert (last[LevelSample.RUNNING], last[LevelSample.SAMPLED]) == (1, 1)
         assert claimed.delivery.handler == "h"
 
 
@@ -108,13 +108,13 @@ def test_points_that_are_over_are_read_once_in_a_process(store: Store, clock: Cl
 
 def test_folding_twice_changes_nothing_and_deletes_what_was_kept_for_long_enough(store: Store, clock: Clock) -> None:
     begin = minute_of(START)
-    store.tallies.add([(0.0, {STORED: 7, (Kind.LEVELS, "h", Sample.DUE, UNTIMED): 3})])
+    store.tallies.add([(0.0, {STORED: 7, (Kind.LEVELS, "h", LevelSample.DUE, UNTIMED): 3})])
     clock.move(timedelta(minutes=1))
-    store.tallies.add([(0.0, {STORED: 1, (Kind.LEVELS, "h", Sample.DUE, UNTIMED): 9})])
+    store.tallies.add([(0.0, {STORED: 1, (Kind.LEVELS, "h", LevelSample.DUE, UNTIMED): 9})])
     clock.move(timedelta(minutes=5))
     for _ in range(2):
         assert store.tallies.fold() == 0
-    assert rows(store, 5) == {(begin, *STORED): 8, (begin, Kind.LEVELS, "h", Sample.DUE, UNTIMED): 9}
+    assert rows(store, 5) == {(begin, *STORED): 8, (begin, Kind.LEVELS, "h", LevelSample.DUE, UNTIMED): 9}
     store.tallies.add([(300.0, {STORED: 2})])
     store.tallies.fold()
     assert rows(store, 5)[begin, *STORED] == 10, "what came late is in it"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from webhooks.dashboard import show
 from webhooks.dashboard.charts import Chart, Mark, Series, bars, lines, nice
 from webhooks.model import Disposition
-from webhooks.store.tallies import Kind, Points, Ran, Sample, Window, instant_of_minute, quantile_ms
+from webhooks.store.tallies import ChartWindow, Kind, LevelSample, Points, Ran, instant_of_minute, quantile_ms
 
 #: {receipt: (its place in a chart, the word there)}; what is in none is refused.
 _TAKEN: Mapping[int, int] = {
@@ -120,13 +120,13 @@ def waiting(points: Points, happened: Sequence[Happened] = ()) -> Chart:
     """How many deliveries waited and ran, as sampled each minute."""
     counts = points.counts(Kind.LEVELS)
 
-    def row(*levels: Sample) -> list[float | None]:
+    def row(*levels: LevelSample) -> list[float | None]:
         return [
-            sum(counts[at].get(level, 0) for level in levels) if Sample.SAMPLED in counts.get(at, {}) else None
+            sum(counts[at].get(level, 0) for level in levels) if LevelSample.SAMPLED in counts.get(at, {}) else None
             for at in points.at
         ]
 
-    pending, running = row(Sample.DUE, Sample.SCHEDULED), row(Sample.RUNNING)
+    pending, running = row(LevelSample.DUE, LevelSample.SCHEDULED), row(LevelSample.RUNNING)
     series = [
         Series("pending", pending, 4, "", _last(pending)),
         Series("running", running, 1, "dash", _last(running)),
@@ -181,7 +181,7 @@ def sums(totals: Mapping[tuple[int, str, int, int], int], minutes: float, name: 
 def row(
     now: Sums,
     before: Sums,
-    window: Window,
+    window: ChartWindow,
     waits: tuple[int, datetime | None, bool],
     dead: tuple[int, bool],
     at: datetime,

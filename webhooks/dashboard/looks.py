@@ -21,7 +21,7 @@ from webhooks.selection import Selection
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.listings import FailureGroups
 from webhooks.store.snapshots import Snapshot
-from webhooks.store.tallies import WINDOWS, Points, Ran, Window, instant_of_minute, quantile_ms
+from webhooks.store.tallies import WINDOWS, ChartWindow, Points, Ran, instant_of_minute, quantile_ms
 
 Made = TypeVar("Made")
 #: Seconds for which what moves is kept, and what is the same for a while.
@@ -37,7 +37,7 @@ def kept(services: Services, name: str, make: Callable[[], Made], seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Looks:
     """How it stands now.
 
     findings: what is wrong, the worst first: documents of `webhooks doctor`, with `since`.
@@ -87,16 +87,16 @@ def snapshots(services: Services) -> Mapping[str, Snapshot]:
     return kept(services, "snapshots", lambda: services.store.snapshots.get(names))
 
 
-def stand(services: Services) -> Standing:
+def stand(services: Services) -> Looks:
     """How it stands now; once a moment. Raises StorageUnavailable."""
 
-    def make() -> Standing:
+    def make() -> Looks:
         gauges = gauges_of(services)
         last = snapshots(services).get(DOCTOR)
         record = on_record(services, gauges.at)
         names = [handler.name for handler in services.registry.handlers()]
         live = standing(names, gauges, record.states, record.processes)
-        return Standing(gauges, now_and_last(live, last), last.at if last is not None else None)
+        return Looks(gauges, now_and_last(live, last), last.at if last is not None else None)
 
     return kept(services, "stand", make)
 
@@ -104,7 +104,7 @@ def stand(services: Services) -> Standing:
 class Measured(NamedTuple):
     """What was counted in a window. points: one by one. now: {key: n} of it. minutes: known of it."""
 
-    window: Window
+    window: ChartWindow
     points: Points
     now: Mapping[tuple[int, str, int, int], int]
     minutes: float
@@ -119,12 +119,12 @@ class Measured(NamedTuple):
         return sums(self.now, self.minutes, name)
 
 
-def window_of(text: str) -> Window:
+def window_of(text: str) -> ChartWindow:
     """The window of that name; an hour for any other."""
     return WINDOWS.get(text, WINDOWS["1h"])
 
 
-def measure(services: Services, window: Window, name: str | None = None) -> Measured:
+def measure(services: Services, window: ChartWindow, name: str | None = None) -> Measured:
     """What was counted in a window. name: the points of one source or handler. Three statements, once in ten seconds."""
 
     def make() -> Measured:
@@ -135,19 +135,19 @@ def measure(services: Services, window: Window, name: str | None = None) -> Meas
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
 
 
-def doctor_document(standing: Standing) -> dict[str, Any]:
+def doctor_document(standing: Looks) -> dict[str, Any]:
     """The document of `webhooks doctor --json`."""
     findings = [{key: value for key, value in each.items() if key != "since"} for each in standing.findings]
     return {"findings": findings, "repaired": []}
 
 
-def totals(services: Services, window: Window) -> Mapping[tuple[int, str, int, int], int]:
+def totals(services: Services, window: ChartWindow) -> Mapping[tuple[int, str, int, int], int]:
     """What a window adds up to, of every name; once in ten seconds."""
     tallies = services.store.tallies
     return kept(services, f"totals {window.name}", lambda: tallies.totals(0, window.minutes, window.span), WHILE)
 
 
-def before(services: Services, window: Window) -> Sums:
+def before(services: Services, window: ChartWindow) -> Sums:
     """What the time that is compared with a window adds up to; once in ten seconds."""
     span = max(30, window.span)
 
@@ -190,7 +190,7 @@ class HandlerLine:
         return self.view.state == "running" and not self.runs.get(Ran.DEAD) and not self.backlog.lanes and not waits
 
 
-def handler_lines(services: Services, window: Window) -> list[HandlerLine]:
+def handler_lines(services: Services, window: ChartWindow) -> list[HandlerLine]:
     """Every handler, those that are not well first. Raises StorageUnavailable."""
     gauges = gauges_of(services)
     known, numbers = on_record(services, gauges.at), totals(services, window)
@@ -234,8 +234,8 @@ def age(at: datetime | None, now: datetime) -> timedelta | None:
 
 __all__ = [
     "HandlerLine",
+    "Looks",
     "Measured",
-    "Standing",
     "about",
     "age",
     "before",

@@ -32,7 +32,7 @@ from webhooks.dashboard.access.sessions import NAME
 from webhooks.database.migrations import run as migrate
 from webhooks.model import Disposition
 from webhooks.routing import Registry, RetryPolicy, changed
-from webhooks.store.tallies import UNTIMED, Counts, Kind, Ran, Sample
+from webhooks.store.tallies import UNTIMED, Counts, Kind, LevelSample, Ran
 
 #: The largest picture that a page may load.
 MOST_BYTES = 150_000
@@ -148,9 +148,9 @@ def figures(site: Site, chance: random.Random) -> None:
         }
         waiting = (26 - age) * 8 if is_broken else chance.randrange(6)
         levels: Counts = {
-            (Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1,
-            (Kind.LEVELS, "whatsapp.mirror", Sample.DUE, UNTIMED): waiting,
-            (Kind.LEVELS, "emails.state", Sample.RUNNING, UNTIMED): chance.randrange(1, 8),
+            (Kind.LEVELS, "", LevelSample.SAMPLED, UNTIMED): 1,
+            (Kind.LEVELS, "whatsapp.mirror", LevelSample.DUE, UNTIMED): waiting,
+            (Kind.LEVELS, "emails.state", LevelSample.RUNNING, UNTIMED): chance.randrange(1, 8),
         }
         counts = {key: n for part in (requests, runs, levels) for key, n in part.items() if n}
         turns.append((60.0 * age, counts))

@@ -19,7 +19,7 @@ from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposi
 from webhooks.operations.examinations import DOCTOR
 from webhooks.routing import Registry, Verdict
 from webhooks.store.deliveries import Finished
-from webhooks.store.tallies import UNTIMED, Counts, Kind, Ran, Sample
+from webhooks.store.tallies import UNTIMED, Counts, Kind, LevelSample, Ran
 
 #: Statements that a page may send.
 MOST_STATEMENTS = 12
@@ -123,7 +123,9 @@ def test_figures_are_compared_and_charts_have_their_numbers(site: Site) -> None:
     stored, ran = (Kind.REQUESTS, "close", Disposition.STORED.code, 3), (Kind.RUNS, "h", Ran.SUCCEEDED, 5)
     tallies.add([(60.0 * age, {stored: 120, ran: 240, (Kind.REQUESTS, "close", 401, UNTIMED): 1}) for age in range(60)])
     tallies.add([(86_400.0 + 60.0 * age, {stored: 100}) for age in range(60)])
-    tallies.add([(0.0, {(Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1, (Kind.LEVELS, "h", Sample.DUE, UNTIMED): 7})])
+    tallies.add(
+        [(0.0, {(Kind.LEVELS, "", LevelSample.SAMPLED, UNTIMED): 1, (Kind.LEVELS, "h", LevelSample.DUE, UNTIMED): 7})]
+    )
     tallies.fold()
     page = site.get("/?window=1h&table=accepted")
     text = shown(page.text)

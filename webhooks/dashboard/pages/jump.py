@@ -52,7 +52,7 @@ def _named(visit: Visit, word: str) -> Response | None:
     if found.quarantined is not None and visit.has("quarantined"):
         return visit.go("quarantined", id=found.quarantined.id)
     if found.rejection is not None and visit.has("refused_request"):
-        return visit.go("refused_request", id=word)
+        return visit.go("refused_request", request_id=word)
     return None
 
 

@@ -86,7 +86,7 @@ def marks_of(services: Services, points: Points) -> list[Happened]:
     ]
 
 
-def _linked(visit: Visit, measured: looks.Measured, standing: looks.Standing) -> list[Figure]:
+def _linked(visit: Visit, measured: looks.Measured, standing: looks.Looks) -> list[Figure]:
     """The five figures, each with the address of what is behind it."""
     waits, is_more = standing.add_up(lambda backlog: backlog.pending)
     row = figures.row(

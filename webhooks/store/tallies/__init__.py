@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from webhooks.store.tallies.points import SPANS as SPANS
     from webhooks.store.tallies.points import UNTIMED as UNTIMED
     from webhooks.store.tallies.points import WINDOWS as WINDOWS
+    from webhooks.store.tallies.points import ChartWindow as ChartWindow
     from webhooks.store.tallies.points import Kind as Kind
+    from webhooks.store.tallies.points import LevelSample as LevelSample
     from webhooks.store.tallies.points import Ran as Ran
-    from webhooks.store.tallies.points import Sample as Sample
-    from webhooks.store.tallies.points import Window as Window
     from webhooks.store.tallies.points import bucket_of as bucket_of
     from webhooks.store.tallies.points import quantile_ms as quantile_ms
     from webhooks.store.tallies.points import receipt_of as receipt_of
@@ -46,13 +46,13 @@ else:
                 "BOUNDS_MS",
                 "DAY",
                 "Kind",
-                "Sample",
+                "LevelSample",
                 "OTHER",
                 "Ran",
                 "SPANS",
                 "UNTIMED",
                 "WINDOWS",
-                "Window",
+                "ChartWindow",
                 "bucket_of",
                 "quantile_ms",
                 "receipt_of",

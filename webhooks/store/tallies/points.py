@@ -19,7 +19,7 @@ class Kind(enum.IntEnum):
 
     REQUESTS = 0  #: name: source; what: code of a receipt, or the status of a refusal; bucket: time to answer
     RUNS = 1  #: name: handler; what: a `Ran`; bucket: arrival to end, of the last run
-    LEVELS = 2  #: name: handler; what: a `Sample`; the number is a sample, and the largest is kept
+    LEVELS = 2  #: name: handler; what: a `LevelSample`; the number is a sample, and the largest is kept
 
 
 class Ran(enum.IntEnum):
@@ -32,7 +32,7 @@ class Ran(enum.IntEnum):
     RELEASED = 4  #: given back unrun
 
 
-class Sample(enum.IntEnum):
+class LevelSample(enum.IntEnum):
     """How the deliveries of one handler stand. Codes are in rows: members are added at the end."""
 
     DUE = 0  #: they wait for a worker
@@ -97,7 +97,7 @@ SPANS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ChartWindow:
     """A time to look back over. words: its name for people. minutes: its length. span: of its points, in minutes. before: so many minutes earlier it is compared."""
 
     name: str
@@ -111,12 +111,12 @@ class Window:
 WINDOWS = {
     window.name: window
     for window in (
-        Window("15m", "15 minutes", 15, 1, DAY),
-        Window("1h", "hour", HOUR, 1, DAY),
-        Window("6h", "6 hours", 6 * HOUR, 5, DAY),
-        Window("24h", "24 hours", DAY, 30, DAY),
-        Window("7d", "7 days", 7 * DAY, 180, 7 * DAY),
-        Window("30d", "30 days", 30 * DAY, 720, 30 * DAY),
+        ChartWindow("15m", "15 minutes", 15, 1, DAY),
+        ChartWindow("1h", "hour", HOUR, 1, DAY),
+        ChartWindow("6h", "6 hours", 6 * HOUR, 5, DAY),
+        ChartWindow("24h", "24 hours", DAY, 30, DAY),
+        ChartWindow("7d", "7 days", 7 * DAY, 180, 7 * DAY),
+        ChartWindow("30d", "30 days", 30 * DAY, 720, 30 * DAY),
     )
 }
 
@@ -146,11 +146,11 @@ __all__ = [
     "SPANS",
     "UNTIMED",
     "WINDOWS",
+    "ChartWindow",
     "Kind",
+    "LevelSample",
     "Ran",
-    "Sample",
     "Span",
-    "Window",
     "bucket_of",
     "quantile_ms",
     "ran_of",

@@ -23,7 +23,7 @@ from webhooks.database import tables as schema
 from webhooks.store.dialect import dialect_of
 from webhooks.store.health import Gauges
 from webhooks.store.tallies.counter import Counts, Key
-from webhooks.store.tallies.points import SPANS, UNTIMED, Kind, Sample, Span, Window
+from webhooks.store.tallies.points import SPANS, UNTIMED, ChartWindow, Kind, LevelSample, Span
 from webhooks.store.tallies.postgresql import PostgresqlTallies
 from webhooks.store.tallies.sqlite import SqliteTallies
 
@@ -124,15 +124,15 @@ class Tallies:
 
     def sample(self, gauges: Gauges) -> None:
         """Keep how deliveries stand, as the sample of its minute; the largest of several. One transaction."""
-        rows: dict[Key, int] = {(Kind.LEVELS, "", Sample.SAMPLED, UNTIMED): 1}
+        rows: dict[Key, int] = {(Kind.LEVELS, "", LevelSample.SAMPLED, UNTIMED): 1}
         for name, backlog in gauges.handlers.items():
             oldest = 0 if backlog.due_since is None else (gauges.at - backlog.due_since).total_seconds()
             levels = {
-                Sample.DUE: backlog.due,
-                Sample.SCHEDULED: backlog.scheduled,
-                Sample.RUNNING: backlog.running,
-                Sample.DEAD: backlog.dead,
-                Sample.OLDEST_SECONDS: max(0, int(oldest)),
+                LevelSample.DUE: backlog.due,
+                LevelSample.SCHEDULED: backlog.scheduled,
+                LevelSample.RUNNING: backlog.running,
+                LevelSample.DEAD: backlog.dead,
+                LevelSample.OLDEST_SECONDS: max(0, int(oldest)),
             }
             rows |= {(Kind.LEVELS, name, level, UNTIMED): n for level, n in levels.items() if n}
         with self.database.write() as connection:
@@ -202,7 +202,7 @@ class Tallies:
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    def window(self, window: Window, *, name: str | None = None) -> Points:
+    def window(self, window: ChartWindow, *, name: str | None = None) -> Points:
         """As `read`; points that are over are kept in this process, and read again after ten minutes."""
         key, now = (window.name, name), self.database.monotonic()
         read_at, known = self._known.get(key, (float("-inf"), None))
@@ -218,7 +218,7 @@ class Tallies:
         self._known[key] = (read_at, points)
         return points
 
-    def read(self, window: Window, *, name: str | None = None, since: int = 0) -> Points:
+    def read(self, window: ChartWindow, *, name: str | None = None, since: int = 0) -> Points:
         """What was counted in the last `window`, point by point. Two statements.
 
         name: of a source or handler; None adds up all of them.
@@ -236,7 +236,7 @@ class Tallies:
         found = {(row.point, row.kind, row.what, row.bucket): int(row.n) for row in rows}
         return Points(first, last, step, made.now, made.begins, found)
 
-    def known_minutes(self, window: Window) -> int:
+    def known_minutes(self, window: ChartWindow) -> int:
         """Of how many minutes of the last `window` anything is known; at least one."""
         with self.database.read() as connection:
             made = self._look(connection)
@@ -302,7 +302,7 @@ _RANGES = " union all ".join(
 #: Of the levels of one name the largest sample of a point counts, and those of several names are added up: but for how old
 #: the oldest is.
 _POINTS = f"""
-    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {Sample.OLDEST_SECONDS:d} then max(n)
+    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {LevelSample.OLDEST_SECONDS:d} then max(n)
            else sum(n) end as bigint) as n
       from (select at - at % :step as point, kind, name, what, bucket,
                    case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
@@ -316,6 +316,8 @@ _TOTALS = text(
 
 
 _ALL = text(_POINTS.format(named=""))
-_NAMED = text(_POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {Sample.SAMPLED:d}))"))
+_NAMED = text(
+    _POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}))")
+)
 
 __all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]

@@ -3,7 +3,7 @@
 A process of an older version writes none of it: its handlers are in the queue that is on record, or in the default one,
 and it is a worker that runs all it knows.
 
-Revision 0018 of this history; follows 0021.
+Revision 0016 of this history; follows 0015.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0018"
-down_revision = "0021"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

@@ -3,7 +3,7 @@
 Rows that are there stay, and are read as before. A process of an older version continues to write them; it does not show
 the successes that newer ones record meanwhile, and asks for none of them.
 
-Revision 0021 of this history; follows 0020.
+Revision 0015 of this history; follows 0014.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Keep what senders said last of subscriptions to us that they have paused.
 
-Revision 0020 of this history; follows 0013.
+Revision 0014 of this history; follows 0013.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
+revision = "0014"
 down_revision = "0013"
 branch_labels = None
 depends_on = None

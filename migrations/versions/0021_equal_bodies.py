@@ -2,7 +2,7 @@
 
 Nothing that is there changes. A process of an older version counts none, and decides by the key alone.
 
-Revision 0022 of this history; follows 0019.
+Revision 0021 of this history; follows 0020.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0022"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

@@ -2,7 +2,7 @@
 
 Nothing that is there changes. A process of an older version does not look for them, and refuses such a request as before.
 
-Revision 0023 of this history; follows 0022.
+Revision 0022 of this history; follows 0021.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Count requests and runs by the minute, for charts.
 
-Revision 0016 of this history; follows 0018.
+Revision 0017 of this history; follows 0016.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0018"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Say of a feeder since when nothing comes of what it offers.
 
-Revision 0019 of this history; follows 0014.
+Revision 0020 of this history; follows 0019.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
-down_revision = "0014"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

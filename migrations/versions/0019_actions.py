@@ -4,7 +4,7 @@
 `action_id` of the deliveries has an index of those that have one: an event pays nothing for it, and undo finds what an
 action did without reading the table.
 
-Revision 0014 of this history; follows 0017.
+Revision 0019 of this history; follows 0018.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
