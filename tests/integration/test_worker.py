@@ -20,6 +20,7 @@ from webhooks import signals
 from webhooks.database import LOCK_PATIENCE
 from webhooks.database.connect import connect
 from webhooks.delivery import REPLACE, STOPPED
+from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.errors import Locked, NoConnection, StorageUnavailable
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.routing import RetryPolicy, Verdict
@@ -939,6 +940,30 @@ def test_a_success_sets_the_count_of_all_workers_back(made: Rig) -> None:
     assert made.store.handlers.states()["h"].breaker_failures == 0
     assert made.store.handlers.count_failures("h", 2, afresh=False) == 2
     assert made.store.handlers.count_failures("h", 3, afresh=True) == 3
+
+
+def test_a_breaker_that_opens_while_states_are_read_is_not_taken_for_closed(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs end in other threads than the one that reads; what it read a moment before is older than what they know."""
+    made.on()(lambda: None)
+    made.store.handlers.register([HandlerRow("h", ["**"])])
+    breaker = CircuitBreaker(made.store, {handler.name: handler for handler in made.registry.handlers()})
+    breaker.read()
+    failed = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=1))
+    made.put(10)
+    ended = [Finished(one.delivery, failed) for one in (made.claim() for _ in range(10))]
+    read = made.store.handlers.states
+
+    def read_and_then_fail(names: list[str] | None = None) -> Any:
+        states = read(names)
+        while ended:
+            breaker.observe(ended.pop())
+        return states
+
+    monkeypatch.setattr(made.store.handlers, "states", read_and_then_fail)
+    breaker.read(oldest=0)
+    assert breaker.is_closed_to("h")
 
 
 def test_a_success_is_counted_when_the_worker_ends_though_its_handlers_row_is_locked(

@@ -77,6 +77,10 @@ class Site:
         if places is not None and not places.acquire(timeout=PLACE_SECONDS):
             return self.of_error(TooBusy("others look as well; this page asks again by itself"), None, form)
         try:
+            try:
+                _read_form()
+            except Exception as error:
+                return self.of_error(error, None, form)
             context = contextvars.copy_context()
             response: Response = self.services.call(lambda: context.run(self._answer, endpoint, form, values))
             return response
@@ -175,6 +179,12 @@ class Site:
         elif isinstance(error, TooBusy):
             response.headers["Retry-After"] = "2"
         return response
+
+
+def _read_form() -> None:
+    """Read what was posted, in the thread that has the connection: under gevent no other may wait for more of it."""
+    if request.method == "POST":
+        _ = request.form
 
 
 def _taken(response: Response) -> tuple[bytes, int, str | None, str]:

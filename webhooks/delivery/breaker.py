@@ -59,6 +59,8 @@ class CircuitBreaker:
         self.handlers = handlers
         self._states: dict[str, HandlerState] = {}
         self._read_at = 0.0
+        #: counts what this process has changed in the database
+        self._changes = 0
         self._observing = threading.Lock()
         self._failures: dict[str, FailureRow] = {}
 
@@ -102,6 +104,16 @@ class CircuitBreaker:
         if now - self._read_at < oldest and self._states:
             return
         self.count_failures()
+        while True:
+            seen = self._changes
+            states = self._read_states()
+            with self._observing:
+                if seen == self._changes:  # else a run ended meanwhile, and what was read is older than what is known
+                    self._states = states
+                    self._read_at = now
+                    return
+
+    def _read_states(self) -> dict[str, HandlerState]:
         states = self.store.handlers.states(list(self.handlers))
         if any(state.breaker is BreakerState.OPEN for state in states.values()):
             here = self.store.database.now()
@@ -110,8 +122,7 @@ class CircuitBreaker:
                 over = state.breaker is BreakerState.OPEN and (state.breaker_until or here) <= here
                 if over and self.store.handlers.half_open_breaker(name):
                     states[name] = replace(state, breaker=BreakerState.HALF_OPEN)
-        self._states = states
-        self._read_at = now
+        return dict(states)
 
     # -- how runs end --------------------------------------------------------------------------------------
 
@@ -159,6 +170,7 @@ class CircuitBreaker:
         self._failures.pop(name, None)
         if name in self._states:
             self._states[name] = replace(self._states[name], breaker=BreakerState.OPEN, breaker_failures=failures)
+        self._changes += 1
         self._read_at = 0.0
         logger.warning(
             "the circuit breaker of handler %r opened after %d failures in a row; it is tried again in %s",
@@ -175,6 +187,7 @@ class CircuitBreaker:
         if self.store.handlers.close_breaker(name):
             logger.info("the circuit breaker of handler %r closed", name, extra={"handler": name})
         self._failures.pop(name, None)
+        self._changes += 1
         self._read_at = 0.0
 
     def count_failures(self) -> None:
