@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -199,18 +198,30 @@ def test_the_keyboard_alone_is_enough(browser: Browser) -> None:
     assert page.locator("#keys").is_visible()
     page.keyboard.press("Escape")
     assert not page.locator("#keys").is_visible()
-    for _ in range(
-        10
-    ):  # a person who sees nothing happen presses again; one in five times the first is lost, why is not known
+    with page.expect_navigation(url=re.compile("/dashboard/events$"), wait_until="domcontentloaded"):
         page.keyboard.press("g")
         page.keyboard.press("e")
-        with contextlib.suppress(Exception):  # playwright may not be installed, so its TimeoutError has no name here
-            page.wait_for_url(re.compile("/dashboard/events$"), wait_until="domcontentloaded", timeout=2000)
-            break
-    assert page.url.endswith("/dashboard/events")
-    page.wait_for_selector("html:not(.no-js) h1:has-text('Events')")
     page.keyboard.press("t")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_key_right_after_a_dialog_was_closed_is_taken(browser: Browser) -> None:
+    """Until the next frame its field has the focus still."""
+    page = browser.page()
+    page.goto(browser.served.at("/events"))
+    theme = page.evaluate(
+        """() => {
+          const dialog = document.querySelector("#keys"), field = dialog.querySelector("input");
+          const press = () => field.dispatchEvent(new KeyboardEvent("keydown", { key: "t", bubbles: true }));
+          dialog.showModal();
+          press();
+          const before = document.documentElement.dataset.theme;
+          dialog.close();
+          press();
+          return [before ?? null, document.documentElement.dataset.theme];
+        }"""
+    )
+    assert theme == [None, "dark"]
 
 
 def test_new_events_appear_while_one_looks(browser: Browser) -> None:

@@ -85,8 +85,9 @@
   // -- keys
   let afterG = 0;
   on("keydown", (event) => {
-    const at = event.target;
-    if (event.ctrlKey || event.metaKey || event.altKey || at.closest?.("input, textarea, select, dialog") || store.get("keys") === "off") return;
+    // a dialog that was closed keeps the focus until the next frame, so what is not shown is not typed into
+    const field = event.target.closest?.("input, textarea, select, dialog");
+    if (event.ctrlKey || event.metaKey || event.altKey || field?.getClientRects().length || store.get("keys") === "off") return;
     const key = event.key;
     if (Date.now() - afterG < 1500 && find(`[data-go="${CSS.escape(key)}"]`)) { location.href = find(`[data-go="${CSS.escape(key)}"]`).href; return; }
     afterG = key === "g" ? Date.now() : 0;
