@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from webhooks.app import alarms, assembly
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
     from webhooks.delivery import Maintenance, Runner, Worker
     from webhooks.delivery.rescue import Duty
+    from webhooks.settings import Settings
 
 
 def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
@@ -29,15 +30,7 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
         store=store,
         registry=webhooks.registry,
         dispatcher=dispatcher,
-        settings=WorkerSettings(
-            slots=slots,
-            lease=settings.lease,
-            heartbeat=settings.heartbeat,
-            grace=settings.grace,
-            poll_interval=settings.poll_interval,
-            abandoned_threads=settings.abandoned_threads or None,
-            queues=queues,
-        ),
+        settings=WorkerSettings(poll_interval=settings.poll_interval, **_terms(settings, slots, queues)),
         version=VERSION,
         isolated=IsolatedPool(command=assembly.isolated_command(), dispatcher=dispatcher, store=store),
         maintenance=make_maintenance(webhooks),
@@ -101,20 +94,25 @@ def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[
         store=store,
         registry=webhooks.registry,
         dispatcher=dispatcher,
-        settings=RunnerSettings(
-            slots=slots,
-            lease=settings.lease,
-            heartbeat=settings.heartbeat,
-            grace=settings.grace,
-            abandoned_threads=settings.abandoned_threads or None,
-            queues=queues,
-        ),
+        settings=RunnerSettings(**_terms(settings, slots, queues)),
         version=VERSION,
         isolated=IsolatedPool(command=assembly.isolated_command(), dispatcher=dispatcher, store=store),
         kind=kind,
     )
     runner.heartbeat.unregistered = unregistered
     return runner
+
+
+def _terms(settings: Settings, slots: int, queues: frozenset[str] | None) -> dict[str, Any]:
+    """On which terms deliveries run here, whatever claims them: the arguments of `RunnerSettings`."""
+    return {
+        "slots": slots,
+        "lease": settings.lease,
+        "heartbeat": settings.heartbeat,
+        "grace": settings.grace,
+        "abandoned_threads": settings.abandoned_threads or None,
+        "queues": queues,
+    }
 
 
 __all__ = ["make_maintenance", "make_runner", "make_worker"]

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
 from webhooks.cli.first_process import stand_in
 from webhooks.cli.process_group import flask_environment
-from webhooks.cli.worker import when_ready
-
-if TYPE_CHECKING:
-    from webhooks.contrib.celery import Feeder
+from webhooks.cli.worker import stoppable
 
 
 @click.command(epilog="Example: webhooks feed --celery shop.celery:app")
@@ -33,17 +27,7 @@ def feed(celery: str | None) -> None:
     instance = webhooks(role="worker")
     instance.become("worker")
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
-    made: Feeder | None = None
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if made is None:
-            raise SystemExit(0)  # it still waits for its database
-        made.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    made = when_ready(instance, lambda: make_feeder(instance, celery or ""), "feeder")
-    made.run()
+    stoppable(instance, lambda: make_feeder(instance, celery or ""), "feeder").run()
 
 
 __all__ = ["feed"]

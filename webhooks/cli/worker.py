@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -24,9 +24,16 @@ from webhooks.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
-    from webhooks.delivery import Worker
 
-Made = TypeVar("Made")
+
+class Stoppable(Protocol):
+    """What a process does until it is told to stop."""
+
+    def stop(self) -> None:
+        """End in order; called in a signal handler."""
+
+
+Made = TypeVar("Made", bound=Stoppable)
 
 #: A feeder beside a worker has so long to end: a broker that hangs holds it for 5 s.
 FEEDER_PATIENCE_SECONDS = 6.0
@@ -63,16 +70,7 @@ def worker(
     chosen, left_out = _names(queues), _names(without)
     instance.choose_queues(chosen, left_out)  # before the database is waited for
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
-    made: Worker | None = None
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if made is None:
-            raise SystemExit(0)  # it still waits for its database
-        made.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    made = when_ready(
+    made = stoppable(
         instance,
         lambda: instance.make_worker(slots=concurrency, queues=chosen, without=left_out),
         "worker",
@@ -115,12 +113,27 @@ def _feeding(instance: Webhooks) -> Iterator[None]:
         thread.join(FEEDER_PATIENCE_SECONDS)
 
 
-def when_ready(instance: Webhooks, make: Callable[[], Made], what: str) -> Made:
-    """Make a process's work once the database can be reached: one that starts before it, or its tables, waits for them.
+def stoppable(instance: Webhooks, make: Callable[[], Made], what: str) -> Made:
+    """Make a process's work once the database can be reached, and have SIGTERM and SIGINT stop it, or the wait for it.
 
     make: may raise `StorageUnavailable`.
     what: the process, for the note that is printed.
     """
+    made: Made | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if made is None:
+            raise SystemExit(0)  # it still waits for its database
+        made.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    made = _when_ready(instance, make, what)
+    return made
+
+
+def _when_ready(instance: Webhooks, make: Callable[[], Made], what: str) -> Made:
+    """The same: a process that starts before its database, or the tables, waits for them."""
     from webhooks.cli import NO_SCHEMA
     from webhooks.database.migrations import run as migrate
 
@@ -139,4 +152,4 @@ def when_ready(instance: Webhooks, make: Callable[[], Made], what: str) -> Made:
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-__all__ = ["when_ready", "worker"]
+__all__ = ["stoppable", "worker"]
