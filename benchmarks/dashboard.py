@@ -11,7 +11,6 @@ next browser does a moment later. Prints the median in milliseconds, the stateme
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import statistics
 import sys
@@ -20,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import databases, health
-from benchmarks.databases import Unavailable
 
 ROUNDS = 5
 HANDLERS = 20
@@ -144,16 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--millions", type=float, default=1, help="events (%(default)s)")
     parser.add_argument("--only", choices=("postgresql", "sqlite"), help="one database")
     options = parser.parse_args(arguments)
-    for kind in ("postgresql", "sqlite"):
-        if options.only not in (None, kind):
-            continue
-        with contextlib.ExitStack() as stack:
-            try:
-                server = stack.enter_context(databases.postgresql_server()) if kind == "postgresql" else None
-            except Unavailable as error:
-                print(f"not run: {kind}: {error}")
-                continue
-            measure(kind, server, int(options.millions * 1_000_000))
+    for kind, server in databases.each_kind(options.only):
+        measure(kind, server, int(options.millions * 1_000_000))
     return 0
 
 

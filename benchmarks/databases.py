@@ -93,6 +93,20 @@ def database(kind: str, server: str | None) -> Iterator[str]:
             yield url
 
 
+def each_kind(only: str | None) -> Iterator[tuple[str, str | None]]:
+    """(kind, URL of its server or None) of each that can be measured here; what cannot is said. only: one of them."""
+    for kind in ("postgresql", "sqlite"):
+        if only not in (None, kind):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                server = stack.enter_context(postgresql_server()) if kind == "postgresql" else None
+            except Unavailable as error:
+                print(f"not run: {kind}: {error}")
+                continue
+            yield kind, server
+
+
 def name_of(url: str) -> str:
     return url.partition("?")[0].rpartition("/")[2]
 

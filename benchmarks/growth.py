@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import databases, dispatch, events, measure, report
-from benchmarks.databases import Unavailable
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -241,17 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=("postgresql", "sqlite"), help="one database")
     options = parser.parse_args(arguments)
     comparisons = []
-    with contextlib.ExitStack() as stack:
-        for kind in ("postgresql", "sqlite"):
-            if options.only not in (None, kind):
-                continue
-            try:
-                server = stack.enter_context(databases.postgresql_server()) if kind == "postgresql" else None
-            except Unavailable as error:
-                print(f"not run: {kind}: {error}")
-                continue
-            comparisons.append(compare(kind, server, options.sizes, options.rounds, options.wait))
-            print(comparisons[-1].show(), flush=True)
+    for kind, server in databases.each_kind(options.only):
+        comparisons.append(compare(kind, server, options.sizes, options.rounds, options.wait))
+        print(comparisons[-1].show(), flush=True)
     report.keep(options.json, "growth", comparisons)
     return 0
 

@@ -10,7 +10,6 @@ newest dead is timed right after. Prints the median of five calls in millisecond
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import sys
 import time
@@ -19,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks import databases
-from benchmarks.databases import Unavailable
 
 HANDLERS = 10
 ROUNDS = 5
@@ -127,16 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--millions", type=float, default=1, help="deliveries (%(default)s)")
     parser.add_argument("--only", choices=("postgresql", "sqlite"), help="one database")
     options = parser.parse_args(arguments)
-    for kind in ("postgresql", "sqlite"):
-        if options.only not in (None, kind):
-            continue
-        with contextlib.ExitStack() as stack:
-            try:
-                server = stack.enter_context(databases.postgresql_server()) if kind == "postgresql" else None
-            except Unavailable as error:
-                print(f"not run: {kind}: {error}")
-                continue
-            measure(kind, server, int(options.millions * 1_000_000))
+    for kind, server in databases.each_kind(options.only):
+        measure(kind, server, int(options.millions * 1_000_000))
     return 0
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.selections import selections
 from webhooks.errors import SelectionError
 from webhooks.model import Content, DeliveryState, Event
 from webhooks.selection import (
@@ -192,24 +193,6 @@ def test_an_instant_that_falls_out_of_the_calendar_is_refused() -> None:
 def test_any_text_is_a_time_or_refused(text: str) -> None:
     with contextlib.suppress(SelectionError):
         assert parse_time(text, NOW).tzinfo is not None
-
-
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-#: What `parse` takes for most conditions.
-selections = st.fixed_dictionaries(
-    {},
-    optional={
-        "event": st.lists(st.integers(1, 2**63 - 1).map(str), min_size=1, max_size=3),
-        "source": texts,
-        "type": st.sampled_from(["lead.**", "*", "**", "a.*.b", "activity.call.updated"]),
-        "state": st.lists(st.sampled_from([*(s.label for s in DeliveryState), "unrouted"]), min_size=1).map(",".join),
-        "handler": texts,
-        "key": texts,
-        "since": st.sampled_from(["6h", "2d", "2020-01-01"]),
-        "error": texts,
-        "where": st.sampled_from(["data.x", 'type == "a"', "not data.custom.cf_x exists"]),
-    },
-)
 
 
 @given(selections)

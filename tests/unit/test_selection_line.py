@@ -10,28 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import each, examples
+from tests.unit.selections import selections
 from webhooks.errors import SelectionError
-from webhooks.model import DeliveryState
 from webhooks.selection import CONDITIONS, Selection
 from webhooks.selection import line as lines
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
-
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-selections = st.fixed_dictionaries(
-    {},
-    optional={
-        "event": st.lists(st.integers(1, 2**63 - 1).map(str), min_size=1, max_size=3),
-        "source": texts,
-        "type": st.sampled_from(["lead.**", "*", "**", "a.*.b", "activity.call.updated"]),
-        "state": st.lists(st.sampled_from([*(s.label for s in DeliveryState), "unrouted"]), min_size=1).map(",".join),
-        "handler": texts,
-        "key": texts,
-        "since": st.sampled_from(["6h", "2d", "2020-01-01"]),
-        "error": texts,
-        "where": st.sampled_from(["data.x", ' type == "a b" ', "not data.custom.cf_x exists", 'type in ["a", "b:c"]']),
-    },
-)
 
 
 @given(selections)
