@@ -86,6 +86,8 @@ class Running:
             },
         )  # fmt: skip
         wait_until(self.is_ready, timedelta(seconds=30), "the server to be ready")
+        # the first of the two workers answers while the second is not there yet
+        wait_until(lambda: len(self.process.members()) == 3, timedelta(seconds=30), "both workers to be there")
 
     def is_ready(self) -> bool:
         try:

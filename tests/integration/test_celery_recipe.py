@@ -29,6 +29,7 @@ def made(database_url: str) -> Iterator[Rig]:
 
 @pytest.fixture
 def app() -> Iterator[Any]:
+    # tasks of it are made with shared=False: others would be on every application of this process from then on
     app = celery.Celery("shop", broker="memory://", set_as_current=False)
     app.conf.task_default_queue = "shop"
     yield app
@@ -41,7 +42,7 @@ def test_the_task_is_called_with_the_event_and_its_idempotency_key(made: Rig, ap
     def sync(event: Any, idempotency_key: str) -> None:
         called.append((event, idempotency_key))
 
-    sync_lead = app.task(name="shop.tasks.sync_lead", ignore_result=True)(sync)
+    sync_lead = app.task(name="shop.tasks.sync_lead", ignore_result=True, shared=False)(sync)
     handler = made.registry.on("**")(hand_over(sync_lead, queue="crm"))
     (id,) = made.put(1, "shop.tasks.sync_lead", body=b'{"name": "Ada"}')
     finished = made.run_one("shop.tasks.sync_lead")
@@ -69,7 +70,7 @@ def test_a_broker_that_does_not_take_it_is_a_failed_attempt_which_is_tried_again
 
     def sync(event: Any, idempotency_key: str) -> None: ...
 
-    sync_lead = app.task(name="shop.tasks.sync_lead")(sync)
+    sync_lead = app.task(name="shop.tasks.sync_lead", shared=False)(sync)
 
     def refuse(**given: Any) -> None:
         options.append(given)
