@@ -1,6 +1,6 @@
 """The senders of `docs/sources.md` that take lines of configuration: each block as it is printed, over HTTP into a database.
 
-A request is signed here with the standard library (and cryptography for ES256), never by our own `sign`.
+A request is signed here with the standard library (and cryptography for ES256 and RSA), never by our own `sign`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.integration.conftest import Consumer
 from tests.integration.receivers import AT, Sent
 from tests.integration.test_receivers import types
 from tests.support import ROOT, Clock, pairs
 from webhooks.sources import Secret
+from webhooks.sources.declared.schemes import SCHEMES
 
 PAGE = (ROOT / "docs" / "sources.md").read_text("utf-8")
 SECTION = PAGE[PAGE.index("## Senders by configuration") :].partition("\n## ")[0]
@@ -46,6 +50,20 @@ def plaid_keys(_request: Any) -> list[Secret]:
     numbers = CURVE.public_key().public_numbers()
     x, y = (b64url(each.to_bytes(32, "big")) for each in (numbers.x, numbers.y))
     return [Secret(json.dumps({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": x, "y": y}), "k1")]
+
+
+@cache
+def rsa_pair() -> rsa.RSAPrivateKey:
+    """A key of these tests, made when the first asks for it."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+def rsa_public() -> str:
+    return rsa_pair().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def rsa_signed(raw: bytes) -> str:
+    return base64.b64encode(rsa_pair().sign(raw, padding.PKCS1v15(), hashes.SHA256())).decode()
 
 
 def key(name: str) -> bytes:
@@ -86,6 +104,21 @@ def plain(body: Any, header: str, write: Callable[[bytes], str], *kinds: str, **
     return Sent(raw, headers, types=kinds, **more)
 
 
+def basic(name: str, body: Any, *kinds: str) -> Sent:
+    return plain(body, "authorization", lambda raw: "Basic " + base64.b64encode(key(name)).decode(), *kinds)
+
+
+def standard(name: str, body: Any, *kinds: str) -> Sent:
+    """As the specification of Standard Webhooks has it, 2026-11."""
+    secret = base64.b64decode(key(name).decode().removeprefix("whsec_"))
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": f"{AT}"}
+
+    def write(raw: bytes) -> str:
+        return "v1," + base64.b64encode(mac(name, b"msg_1.%d." % AT + raw, secret=secret)).decode()
+
+    return plain(body, "webhook-signature", write, *kinds, headers=headers)
+
+
 def sha(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
@@ -95,8 +128,27 @@ XML = b"<?xml version='1.0'?><x/>"
 ANET = bytes.fromhex("4f9d0c7be2a1483f" * 4)
 CF = "x-contentful-signed-headers,x-contentful-timestamp"
 
-#: {source: requests that it takes}
-SENT: Mapping[str, list[Sent]] = {
+#: {source: requests that it takes, or a function that signs them when they are needed}
+SENT: Mapping[str, list[Sent] | Callable[[], list[Sent]]] = {
+    "gitlab-signed": [standard("gitlab-signed", {"object_kind": "push"}, "push")],
+    "datadog": [plain({"id": "7", "event_type": "query_alert_monitor"}, "authorization", lambda raw: "Bearer " + key("datadog").decode(), "query_alert_monitor")],
+    "pipedrive": [basic("pipedrive", {"meta": {"id": "u-1", "entity": "deal", "action": "change", "attempt": number}, "data": {}}, *kinds) for number, kinds in ((1, ["deal.change"]), (2, []))],
+    "freshdesk": [basic("freshdesk", {"ticket_id": 7, "triggered_event": "status"}, "ticket.status")],
+    "docuseal": [plain({"event_type": "form.completed", "timestamp": "2026-03-10T14:05:12Z", "data": {"id": 1}}, "x-docuseal-signature", lambda raw: f"{AT}.{hexed('docuseal', b'%d.' % AT + raw)}", "form.completed")],
+    "mollie": [Sent(b"id=tr_1", query="token=made-up-mollie-4f9d0c7be2", types=("changed",))] * 2,
+    "chargebee": [basic("chargebee", {"id": "ev_1", "event_type": "invoice_generated"}, "invoice_generated")],
+    "wise": lambda: [plain({"event_type": "transfers#state-change", "data": {"resource": {"id": 1}}}, "x-signature-sha256", rsa_signed, "transfers.state-change", headers={"x-delivery-id": "d"})],
+    "klarna": [plain({"metadata": {"event_id": "e", "event_type": "payment.request.state-change.completed"}}, "klarna-signature", lambda raw: hexed("klarna", raw), "payment.request.state-change.completed")],
+    "bigcommerce": [standard("bigcommerce", {"scope": "store/order/created", "data": {"id": 1}}, "store.order.created")],
+    "mailchimp": [
+        Sent(method="GET", query="token=made-up-mailchimp-4f9d0c7be2", text=""),
+        Sent(urlencode({"type": "subscribe", "data[id]": "8a25"}).encode(), query="token=made-up-mailchimp-4f9d0c7be2", types=("subscribe",)),
+    ],
+    "sharepoint": [
+        Sent(query="validationtoken=cb9d2c1e", text="cb9d2c1e"),
+        *[Sent(b'{"value":[{"clientState":"made-up-sharepoint-4f9d0c7be2","resource":"l-1"}]}', types=("changed",))] * 2,
+    ],
+    "auth0": [plain([{"log_id": "1", "data": {"type": "s"}}], "authorization", lambda raw: key("auth0").decode(), "s")],
     "gitlab": [plain({"object_kind": "push"}, "x-gitlab-token", lambda raw: key("gitlab").decode(), "push", headers={"x-gitlab-event-uuid": "u"})],
     "bitbucket": [plain({"repository": {"full_name": "a/b"}}, "x-hub-signature", lambda raw: "sha256=" + hexed("bitbucket", raw), "repo.push", headers={"x-event-key": "repo:push", "x-request-uuid": "u"})],
     "jira": [plain({"webhookEvent": "jira:issue_updated"}, "x-hub-signature", lambda raw: "sha256=" + hexed("jira", raw), "jira.issue_updated")],
@@ -213,15 +265,113 @@ SENT: Mapping[str, list[Sent]] = {
 }  # fmt: skip
 
 
+#: The senders that people receive most: each is a row, or stands on the page.
+MOST_RECEIVED = [
+    "close",
+    "standard",
+    "svix",
+    "stripe",
+    "github",
+    "shopify",
+    "slack",
+    "meta",
+    "twilio",
+    "square",
+    "hubspot",
+    "zendesk",
+    "paddle",
+    "linear",
+    "discord",
+    "sendgrid",
+    "mailgun",
+    "adyen",
+    "box",
+    "zoom",
+    "line",
+    "gitlab",
+    "gitlab-signed",
+    "bitbucket",
+    "jira",
+    "paypal",
+    "sns",
+    "google-pubsub",
+    "graph",
+    "sharepoint",
+    "eventgrid",
+    "dropbox",
+    "okta",
+    "auth0",
+    "asana",
+    "notion",
+    "trello",
+    "monday",
+    "clickup",
+    "airtable",
+    "webflow",
+    "contentful",
+    "typeform",
+    "calendly",
+    "calcom",
+    "intercom",
+    "freshdesk",
+    "pipedrive",
+    "chargebee",
+    "postmark",
+    "salesforce",
+    "braintree",
+    "recurly",
+    "docuseal",
+    "lemonsqueezy",
+    "razorpay",
+    "coinbase",
+    "gumroad",
+    "mollie",
+    "wise",
+    "plaid",
+    "klarna",
+    "authorize",
+    "woocommerce",
+    "bigcommerce",
+    "mandrill",
+    "mailchimp",
+    "docusign",
+    "vercel",
+    "netlify",
+    "sentry",
+    "pagerduty",
+    "circleci",
+    "dockerhub",
+    "datadog",
+    "grafana",
+    "telegram",
+    "viber",
+    "twitch",
+    "youtube",
+    "strava",
+    "vonage",
+    "xero",
+    "quickbooks",
+]
+
+
+def test_the_senders_that_people_receive_most_are_rows_or_stand_on_the_page() -> None:
+    assert set(MOST_RECEIVED) <= {"close", *SCHEMES, *SOURCES}
+
+
 def test_every_sender_of_the_page_is_run_and_no_other() -> None:
     assert SOURCES.keys() == SENT.keys()
 
 
 @pytest.mark.parametrize(("name", "database_url"), pairs(*sorted(SENT)), indirect=["database_url"])
-def test_a_sender_is_received_as_the_page_configures_it(make_consumer: Callable[..., Consumer], name: str) -> None:
+def test_a_sender_is_received_as_the_page_configures_it(
+    make_consumer: Callable[..., Consumer], name: str, tmp_path: Path
+) -> None:
     section = dict(SOURCES[name])
     if "secrets_from" in section:
         section["secrets_from"] = plaid_keys
+    if "secret_file" in section:
+        section["secret_file"] = str(tmp_path / "public.pem")
+        (tmp_path / "public.pem").write_text(rsa_public())
     consumer = make_consumer(sources={name: section}, clock=Clock(NOW))
 
     def send(sent: Sent) -> Any:
@@ -229,7 +379,8 @@ def test_a_sender_is_received_as_the_page_configures_it(make_consumer: Callable[
             f"/webhooks/{name}", method=sent.method, data=sent.body, headers=dict(sent.headers), query_string=sent.query
         )
 
-    for sent in SENT[name]:
+    requests = SENT[name]
+    for sent in requests if isinstance(requests, list) else requests():
         before = types(consumer)
         answer = send(sent)
         assert answer.status_code == 200, answer.text

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webhooks.model import id_at, ids_in, instant_of, new_id, same_json
+from webhooks.model import Headers, id_at, ids_in, instant_of, new_id, same_json
 from webhooks.model.ids import IdMaker
 
 
@@ -65,3 +65,13 @@ def test_ids_grow_by_as_much_as_a_time_says() -> None:
 def test_values_are_the_same_as_json_says(left: object, right: object, same: bool) -> None:
     assert same_json(left, right) is same
     assert same_json(right, left) is same
+
+
+def test_blanks_around_a_header_of_wsgi_are_no_part_of_its_value() -> None:
+    """Werkzeug's server leaves those behind a value where they are."""
+    headers = Headers.of_wsgi(
+        {"HTTP_X_SIGNATURE": "\t 1f 2e \t", "HTTP_X_BLANK": " ", "CONTENT_TYPE": "a/b ", "PATH_INFO": " / "}
+    )
+
+    assert dict(headers.items()) == {"x-signature": b"1f 2e", "x-blank": b"", "content-type": b"a/b"}
+    assert headers.one("x-blank") is None

@@ -38,11 +38,12 @@ class Headers:
     def of_wsgi(cls, environ: Mapping[str, Any]) -> Headers:
         """The headers of a WSGI request, where each name stands once and text is bytes read as latin-1.
 
-        Names with `_` never get there: servers drop them, and WSGI could not tell them from those with `-`.
+        Names with `_` never get there: servers drop them, and WSGI could not tell them from those with `-`. Blanks around a
+        value are no part of it, and some servers leave them there. Source: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
         """
         headers = cls.__new__(cls)
         headers._values = {
-            name: [value.encode("latin-1", "replace")]
+            name: [value.strip(" \t").encode("latin-1", "replace")]
             for key, value in environ.items()
             if (name := _WSGI_NAMES[key] if key in _WSGI_NAMES else _wsgi_name(key)) and (value or key[:5] == "HTTP_")
         }
