@@ -6,6 +6,7 @@
 # make test-alone     what measures a time on one core, so nothing else may run beside it
 # make test-hosts     several hosts as network namespaces that are cut off and lose power (minutes; Linux, as root)
 # make test-browser   the dashboard in Debian's Chromium, which it installs where it is root and there is none
+# make docs       the site of docs/ in build/site, its warnings errors
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
@@ -73,11 +74,16 @@ wheel: $(VENV)/.installed-dev
 	rm -rf build dist
 	$(BIN)/python -m build
 
+docs: $(VENV)/.installed-docs
+	rm -rf build/site
+	$(BIN)/python -m sphinx -c docs -b html -d build/doctrees --fail-on-warning --keep-going --quiet . build/site
+	@echo "the site: build/site/index.html"
+
 clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) .venv-oldest .venv-python3* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: demo test test-release test-alone test-brokers test-hosts test-browser coverage oldest mutants bench crash lint types wheel clean
+.PHONY: demo test test-release test-alone test-brokers test-hosts test-browser coverage oldest mutants bench crash lint types wheel docs clean
 
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
@@ -93,6 +99,10 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt
 $(VENV)/.installed-browser: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[browser]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: setup.cfg pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[bench]'

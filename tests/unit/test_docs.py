@@ -7,6 +7,7 @@ Elsewhere: sentences about commands and JSON (`test_command_docs`), promises (`t
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import shlex
@@ -133,6 +134,39 @@ def product_alarm_table() -> str:
     return table("| alarm | severity | of each | when | for | type |", rows)
 
 
+#: {module: its public names}, in the order of docs/api.md. None: those of its `__all__`.
+PUBLIC: dict[str, tuple[str, ...] | None] = {
+    "webhooks": None,
+    "webhooks.testing": ("Kit", "make_kit", "Posted", "Run", "Filtered", "NothingScheduled", "StillBusy"),
+    "webhooks.signals": ("observe", "connect", "all_signals"),
+    "webhooks.selection": ("Selection",),
+    "webhooks.operations": (
+        "Actor", "Via", "Replayer", "Options", "Order", "Plan", "Progress", "Requeuer", "Requeued", "Canceller", "ReplayError",
+        "WrongState",
+    ),
+    "webhooks.sources": ("Source", "SourceSettings", "Secret"),
+    "webhooks.sandbox": ("World", "Rules", "create_app", "serve", "run"),
+    "webhooks.contrib.alembic": ("ours", "not_ours"),
+    "webhooks.contrib.celery": ("hand_over", "attach"),
+    "webhooks.contrib.sentry": ("connect", "disconnect"),
+}  # fmt: skip
+
+
+def api_reference() -> str:
+    """docs/api.md below its introduction: each public name with the first paragraph of its docstring."""
+    parts = []
+    for name, public in PUBLIC.items():
+        module = importlib.import_module(name)
+        names = [each for each in public or module.__all__ if not each.startswith("_")]
+        texts = [inspect.getdoc(getattr(module, each)) or "" for each in names]
+        said = [" ".join(text.partition("\n\n")[0].split()).replace("|", "\\|") for text in texts]
+        assert all(said), f"{name}: every public name has a docstring"
+        rows = (f"| `{each}` | {text} |" for each, text in zip(names, said, strict=True))
+        first_line = inspect.cleandoc(module.__doc__ or "").partition("\n")[0]
+        parts += [f"## `{name}`", "", first_line, "", table("| name | is |", rows), ""]
+    return "\n".join(parts).rstrip()
+
+
 #: {page: what of it is made from the code}: from the line that begins so, to the next empty line or the end.
 MADE = {
     "docs/signals.md": ("| signal |", signal_table),
@@ -141,6 +175,7 @@ MADE = {
     "docs/observability.md": ("| alarm |", alarm_table),
     "docs/commands.md": ("## webhooks\n", command_reference),
     "docs/alarms.md": ("| alarm |", product_alarm_table),
+    "docs/api.md": ("## `webhooks`\n", api_reference),
 }
 
 
