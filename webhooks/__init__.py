@@ -29,6 +29,7 @@ _PUBLIC = {
     "event_signal": "webhooks.routing.registry",
     "field": "webhooks.routing.conditions",
     "on": "webhooks.routing.registry",
+    "reply": "webhooks.routing.registry",
     "trace_headers": "webhooks.tracing",
 }
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from webhooks.dashboard import DashboardUser
     from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
     from webhooks.model import Attempt, Delivery, Event
-    from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on
+    from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on, reply
     from webhooks.tracing import trace_headers
 
 
@@ -58,5 +59,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "Attempt", "ConfigurationError", "DashboardUser", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
     "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
-    "trace_headers",
+    "reply", "trace_headers",
 ]  # fmt: skip

@@ -324,12 +324,25 @@ def test_handlers_sources_and_figures_are_shown(filled: Cli) -> None:
     assert (handler["name"], handler["patterns"]) == ("mirror", ["activity.whatsapp_message.**"])
     ran = [handler[name] for name in ("workers", "succeeded_at", "failed_at", "error")]
     assert ran == [0, None, None, None]
+    assert filled.json("handlers")["replies"] == []
     (source,) = filled.json("sources")["sources"]
     assert (source["name"], source["path"]) == ("close", "/webhooks/close")
     assert KEY not in filled("sources").output
     assert filled.json("stats", "--window", "999w")["sources"][0]["events"] == 4
     for command in ("handlers", "sources", "stats"):
         assert filled(command).exit_code == 0
+
+
+def test_replies_are_listed_below_the_handlers(filled: Cli) -> None:
+    def check(event: Any) -> None: ...
+
+    replies = filled.instance.registry.replies
+    replies._frozen = False  # a test is a start of its own
+    replies.add(check, "view_submission", "command.*", source="slack", name="check")
+    answers = {"name": "check", "patterns": ["view_submission", "command.*"], "source": "slack"}
+    assert filled.json("handlers")["replies"] == [{**answers, "content_type": "text/plain; charset=utf-8"}]
+    shown = filled("handlers").stdout
+    assert re.search(r"REPLY +PATTERNS +SOURCE\ncheck +view_submission, command\.\* +slack\n", shown)
 
 
 def test_handlers_are_shown_with_their_latest_runs_and_live_workers(filled: Cli) -> None:

@@ -154,7 +154,15 @@ class IntakeParts:
 
 def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
     """The way in. call: how what writes is called (see `caller`)."""
-    from webhooks.intake import BackgroundWriter, GroupCommit, Ingest, KeyUseRecorder, Refusals, RejectionSampler
+    from webhooks.intake import (
+        BackgroundWriter,
+        GroupCommit,
+        Ingest,
+        KeyUseRecorder,
+        Refusals,
+        RejectionSampler,
+        ReplyRunner,
+    )
 
     settings, store, sources = webhooks.settings, webhooks.store, webhooks.sources
     sample = settings.sample_rejected
@@ -191,6 +199,7 @@ def make_intake(webhooks: Webhooks, call: Callable[..., Any]) -> IntakeParts:
         in_flight=settings.in_flight_per_source,
         run=call,
         tracing=tracing,
+        replies=ReplyRunner(lambda: webhooks.around_handlers),
     )
     return IntakeParts(ingest, refusals, rejections, background, tally)
 

@@ -38,6 +38,7 @@ def attach(webhooks: Webhooks, app: Flask) -> None:
 
     webhooks.assemble(role=Role.WEB, app_config=app.config)
     webhooks.prefix_of_commands = "flask webhooks"
+    _require_no_sync(webhooks)
     if app.extensions.get(webhooks.name) is not None:
         raise ConfigurationError(
             f"this application has an instance named {webhooks.name!r} already; give the second one a name= of its own"
@@ -110,6 +111,16 @@ def _trust_proxies(app: Flask, count: int) -> None:
         from werkzeug.middleware.proxy_fix import ProxyFix
 
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
+
+
+def _require_no_sync(webhooks: Webhooks) -> None:
+    """Raise `ConfigurationError` for replies under gunicorn's own worker class sync; our class of it says so itself."""
+    own = "webhooks.http.gunicorn.thread_worker"  # it imports gunicorn's to begin with
+    if "gunicorn.workers.sync" in sys.modules and own not in sys.modules:
+        from webhooks.routing import why_not_sync
+
+        if (why_not := why_not_sync(webhooks.registry.replies.all())) is not None:
+            raise ConfigurationError(why_not)
 
 
 def _say_how_it_is_served(webhooks: Webhooks) -> None:

@@ -28,7 +28,7 @@ COLUMNS = (
 @json_option
 @click.pass_context
 def handlers(ctx: click.Context, as_json: bool) -> None:
-    """Show handlers; pause and resume them."""
+    """Show handlers and replies; pause and resume handlers."""
     if ctx.invoked_subcommand is not None:
         return
     instance = webhooks()
@@ -36,7 +36,8 @@ def handlers(ctx: click.Context, as_json: bool) -> None:
         instance.registry.handlers(), or_explain(instance.database, lambda: known.on_record(instance.store))
     )
     if as_json:
-        output.emit_json({"handlers": [records.handler_json(view) for view in views]})
+        replies = [records.reply_json(each) for each in instance.registry.replies.all()]
+        output.emit_json({"handlers": [records.handler_json(view) for view in views], "replies": replies})
         return
     rows = [
         (
@@ -47,6 +48,13 @@ def handlers(ctx: click.Context, as_json: bool) -> None:
         for v in views
     ]  # fmt: skip
     output.emit_table(COLUMNS, rows, empty="no handlers; write one into handlers/ (webhooks init shows how)")
+    answers = [
+        (each.name, ", ".join(map(str, each.patterns)), each.source or "any")
+        for each in instance.registry.replies.all()
+    ]
+    if answers:
+        click.echo()
+        output.emit_table(("REPLY", "PATTERNS", "SOURCE"), answers, empty="")
 
 
 def _workers(live: int | None) -> str:

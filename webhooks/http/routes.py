@@ -146,15 +146,17 @@ def accept(ingest: Ingest, source: Source, inbound: InboundRequest) -> PlainAnsw
     meter, tally = ingest.refusals.meter, ingest.refusals.tally
     began = time.perf_counter()
     accepted = ingest.accept(source, inbound)
+    seconds = time.perf_counter() - began
     if accepted.challenge is not None:
         answer = fixed(accepted.challenge)
+    elif (reply := ingest.reply(source, inbound, accepted)) is not None:
+        answer = fixed(reply)
     elif source.success is not None:
         answer = fixed(success_of(source, accepted))
     else:
         answer = json_answer(200, receipt_body(accepted, inbound.id))
     if meter is None and tally is None:
         return answer
-    seconds = time.perf_counter() - began
     if tally is not None:
         for receipt in accepted.receipts:
             became = Disposition.CONFLICT if receipt.conflict else receipt.status

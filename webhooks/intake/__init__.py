@@ -6,7 +6,7 @@ read goes to quarantine, what is refused leaves a bounded trace. Not here: how a
 
 A request meets `ingest`, which asks `keys` whether its events can be stored, and waits in `group_commit`; `refusals`
 and `observations` note what is not stored as an event; `overload` bounds how many requests are under way; `quarantine` reads
-again what could not be read; `event_log` writes a line for each event, where that is asked for.
+again what could not be read; `replies` asks a function of the user's what the sender hears; `event_log` writes a line for each event, where that is asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webhooks.intake.observations import RejectionSampler as RejectionSampler
     from webhooks.intake.quarantine import retry as retry
     from webhooks.intake.refusals import Refusals as Refusals
+    from webhooks.intake.replies import ReplyRunner as ReplyRunner
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -37,5 +38,6 @@ else:
             "observations": ["BackgroundWriter", "KeyUseRecorder", "RejectionSampler"],
             "quarantine": ["retry"],
             "refusals": ["Refusals"],
+            "replies": ["ReplyRunner"],
         },
     )

@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -38,6 +38,7 @@ from webhooks.intake.keys import require_storable
 from webhooks.intake.observations import KeyUseRecorder, RejectionSampler
 from webhooks.intake.overload import DatabaseTrouble, InFlight
 from webhooks.intake.refusals import Refusals
+from webhooks.intake.replies import ReplyRunner
 from webhooks.model import (
     Challenge,
     Disposition,
@@ -103,6 +104,7 @@ class Ingest:
     in_flight: requests of one source that may be under way at once in this process.
     run: how a write beside the commit is called: under gevent in a native thread when it would block the hub.
     tracing: opens the spans of requests; None opens none.
+    replies: calls what the user's `@reply` functions are.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Ingest:
         in_flight: int = 256,
         run: Callable[[Callable[[], int]], int] = lambda write: write(),
         tracing: Tracing | None = None,
+        replies: ReplyRunner | None = None,
     ) -> None:
         self.sources = sources
         self.registry = registry
@@ -132,6 +135,7 @@ class Ingest:
         self._listened: dict[str, float] = {}
         self._aside = SetAside(store, self.refusals, rejections, run)
         self._tracing = tracing
+        self.replies = replies if replies is not None else ReplyRunner()
         self.trouble = DatabaseTrouble()
         self._tried = float("-inf")
         self._in_flight_limit = in_flight
@@ -235,6 +239,23 @@ class Ingest:
         if receipts and receipts[0].status is _DUPLICATE:
             self._sample_duplicate(source, request, receipts, now)
         return Accepted(tuple(receipts), events=parsed)
+
+    def reply(self, source: Source, request: InboundRequest, accepted: Accepted) -> Challenge | None:
+        """What a reply of the user's answers to an accepted request; None where none is asked, or it has nothing to say.
+
+        Asked for the first event of a body; called after `accept`, and waits for at most `replies.PATIENCE_SECONDS`.
+        Raises nothing.
+        """
+        if not accepted.events:
+            return None
+        first = accepted.events[0]
+        reply = self.registry.replies.find(source.name, first.type)
+        if reply is None:
+            return None
+        ids = [receipt.event_id for receipt in accepted.receipts if receipt.event_id is not None]
+        event = event_of(source, first, ids[0] if ids else 0, self.clock())
+        headers = request.headers.as_text(without=_unstored(source.sensitive_headers))
+        return self.replies.answer(reply, replace(event, headers=headers, request_id=request.id), request.id)
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from webhooks.operations.handlers import HandlerView
     from webhooks.operations.quarantine import Discarded
     from webhooks.operations.sources import SourceView
+    from webhooks.routing import Reply
     from webhooks.settings import AlarmTarget
     from webhooks.sources import Subscription
     from webhooks.store.alarms import AlarmRow, TargetState
@@ -270,6 +271,16 @@ def handler_json(handler: HandlerView) -> dict[str, Any]:
         "succeeded_at": _iso(handler.succeeded_at),
         "failed_at": _iso(handler.failed_at),
         "error": handler.error,
+    }
+
+
+def reply_json(reply: Reply) -> dict[str, Any]:
+    """One reply: which events it answers, and as what its text is sent."""
+    return {
+        "name": reply.name,
+        "patterns": [pattern.text for pattern in reply.patterns],
+        "source": reply.source,
+        "content_type": reply.content_type,
     }
 
 

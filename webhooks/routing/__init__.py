@@ -4,7 +4,7 @@ Promises: what can be refused is refused when a handler is registered; the decis
 outside. Not here: running handlers (`delivery`), storing deliveries (`store`).
 
 An event meets `registry` (which handlers), `patterns` (by its type), `ordering` (after which others), `conditions` (by what it
-says); after an attempt `retry` decides. A `handler` and its `arguments` are checked when it is registered; `discovery`
+says); after an attempt `retry` decides. `replies` says what the sender hears. A `handler` and its `arguments` are checked when it is registered; `discovery`
 loads the modules that do so before any of it.
 """
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from webhooks.routing.registry import default_registry as default_registry
     from webhooks.routing.registry import event_signal as event_signal
     from webhooks.routing.registry import on as on
+    from webhooks.routing.registry import reply as reply
+    from webhooks.routing.replies import Reply as Reply
+    from webhooks.routing.replies import ReplyOptions as ReplyOptions
+    from webhooks.routing.replies import why_not_sync as why_not_sync
     from webhooks.routing.retry import SUCCEEDED as SUCCEEDED
     from webhooks.routing.retry import RetryPolicy as RetryPolicy
     from webhooks.routing.retry import Verdict as Verdict
@@ -48,7 +52,8 @@ else:
             "handler": ["Handler", "HandlerOptions"],
             "ordering": ["OBJECT_KEY", "ordering_failed", "ordering_key", "require_lane"],
             "patterns": ["Pattern", "expand", "suggest"],
-            "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on"],
+            "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on", "reply"],
+            "replies": ["Reply", "ReplyOptions", "why_not_sync"],
             "retry": ["RetryPolicy", "SUCCEEDED", "Verdict", "decide"],
         },
     )

@@ -34,6 +34,7 @@ from webhooks.routing.handler import (
 )
 from webhooks.routing.ordering import OBJECT_KEY
 from webhooks.routing.patterns import Pattern, expand, suggest
+from webhooks.routing.replies import Replies, Reply, ReplyOptions
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -132,6 +133,8 @@ class Registry:
         self._names: dict[Any, str] = {}
         #: {handler's name: the queue that its author named}
         self._queues: dict[str, str] = {}
+        #: what senders are answered
+        self.replies = Replies()
         self._frozen = False
         self._routes = functools.lru_cache(maxsize=ROUTES_REMEMBERED)(self._find)
 
@@ -155,6 +158,16 @@ class Registry:
 
         def register(function: _F) -> _F:
             self.add(function, *patterns, **options)
+            return function
+
+        return register
+
+    def reply(self, *patterns: str, **options: Unpack[ReplyOptions]) -> Callable[[_F], _F]:
+        """Let the decorated function answer, as `reply` below says."""
+        require_patterns(patterns)
+
+        def register(function: _F) -> _F:
+            self.replies.add(function, *patterns, **options)
             return function
 
         return register
@@ -215,6 +228,7 @@ class Registry:
     def freeze(self) -> None:
         """End registration; called at start, and harmless when called again."""
         self._frozen = True
+        self.replies.freeze()
 
     def assign_queues(self, table: Mapping[str, str]) -> list[str]:
         """Put handlers into the queues that the operator says; what is probably a slip: patterns that match no handler.
@@ -232,11 +246,15 @@ class Registry:
             if not any(fnmatchcase(name, pattern) for name in self._handlers)
         ]
 
-    def only(self, names: Collection[str]) -> Registry:
-        """Some of the handlers, frozen, and still connected to the same signals; this registry stays as it is."""
+    def only(self, names: Collection[str], modules: Collection[str] | None = None) -> Registry:
+        """Some of the handlers, frozen, and still connected to the same signals; this registry stays as it is.
+
+        modules: of which replies stay; None: all of them.
+        """
         other = Registry()
         other._handlers = {name: handler for name, handler in self._handlers.items() if name in names}
         other._signals, other._names, other._queues = self._signals, self._names, self._queues
+        other.replies = self.replies.of(modules)
         other.freeze()
         return other
 
@@ -273,7 +291,11 @@ class Registry:
         wrong = [text for handler in self._handlers.values() for text in _wrong_order(handler, sources)]
         if wrong:
             raise InvalidHandler("\n".join(wrong))
-        warnings = [text for handler in self._handlers.values() for text in _doubts(handler, sources)]
+        named: list[tuple[str, Handler | Reply]] = [
+            (f"handler {each.name!r}", each) for each in self._handlers.values()
+        ]
+        named += [(f"reply {each.name!r}", each) for each in self.replies.all()]
+        warnings = [text for what, each in named for text in _doubts(what, each, sources)]
         if strict and warnings:
             raise RegistrationError("\n".join(warnings))
         return warnings
@@ -295,10 +317,10 @@ def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterabl
         yield f"handler {handler.name!r}: ordered_by is {named!r}; give {given}, or a function of the event"
 
 
-def _doubts(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
+def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
     if handler.source is not None and handler.source not in sources:
         yield (
-            f"handler {handler.name!r} wants events of source {handler.source!r}, which is not configured"
+            f"{what} wants events of source {handler.source!r}, which is not configured"
             f"{did_you_mean(handler.source, sources)}; configured: {', '.join(sources) or 'none'}"
         )
         return
@@ -310,7 +332,7 @@ def _doubts(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterable[str
         if not expand(pattern, known):
             meant = suggest(pattern, known)
             yield (
-                f"pattern {pattern.text!r} of handler {handler.name!r} matches no event type that we know of "
+                f"pattern {pattern.text!r} of {what} matches no event type that we know of "
                 f"{', '.join(names)}" + (f"; did you mean {meant!r}?" if meant else "")
             )
 
@@ -345,6 +367,22 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     The function asks by name for what it needs: event, session, delivery, data, previous, changed, raw, headers, log.
     """
     return (registry if registry is not None else default_registry).on(*patterns, **options)
+
+
+def reply(*patterns: str, registry: Registry | None = None, **options: Unpack[ReplyOptions]) -> Callable[[_F], _F]:
+    """Let the decorated function make the answer that the sender gets for events of any of `patterns`.
+
+    It gets the event, after it was stored, and returns text or bytes, what JSON can hold (a dict or a list), or None for the
+    default answer. It is called again for each copy of the event, so it must have no effect; handlers have those. Where it fails,
+    takes longer than two seconds, or two others of this process are under way, the sender gets the default.
+
+    patterns: event types; `*` is one segment, `**` any number. The first reply that fits answers.
+    registry: where to register; None is the default one.
+    source: only events of this source.
+    content_type: of text and bytes; default "text/plain; charset=utf-8".
+    name: for logs; default `module.function`.
+    """
+    return (registry if registry is not None else default_registry).reply(*patterns, **options)
 
 
 def event_signal(pattern: str) -> EventSignal:

@@ -92,6 +92,23 @@ class Calling(KitPart):
             result = found.function(**given)
             return self._awaited(result) if found.is_async and asyncio.iscoroutine(result) else result
 
+    def reply(self, what: What | Event, *, source: str | None = None, set: Values | None = None) -> Any:
+        """What the reply for an event returns, checked as one that is sent; called here, without its time limit.
+
+        what, source, set: see `post`, whose `Posted.body` has what the sender would hear.
+
+        Raises `Filtered` where no reply is asked, ValueError for what cannot be sent, and what the reply raises.
+        """
+        event = what if isinstance(what, Event) else self.event(what, source=source, set=set)
+        replies = self.webhooks.registry.replies
+        found = replies.find(event.source, event.type)
+        if found is None:
+            there = ", ".join(each.name for each in replies.all()) or "none"
+            raise Filtered(f"no reply is asked for {event.type!r} of {event.source!r}; there are: {there}")
+        returned = found.function(event)
+        found.answer(returned)
+        return returned
+
     def routes(self, what: What | Event) -> list[str]:
         """The names of the handlers that would run for an event, filters included.
 

@@ -66,6 +66,7 @@ def make_kit(
             registry = _load(_settings(table, said, secrets), modules)
         chosen = registry.only(_names(registry, handlers))
         wanted = [each.source for each in registry.handlers() if each.source is not None]
+        wanted += [each.source for each in registry.replies.all() if each.source is not None]
         file = Path(directory).absolute() / DATABASE_FILE
         settings = replace(
             _settings(table, said, secrets, wanted),
@@ -96,7 +97,7 @@ def _load(settings: Settings, modules: Sequence[str] | None) -> Registry:
     load_modules(modules)
     homes = {importlib.import_module(name).__name__ for name in modules}
     return default_registry.only(
-        [each.name for each in default_registry.handlers() if each.function.__module__ in homes]
+        [each.name for each in default_registry.handlers() if each.function.__module__ in homes], homes
     )
 
 

@@ -17,6 +17,7 @@ from webhooks.errors import Malformed, NotFound
 from webhooks.formats import did_you_mean
 from webhooks.formats import json as jsonio
 from webhooks.http import DirectRoute, PlainAnswer
+from webhooks.intake import ReplyRunner
 from webhooks.model import Headers, InboundRequest
 from webhooks.operations.trigger import break_signature, choose, freshen, replace_values
 from webhooks.sources.samples import find
@@ -38,6 +39,7 @@ class Poster:
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
+        webhooks.ingest.replies = ReplyRunner(lambda: webhooks.around_handlers, wait_for=lambda call: call())
         self._noting = _Noting(webhooks.ingest)
         self._numbers = itertools.count()
         ingest: Any = self._noting
@@ -108,7 +110,7 @@ def renewed(
 ) -> tuple[bytes, Mapping[str, str]]:
     """A sample as another event: with ids in the shape of the first ones, and other bytes where a digest is the id.
 
-    Close's has an id of its own already. number: of the post; so many blanks follow JSON; in a form it is a field.
+    Close's has an id of its own already. number: of the post; so many blanks follow JSON, in a form as well; another form has it as a field.
     """
     if source.settings.scheme == "close":
         return body, headers
@@ -122,8 +124,10 @@ def renewed(
         new = "".join(_like(letter) for letter in piece)
         body = body.replace(piece.encode(), new.encode())
         headers = {name: value.replace(piece, new) for name, value in headers.items()}
-    is_json = body.lstrip()[:1] in (b"{", b"[")
-    return body + (b" " * number if is_json else b"&number=%d" % number), headers
+    if body.lstrip()[:1] in (b"{", b"["):
+        return body + b" " * number, headers
+    is_one_field = b"&" not in body and body.startswith(b"payload=")  # JSON in a form, which is read in its place
+    return body + (b"+" * number if is_one_field else b"&number=%d" % number), headers
 
 
 def _like(letter: str) -> str:

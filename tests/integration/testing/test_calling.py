@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from tests.support import ROOT
 from webhooks import changed
 from webhooks.errors import NotFound
 from webhooks.routing import Registry
-from webhooks.testing import Filtered, Kit
+from webhooks.testing import Filtered, Kit, make_kit
 
 
 def test_an_event_is_as_a_handler_gets_it_and_stored_nowhere(kit: Kit) -> None:
@@ -69,3 +72,32 @@ def test_what_is_no_handler_is_said(kit: Kit) -> None:
         kit.call("welcom", "lead.created")
     with pytest.raises(NotFound, match="is registered with no handler here"):
         kit.call(len, "lead.created")
+
+
+@pytest.fixture
+def booking(tmp_path: Path) -> Registry:
+    """The example of docs/handlers.md, as printed."""
+    page = (ROOT / "docs" / "handlers.md").read_text("utf-8")
+    (code,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@reply" in text]
+    registry = Registry()
+    code = code.replace("from webhooks import on, reply\n", "")
+    exec(compile(code, "docs/handlers.md", "exec"), {"__name__": "booking", "on": registry.on, "reply": registry.reply})
+    return registry
+
+
+def test_the_reply_of_the_page_answers_what_it_says(booking: Registry, tmp_path: Path) -> None:
+    with make_kit(directory=tmp_path, registry=booking, overrides={"sources": {"slack": {}}}) as kit:
+        answer = {"response_action": "errors", "errors": {"people": "Ten at most."}}
+        assert kit.reply("view_submission") == answer
+        posted = kit.post("view_submission")
+        assert (posted.status, posted.http_status, posted.body) == ("stored", 200, answer)
+        assert [run.handler for run in kit.drain()] == ["booking.book"]
+        with pytest.raises(Filtered, match=r"no reply is asked for 'app_mention' of 'slack'; there are: booking.check"):
+            kit.reply("app_mention")
+
+
+def test_what_could_not_be_sent_fails_the_test(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.reply("view_submission", source="slack", name="odd")(lambda event: 5)
+    with make_kit(directory=tmp_path, registry=registry) as kit, pytest.raises(ValueError, match="it returned int"):
+        kit.reply("view_submission")

@@ -19,6 +19,7 @@ from selectors import EVENT_READ
 from socket import SHUT_RDWR
 from typing import Any
 
+from gunicorn.errors import AppImportError
 from gunicorn.workers import gthread, sync
 
 from webhooks.http.gunicorn.connections import ANSWER_SECONDS, HEAD_SECONDS, TooSlow, body_seconds, close_where_asked
@@ -221,8 +222,14 @@ class SyncWorker(LeavesTraces, sync.SyncWorker):  # type: ignore[misc]
     wsgi: Any
 
     def load_wsgi(self) -> None:
-        """Load the application."""
+        """Load the application. Raises AppImportError for one with replies: while one is made, nothing else is answered."""
         super().load_wsgi()
+        ours: Any = getattr(self.wsgi, "extensions", {}).get("webhooks")
+        if ours is not None:
+            from webhooks.routing import why_not_sync  # not in gunicorn's master, which imports this module
+
+            if (why_not := why_not_sync(ours.registry.replies.all())) is not None:
+                raise AppImportError(f"webhooks cannot start:\n{why_not}")
         self.wsgi = close_where_asked(self.wsgi)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
