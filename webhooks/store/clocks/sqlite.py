@@ -90,8 +90,8 @@ class SqliteClocks:
             cursor = connection.cursor()
             cursor.execute("begin immediate")
             cursor.executemany(
-                "update webhooks_deliveries set lease_until = ?2 where id = ?1 and state = 1 and lease_until > ?2",
-                found["leases"],
+                "update webhooks_deliveries set lease_until = ? where id = ? and state = 1 and lease_until > ?",
+                [(until, id, until) for id, until in found["leases"]],
             )
             cursor.executemany(
                 """update webhooks_deliveries set due_at = ?, scheduled_at = ?
@@ -99,12 +99,12 @@ class SqliteClocks:
                 [(latest + wait, latest, id, at) for id, at, wait in found["scheduled"]],
             )
             cursor.executemany(
-                "update webhooks_deliveries set due_at = ?1 where id = ?2 and state = 0 and due_at > ?1",
-                [(now, id) for (id,) in found["fresh"]],
+                "update webhooks_deliveries set due_at = ? where id = ? and state = 0 and due_at > ?",
+                [(now, id, now) for (id,) in found["fresh"]],
             )
             cursor.executemany(
-                "update webhooks_handlers set breaker_until = ?1 where name = ?2 and breaker_until > ?1",
-                [(now, name) for (name,) in found["breakers"]],
+                "update webhooks_handlers set breaker_until = ? where name = ? and breaker_until > ?",
+                [(now, name, now) for (name,) in found["breakers"]],
             )
             cursor.execute("commit")
 

@@ -84,7 +84,7 @@ class Finished:
 class FinishRow(NamedTuple):
     """How one attempt ended, as the statements of both databases take it.
 
-    The order of the fields is that of the parameters: each dialect builds its statement from `FinishRow._fields`. All
+    The fields are the parameters: by their order on PostgreSQL, by their names on SQLite. All
     are numbers but `reason` and `error`, for which "" says that there is none.
 
     wait, took: microseconds.

@@ -40,31 +40,29 @@ _CLAIM = """
 """
 _CLAIMED = f"select {D}, {E} from webhooks_deliveries d left join webhooks_events e on e.id = d.event_id where d.id in "
 
-# -- finish: the fields of `FinishRow` are parameters by their number, and now comes last ----------------------
+# -- finish: the fields of `FinishRow` are parameters by their names, and now is one ---------------------------
 
-_F = {name: f"?{number}" for number, name in enumerate(FinishRow._fields, 1)}
-_NOW = f"?{len(FinishRow._fields) + 1}"
 _FINISH = f"""
     update webhooks_deliveries
-       set state = {_F["state"]}, failures = failures + {_F["failed"]}, lease_until = null,
-           attempts = attempts - case when {_F["outcome"]} < 0 then 1 else 0 end,
-           class = case when {_F["state"]} = 0 and class = 0 then 1 else class end,
-           due_at = case when {_F["state"]} = 0 then {_NOW} + {_F["wait"]} else due_at end,
-           scheduled_at = case when {_F["state"]} = 0 then {_NOW} end,
-           reason = nullif({_F["reason"]}, ''), cause = nullif({_F["cause"]}, 0), blocks = {_F["blocks"]}, alone = {_F["alone"]},
-           ready = case when lane is null then 1 else {_F["state"]} = 0 end,
-           finished_at = case when {_F["state"]} >= 2 then {_NOW} end,
-           took = case when {_F["outcome"]} = {SUCCESS.outcome} then {_F["took"]} end
-     where id = {_F["id"]} and token = {_F["token"]} and state = 1
+       set state = :state, failures = failures + :failed, lease_until = null,
+           attempts = attempts - case when :outcome < 0 then 1 else 0 end,
+           class = case when :state = 0 and class = 0 then 1 else class end,
+           due_at = case when :state = 0 then :now + :wait else due_at end,
+           scheduled_at = case when :state = 0 then :now end,
+           reason = nullif(:reason, ''), cause = nullif(:cause, 0), blocks = :blocks, alone = :alone,
+           ready = case when lane is null then 1 else :state = 0 end,
+           finished_at = case when :state >= 2 then :now end,
+           took = case when :outcome = {SUCCESS.outcome} then :took end
+     where id = :id and token = :token and state = 1
 """
 #: {only if its lease is over: statement}
-_FINISHES = {False: _FINISH, True: f"{_FINISH} and lease_until < {_NOW}"}
-_ATTEMPT = f"""
+_FINISHES = {False: _FINISH, True: f"{_FINISH} and lease_until < :now"}
+_ATTEMPT = """
     insert into webhooks_attempts (delivery_id, number, outcome, started_at, finished_at, worker, error, cause)
-    select d.id, d.attempts, {_F["outcome"]},
-           case when {_F["took"]} = 0 then coalesce(d.claimed_at, {_NOW}) else {_NOW} - {_F["took"]} end,
-           {_NOW}, d.worker, nullif({_F["error"]}, ''), nullif({_F["cause"]}, 0)
-      from webhooks_deliveries d where d.id = {_F["id"]}
+    select d.id, d.attempts, :outcome,
+           case when :took = 0 then coalesce(d.claimed_at, :now) else :now - :took end,
+           :now, d.worker, nullif(:error, ''), nullif(:cause, 0)
+      from webhooks_deliveries d where d.id = :id
     on conflict do nothing
 """
 
@@ -153,8 +151,9 @@ class SqliteDeliveries:
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:
         """A statement for each delivery, and one for each attempt that has a row of its own."""
         now, statement = self._now(), _FINISHES[expired_only]
-        done = [row for row in rows if cursor.execute(statement, (*row, now)).rowcount]
-        cursor.executemany(_ATTEMPT, [(*row, now) for row in done if row.outcome >= 0 and not row.is_success])
+        done = [row for row in rows if cursor.execute(statement, {**row._asdict(), "now": now}).rowcount]
+        told = [row for row in done if row.outcome >= 0 and not row.is_success]
+        cursor.executemany(_ATTEMPT, [{**row._asdict(), "now": now} for row in told])
         return {row.id for row in done}
 
     def done_mark(self, finished: Finished) -> PreparedStatement | None:

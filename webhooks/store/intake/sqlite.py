@@ -51,7 +51,7 @@ _DECISION = f"""
 _UPSERT = f"""
     insert into webhooks_dedup_log as l
            (source, dedup_key, revision, event_id, digest, offered, first_seen_at, last_seen_at)
-    values (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?6)
+    values (?, ?, ?, ?, ?, ?, ?, ?)
     on conflict (source, dedup_key) do update set
         copies = l.copies + 1,
         last_seen_at = case when excluded.last_seen_at > l.last_seen_at
@@ -148,16 +148,21 @@ class _Bounds:
     def count(self, item: Item) -> tuple[int, int]:
         limit = item.bound.limit if item.bound is not None else 0
         row = self._cursor.execute(
-            """insert into webhooks_equal_bodies as e (source, digest, since, n, event_id) values (?1, ?2, ?3, 1, ?4)
+            """insert into webhooks_equal_bodies as e (source, digest, since, n, event_id)
+                    values (:source, :digest, :received, 1, :event_id)
                on conflict (source, digest) do update set
-                   n = case when e.since <= ?5 then 1 else e.n + 1 end,
-                   since = case when e.since <= ?5 then excluded.since else e.since end,
-                   event_id = case when e.since <= ?5 or e.n < ?6 then excluded.event_id else e.event_id end
+                   n = case when e.since <= :hour_ago then 1 else e.n + 1 end,
+                   since = case when e.since <= :hour_ago then excluded.since else e.since end,
+                   event_id = case when e.since <= :hour_ago or e.n < :limit then excluded.event_id else e.event_id end
                returning n, event_id""",
-            (
-                *(item.source, item.digest, to_microseconds(item.received_at), item.event_id),
-                *(to_microseconds(item.received_at - HOUR), limit),
-            ),
+            {
+                "source": item.source,
+                "digest": item.digest,
+                "received": to_microseconds(item.received_at),
+                "event_id": item.event_id,
+                "hour_ago": to_microseconds(item.received_at - HOUR),
+                "limit": limit,
+            },
         ).fetchone()
         return int(row[0]), int(row[1])
 
@@ -177,9 +182,8 @@ def _expiry(item: Item) -> int:
 def _decide(cursor: Any, item: Item) -> tuple[Decision, int | None]:
     """What becomes of an item, and the event that its key's newest revision superseded."""
     received = to_microseconds(item.received_at)
-    code, event_id, previous_id, older = cursor.execute(
-        _UPSERT, (item.source, item.dedup_key, item.revision, item.event_id, item.digest or None, received)
-    ).fetchone()
+    came = (item.source, item.dedup_key, item.revision, item.event_id, item.digest or None)
+    code, event_id, previous_id, older = cursor.execute(_UPSERT, (*came, item.event_id, received, received)).fetchone()
     decision = decision_of(item, code, event_id)
     if decision.disposition is Disposition.DUPLICATE and older is not None:
         return decision._replace(event_id=_kept_as(item, older, event_id)), previous_id

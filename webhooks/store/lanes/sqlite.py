@@ -33,8 +33,8 @@ PROMOTE = """
      where id = ? and state = 0
 """
 ADVANCE = """
-    update webhooks_lanes set mark_at = ?3, mark_revision = ?4
-     where handler = ?1 and lane = ?2 and (mark_at, mark_revision) < (?3, ?4)
+    update webhooks_lanes set mark_at = ?, mark_revision = ?
+     where handler = ? and lane = ? and (mark_at, mark_revision) < (?, ?)
 """
 
 
@@ -53,7 +53,10 @@ class SqliteLanes:
     def advance(self, cursor: Any, places: Collection[Place]) -> None:
         """A statement for each."""
         if places:
-            cursor.executemany(ADVANCE, newest_of(places))
+            cursor.executemany(
+                ADVANCE,
+                [(at, revision, handler, key, at, revision) for handler, key, at, revision in newest_of(places)],
+            )
 
     def settle(self, cursor: Any, lanes: Collection[Lane]) -> None:
         """Demotes before it promotes: the index that allows one head is checked row by row."""
