@@ -303,6 +303,13 @@ class Discard(WebhooksError):
         self.reason = reason
 
 
+class PayloadMismatch(WebhooksError):
+    """The data of an event is not of the type that its handler asks for; the attempt failed before the handler was called.
+
+    The text names places and types, never a value.
+    """
+
+
 # -- inside the dispatcher ---------------------------------------------------------------------------------
 
 

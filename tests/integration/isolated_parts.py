@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.integration.rig import Rig, effects
 from webhooks import signals
 from webhooks.database.connect import connect
@@ -48,8 +50,20 @@ def act_without(event: Event) -> None:
     act(event)
 
 
+class Note(msgspec.Struct):
+    """What the events of these tests are not."""
+
+    note: str
+
+
+def act_typed(data: Note) -> None:
+    """Never called."""
+    note("was called")
+
+
 def put_handlers(rig: Rig, **options: Any) -> None:
-    """Register "s", with a session, and "h"."""
+    """Register "s", with a session, "h", and "typed"."""
+    rig.on("typed", isolation="process", **options)(act_typed)
     rig.on("s", isolation="process", **options)(act_with_session)
     rig.on("h", isolation="process", **options)(act_without)
 

@@ -89,6 +89,14 @@ def test_one_process_serves_one_attempt_after_the_other_and_says_what_came_of_ea
     assert f"pid {os.getpid()}" not in pids
 
 
+def test_data_of_another_type_fails_there_before_the_handler_is_called(isolated: Isolated) -> None:
+    _, finished = isolated.run("typed")
+    assert finished is not None
+    assert (finished.verdict.outcome, finished.ran) == (AttemptOutcome.FAILED, True)
+    assert finished.verdict.error == "PayloadMismatch: data: expected object, got null"
+    assert isolated.told() == ["raised typed PayloadMismatch('data: expected object, got null') failed"]
+
+
 def test_what_a_handler_raises_is_signalled_in_its_process(isolated: Isolated) -> None:
     _, finished = isolated.run("h", b"fail")
     assert finished is not None

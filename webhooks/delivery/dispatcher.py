@@ -244,7 +244,9 @@ class Dispatcher:
             job.result()
 
     def arguments(self, handler: Handler, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]:
-        """What the handler asked for, by name."""
+        """What the handler asked for, by name. Raises `PayloadMismatch` for data of another type than it asks for."""
+        if handler.data is not None:
+            event = handler.data.typed(event)
         arguments: dict[str, Any] = {}
         for name in handler.arguments:
             if name == "event":

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from webhooks.errors import AttemptTimeout, LeaseLost, Retry
+from webhooks.errors import AttemptTimeout, LeaseLost, PayloadMismatch, Retry
 from webhooks.formats import sqlstates
 
 #: Stored error text is cut at this many characters.
@@ -72,9 +72,9 @@ def error_summary(error: BaseException) -> str:
 def error_text(error: BaseException) -> str:
     """The traceback as text that can be stored: the last `ERROR_TEXT_LIMIT` characters; cannot fail.
 
-    Our own control-flow errors (`Retry`, a lost lease, a time-out) have no traceback worth keeping.
+    Our own errors (`Retry`, a lost lease, a time-out, data of another type) have no traceback worth keeping.
     """
-    if isinstance(error, (Retry, LeaseLost, AttemptTimeout)):
+    if isinstance(error, (Retry, LeaseLost, AttemptTimeout, PayloadMismatch)):
         return error_summary(error)
     try:
         frames = traceback.extract_tb(error.__traceback__, limit=-30)

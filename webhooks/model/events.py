@@ -5,15 +5,26 @@ Instants are aware UTC datetimes. An event's content is decoded when it is first
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from webhooks.model.disposition import Disposition
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    D = TypeVar("D")
+    DataT = TypeVar("DataT", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    DataT = TypeVar("DataT", covariant=True)
 
 
 class Origin(enum.StrEnum):
@@ -93,9 +104,15 @@ def _read_nothing(raw: bytes, type: str) -> Content:
     return Content(action=action, object_type=object_type)
 
 
+#: `Event.typed` of one that no handler asked to be typed.
+_UNTYPED: Any = object()
+
+
 @dataclass(frozen=True)
-class Event:
+class Event(Generic[DataT]):
     """One thing that happened, as stored; what a handler gets. Read-only.
+
+    `Event[Message]`, as a handler's annotation, has `data` read as that type (`routing.payloads`).
 
     id: ours.
     dedup_key: the sender's own id of it.
@@ -127,6 +144,8 @@ class Event:
     reader: ContentReader = field(default=_read_nothing, repr=False, compare=False)
     #: the revision before this one, loaded by the dispatcher for `changed()`; None when there is none
     superseded: Event | None = field(default=None, repr=False, compare=False)
+    #: the data as the type that its handler asks for
+    typed: Any = field(default=_UNTYPED, repr=False, compare=False)
 
     @cached_property
     def content(self) -> Content:
@@ -134,9 +153,20 @@ class Event:
         return self.reader(self.raw, self.type)
 
     @property
-    def data(self) -> Any:
-        """The object after the change, as the sender's JSON has it: mostly a dict; None when it was deleted."""
-        return self.content.data
+    def data(self) -> DataT:
+        """The object after the change, as the sender's JSON has it: mostly a dict; None when it was deleted.
+
+        Where its handler asks for a type, it is of that type.
+        """
+        data: DataT = self.content.data if self.typed is _UNTYPED else self.typed
+        return data
+
+    def with_data(self, data: D) -> Event[D]:
+        """The same event whose `data` is this; `previous`, `did_change` and `raw` stay the sender's."""
+        other: Any = copy.copy(self)
+        object.__setattr__(other, "typed", data)
+        typed: Event[D] = other
+        return typed
 
     @property
     def previous(self) -> Any:
@@ -178,10 +208,10 @@ class Event:
         """
         if name not in self.changed_fields:
             return False
-        now = _value(self.data, name)
+        now = _value(self.content.data, name)
         before = _value(self.previous, name)
         if since == "previous" and self.superseded is not None and name in self.superseded.changed_fields:
-            before = _value(self.superseded.data, name)
+            before = _value(self.superseded.content.data, name)
             if same_json(before, now):
                 return False
         return (to is ... or same_json(now, to)) and (was is ... or same_json(before, was))

@@ -144,6 +144,7 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         f"ordered by {handler.ordered_by if isinstance(handler.ordered_by, str) else 'a function'}": (
             handler.ordered_by is not None
         ),
+        f"data {'' if handler.data is None else handler.data.name}": handler.data is not None,
         f"where {handler.where}": handler.where is not None,
         f"concurrency {handler.concurrency}": handler.concurrency is not None,
         f"rate {_rate(handler.rate)}": handler.rate is not None,

@@ -4,7 +4,7 @@ Promises: what can be refused is refused when a handler is registered; the decis
 outside. Not here: running handlers (`delivery`), storing deliveries (`store`).
 
 An event meets `registry` (which handlers), `patterns` (by its type), `ordering` (after which others), `conditions` (by what it
-says); after an attempt `retry` decides. `replies` says what the sender hears. A `handler` and its `arguments` are checked when it is registered; `discovery`
+says); after an attempt `retry` decides. `replies` says what the sender hears. A `handler`, its `arguments` and the type of its data (`payloads`) are checked when it is registered; `discovery`
 loads the modules that do so before any of it.
 """
 

@@ -27,7 +27,7 @@ def arguments_of(function: Callable[..., Any], name: str, is_plain: bool) -> tup
     is_plain: a receiver connected to a signal, which gets the sender first.
     """
     wanted: list[str] = []
-    for parameter in _parameters(function)[1 if is_plain and _takes_sender(function) else 0 :]:
+    for parameter in parameters_of(function)[1 if is_plain and _takes_sender(function) else 0 :]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and is_plain:
             wanted.extend(KEYWORDS)
         elif parameter.name in ARGUMENTS and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
@@ -58,7 +58,8 @@ def _complaint(parameter: inspect.Parameter) -> str | None:
     return f"asks for {parameter.name!r}, which does not exist{did_you_mean(parameter.name, ARGUMENTS)}; {offer}"
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a function. Raises `InvalidHandler` for one that does not tell them."""
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -67,7 +68,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def _takes_sender(receiver: Callable[..., Any]) -> bool:
     """Whether a receiver's first parameter is blinker's sender, whatever it is called."""
-    parameters = _parameters(receiver)
+    parameters = parameters_of(receiver)
     by_position = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -79,7 +80,7 @@ def _takes_sender(receiver: Callable[..., Any]) -> bool:
 def as_blinker_calls(receiver: Callable[..., Any]) -> Callable[..., Any]:
     """A function of named arguments that calls `receiver` with the sender, a source's name, first."""
     takes_sender = _takes_sender(receiver)
-    takes_event = any(p.name == "event" or p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(receiver))
+    takes_event = any(p.name == "event" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters_of(receiver))
 
     @functools.wraps(receiver)
     def call(event: Event, **arguments: Any) -> Any:

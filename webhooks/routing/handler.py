@@ -16,10 +16,11 @@ from typing import Any, Literal, TypedDict
 from webhooks.errors import InvalidHandler, InvalidPattern
 from webhooks.formats import DEFAULT_QUEUE, Unreadable, did_you_mean, read_queue, read_rate
 from webhooks.model import Event
-from webhooks.routing.arguments import arguments_of, as_blinker_calls
+from webhooks.routing.arguments import arguments_of, as_blinker_calls, parameters_of
 from webhooks.routing.conditions import Condition, as_condition, require_function_of_event
 from webhooks.routing.ordering import OBJECT_KEY, ordering_key
 from webhooks.routing.patterns import Pattern
+from webhooks.routing.payloads import PayloadType, payload_type
 from webhooks.routing.retry import RetryPolicy
 
 #: How a source may call the groups of its events.
@@ -32,6 +33,7 @@ class HandlerOptions(TypedDict, total=False):
 
     name: str | None
     source: str | None
+    data: Any
     where: Condition | Callable[[Event], Any] | None
     ordered_by: str | Callable[[Event], str | int | None] | None
     on_failure: Literal["block", "skip"]
@@ -60,6 +62,7 @@ class Handler:
     patterns: tuple[Pattern, ...]
     arguments: tuple[str, ...] = ()
     source: str | None = None
+    data: PayloadType | None = None
     where: Condition | None = None
     ordered_by: str | Callable[[Event], str | int | None] | None = None
     on_failure: str = "block"
@@ -115,6 +118,7 @@ def make_handler(
         )
     checked = _check_options(name, options)
     arguments = arguments_of(function, name, is_plain)
+    checked["data"] = _payload_type(function, name, checked.get("data"))
     if checked.get("rehearsable") and "session" not in arguments:
         raise InvalidHandler(
             f"handler {name!r}: rehearsable=True says that it has no effect but through session; so ask for session"
@@ -127,6 +131,14 @@ def make_handler(
         is_async=_is_async(function),
         **checked,
     )
+
+
+def _payload_type(function: Callable[..., Any], name: str, given: Any) -> PayloadType | None:
+    """What the function wants its data to be. given: by the option `data=`. Raises `InvalidHandler`."""
+    try:
+        return payload_type(given, {each.name: each for each in parameters_of(function)}, function)
+    except ValueError as error:
+        raise InvalidHandler(f"handler {name!r}: {error}") from error
 
 
 def _check_options(name: str, options: HandlerOptions) -> dict[str, Any]:
@@ -235,6 +247,7 @@ def _read_queue(value: Any) -> str:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
+    "data": lambda value: value,  # read with the annotations, beside which it stands
     "source": _read_source,
     "where": _read_where,
     "ordered_by": _read_ordered_by,

@@ -349,6 +349,8 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     registry: where to register; None is the default one.
     name: its stable id in the database; default `module.function`.
     source: only events of this source.
+    data: the type of `event.data` (a dataclass, TypedDict, msgspec.Struct, pydantic model or view), checked before each run;
+        default: what `event: Event[…]` or `data: …` is annotated with.
     where: a condition (`changed`, `field`, a function of the event); when it does not hold, the delivery is cancelled.
     ordered_by: "object_id", the name of a source's groups (such as all of one customer) or a function of the event: events
         of one key run one after another, the oldest first.
