@@ -1,6 +1,6 @@
 """Take webhooks in, keep every one, and run handlers on them exactly as promised.
 
-What a handler needs is here: `from webhooks import on, changed, field, Retry, Discard, RetryPolicy`. An application
+What a handler needs is here: `from webhooks import on, changed, field, Retry, Discard, RetryPolicy, Debounce`. An application
 needs `Webhooks` or `create_app`. Names are imported when first used, so that a command that needs little loads little.
 """
 
@@ -16,6 +16,7 @@ _PUBLIC = {
     "Attempt": "webhooks.model.deliveries",
     "ConfigurationError": "webhooks.errors",
     "DashboardUser": "webhooks.dashboard.access.records",
+    "Debounce": "webhooks.routing.debounce",
     "Delivery": "webhooks.model.deliveries",
     "Discard": "webhooks.errors",
     "Event": "webhooks.model.events",
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from webhooks.dashboard import DashboardUser
     from webhooks.errors import ConfigurationError, Discard, Retry, WebhooksError
     from webhooks.model import Attempt, Delivery, Event
-    from webhooks.routing import Registry, RetryPolicy, changed, event_signal, field, on, reply
+    from webhooks.routing import Debounce, Registry, RetryPolicy, changed, event_signal, field, on, reply
     from webhooks.tracing import trace_headers
 
 
@@ -57,7 +58,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Attempt", "ConfigurationError", "DashboardUser", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy", "Webhooks",
-    "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
+    "Attempt", "ConfigurationError", "DashboardUser", "Debounce", "Delivery", "Discard", "Event", "Registry", "Retry", "RetryPolicy",
+    "Webhooks", "WebhooksError", "__version__", "changed", "create_app", "event_signal", "field", "on",
     "reply", "trace_headers",
 ]  # fmt: skip

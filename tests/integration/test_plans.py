@@ -25,8 +25,9 @@ from webhooks.routing import SUCCEEDED
 from webhooks.selection import Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
+from webhooks.store.handlers import HandlerRow
 from webhooks.store.intake import Item, Routed
-from webhooks.store.lanes import PostgresqlLanes
+from webhooks.store.lanes import Place, PostgresqlLanes
 from webhooks.store.rejections import Rejection
 from webhooks.store.tallies import WINDOWS
 
@@ -158,6 +159,20 @@ def settle(store: Store) -> None:
         lanes.settle(connection.cursor(), keys)
 
 
+def settle_latest(store: Store) -> None:
+    """Of a handler that wants the newest only: the head, what it superseded, and when its burst is over."""
+    store.handlers.register(
+        [HandlerRow("b", ["**"], latest=True, debounce=(timedelta(seconds=5), timedelta(minutes=1)))]
+    )
+    with store.database.raw() as connection, connection.transaction():
+        keys = [("b", f"lead_{n}") for n in range(25, 1_000, 100)]
+        lanes, cursor = PostgresqlLanes(store.database), connection.cursor()
+        lanes.lock(cursor, keys)
+        lanes.supersede(cursor, [Place(new_id(), *key, new_id(), 2, is_latest=True) for key in keys])
+        lanes.settle(cursor, keys)
+        lanes.postpone(cursor, keys)
+
+
 def quarantine(store: Store) -> None:
     store.quarantine.put("s", b"x", reason="r", kind="unparseable", received_at=NOW, headers="{}")
 
@@ -248,6 +263,7 @@ LARGE = ("webhooks_events", "webhooks_deliveries", "webhooks_dedup_log", "webhoo
         claim,
         claim_ids,
         settle,
+        settle_latest,
         lambda store: store.deliveries.waiting(["a", "b", "c"], 50),
         lambda store: store.deliveries.expired(100),
         lambda store: store.clocks.pull_back(timedelta(seconds=30)),
@@ -275,6 +291,7 @@ LARGE = ("webhooks_events", "webhooks_deliveries", "webhooks_dedup_log", "webhoo
         "claim",
         "claim by id",
         "settle",
+        "settle the latest",
         "look",
         "expired",
         "clocks",

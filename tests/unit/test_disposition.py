@@ -47,4 +47,5 @@ def test_causes_have_the_numbers_that_databases_hold() -> None:
         (6, "WAS_STOPPED", False),
         (7, "DIED", False),
         (8, "DIED_ALONE", False),
+        (9, "SUPERSEDED", True),
     ]

@@ -45,7 +45,7 @@ def test_a_key_is_text_or_there_is_none(ordered_by: str | Callable[[Event], Any]
 @pytest.mark.parametrize("key", [{}, [], True, False, 1.5, b"x"], ids=repr)
 def test_what_is_no_text_is_refused(key: Any) -> None:
     one: Any = object()
-    with pytest.raises(TypeError, match=r"ordered_by of handler 'h' gave .*; it must give text or None"):
+    with pytest.raises(TypeError, match=r"the key function of handler 'h' gave .*; it must give text or None"):
         ordering_key(lambda event: key, KEPT.get, lambda: one, "h")
 
 

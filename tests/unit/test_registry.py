@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import (
     HandlerAlreadyRegistered,
     InvalidHandler,
@@ -23,8 +24,10 @@ from webhooks.errors import (
     WebhooksError,
 )
 from webhooks.model import Content, Event
+from webhooks.operations.handlers import options_in_words
 from webhooks.routing import (
     ARGUMENTS,
+    Debounce,
     EventSignal,
     Handler,
     Pattern,
@@ -39,6 +42,7 @@ from webhooks.routing import registry as registry_module
 from webhooks.routing.registry import ROUTES_REMEMBERED
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
+BURST = Debounce(quiet=timedelta(seconds=5), at_most=timedelta(minutes=1))
 
 
 def an_event(**content: Any) -> Event:
@@ -399,6 +403,27 @@ def test_options_become_fields(registry: Registry) -> None:
     assert (handler.isolation, handler.rehearsable, handler.queue) == ("process", True, "video")
 
 
+def test_latest_and_its_debounce_are_kept_and_late_or_dead_ones_hold_nothing_up(registry: Registry) -> None:
+    handler = registry.add(nothing, "x", name="h", latest="object_id", debounce=BURST)
+    assert (handler.latest, handler.debounce, handler.lane_by) == ("object_id", BURST, "object_id")
+    assert (handler.ordered_by, handler.stale, handler.on_failure) == (None, "skip", "skip")
+    assert handler.lane_key(an_event(object_id="lead_1")) == "lead_1"
+    assert options_in_words(handler)[:2] == ("latest by object_id", "debounce 5 s, at most 1 min")
+
+
+@each(
+    ("quiet", "at_most", "complaint"),
+    [
+        (timedelta(0), timedelta(1), "use 0 < quiet <= at_most"),
+        (timedelta(2), timedelta(1), "use 0 < quiet <= at_most"),
+        (5, timedelta(1), "quiet is 5; give a duration, such as timedelta(seconds=5)"),
+    ],
+)
+def test_a_debounce_that_makes_no_sense_is_refused(quiet: Any, at_most: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        Debounce(quiet=quiet, at_most=at_most)
+
+
 def test_options_given_as_none_are_not_given(registry: Registry) -> None:
     assert (
         registry.add(
@@ -499,6 +524,19 @@ def event_and_more(event: Event, more: int) -> str | None: ...
         ({"stale": "drop", "ordered_by": "object_id"}, "it can be 'run' or 'skip'"),
         ({"stale": "skip"}, "stale='skip' needs ordered_by="),
         ({"on_failure": "skip"}, "on_failure='skip' needs ordered_by="),
+        (
+            {"latest": "data.lead"},
+            "latest is 'data.lead'; give 'object_id', the name of a source's groups, or a function",
+        ),
+        ({"latest": waits}, "latest: waits is async"),
+        (
+            {"latest": "object_id", "ordered_by": "object_id"},
+            "ordered_by= runs every event of a key and latest= only the",
+        ),
+        ({"latest": "object_id", "stale": "skip"}, "stale='skip' needs ordered_by="),
+        ({"latest": "object_id", "on_failure": "skip"}, "on_failure='skip' needs ordered_by="),
+        ({"debounce": BURST}, "debounce= needs latest=, the key of which a burst runs once; write latest='object_id'"),
+        ({"debounce": 5, "latest": "object_id"}, "debounce is 5; give Debounce(quiet=timedelta(seconds=5), at_most="),
         ({"rehearsable": True}, "so ask for session"),
         ({"queue": "Video"}, "queue is 'Video'; expected the name of a queue: a-z"),
         ({"queue": "x" * 41}, "at most 40"),
@@ -564,7 +602,7 @@ def test_the_ordering_key_comes_from_the_event(
 def test_what_is_no_ordering_key_is_refused(registry: Registry, key: Any) -> None:
     handler = registry.add(nothing, "x", name="h", ordered_by=lambda event: key)
 
-    with pytest.raises(TypeError, match=r"ordered_by of handler 'h' gave .*; it must give text or None"):
+    with pytest.raises(TypeError, match=r"the key function of handler 'h' gave .*; it must give text or None"):
         handler.lane_key(an_event())
 
 
@@ -841,6 +879,11 @@ def test_where_types_are_not_known_nothing_is_said(registry: Registry) -> None:
 def test_a_key_that_is_named_is_one_that_a_source_of_the_handler_gives(
     registry: Registry, source: str | None, ordered_by: str, complaint: str | None
 ) -> None:
+    if complaint is not None:
+        apart = Registry()
+        apart.add(nothing, "lead.created", name="h", source=source, latest=ordered_by)
+        with pytest.raises(InvalidHandler, match="latest is"):
+            apart.check_known({"close": CLOSE, "own": KnownTypes(())})
     registry.add(nothing, "lead.created", name="h", source=source, ordered_by=ordered_by)
     sources = {"close": CLOSE, "own": KnownTypes(())}
     if complaint is None:

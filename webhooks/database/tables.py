@@ -322,6 +322,9 @@ handlers = Table(
     Column("seen_at", Instant, nullable=False, comment="last start of a process that knows it"),
     Column("queue", Text, comment="null: the default one"),
     Column("run_microseconds", BigInteger, comment="of a run, the mean as a worker last saw it"),
+    Column("latest", Boolean, nullable=False, server_default=text("false"), comment="of a lane only the newest runs"),
+    Column("quiet", BigInteger, comment="microseconds without another one of its lane before the newest is due; null: none"),
+    Column("at_most", BigInteger, comment="microseconds after the first of them it is due all the same"),
 )
 # a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
 _storage(handlers, fillfactor="50", autovacuum_vacuum_scale_factor="0", autovacuum_vacuum_threshold="500")

@@ -192,6 +192,8 @@ class Dispatcher:
         A predicate that raises lets it raise: the delivery fails loudly and is tried again.
         """
         if delivery.stale and handler.stale == "skip":
+            if handler.latest is not None:
+                return "superseded: a newer event of its key ran before", DeliveryCause.SUPERSEDED
             return "stale: a newer event of its lane ran before", DeliveryCause.STALE
         if handler.ignore_own:
             whose = own_change(event, self.own.get(event.source, frozenset()))

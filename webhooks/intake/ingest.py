@@ -337,11 +337,11 @@ class Ingest:
     def _route(
         self, handler: Handler, source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime
     ) -> Routed:
-        if handler.ordered_by is None:
+        if handler.lane_by is None:
             return Routed(new_id(), handler.name)
         try:
             lane = ordering_key(
-                handler.ordered_by,
+                handler.lane_by,
                 parsed.ordering.get,
                 lambda: event_of(source, parsed, event_id, received_at),
                 handler.name,

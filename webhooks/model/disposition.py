@@ -67,13 +67,17 @@ class DeliveryCause(enum.IntEnum):
     WAS_STOPPED = 6  #: running, and may not commit any more: its worker stopped
     DIED = 7  #: of a run: its worker died or lost its lease
     DIED_ALONE = 8  #: of a run: its process died while it ran nothing else
+    SUPERSEDED = 9  #: cancelled: a newer event of its key ran, and its handler wants the newest only
 
     @property
     def is_not_for_it(self) -> bool:
         """Whether the handler was not to have this event, rather than that something went wrong."""
-        return self in (DeliveryCause.FILTERED, DeliveryCause.STALE, DeliveryCause.OWN_CHANGE)
+        return self in _NOT_FOR_IT
 
 
+_NOT_FOR_IT = frozenset(
+    (DeliveryCause.FILTERED, DeliveryCause.STALE, DeliveryCause.OWN_CHANGE, DeliveryCause.SUPERSEDED)
+)
 _MEMBERS = tuple(Disposition)
 _CODES = {member: code for code, member in enumerate(_MEMBERS)}
 _ANSWERS = {

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from webhooks.errors import NotFound
-from webhooks.formats import counted
+from webhooks.formats import counted, span
 from webhooks.model import DeliveryState, Disposition
 from webhooks.operations.handlers import HandlersHere
 
 if TYPE_CHECKING:
     from webhooks.model import Event
+    from webhooks.routing import Debounce
     from webhooks.store import Store
     from webhooks.store.handlers import HandlerState
     from webhooks.store.listings import DeliverySummary
@@ -134,9 +135,21 @@ def _of_delivery(delivery: DeliverySummary, states: Mapping[str, HandlerState], 
             why = (
                 f"the circuit breaker of the handler is open after {counted(row.breaker_failures, 'failure')} in a row"
             )
-        elif registry.get(delivery.handler) is None:
+        elif (handler := registry.get(delivery.handler)) is None:
             why = "no handler of that name is registered here; it waits until one is"
+        elif handler.latest is not None and delivery.lane is not None and not why:
+            why = _of_its_key(handler.debounce, delivery)
     return Explanation(delivery.handler, _FATES[delivery.state], why, delivery.id)
+
+
+def _of_its_key(debounce: Debounce | None, delivery: DeliverySummary) -> str:
+    """What a delivery waits for of which only the newest of its key runs."""
+    if not delivery.is_head:
+        return f"another one with the key {delivery.lane!r} runs first, and supersedes it if it is newer"
+    if debounce is None or delivery.replay_id or delivery.attempts:
+        return ""
+    over = f"none came for {span(debounce.quiet)}, or {span(debounce.at_most)} after its first"
+    return f"it is the newest with the key {delivery.lane!r}, and waits until {over}"
 
 
 def _without_delivery(event: Event, registry: HandlersHere, others: set[str]) -> Iterator[Explanation]:

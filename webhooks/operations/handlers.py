@@ -17,7 +17,7 @@ from webhooks.formats import DEFAULT_QUEUE, did_you_mean, span
 from webhooks.operations.actions.journal import Journal
 from webhooks.operations.actions.verbs import Verb
 from webhooks.operations.actor import Actor
-from webhooks.routing import Handler
+from webhooks.routing import Debounce, Handler
 
 if TYPE_CHECKING:
     from webhooks.store import Store
@@ -145,6 +145,8 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
             handler.ordered_by is not None
         ),
         f"data {'' if handler.data is None else handler.data.name}": handler.data is not None,
+        f"latest by {handler.latest if isinstance(handler.latest, str) else 'a function'}": handler.latest is not None,
+        f"debounce {'' if handler.debounce is None else _debounce(handler.debounce)}": handler.debounce is not None,
         f"where {handler.where}": handler.where is not None,
         f"concurrency {handler.concurrency}": handler.concurrency is not None,
         f"rate {_rate(handler.rate)}": handler.rate is not None,
@@ -155,6 +157,10 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         handler.isolation: handler.isolation != "thread",
     }
     return tuple(word for word, is_said in words.items() if is_said)
+
+
+def _debounce(debounce: Debounce) -> str:
+    return f"{span(debounce.quiet)}, at most {span(debounce.at_most)}"
 
 
 def _rate(rate: Any) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from webhooks.routing.arguments import ARGUMENTS as ARGUMENTS
     from webhooks.routing.conditions import changed as changed
     from webhooks.routing.conditions import field as field
+    from webhooks.routing.debounce import Debounce as Debounce
     from webhooks.routing.discovery import find_modules as find_modules
     from webhooks.routing.discovery import load_modules as load_modules
     from webhooks.routing.handler import Handler as Handler
@@ -48,6 +49,7 @@ else:
         {
             "arguments": ["ARGUMENTS"],
             "conditions": ["changed", "field"],
+            "debounce": ["Debounce"],
             "discovery": ["find_modules", "load_modules"],
             "handler": ["Handler", "HandlerOptions"],
             "ordering": ["OBJECT_KEY", "ordering_failed", "ordering_key", "require_lane"],

@@ -18,6 +18,7 @@ from webhooks.formats import DEFAULT_QUEUE, Unreadable, did_you_mean, read_queue
 from webhooks.model import Event
 from webhooks.routing.arguments import arguments_of, as_blinker_calls, parameters_of
 from webhooks.routing.conditions import Condition, as_condition, require_function_of_event
+from webhooks.routing.debounce import Debounce
 from webhooks.routing.ordering import OBJECT_KEY, ordering_key
 from webhooks.routing.patterns import Pattern
 from webhooks.routing.payloads import PayloadType, payload_type
@@ -38,6 +39,8 @@ class HandlerOptions(TypedDict, total=False):
     ordered_by: str | Callable[[Event], str | int | None] | None
     on_failure: Literal["block", "skip"]
     stale: Literal["run", "skip"]
+    latest: str | Callable[[Event], str | int | None] | None
+    debounce: Debounce | None
     retry: RetryPolicy | None
     timeout: timedelta | None
     max_wait: timedelta | None
@@ -67,6 +70,8 @@ class Handler:
     ordered_by: str | Callable[[Event], str | int | None] | None = None
     on_failure: str = "block"
     stale: str = "run"
+    latest: str | Callable[[Event], str | int | None] | None = None
+    debounce: Debounce | None = None
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
     max_wait: timedelta | None = None
@@ -83,13 +88,18 @@ class Handler:
         """Whether it asks for a session of its own transaction."""
         return "session" in self.arguments
 
+    @property
+    def lane_by(self) -> str | Callable[[Event], str | int | None] | None:
+        """What puts its deliveries into lanes, of which never two run at once: `ordered_by` or `latest`; None: nothing does."""
+        return self.ordered_by if self.latest is None else self.latest
+
     def lane_key(self, event: Event) -> str | None:
         """The ordering key of a stored event; None when it has none, so that the event waits for no other.
 
         Raises as `ordering_key` does.
         """
         return ordering_key(
-            self.ordered_by,
+            self.lane_by,
             lambda name: event.object_id if name == OBJECT_KEY else event.meta.get(name),
             lambda: event,
             self.name,
@@ -154,14 +164,27 @@ def _check_options(name: str, options: HandlerOptions) -> dict[str, Any]:
                 if option == "queue" and value is None:
                     continue
                 checked[option] = value if value is None and not always else _read_option(option, value)
-        for option in ("stale", "on_failure"):
-            if checked.get(option) == "skip" and checked.get("ordered_by") is None:
-                raise ValueError(
-                    f"{option}='skip' needs ordered_by=; without an order nothing is before or after anything"
-                )
+        _require_lanes(checked)
     except (ValueError, TypeError) as error:
         raise InvalidHandler(f"handler {name!r}: {error}") from None
     return checked
+
+
+def _require_lanes(checked: dict[str, Any]) -> None:
+    """Check the options that speak of lanes, and fill in what `latest` means for the others. Raises `ValueError`."""
+    for option in ("stale", "on_failure"):
+        if checked.get(option) == "skip" and checked.get("ordered_by") is None:
+            raise ValueError(f"{option}='skip' needs ordered_by=; without an order nothing is before or after anything")
+    if checked.get("latest") is None:
+        if checked.get("debounce") is not None:
+            raise ValueError("debounce= needs latest=, the key of which a burst runs once; write latest='object_id'")
+        return
+    if checked.get("ordered_by") is not None:
+        raise ValueError(
+            "ordered_by= runs every event of a key and latest= only the newest; give one of them, and for both register two "
+            "handlers"
+        )
+    checked.update(stale="skip", on_failure="skip")
 
 
 _SWITCHES = ("ignore_own", "rehearsable")
@@ -197,15 +220,21 @@ def _read_where(value: Any) -> Condition:
         raise TypeError(f"where: {error}") from None
 
 
-def _read_ordered_by(value: Any) -> Any:
-    what = f"ordered_by is {value!r}; give {OBJECT_KEY!r}, the name of a source's groups, or a function of the event"
+def _read_key(option: str, value: Any) -> Any:
+    what = f"{option} is {value!r}; give {OBJECT_KEY!r}, the name of a source's groups, or a function of the event"
     _require(bool(_KEY_NAME.fullmatch(value)) if isinstance(value, str) else callable(value), what)
     if callable(value):
         try:
             require_function_of_event(value)
         except TypeError as error:
-            raise TypeError(f"ordered_by: {error}") from None
+            raise TypeError(f"{option}: {error}") from None
     return value
+
+
+def _read_debounce(value: Any) -> Debounce:
+    how = "Debounce(quiet=timedelta(seconds=5), at_most=timedelta(minutes=1))"
+    _require(isinstance(value, Debounce), f"debounce is {value!r}; give {how}")
+    return value  # type: ignore[no-any-return]
 
 
 def _read_retry(value: Any) -> RetryPolicy:
@@ -250,7 +279,9 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "data": lambda value: value,  # read with the annotations, beside which it stands
     "source": _read_source,
     "where": _read_where,
-    "ordered_by": _read_ordered_by,
+    "ordered_by": functools.partial(_read_key, "ordered_by"),
+    "latest": functools.partial(_read_key, "latest"),
+    "debounce": _read_debounce,
     "retry": _read_retry,
     "timeout": _read_timeout,
     "max_wait": _read_max_wait,

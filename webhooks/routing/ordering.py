@@ -26,7 +26,7 @@ def ordering_key(
 ) -> str | None:
     """The key under which an event waits its turn; None when it waits for no other.
 
-    ordered_by: the handler's option.
+    ordered_by: the handler's option, or its `latest`.
     named: gives a key by its name, `OBJECT_KEY` or a source's name of its groups; None where the event has none.
     event: gives the event, for a function of the author's; called only then.
     handler: its name, for the message.
@@ -42,7 +42,7 @@ def ordering_key(
     if not key and (key is None or isinstance(key, str)):
         return None
     if not isinstance(key, str):
-        raise TypeError(f"ordered_by of handler {handler!r} gave {type(key).__name__}; it must give text or None")
+        raise TypeError(f"the key function of handler {handler!r} gave {type(key).__name__}; it must give text or None")
     return require_lane(key)
 
 

@@ -286,7 +286,7 @@ class Registry:
 
         Senders add types without notice, so these are warnings. strict: raises `RegistrationError` with all of them.
 
-        Raises `InvalidHandler` for an `ordered_by` that names a key which no source of the handler gives.
+        Raises `InvalidHandler` for an `ordered_by` or `latest` that names a key which no source of the handler gives.
         """
         wrong = [text for handler in self._handlers.values() for text in _wrong_order(handler, sources)]
         if wrong:
@@ -302,8 +302,8 @@ class Registry:
 
 
 def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
-    """That `ordered_by` names a key which no source of the handler gives; nothing while that source is not configured."""
-    named = handler.ordered_by
+    """That a lane is named by a key which no source of the handler gives; nothing while that source is not configured."""
+    named = handler.lane_by
     if (
         not isinstance(named, str)
         or named == OBJECT_KEY
@@ -314,7 +314,8 @@ def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterabl
     groups = sorted({sources[name].group_name for name in names} - {""})
     if named not in groups:
         given = " or ".join(map(repr, (OBJECT_KEY, *groups)))
-        yield f"handler {handler.name!r}: ordered_by is {named!r}; give {given}, or a function of the event"
+        option = "ordered_by" if handler.latest is None else "latest"
+        yield f"handler {handler.name!r}: {option} is {named!r}; give {given}, or a function of the event"
 
 
 def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
@@ -356,6 +357,8 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
         of one key run one after another, the oldest first.
     on_failure: "block" (a dead delivery holds its lane until it is freed by hand) or "skip".
     stale: "run" or "skip" an event that comes after a newer one of its lane has run.
+    latest: as `ordered_by`, for handlers that want the newest of a key only: once it ran, the older ones that wait are cancelled.
+    debounce: with `latest`, a `Debounce`: a burst of one key runs once, when it is over.
     retry: a `RetryPolicy`.
     timeout: of one attempt, a timedelta.
     max_wait: how long a fresh delivery may wait before the alarm `backlog-old` is raised, a timedelta.

@@ -156,7 +156,7 @@ class Kit(Looking, Calling, Adverse):
 
     def _until_next(self) -> timedelta:
         now = self._clock()
-        waiting = [each for each in self._listed() if each.state is DeliveryState.PENDING]
+        waiting = [each for each in self._listed() if each.state is DeliveryState.PENDING and each.is_head]
         ahead = [each.due_at - now for each in waiting if each.due_at > now]
         if not ahead:
             due = f"; {len(waiting)} are due now, and drain() runs them" if waiting else ""

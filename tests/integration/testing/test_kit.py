@@ -16,10 +16,13 @@ from sqlalchemy import text
 from tests.support import PAYLOADS, each
 from webhooks import signals
 from webhooks.errors import NotFound, SelectionError
-from webhooks.routing import Registry
+from webhooks.operations.explain import of_event
+from webhooks.routing import Debounce, Registry
 from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.samples import samples
 from webhooks.testing import Kit, NothingScheduled, StillBusy, make_kit
+
+QUIET = timedelta(seconds=5)
 
 # -- posting ---------------------------------------------------------------------------------------------------
 
@@ -38,6 +41,33 @@ def test_a_sample_is_another_event_each_time_and_copies_are_one(kit: Kit) -> Non
     assert kit.post("lead.created", times=3).status == "stored"
     assert kit.post("lead.created").status == "stored"
     assert len(kit.drain()) == 2
+
+
+def test_of_a_burst_the_newest_runs_once_it_is_over(make: Callable[..., Kit], registry: Registry) -> None:
+    @registry.on("lead.updated", name="mirror", latest="object_id", debounce=Debounce(quiet=QUIET, at_most=12 * QUIET))
+    def mirror(event: Any) -> None: ...
+
+    kit = make()
+    for name in ("Quay", "Quays", "Quayside"):
+        kit.post("lead.updated", set={"event.object_id": "lead_1", "data.name": name})
+        kit.advance(timedelta(seconds=1))
+    assert kit.drain(handlers=["mirror"]) == []
+    assert kit.advance() == timedelta(seconds=4)
+    [run] = kit.drain(handlers=["mirror"])
+    assert run.event is not None
+    assert run.event.data["name"] == "Quayside"
+    kit.assert_delivered("mirror", 2, state="cancelled")
+    event = kit.deliveries("mirror", state="cancelled")[0].event_id
+    found = kit.webhooks.store.events.get(event)
+    assert found is not None
+    [why] = [one.why for one in of_event(kit.webhooks.store, registry, found) if one.handler == "mirror"]
+    assert why == f"superseded by delivery {run.delivery_id}"
+    kit.post("lead.updated", set={"event.object_id": "lead_1"})
+    [waiting] = kit.deliveries("mirror", state="pending")
+    found = kit.webhooks.store.events.get(waiting.event_id)
+    assert found is not None
+    [why] = [one.why for one in of_event(kit.webhooks.store, registry, found) if one.handler == "mirror"]
+    assert why == "it is the newest with the key 'lead_1', and waits until none came for 5 s, or 1 min after its first"
 
 
 def test_values_are_replaced(kit: Kit) -> None:

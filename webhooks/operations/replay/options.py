@@ -32,7 +32,7 @@ class ReplayedHandler(Protocol):
         """By which deliveries know it."""
 
     @property
-    def ordered_by(self) -> Any:
+    def lane_by(self) -> Any:
         """The name of an ordering key, a function of the event, or None."""
 
     def lane_key(self, event: Event) -> str | None:

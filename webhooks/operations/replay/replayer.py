@@ -280,7 +280,7 @@ class Replayer:
 
     def _needs_bodies(self) -> bool:
         """Keys that are named have columns; a function of the event needs all of it."""
-        return any(callable(handler.ordered_by) for handler in self.registry.handlers())
+        return any(callable(handler.lane_by) for handler in self.registry.handlers())
 
     def _planned(
         self,
@@ -303,12 +303,12 @@ class Replayer:
         return planned
 
     def _plan_one(self, summary: EventSummary, handler: ReplayedHandler, due_at: datetime, order: Order) -> Planned:
-        if handler.ordered_by is None:
+        if handler.lane_by is None:
             return Planned(summary.id, handler.name, due_at)
-        group_name = self.group_names.get(summary.source, handler.ordered_by)
+        group_name = self.group_names.get(summary.source, handler.lane_by)
         try:
             lane = ordering_key(
-                handler.ordered_by,
+                handler.lane_by,
                 {group_name: summary.group_id, OBJECT_KEY: summary.object_id}.get,
                 lambda: _event(summary),
                 handler.name,

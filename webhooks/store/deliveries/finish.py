@@ -82,12 +82,14 @@ class Finishing(DeliveryPart):
         if not lanes:
             return self.statements.finish(cursor, rows, expired_only=expired_only)
         self.statements.lanes.lock(cursor, lanes)
-        # only what succeeded makes an older one stale: a failed run will run again, after the older
-        ran = [f.delivery.id for f in batch if f.delivery.lane and f.verdict.state is DeliveryState.SUCCEEDED]
+        # of ordered ones only what succeeded makes an older one stale: a failed run will run again, after the older
+        succeeded = {f.delivery.id for f in batch if f.verdict.state is DeliveryState.SUCCEEDED}
+        ran = [f.delivery.id for f in batch if f.delivery.lane and f.supersedes]
         places = self.statements.places(cursor, ran)
         done = self.statements.finish(cursor, rows, expired_only=expired_only)
-        advanced = [(handler, lane, at, revision) for id, handler, lane, at, revision in places if id in done]
-        self.statements.lanes.advance(cursor, advanced)
+        ended = [place for place in places if place.id in done and (place.is_latest or place.id in succeeded)]
+        self.statements.lanes.supersede(cursor, [place for place in ended if place.is_latest])
+        self.statements.lanes.advance(cursor, [place for place in ended if place.replay_id == 0])
         self.statements.lanes.settle(cursor, lanes)
         return done
 

@@ -24,7 +24,7 @@ from webhooks.errors import Locked
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.records import SUCCESS, VARYING, D, E, Finished, FinishRow, Wanted, varying
-from webhooks.store.lanes import PostgresqlLanes
+from webhooks.store.lanes import Place, PostgresqlLanes
 from webhooks.store.postgresql import WAKE
 
 Item = TypeVar("Item")
@@ -193,8 +193,9 @@ _EXPIRED = f"""
      order by d.id limit
 """
 _PLACES = """
-    select id, handler, lane, lane_at, lane_revision from webhooks_deliveries
-     where replay_id = 0 and id in (select unnest((select %s::bigint[])))
+    select d.id, d.handler, d.lane, d.lane_at, d.lane_revision, d.replay_id, coalesce(h.latest, false)
+      from webhooks_deliveries d left join webhooks_handlers h on h.name = d.handler
+     where d.lane is not null and d.id in (select unnest((select %s::bigint[])))
 """
 #: Ours among (id, token), locked or not; and the same, locked by us, without those that another transaction has locked.
 _OURS = """
@@ -348,10 +349,9 @@ class PostgresqlDeliveries:
         """Under one name on every connection."""
         return PreparedStatement("webhooks_done_mark", _DONE_MARK, varying(finished))
 
-    def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
+    def places(self, cursor: Any, ids: Sequence[int]) -> list[Place]:
         """One statement, where there are any."""
-        rows: list[Row] = cursor.execute(_PLACES, (list(ids),)).fetchall() if ids else []
-        return rows
+        return [Place(*row) for row in cursor.execute(_PLACES, (list(ids),)).fetchall()] if ids else []
 
     def release(self, cursor: Any, delivery: Delivery) -> bool:
         """One statement."""

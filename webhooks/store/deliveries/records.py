@@ -76,6 +76,17 @@ class Finished:
         return self.ran or self.verdict.state is not DeliveryState.CANCELLED
 
     @property
+    def supersedes(self) -> bool:
+        """Whether older ones of its key need not run any more, where a handler wants the newest only.
+
+        Not when its handler was not to have it, and not when nothing is known of the run and another follows.
+        """
+        if not self.ran:
+            return self.verdict.cause is DeliveryCause.SUPERSEDED
+        said_nothing = self.verdict.outcome in (AttemptOutcome.LOST, AttemptOutcome.RELEASED)
+        return not said_nothing or self.verdict.state is DeliveryState.DEAD
+
+    @property
     def is_failure(self) -> bool:
         """Whether it counts towards `max_attempts`."""
         return self.verdict.counts and self.verdict.state in (DeliveryState.PENDING, DeliveryState.DEAD)

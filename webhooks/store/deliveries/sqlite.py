@@ -14,7 +14,7 @@ from webhooks.database import tables as schema
 from webhooks.model import Delivery, DeliveryCause
 from webhooks.session import PreparedStatement
 from webhooks.store.deliveries.records import SUCCESS, D, E, Finished, FinishRow, Wanted
-from webhooks.store.lanes import SqliteLanes
+from webhooks.store.lanes import Place, SqliteLanes
 
 Item = TypeVar("Item")
 Row = Sequence[Any]
@@ -75,7 +75,10 @@ _RELEASE = """
            worker = null, token = token + 1 where id = ? and token = ? and state = 1
 """
 _EXPIRED = f"select {D} from webhooks_deliveries d where d.state = 1 and d.lease_until < ? order by d.id limit ?"
-_PLACES = "select id, handler, lane, lane_at, lane_revision from webhooks_deliveries where replay_id = 0 and id in "
+_PLACES = """
+    select id, handler, lane, lane_at, lane_revision, replay_id,
+           coalesce((select h.latest from webhooks_handlers h where h.name = d.handler), 0)
+      from webhooks_deliveries d where lane is not null and id in """
 
 
 class SqliteDeliveries:
@@ -160,9 +163,9 @@ class SqliteDeliveries:
         """None: nothing travels, so nothing is saved."""
         return None
 
-    def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
+    def places(self, cursor: Any, ids: Sequence[int]) -> list[Place]:
         """A statement for each 500."""
-        return _in_pieces(cursor, _PLACES, ids)
+        return [Place._make((*row[:-1], bool(row[-1]))) for row in _in_pieces(cursor, _PLACES, ids)]
 
     def release(self, cursor: Any, delivery: Delivery) -> bool:
         """One statement."""

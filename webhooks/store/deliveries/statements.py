@@ -15,7 +15,7 @@ from webhooks.store.deliveries.records import Finished, FinishRow, Wanted, deliv
 from webhooks.store.deliveries.sqlite import SqliteDeliveries
 from webhooks.store.dialect import Dialect, dialect_of
 from webhooks.store.events import EventReader
-from webhooks.store.lanes import Lanes
+from webhooks.store.lanes import Lanes, Place
 
 Item = TypeVar("Item")
 Row = Sequence[Any]
@@ -66,8 +66,8 @@ class DeliveryStatements(Protocol):
     def done_mark(self, finished: Finished) -> PreparedStatement | None:
         """`finish` for one success without a lane, as a statement that fails when it changes nothing; None: there is none."""
 
-    def places(self, cursor: Any, ids: Sequence[int]) -> list[Row]:
-        """(id, handler, lane, at, revision) of those of `ids` that were made at ingest."""
+    def places(self, cursor: Any, ids: Sequence[int]) -> list[Place]:
+        """Where those of `ids` that have a lane stand in it."""
 
     def release(self, cursor: Any, delivery: Delivery) -> bool:
         """Make a running delivery pending again, its attempt not counted; whether it was ours."""

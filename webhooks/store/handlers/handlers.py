@@ -50,11 +50,13 @@ class Handlers:
         """
         statement = text(
             """insert into webhooks_handlers (name, patterns, source, concurrency, rate_count, rate_period, seen_at,
-                 queue)
-               values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at, :queue)
+                 queue, latest, quiet, at_most)
+               values (:name, :patterns, :source, :concurrency, :rate_count, :rate_period, :seen_at, :queue,
+                 :latest, :quiet, :at_most)
                on conflict (name) do update set patterns = excluded.patterns, source = excluded.source,
                  concurrency = excluded.concurrency, rate_count = excluded.rate_count,
-                 rate_period = excluded.rate_period, seen_at = excluded.seen_at, queue = excluded.queue"""
+                 rate_period = excluded.rate_period, seen_at = excluded.seen_at, queue = excluded.queue,
+                 latest = excluded.latest, quiet = excluded.quiet, at_most = excluded.at_most"""
         ).bindparams(bindparam("seen_at", type_=schema.Instant()))
         now = self.database.now()
         values = [
@@ -67,6 +69,9 @@ class Handlers:
                 "rate_period": row.rate[1] // schema.MICROSECOND if row.rate else None,
                 "seen_at": now,
                 "queue": row.queue,
+                "latest": row.latest,
+                "quiet": row.debounce[0] // schema.MICROSECOND if row.debounce else None,
+                "at_most": row.debounce[1] // schema.MICROSECOND if row.debounce else None,
             }
             for row in sorted(rows, key=lambda row: row.name)
         ]

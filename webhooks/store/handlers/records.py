@@ -27,7 +27,12 @@ class BreakerState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class HandlerRow:
-    """What a process tells about a handler at start. rate: (starts, period) or None."""
+    """What a process tells about a handler at start.
+
+    rate: (starts, period) or None.
+    latest: only the newest delivery of a lane runs.
+    debounce: with it, (quiet, at_most) of a burst; see `routing.Debounce`.
+    """
 
     name: str
     patterns: Sequence[str]
@@ -35,12 +40,22 @@ class HandlerRow:
     concurrency: int | None = None
     rate: tuple[int, timedelta] | None = None
     queue: str = DEFAULT_QUEUE
+    latest: bool = False
+    debounce: tuple[timedelta, timedelta] | None = None
 
     @classmethod
     def of(cls, handler: Handler) -> HandlerRow:
         """The row of a registered handler."""
-        patterns = [str(pattern) for pattern in handler.patterns]
-        return cls(handler.name, patterns, handler.source, handler.concurrency, handler.rate, handler.queue)
+        return cls(
+            handler.name,
+            [str(pattern) for pattern in handler.patterns],
+            handler.source,
+            handler.concurrency,
+            handler.rate,
+            handler.queue,
+            handler.latest is not None,
+            None if handler.debounce is None else (handler.debounce.quiet, handler.debounce.at_most),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,7 @@ class PostgresqlIntake:
                     lane_cursor = connection.cursor()
                     self.lanes.lock(lane_cursor, lanes)
                     self.lanes.settle(lane_cursor, lanes)
+                    self.lanes.postpone(lane_cursor, lanes)
         return decisions
 
     def try_write(self, item: Item, patience: timedelta, until: float) -> None:

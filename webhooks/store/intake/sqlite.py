@@ -128,6 +128,7 @@ class SqliteIntake:
             if lanes := lanes_of(waves, decisions):
                 self.lanes.lock(cursor, lanes)
                 self.lanes.settle(cursor, lanes)
+                self.lanes.postpone(cursor, lanes)
             cursor.execute(end)
         return decisions
 

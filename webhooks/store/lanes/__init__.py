@@ -8,6 +8,10 @@ The rule: a running delivery stays the head. Else the oldest unfinished one made
 revision, arrival), unless a dead one that holds the lane is older. Else, when nothing fresh can run, the oldest of
 the earliest replay.
 
+Of a handler that wants the latest only (`webhooks_handlers.latest`) the newest waiting one is the head instead. Once it ran,
+`supersede` cancels the older ones that wait, in the transaction that records the run: while the lane is locked no worker has
+one of them, since only heads are claimed. Replayed ones supersede only those of the same replay. `postpone` waits a burst out.
+
 Why the lane's row is locked first: an insert that sees an older unfinished delivery, while that one's finisher does not
 see the uncommitted insert, would leave a lane without a head for good. Claims never touch the lane's row, so the
 order of locks is always lanes (sorted), then deliveries. `settle` also waits for a claim that has a head in its
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from webhooks.store.lanes.postgresql import PostgresqlLanes as PostgresqlLanes
     from webhooks.store.lanes.rule import Lane as Lane
     from webhooks.store.lanes.rule import Lanes as Lanes
+    from webhooks.store.lanes.rule import Place as Place
     from webhooks.store.lanes.rule import columns as columns
     from webhooks.store.lanes.sqlite import SqliteLanes as SqliteLanes
 else:
@@ -33,7 +38,7 @@ else:
         __name__,
         {
             "postgresql": ["PostgresqlLanes"],
-            "rule": ["Lane", "Lanes", "columns"],
+            "rule": ["Lane", "Lanes", "Place", "columns"],
             "sqlite": ["SqliteLanes"],
         },
     )

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from webhooks.database import Database
-from webhooks.store.lanes.rule import Lane, Place, candidate, columns, newest_of
+from webhooks.model import DeliveryCause
+from webhooks.store.lanes.rule import MOST_SUPERSEDED, Lane, Place, candidate, columns, newest, newest_of
 
 LOCK = """
     insert into webhooks_lanes as l (handler, lane, mark_at, mark_revision, touched_at)
@@ -50,6 +51,33 @@ ADVANCE = """
       from unnest((select %s::text[]), (select %s::text[]), (select %s::bigint[]), (select %s::bigint[])) p(handler, lane, at, revision)
      where l.handler = p.handler and l.lane = p.lane and (l.mark_at, l.mark_revision) < (p.at, p.revision)
 """
+SUPERSEDE = f"""
+    update webhooks_deliveries d
+       set state = 4, reason = 'superseded by delivery ' || p.id, cause = {int(DeliveryCause.SUPERSEDED)},
+           finished_at = statement_timestamp(), ready = false
+      from unnest((select %s::bigint[]), (select %s::text[]), (select %s::text[]), (select %s::bigint[]),
+                  (select %s::bigint[]), (select %s::bigint[])) p(id, handler, lane, at, revision, replay_id)
+           cross join lateral (
+             select o.id from webhooks_deliveries o
+              where o.handler = p.handler and o.lane = p.lane and o.lane is not null and (o.state < 2 or o.blocks)
+                and o.state = 0 and (p.replay_id = 0 or o.replay_id = p.replay_id)
+                and (o.lane_at, o.lane_revision, o.id) < (p.at, p.revision, p.id)
+              order by o.replay_id, o.lane_at, o.lane_revision, o.id limit {MOST_SUPERSEDED}) o
+     where d.id = o.id
+"""
+POSTPONE = f"""
+    update webhooks_deliveries d
+       set due_at = least(statement_timestamp() + h.quiet * interval '1 microsecond',
+                          x.first_at + h.at_most * interval '1 microsecond'),
+           scheduled_at = statement_timestamp()
+      from unnest((select %s::text[]), (select %s::text[])) k(handler, lane)
+           join webhooks_handlers h on h.name = k.handler and h.quiet is not null
+           cross join lateral (select {newest("k", "")} as id,
+                 (select min(o.created_at) from webhooks_deliveries o
+                   where o.handler = k.handler and o.lane = k.lane and o.lane is not null
+                     and (o.state < 2 or o.blocks) and o.state = 0 and o.replay_id = 0 and o.attempts = 0) as first_at) x
+     where d.id = x.id and d.attempts = 0
+"""
 
 
 class PostgresqlLanes:
@@ -73,7 +101,19 @@ class PostgresqlLanes:
     def advance(self, cursor: Any, places: Collection[Place]) -> None:
         """One statement for all of them."""
         if places:
-            cursor.execute(ADVANCE, tuple(list(column) for column in zip(*newest_of(places), strict=True)))
+            _, *fields, _, _ = (list(column) for column in zip(*newest_of(places), strict=True))
+            cursor.execute(ADVANCE, fields)
+
+    def supersede(self, cursor: Any, places: Collection[Place]) -> None:
+        """One statement for all of them."""
+        if places:
+            *fields, _ = (list(column) for column in zip(*places, strict=True))
+            cursor.execute(SUPERSEDE, fields)
+
+    def postpone(self, cursor: Any, lanes: Collection[Lane]) -> None:
+        """One statement for all of them."""
+        if lanes:
+            cursor.execute(POSTPONE, columns(lanes))
 
     def settle(self, cursor: Any, lanes: Collection[Lane]) -> None:
         """Demotes before it promotes: the index that allows one head is checked row by row."""

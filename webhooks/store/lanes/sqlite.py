@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from webhooks.database import Database, to_microseconds
-from webhooks.store.lanes.rule import Lane, Place, candidate, columns, newest_of
+from webhooks.model import DeliveryCause
+from webhooks.store.lanes.rule import MOST_SUPERSEDED, Lane, Place, candidate, columns, newest, newest_of
 
 LOCK = """
     insert into webhooks_lanes (handler, lane, mark_at, mark_revision, touched_at)
@@ -36,6 +37,27 @@ ADVANCE = """
     update webhooks_lanes set mark_at = ?, mark_revision = ?
      where handler = ? and lane = ? and (mark_at, mark_revision) < (?, ?)
 """
+SUPERSEDE = f"""
+    update webhooks_deliveries
+       set state = 4, reason = 'superseded by delivery ' || :id, cause = {int(DeliveryCause.SUPERSEDED)}, finished_at = :now,
+           ready = 0
+     where id in (
+           select o.id from webhooks_deliveries o
+            where o.handler = :handler and o.lane = :lane and o.lane is not null and (o.state < 2 or o.blocks = 1)
+              and o.state = 0 and (:replay_id = 0 or o.replay_id = :replay_id) and (o.lane_at, o.lane_revision, o.id) < (:at, :revision, :id)
+            order by o.replay_id, o.lane_at, o.lane_revision, o.id limit {MOST_SUPERSEDED})
+"""
+POSTPONE = f"""
+    update webhooks_deliveries as u
+       set due_at = min(:now + h.quiet, x.first_at + h.at_most), scheduled_at = :now
+      from webhooks_handlers h,
+           (select {newest("k", " = 1")} as id, k.handler,
+                 (select min(o.created_at) from webhooks_deliveries o
+                   where o.handler = k.handler and o.lane = k.lane and o.lane is not null
+                     and (o.state < 2 or o.blocks = 1) and o.state = 0 and o.replay_id = 0 and o.attempts = 0) as first_at
+              from (select :handler as handler, :lane as lane) k) x
+     where h.name = x.handler and h.quiet is not null and u.id = x.id and u.attempts = 0
+"""
 
 
 class SqliteLanes:
@@ -55,8 +77,24 @@ class SqliteLanes:
         if places:
             cursor.executemany(
                 ADVANCE,
-                [(at, revision, handler, key, at, revision) for handler, key, at, revision in newest_of(places)],
+                [
+                    (place.at, place.revision, place.handler, place.lane, place.at, place.revision)
+                    for place in newest_of(places)
+                ],
             )
+
+    def supersede(self, cursor: Any, places: Collection[Place]) -> None:
+        """A statement for each."""
+        if places:
+            now = to_microseconds(self.database.clock())
+            cursor.executemany(SUPERSEDE, [{**place._asdict(), "now": now} for place in places])
+
+    def postpone(self, cursor: Any, lanes: Collection[Lane]) -> None:
+        """A statement for each."""
+        if lanes:
+            now = to_microseconds(self.database.clock())
+            keys = zip(*columns(lanes), strict=True)
+            cursor.executemany(POSTPONE, [{"handler": handler, "lane": key, "now": now} for handler, key in keys])
 
     def settle(self, cursor: Any, lanes: Collection[Lane]) -> None:
         """Demotes before it promotes: the index that allows one head is checked row by row."""

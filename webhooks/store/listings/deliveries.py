@@ -39,7 +39,7 @@ _TABLE = schema.deliveries.c
 _COLUMNS: tuple[Any, ...] = (
     _TABLE.id, _TABLE.event_id, _TABLE.handler, _TABLE.state, _TABLE.class_, _TABLE.replay_id, _TABLE.attempts,
     _TABLE.failures, _TABLE.lane, _TABLE.due_at, _TABLE.created_at, _TABLE.finished_at, _TABLE.worker, _TABLE.reason,
-    _TABLE.cause, _TABLE.action_id,
+    _TABLE.cause, _TABLE.action_id, _TABLE.ready,
     schema.events.c.source, schema.events.c.type, schema.events.c.dedup_key,
 )  # fmt: skip
 #: What `Selection.matches` needs besides.
@@ -215,6 +215,7 @@ class DeliveryPages(ListingPart):
             dedup_key=row.dedup_key,
             cause=None if row.cause is None else DeliveryCause(row.cause),
             action_id=row.action_id,
+            is_head=row.ready,
         )
 
     def of_event(self, event_id: int) -> list[DeliverySummary]:

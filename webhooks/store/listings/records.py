@@ -59,6 +59,7 @@ class DeliverySummary:
 
     source, type, dedup_key: of its event; None when that was pruned.
     action_id: what an operator did to it last.
+    is_head: it has no lane, or is the one of its lane that may run.
     """
 
     id: int
@@ -80,6 +81,7 @@ class DeliverySummary:
     dedup_key: str | None
     cause: DeliveryCause | None = None
     action_id: int | None = None
+    is_head: bool = True
 
 
 @dataclass(frozen=True, slots=True)
