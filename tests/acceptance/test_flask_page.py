@@ -36,7 +36,6 @@ assert client.get("/healthz").status_code == 200
 def test_the_page_about_flask_works_as_printed(empty_database_url: str, processes: Processes) -> None:
     env = {
         "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(processes.directory), str(ROOT)]),
         "DATABASE_URL": empty_database_url.replace("postgresql://", "postgresql+psycopg://", 1),
         "CLOSE_SECRET": secrets.token_hex(32),
         "ACME_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.fleet import fleet
+from tests.acceptance.reading import Newcomer, part, typed
 from tests.acceptance.support import Processes, free_port, send
-from tests.acceptance.test_quickstart import Newcomer, part, typed
 from tests.acceptance.test_server import KEY, Server, body, stored
 from tests.support import PROFILE, ROOT, wait_until
 

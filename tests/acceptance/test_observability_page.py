@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.reading import Newcomer, blocks, part, typed
 from tests.acceptance.support import Processes
-from tests.acceptance.test_quickstart import Newcomer, part, typed
 
 pytestmark = pytest.mark.release
 
 PAGE = "docs/observability.md"
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def notice(line: str) -> tuple[str, dict[str, Any]]:

@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.support import SCRIPTS, Process, Processes, free_port
-from tests.support import ROOT
+from tests.acceptance.reading import Newcomer, part, typed
+from tests.acceptance.support import Processes
 
 pytestmark = pytest.mark.release
-
-
-def part(page: str, first: str, last: str) -> str:
-    """A page from one heading up to another."""
-    text = (ROOT / page).read_text("utf-8")
-    return text[text.index(f"\n## {first}\n") : text.index(f"\n## {last}\n")]
-
-
-def typed(text: str) -> Iterator[str]:
-    """Each command of the console blocks, a here-document with its lines, without comments."""
-    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            yield re.sub(r" +# .*", "", command).strip()
-
-
-class Newcomer:
-    """Two terminals: one for `webhooks dev`, one for the rest. Both have the environment's scripts on the PATH."""
-
-    def __init__(self, processes: Processes) -> None:
-        self.processes = processes
-        self.directory = processes.directory
-        self.port = free_port()
-        self.env = {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
-        self.dev: Process | None = None
-        self.event_id = ""
-
-    def type(self, command: str) -> str:
-        """What it wrote. Fails when its exit status is not 0."""
-        if command == ". .venv/bin/activate":
-            return ""
-        if command == "webhooks dev":
-            self.restart()
-            return ""
-        process = self.processes.run("sh", "-ec", command, env=self.env, cwd=self.directory)
-        assert process.wait() == 0, f"{command}:\n{process.output}"
-        if match := re.search(r"(?:^|&& )cd (\S+)$", command):
-            self.directory = self.directory / match[1]
-        if match := re.search(r'"event_id":"(\d+)"', process.output):
-            self.event_id = match[1]
-        return process.output
-
-    def restart(self) -> None:
-        if self.dev is not None:
-            self.dev.stop()
-        self.dev = self.processes.start("webhooks", "dev", env={**self.env, "PORT": str(self.port)}, cwd=self.directory)
-        self.dev.wait_for("try: webhooks trigger")
 
 
 HELLO = "+33639980177 wrote: Bonjour"

@@ -1004,12 +1004,12 @@ def test_a_starter_project_is_written_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(group, ["init", "project"])
     assert result.exit_code == 0
     assert set(result.stdout.split()) == {
-        ".gitignore", "Makefile", "gunicorn.conf.py", "handlers/hello.py", "tests/test_handlers.py", "webhooks.toml",
-        "wsgi.py",
+        ".gitignore", "Makefile", "gunicorn.conf.py", "handlers/hello.py", "pytest.ini", "tests/test_handlers.py",
+        "webhooks.toml", "wsgi.py",
     }  # fmt: skip
     again = CliRunner().invoke(group, ["init", "project"])
     assert again.exit_code == 1
-    assert "is not empty: .gitignore, Makefile, gunicorn.conf.py, handlers, tests and 2 more" in again.stderr
+    assert "is not empty: .gitignore, Makefile, gunicorn.conf.py, handlers, pytest.ini and 3 more" in again.stderr
 
 
 def test_what_our_commands_left_before_is_no_hindrance_to_a_starter_project(tmp_path: Path) -> None:

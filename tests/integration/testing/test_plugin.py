@@ -33,7 +33,16 @@ def run(project: Path, *arguments: str) -> str:
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: kit\nVersion: 1\n")
     (installed / "entry_points.txt").write_text("[pytest11]\nwebhooks = webhooks.testing.plugin\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error", *arguments],
+        [
+            Path(sys.executable).with_name("pytest"),
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "-W",
+            "error",
+            *arguments,
+        ],
         cwd=project,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)])},
         capture_output=True,
