@@ -236,7 +236,7 @@ SENT: Mapping[str, list[Sent] | Callable[[], list[Sent]]] = {
     ],
     "dropbox": [
         Sent(method="GET", query="challenge=abc", text="abc"),
-        *[plain({"delta": {"users": [1]}}, "x-dropbox-signature", lambda raw: hexed("dropbox", raw), "delta")] * 2,
+        *[plain({"delta": {"users": [1]}}, "x-dropbox-signature", lambda raw: hexed("dropbox", raw), "changed")] * 2,
     ],
     "okta": [
         Sent(method="GET", headers={"x-okta-verification-challenge": "a-1"}, text='{"verification":"a-1"}'),

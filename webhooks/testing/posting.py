@@ -105,12 +105,17 @@ class Poster:
         return _posted(answer, self._noting.last)
 
 
+#: How a key begins that is the digest of an event's bytes.
+DIGEST = "sha256:"
+
+
 def renewed(
     body: bytes, headers: Mapping[str, str], source: Source, at: datetime, number: int
 ) -> tuple[bytes, Mapping[str, str]]:
     """A sample as another event: with ids in the shape of the first ones, and other bytes where a digest is the id.
 
-    Close's has an id of its own already. number: of the post; so many blanks follow JSON, in a form as well; another form has it as a field.
+    Close's has an id of its own already. number: of the post; so many blanks follow JSON (in a form as well), and stand at the
+    end of items without an id; another form has it as a field.
     """
     if source.settings.scheme == "close":
         return body, headers
@@ -124,6 +129,8 @@ def renewed(
         new = "".join(_like(letter) for letter in piece)
         body = body.replace(piece.encode(), new.encode())
         headers = {name: value.replace(piece, new) for name, value in headers.items()}
+    for item in {event.body for event in events if event.dedup_key.startswith(DIGEST) and event.body != body}:
+        body = body.replace(item, item[:-1] + b" " * number + item[-1:])
     if body.lstrip()[:1] in (b"{", b"["):
         return body + b" " * number, headers
     is_one_field = b"&" not in body and body.startswith(b"payload=")  # JSON in a form, which is read in its place

@@ -48,6 +48,15 @@ def test_every_scheme_stands_in_the_table_and_has_its_section() -> None:
     assert {row.title.lower() for row in SCHEMES.values()} <= sections
 
 
+def test_what_a_row_knows_of_retries_stands_in_its_section_with_the_page_that_says_so() -> None:
+    for name, row in SCHEMES.items():
+        if row.retries:
+            section = PAGE.partition(f"### {row.title}\n")[2].partition("\n### ")[0]
+            assert re.sub(r"\((https://[^)]*)\)", r"(<\1>)", row.retries) in section, name
+            assert "(https://" in row.retries, name
+    assert sum(bool(row.retries) for row in SCHEMES.values()) >= 20
+
+
 def test_every_option_is_described() -> None:
     for name in ROW_OPTIONS | READING_OPTIONS | COMMON_OPTIONS | OPTIONS | {"verify_token", "secrets_from"}:
         assert f"`{name}`" in PAGE, name

@@ -85,10 +85,50 @@ def test_several_tokens_may_be_set() -> None:
         assert answer.body == b"7"
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.scheme != "meta"], ids=lambda case: case.scheme)
+ASKED_BY_GET = ("meta", "dropbox", "okta")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.scheme not in ASKED_BY_GET], ids=lambda case: case.scheme
+)
 def test_no_other_scheme_answers_get(case: Case) -> None:
     assert not case.source().has_get_challenge
     assert case.source().challenge(get(b"hub.mode=subscribe&hub.challenge=1&hub.verify_token=x"), NOW) is None
+
+
+def test_dropbox_and_okta_hear_what_they_ask_by_get_and_nothing_else_does() -> None:
+    dropbox, okta = case_of("dropbox").source(), case_of("okta").source()
+    answer = dropbox.challenge(get(b"challenge=abc-1"), NOW)
+    assert answer is not None
+    assert answer.body == b"abc-1"
+    assert dropbox.challenge(get(b"challenge="), NOW) is None
+    with pytest.raises(ChallengeFailed):
+        dropbox.challenge(get(b"challenge=%3Cb%3E"), NOW)
+    asked = InboundRequest(Headers({"x-okta-verification-challenge": "a-1"}), method="GET")
+    answer = okta.challenge(asked, NOW)
+    assert answer is not None
+    assert (answer.body, answer.content_type) == (b'{"verification":"a-1"}', "application/json")
+    assert okta.challenge(get(b"challenge=abc"), NOW) is None
+
+
+def test_twitch_is_answered_only_where_the_message_is_its_verification() -> None:
+    case = case_of("twitch")
+    source, body = case.source(), b'{"challenge":"pogchamp-1","subscription":{"type":"channel.follow"}}'
+    signed = dict(source.sign(body, NOW))
+    for kind, wanted in (("webhook_callback_verification", b"pogchamp-1"), ("notification", None)):
+        answer = source.challenge(InboundRequest(Headers({**signed, "twitch-eventsub-message-type": kind}), body), NOW)
+        assert (answer.body if answer is not None else None) == wanted
+
+
+def test_graphs_validation_token_is_text_and_woocommerces_ping_is_no_event() -> None:
+    asked = InboundRequest(Headers({}), query=b"validationToken=Validation%3A+Testing+client")
+    answer = case_of("microsoft-graph").source().unsigned(asked)
+    assert answer is not None
+    assert (answer.body, answer.content_type) == (b"Validation: Testing client", "text/plain; charset=utf-8")
+    shop = case_of("woocommerce").source()
+    assert shop.unsigned(InboundRequest(Headers({}), b"webhook_id=12")) is not None
+    for body in (b"webhook_id=", b"webhook_id=12&a=b", b"webhook_id=1234567890123", b" webhook_id=12", b""):
+        assert shop.unsigned(InboundRequest(Headers({}), body)) is None
 
 
 def test_slack_hears_its_challenge() -> None:

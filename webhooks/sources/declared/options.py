@@ -28,7 +28,17 @@ _FLAGS = frozenset(("around",))
 _NUMBERS = frozenset(("min_secret_bytes",))
 _NOT_SETTABLE = frozenset(
     (
-        *("name", "title", "documentation", "tolerance", "tolerance_ahead", "handshake", "success", "as_form"),
+        *(
+            "name",
+            "title",
+            "documentation",
+            "retries",
+            "tolerance",
+            "tolerance_ahead",
+            "handshake",
+            "success",
+            "as_form",
+        ),
         *("certificate", "certificate_pattern", "algorithm_at", "needs", "greetings", "pings", "dedup"),
     )
 )

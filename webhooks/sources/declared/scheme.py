@@ -90,6 +90,9 @@ class Scheme:
     name: str
     title: str = ""
     documentation: str = ""
+    retries: str = (
+        ""  #: for how long the sender tries, whether it signs anew, what stops it; with the page that says so
+    )
     algorithm: str = "hmac-sha256"
     signature: tuple[str, ...] = ()
     split: str = ""

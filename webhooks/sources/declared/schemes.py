@@ -16,12 +16,27 @@ from webhooks.formats import did_you_mean
 from webhooks.settings import shown
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.close import CloseSource
-from webhooks.sources.declared.rows import CUSTOM, FIRST_ROWS, FURTHER_ROWS
+from webhooks.sources.declared.rows import (
+    COMMERCE_ROWS,
+    CUSTOM,
+    DEVELOPMENT_ROWS,
+    FIRST_ROWS,
+    FURTHER_ROWS,
+    PLATFORM_ROWS,
+    WORK_ROWS,
+)
 from webhooks.sources.declared.scheme import Scheme
 from webhooks.sources.declared.source import DeclaredSource
 
 #: Every row; a name stands once.
-ROWS: tuple[Scheme, ...] = (*FIRST_ROWS, *FURTHER_ROWS)
+ROWS: tuple[Scheme, ...] = (
+    *FIRST_ROWS,
+    *FURTHER_ROWS,
+    *DEVELOPMENT_ROWS,
+    *WORK_ROWS,
+    *COMMERCE_ROWS,
+    *PLATFORM_ROWS,
+)
 #: {name in `scheme = "…"`: row}.
 SCHEMES: Mapping[str, Scheme] = {row.name: row for row in ROWS} | {"hmac": CUSTOM}
 

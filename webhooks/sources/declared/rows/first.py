@@ -41,6 +41,10 @@ def _svix(row: Scheme) -> Scheme:
         name="svix",
         title="Svix (Clerk, Resend and others)",
         documentation="https://docs.svix.com/receiving/verifying-payloads/how-manual",
+        retries=(
+            "Tries again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, until a 2xx within 15 s (3xx is "
+            "none); an address that fails for 5 days is switched off (https://docs.svix.com/retries)."
+        ),
         signature=("@svix-signature",),
         timestamp="@svix-timestamp",
         id=("{@svix-id}",),
@@ -55,6 +59,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="stripe",
         title="Stripe",
         documentation="https://docs.stripe.com/webhooks/signature",
+        retries=(
+            "Tries again for 3 days in live mode, each time with a new time and signature, until a 2xx "
+            "(https://docs.stripe.com/webhooks)."
+        ),
         signature=("@stripe-signature",),
         split=",",
         prefix="v1=",
@@ -70,6 +78,11 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="github",
         title="GitHub",
         documentation="https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries",
+        retries=(
+            "Does not try again: what no 2xx answered within 10 s is a failed delivery, and can be asked for by "
+            "hand or by its API, with the same id and signature "
+            "(https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries)."
+        ),
         signature=("@x-hub-signature-256",),
         prefix="sha256=",
         body="json-or-form",
@@ -81,6 +94,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="shopify",
         title="Shopify",
         documentation="https://shopify.dev/docs/apps/build/webhooks/subscribe/https",
+        retries=(
+            "Tries again 8 times within 4 h, with the first body "
+            "(https://shopify.dev/changelog/updates-to-webhook-retry-mechanism)."
+        ),
         signature=("@x-shopify-hmac-sha256", "@shopify-hmac-sha256"),  # events in preview leave the x- out
         encoding="base64",
         id=("{@x-shopify-webhook-id}", "{@shopify-webhook-id}", "{@shopify-event-id}"),
@@ -110,6 +127,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="meta",
         title="Meta (WhatsApp Cloud, Messenger, Instagram)",
         documentation="https://developers.facebook.com/docs/graph-api/webhooks/getting-started",
+        retries=(
+            "Tries again at once, then less and less often for 36 h; WhatsApp for 7 days "
+            "(https://developers.facebook.com/docs/graph-api/webhooks/getting-started)."
+        ),
         signature=("@x-hub-signature-256",),
         prefix="sha256=",
         items=(
@@ -152,6 +173,7 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="square",
         title="Square",
         documentation="https://developer.squareup.com/docs/webhooks/step3validate",
+        retries="Tries again for 24 h, until a 2xx (https://developer.squareup.com/docs/webhooks/troubleshooting).",
         signature=("@x-square-hmacsha256-signature",),
         encoding="base64",
         signed="{url}{body}",
@@ -164,6 +186,11 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="hubspot",
         title="HubSpot (signature v3)",
         documentation="https://developers.hubspot.com/docs/apps/legacy-apps/authentication/validating-requests",
+        retries=(
+            "Tries again up to 10 times, with a higher attemptNumber; 400, 401, 403, 404 and 405 "
+            "stop it, and Retry-After of a 429 is heeded "
+            "(https://community.hubspot.com/t5/APIs-Integrations/Webhooks-response/td-p/277558)."
+        ),
         signature=("@x-hubspot-signature-v3",),
         encoding="base64",
         signed="{method}{url}{body}{timestamp}",
@@ -196,6 +223,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="paddle",
         title="Paddle",
         documentation="https://developer.paddle.com/webhooks/signature-verification",
+        retries=(
+            "Tries again up to 60 times within 3 days (live), until a 200 within 5 s "
+            "(https://developer.paddle.com/webhooks/respond-to-webhooks)."
+        ),
         signature=("@paddle-signature",),
         split=";",
         prefix="h1=",
@@ -242,12 +273,18 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="sendgrid",
         title="SendGrid (event webhook)",
         documentation="https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features",
+        retries=(
+            "Tries again for 24 h, until a 2xx "
+            "(https://docs.sendgrid.com/for-developers/tracking-events/troubleshooting). Whether it signs anew is "
+            "not said, so a signature is good for 25 h; ids are signed, and a second copy is a duplicate."
+        ),
         algorithm="ecdsa-sha256",
         signature=("@x-twilio-email-event-webhook-signature",),
         encoding="base64",
         signed="{timestamp}{body}",
         secret_encoding="base64",
         timestamp="@x-twilio-email-event-webhook-timestamp",
+        tolerance=timedelta(hours=25),
         items=(".",),
         id=("{sg_event_id}", "{email}:{event}:{timestamp}:{asm_group_id?}"),
         type=("{event}",),
@@ -258,10 +295,14 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="mailgun",
         title="Mailgun",
         documentation="https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks",
+        retries=(
+            "Tries again for 8 h with the first signature, so one is good for 9 h; 200 and 406 stop it "
+            "(https://documentation.mailgun.com/user_manual.html#webhooks)."
+        ),
         signature=("signature.signature",),
         signed="{timestamp}{signature.token}",
         timestamp="signature.timestamp",
-        tolerance=timedelta(hours=9),  # it tries for 8 hours with the first signature; 406 stops it
+        tolerance=timedelta(hours=9),
         id=("{event-data.id}",),
         type=("{event-data.event}",),
         occurred_at=("{event-data.timestamp}",),
@@ -285,6 +326,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="adyen",
         title="Adyen (standard notifications)",
         documentation="https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
+        retries=(
+            "Tries again after 2, 5, 10, 15 and 30 min, 1, 2, 4 and 8 h, for 30 days, and holds later ones back "
+            "meanwhile (https://docs.adyen.com/development-resources/webhooks/troubleshoot)."
+        ),
         signature=("additionalData.hmacSignature",),
         encoding="base64",
         signed="{pspReference?}:{originalReference?}:{merchantAccountCode?}:{merchantReference?}:"
@@ -302,6 +347,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="adyen-platform",
         title="Adyen (platforms and configuration webhooks)",
         documentation="https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
+        retries=(
+            "Tries again as for standard notifications, for 30 days "
+            "(https://docs.adyen.com/development-resources/webhooks/troubleshoot)."
+        ),
         signature=("@hmacsignature",),
         encoding="base64",
         secret_encoding="hex",
@@ -314,6 +363,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="box",
         title="Box",
         documentation="https://developer.box.com/guides/webhooks/v2/signatures-v2/",
+        retries=(
+            "Tries again up to 12 times within 2 h, until a 2xx within 30 s, each time with a new time; the id in "
+            "the body stays (https://developer.box.com/guides/webhooks/v2)."
+        ),
         signature=("@box-signature-primary", "@box-signature-secondary"),
         encoding="base64",
         signed="{body}{timestamp}",
@@ -332,10 +385,16 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="zoom",
         title="Zoom",
         documentation="https://developers.zoom.us/docs/api/webhooks/#verify-webhook-events",
+        retries=(
+            "Tries again after 5, then 20, then 60 min, until a 2xx within 3 s "
+            "(https://developers.zoom.us/blog/webhook-delays). Whether it signs anew is not said, so a signature "
+            "is good for 2 h; a second copy of a body is a duplicate."
+        ),
         signature=("@x-zm-signature",),
         prefix="v0=",
         signed="v0:{timestamp}:{body}",
         timestamp="@x-zm-request-timestamp",
+        tolerance=timedelta(hours=2),
         type=("{event}",),
         occurred_at=("{event_ts}",),
         object_id=("{payload.object.uuid}", "{payload.object.id}"),

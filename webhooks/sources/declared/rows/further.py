@@ -12,13 +12,17 @@ FURTHER_ROWS: tuple[Scheme, ...] = (
         name="paypal",
         title="PayPal",
         documentation="https://developer.paypal.com/api/rest/webhooks/rest.md",
+        retries=(
+            "Tries again up to 25 times within 3 days, so a signature is good for 4 "
+            "(https://developer.paypal.com/api/rest/webhooks/rest.md)."
+        ),
         algorithm="rsa-sha256",
         signature=("@paypal-transmission-sig",),
         encoding="base64",
         signed="{@paypal-transmission-id}|{timestamp}|{webhook_id}|{crc32}",
         timestamp="@paypal-transmission-time",
         timestamp_format="iso",
-        tolerance=timedelta(days=4),  # it tries 25 times over 3 days
+        tolerance=timedelta(days=4),
         require={"paypal-auth-algo": "SHA256withRSA"},
         certificate="@paypal-cert-url",
         certificate_pattern=r"https://api(?:\.sandbox)?\.paypal\.com/v1/notifications/certs/[0-9A-Za-z_-]{1,100}",
@@ -33,6 +37,10 @@ FURTHER_ROWS: tuple[Scheme, ...] = (
         name="sns",
         title="Amazon SNS",
         documentation="https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html",
+        retries=(
+            "Tries again 3 times, 20 s apart, unless the subscription's policy says otherwise, and for an hour at "
+            "most (https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html)."
+        ),
         algorithm="rsa-sha256",
         algorithm_at=("SignatureVersion", {"1": "rsa-sha1", "2": "rsa-sha256"}),
         signature=("Signature",),
