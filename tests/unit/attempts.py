@@ -32,5 +32,6 @@ def attempt_of(name: str = "h", *, died: bool = False, single: bool = False, **o
         alone=died,
     )
     attempt = RunningAttempt(Claimed(delivery, None), handler)
-    attempt.single = single
+    if single:
+        attempt.run_singly()
     return attempt

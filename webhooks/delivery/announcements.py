@@ -64,7 +64,8 @@ class Announcements:
         try:
             if self.tally is not None:
                 self.tally.ran(finished.delivery, finished.verdict.state, finished.verdict.outcome)
-            _tell(finished)
+            if signals.delivery_succeeded.receivers or finished.verdict.state is not DeliveryState.SUCCEEDED:
+                _tell(finished)
         except BaseException:
             logger.exception("an observer of delivery %d failed", finished.delivery.id)
 
@@ -110,8 +111,7 @@ class Silent(Announcements):
 def _tell(finished: Finished) -> None:
     delivery, verdict = finished.delivery, finished.verdict
     if verdict.state is DeliveryState.SUCCEEDED:
-        if signals.delivery_succeeded.receivers:
-            signals.emit(signals.delivery_succeeded, delivery.handler, delivery=delivery, took=finished.took)
+        signals.emit(signals.delivery_succeeded, delivery.handler, delivery=delivery, took=finished.took)
         return
     if verdict.state is DeliveryState.CANCELLED:
         logger.debug("delivery cancelled: %s", verdict.reason, extra=_ids(delivery))

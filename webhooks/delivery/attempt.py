@@ -88,12 +88,14 @@ class RunningAttempt:
     """One delivery being run; see the module's docstring for its phases. Every method may be called by any thread."""
 
     __slots__ = (
-        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "fenced", "finished", "handler",
-        "is_over", "is_taken", "leased_until", "phase", "single", "started", "waits_for_thread",
+        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "delivery", "fenced", "finished", "handler",
+        "is_over", "is_taken", "isolated", "leased_until", "phase", "single", "started", "waits_for_thread",
     )  # fmt: skip
 
     def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
         self.claimed = claimed
+        #: The delivery as it was claimed.
+        self.delivery = claimed.delivery
         self.handler = handler
         #: By `time.monotonic()`; one that waited for a thread past it is not begun.
         self.leased_until = leased_until
@@ -102,6 +104,8 @@ class RunningAttempt:
         self.cause: Cause | None = None
         #: It died with its worker once: not beside another such that has just begun, but in an ordinary thread.
         self.single = False
+        #: It runs in a process of its own because it died with two of them.
+        self.isolated = claimed.delivery.alone
         #: `time.monotonic()` at the start; None before.
         self.started: float | None = None
         #: Its thread is done with it.
@@ -124,19 +128,9 @@ class RunningAttempt:
     # -- what it is ----------------------------------------------------------------------------------------
 
     @property
-    def delivery(self) -> Delivery:
-        """The delivery as it was claimed."""
-        return self.claimed.delivery
-
-    @property
     def current(self) -> Delivery:
         """The delivery under the token that this process holds now."""
-        return self.fenced or self.claimed.delivery
-
-    @property
-    def isolated(self) -> bool:
-        """Whether it runs in a process of its own because it died with two of them."""
-        return self.delivery.alone and not self.single
+        return self.fenced or self.delivery
 
     @property
     def has_process(self) -> bool:
@@ -173,6 +167,10 @@ class RunningAttempt:
         return timedelta(seconds=time.monotonic() - self.started) if self.started is not None else timedelta(0)
 
     # -- what happens to it --------------------------------------------------------------------------------
+
+    def run_singly(self) -> None:
+        """It died with one worker only: an ordinary thread runs it once more, though not beside another such."""
+        self.single, self.isolated = True, False
 
     def begin(self) -> bool:
         """A thread has it from now on; False: it was revoked while it waited."""
@@ -239,6 +237,9 @@ class RunningAttempt:
 
     def settle(self) -> None:
         """Nothing more is to be recorded."""
+        if self.is_over or self.is_taken:
+            self.phase = Phase.RECORDED  # `revoke` changes nothing any more
+            return
         with self._lock:
             self.phase = Phase.RECORDED
 
@@ -309,7 +310,11 @@ class Ledger:
     def settle(self, attempt: RunningAttempt) -> None:
         """Nothing more is to be recorded for it: its lease is extended no longer."""
         attempt.settle()
-        self.look_at(attempt)
+        if not attempt.is_taken:
+            with self._lock:
+                self._attempts.discard(attempt)
+        else:
+            self.look_at(attempt)
 
     def look_at(self, attempt: RunningAttempt) -> None:
         """Forget it when there is nothing left to know: it is recorded, and no thread is left behind in it."""

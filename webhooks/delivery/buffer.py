@@ -11,7 +11,7 @@ import collections
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from webhooks.delivery.attempt import RunningAttempt
@@ -73,8 +73,13 @@ class Buffer:
     def __init__(self, handlers: Collection[str], slots: int, sessions: Collection[str] = ()) -> None:
         self._slots = slots
         self._handlers = list(handlers)
-        self._connections = _Connections(slots, sessions)
-        self._condition = threading.Condition()
+        self._sessions = frozenset(sessions)
+        self._connections = _Connections(slots, self._sessions)
+        #: taken by itself: the condition's own `with` would cost two more calls each time
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._idle = 0  # threads that wait
+        self._share = {name: slots_for(name, slots, self._handlers) for name in handlers}
         self._waiting: dict[str, collections.deque[RunningAttempt]] = {name: collections.deque() for name in handlers}
         self._isolated_waiting: dict[str, int] = dict.fromkeys(handlers, 0)
         self._order: collections.deque[str] = collections.deque(handlers)
@@ -90,26 +95,30 @@ class Buffer:
 
     def add(self, attempts: Collection[RunningAttempt]) -> None:
         """Let attempts wait for a thread, in this order."""
-        with self._condition:
+        with self._lock:
             for attempt in attempts:
                 self._waiting[attempt.handler.name].append(attempt)
                 self._isolated_waiting[attempt.handler.name] += attempt.isolated
-            self._condition.notify(len(attempts))
+            self._work.notify(len(attempts))
 
     def next(self) -> RunningAttempt | None:
         """The next attempt for the calling thread, begun; waits for one. None: the thread is to end."""
-        with self._condition:
+        with self._lock:
             while not self._closed:
                 attempt = self._choose()
                 if attempt is not None:
                     self._place(attempt)
                     return attempt
-                self._condition.wait(self._holds_back)
+                self._idle += 1
+                try:
+                    self._work.wait(self._holds_back)
+                finally:
+                    self._idle -= 1
         return None
 
     def next_now(self) -> RunningAttempt | None:
         """As `next`, but without waiting: None when nothing may begin now."""
-        with self._condition:
+        with self._lock:
             attempt = self._choose()
             if attempt is not None:
                 self._place(attempt)
@@ -119,7 +128,8 @@ class Buffer:
         name = attempt.handler.name
         attempt.begin()
         self._running[name] += 1
-        self._connections.took(name)
+        if name in self._sessions:
+            self._connections.took()
         isolated = attempt.isolated
         self._isolated_waiting[name] -= isolated
         self._isolated += isolated
@@ -136,7 +146,7 @@ class Buffer:
             waiting = self._waiting[name]
             if not waiting or self._running[name] >= self._cap(name):
                 continue
-            if not self._connections.has_one_for(name):
+            if name in self._sessions and not self._connections.has_one():
                 self._holds_back = self._holds_back or 0.05
                 continue
             for place, attempt in enumerate(waiting):
@@ -149,19 +159,21 @@ class Buffer:
 
     def finished(self, attempt: RunningAttempt) -> bool:
         """A thread is free again (or given up): let others have its place. Whether its handler's buffer runs low."""
-        with self._condition:
+        with self._lock:
             if attempt not in self._in_place:
                 return False  # an abandoned one that ends late
             self._in_place.remove(attempt)
             name = attempt.handler.name
             self._running[name] -= 1
-            self._connections.gave_back(name)
+            if name in self._sessions:
+                self._connections.gave_back()
             self._isolated -= attempt.isolated
             if attempt is self._single:
                 self._single = None
             if attempt.started is not None:
                 self.note_run(name, time.monotonic() - attempt.started)
-            self._condition.notify()
+            if self._idle:
+                self._work.notify()
             return self._runs_low(name)
 
     def note_run(self, name: str, seconds: float) -> None:
@@ -171,7 +183,7 @@ class Buffer:
 
     def means(self) -> dict[str, float]:
         """{handler: mean seconds of its runs here}; until a first one has ended, for how long the oldest of them runs."""
-        with self._condition:
+        with self._lock:
             now, first = time.monotonic(), dict[str, float]()
             for attempt in self._in_place:
                 if attempt.started is not None:
@@ -186,12 +198,12 @@ class Buffer:
 
     def running(self) -> list[RunningAttempt]:
         """Those that have a thread's place."""
-        with self._condition:
+        with self._lock:
             return list(self._in_place)
 
     def unstarted(self) -> list[RunningAttempt]:
         """Take out everything that no thread has begun."""
-        with self._condition:
+        with self._lock:
             attempts = [attempt for waiting in self._waiting.values() for attempt in waiting]
             for name, waiting in self._waiting.items():
                 waiting.clear()
@@ -200,22 +212,22 @@ class Buffer:
 
     def close(self) -> None:
         """Let every thread end that comes for more."""
-        with self._condition:
+        with self._lock:
             self._closed = True
-            self._condition.notify_all()
+            self._work.notify_all()
 
     # -- connections that are short --------------------------------------------------------------------------
 
     def short(self, attempt: RunningAttempt) -> int:
         """There is no connection for `attempt`: run no more with a session than have one; how many that is."""
-        with self._condition:
+        with self._lock:
             return self._connections.short(attempt.handler.name if attempt in self._in_place else None)
 
     def put_back(self, attempt: RunningAttempt, again: RunningAttempt) -> None:
         """It did not begin, and waits as it did before, as `again`."""
         attempt.started = None  # says nothing about how long its handler takes
         self.finished(attempt)
-        with self._condition:
+        with self._lock:
             self._waiting[again.handler.name].appendleft(again)
             self._isolated_waiting[again.handler.name] += again.isolated
 
@@ -223,7 +235,7 @@ class Buffer:
 
     def capacity(self) -> Capacity:
         """How many more deliveries may be claimed, per handler; none while enough of it wait (`_runs_low`)."""
-        with self._condition:
+        with self._lock:
             hanging = self._hanging()
             slow: dict[str, int] = {}
             fast: dict[str, int] = {}
@@ -231,7 +243,7 @@ class Buffer:
             for name in self._handlers:
                 busy = self._running[name] + self._in_line(name)
                 if self._is_slow(name) or name in hanging:
-                    slow[name] = max(0, slots_for(name, self._slots, self._handlers) - busy)
+                    slow[name] = max(0, self._share[name] - busy)
                     taken += busy
                 elif self._runs_low(name):
                     fast[name] = max(0, self._cap(name) + self._ahead(name) - busy)
@@ -247,7 +259,7 @@ class Buffer:
         }
 
     def _cap(self, name: str) -> int:
-        cap = slots_for(name, self._slots, self._handlers)
+        cap = self._share[name]
         if len(self._handlers) > 1 and self._is_slow(name):
             others = sum(n for other, n in self._running.items() if other != name and self._is_slow(other))
             cap = min(cap, max(1 if not others else 0, slots_for_slow(self._slots) - others))
@@ -271,24 +283,24 @@ class Buffer:
 class _Connections:
     """How many handlers with a session may run at once: all, until one of them had no connection. Guarded by `Buffer`."""
 
-    def __init__(self, slots: int, handlers: Iterable[str]) -> None:
-        self._handlers = frozenset(handlers)
+    def __init__(self, slots: int, handlers: frozenset[str]) -> None:
+        self._handlers = handlers
         self._slots = slots
         self._in_use = 0
         self._limit = slots
         self._short_at = 0.0
 
-    def took(self, name: str) -> None:
-        """A run of the handler begins."""
-        self._in_use += name in self._handlers
+    def took(self) -> None:
+        """A run of one of the handlers begins."""
+        self._in_use += 1
 
-    def gave_back(self, name: str) -> None:
-        """A run of the handler has ended."""
-        self._in_use -= name in self._handlers
+    def gave_back(self) -> None:
+        """A run of one of the handlers has ended."""
+        self._in_use -= 1
 
-    def has_one_for(self, name: str) -> bool:
-        """Whether another run of the handler may begin."""
-        return name not in self._handlers or self._in_use < self._most()
+    def has_one(self) -> bool:
+        """Whether another run of one of the handlers may begin."""
+        return self._in_use < self._most()
 
     def short(self, name: str | None) -> int:
         """An attempt of this handler (None: of one that runs no more) had none; how many may run from now on."""

@@ -146,8 +146,9 @@ class Recorder:
                 self._settle(attempt, is_recorded=attempt in recorded)
 
     def _settle(self, attempt: RunningAttempt, *, is_recorded: bool) -> None:
+        finished = attempt.finished
+        assert finished is not None
         self.ledger.settle(attempt)
-        finished = _finished(attempt)
         if is_recorded:
             self.announcements.recorded(finished)
         else:

@@ -202,7 +202,8 @@ class Runner:
         if suspects := [attempt for attempt in attempts if attempt.delivery.alone]:
             deaths = self.dispatcher.deaths([attempt.delivery.id for attempt in suspects])
             for attempt in suspects:
-                attempt.single = deaths.get(attempt.delivery.id, 0) < 2
+                if deaths.get(attempt.delivery.id, 0) < 2:
+                    attempt.run_singly()
         self.ledger.add(attempts)
         self.buffer.add(attempts)
         return attempts
@@ -281,7 +282,8 @@ class Runner:
         Connections that are kept for later are given up, the listener's last: with that, two are enough.
         """
         again = RunningAttempt(attempt.claimed, attempt.handler, attempt.leased_until)
-        again.single = attempt.single
+        if attempt.single:
+            again.run_singly()
         if not attempt.end():
             return False
         running = self.buffer.short(attempt)

@@ -46,9 +46,8 @@ class SqliteDialect:
         """As it is."""
         return f"({expression})"
 
-    def instant(self, value: int) -> datetime:
-        """From microseconds."""
-        return from_microseconds(value)
+    #: From microseconds.
+    instant: Callable[[int], datetime] = staticmethod(from_microseconds)
 
     def monotonic(self) -> int | None:
         """The machine's, which all processes on the file share."""

@@ -5,7 +5,7 @@ client sends; totals never fall while gunicorn's master lives, also when a worke
 are observed (`signals`), the figures of the installation (`store.gauges`), alarms.
 
 `table` names every metric once, for the code, the documentation, `deploy/prometheus` and `deploy/grafana`. A process makes
-`instruments` of it, which `observer` moves. `directory` is where the processes of one group keep their numbers, `master`
+`instruments` of it, which `observer` moves by their `cells`. `directory` is where the processes of one group keep their numbers, `master`
 is gunicorn's part in that, `folding` adds up what ended processes left. `exposition` writes what a scrape gets, which
 `routes` answers on the web port and `port` on a worker's own, as `autoscale` does scalers.
 

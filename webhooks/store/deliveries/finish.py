@@ -123,6 +123,8 @@ class Finishing(DeliveryPart):
 
 
 def _pass(batch: Sequence[Finished], when: str) -> None:
+    if not failpoints.IS_WANTED:
+        return
     for finished in batch:
         place = _FAILPOINTS.get(finished.verdict.state)
         if place is not None:
