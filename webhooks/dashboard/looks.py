@@ -18,6 +18,7 @@ from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, now_and_last
 from webhooks.operations.figures import COUNTS
 from webhooks.operations.handlers import HandlersOnRecord
 from webhooks.selection import Selection
+from webhooks.store.gauges import Arrivals
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.listings import FailureGroups
 from webhooks.store.snapshots import Snapshot
@@ -81,6 +82,11 @@ def on_record(services: Services, now: datetime | None = None) -> HandlersOnReco
     return kept(services, "record", make)
 
 
+def arrivals_of(services: Services, now: datetime) -> Mapping[str, Arrivals]:
+    """What came from each source lately; in one statement, once a moment. Raises StorageUnavailable."""
+    return kept(services, "arrivals", lambda: services.store.gauges.arrivals(now))
+
+
 def snapshots(services: Services) -> Mapping[str, Snapshot]:
     """What a worker noted last; in one statement, once a moment. Raises StorageUnavailable."""
     names = [COUNTS, DOCTOR, SUBSCRIPTIONS]
@@ -95,10 +101,20 @@ def stand(services: Services) -> Looks:
         last = snapshots(services).get(DOCTOR)
         record = on_record(services, gauges.at)
         names = [handler.name for handler in services.registry.handlers()]
-        live = standing(names, gauges, record.states, record.processes)
-        return Looks(gauges, now_and_last(live, last), last.at if last is not None else None)
+        live = standing(
+            names, gauges, record.states, record.processes, arrivals_of(services, gauges.at), services.sources
+        )
+        watched = {name for name, source in services.sources.items() if source.settings.expect_within is not None}
+        return Looks(gauges, now_and_last(live, last, watched), last.at if last is not None else None)
 
     return kept(services, "stand", make)
+
+
+def source_of_subscription(services: Services, id: str) -> str | None:
+    """The source whose sender has that subscription, as the senders said last; None where none does."""
+    said = snapshots(services).get(SUBSCRIPTIONS)
+    every: Mapping[str, Any] = said.body if said is not None else {}
+    return next((name for name, one in every.items() if any(each["id"] == id for each in one["subscriptions"])), None)
 
 
 class Measured(NamedTuple):
@@ -142,19 +158,25 @@ def doctor_document(standing: Looks) -> dict[str, Any]:
 
 
 def totals(services: Services, window: ChartWindow) -> Mapping[tuple[int, str, int, int], int]:
-    """What a window adds up to, of every name; once in ten seconds."""
-    tallies = services.store.tallies
-    return kept(services, f"totals {window.name}", lambda: tallies.totals(0, window.minutes, window.span), WHILE)
+    """What a window adds up to, of every name."""
+    return compared(services, window)[0]
 
 
 def before(services: Services, window: ChartWindow) -> Sums:
-    """What the time that is compared with a window adds up to; once in ten seconds."""
+    """What the time that is compared with a window adds up to."""
+    return compared(services, window)[1]
+
+
+def compared(services: Services, window: ChartWindow) -> tuple[Mapping[tuple[int, str, int, int], int], Sums]:
+    """What a window and the time before it add up to, in one statement; once in ten seconds."""
     span = max(30, window.span)
 
-    def make() -> Sums:
-        return sums(services.store.tallies.totals(window.before, window.minutes, span), max(window.minutes, span))
+    def make() -> tuple[Mapping[tuple[int, str, int, int], int], Sums]:
+        parts = [(0, window.minutes, window.span), (window.before, window.minutes, span)]
+        now, then = services.store.tallies.totals_of(parts)
+        return now, sums(then, max(window.minutes, span))
 
-    return kept(services, f"before {window.name}", make, WHILE)
+    return kept(services, f"compared {window.name}", make, WHILE)
 
 
 def about(findings: Sequence[Mapping[str, Any]], subject: str) -> list[Mapping[str, Any]]:
@@ -248,6 +270,7 @@ __all__ = [
     "no_worker",
     "on_record",
     "snapshots",
+    "source_of_subscription",
     "stand",
     "window_of",
 ]  # fmt: skip

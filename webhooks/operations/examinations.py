@@ -7,16 +7,18 @@ nothing: it is made again. Not here: what is wrong (`doctor`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from webhooks.formats import DEFAULT_QUEUE, iso_text
 from webhooks.operations import records
 from webhooks.operations.background import BackgroundDuty
-from webhooks.operations.doctor import Facts, HandlerFacts, Level, SourceFacts, diagnose, handler_checks
+from webhooks.operations.doctor import Facts, HandlerFacts, Level, SourceFacts, diagnose, handler_checks, source_checks
 from webhooks.operations.doctor.checks import code_of
 from webhooks.operations.figures import guarded
+from webhooks.sources import Source, with_log
+from webhooks.store.gauges import Arrivals
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.processes import Process
@@ -44,8 +46,12 @@ LIVE = frozenset(
         handler_checks.no_worker,
         handler_checks.engine_silent,
         handler_checks.queue_without_worker,
+        source_checks.quarantine,
+        source_checks.refusing,
     )
 )
+#: The code of a silence; rows say it at once where the operator says what is expected.
+SILENT = code_of(source_checks.source_silent)
 
 
 class DoctorDuty(BackgroundDuty):
@@ -118,13 +124,17 @@ def standing(
     gauges: Gauges,
     states: Mapping[str, HandlerState],
     processes: Sequence[Process],
+    arrivals: Mapping[str, Arrivals],
+    sources: Mapping[str, Source],
 ) -> list[Finding]:
-    """What is wrong now with handlers, queues and workers: what rows say at once, without asking a sender. Pure.
+    """What is wrong now with handlers, queues, workers and arrivals: what rows say at once, without asking a sender. Pure.
 
     registered: names of the handlers that this process has.
     gauges: how deliveries stand.
     states: {handler: state} on record.
     processes: those that reported lately.
+    arrivals: {source: what came from it lately}.
+    sources: {name: source} as configured.
     """
     running = {name for process in processes for name in process.handlers}
     handlers = [
@@ -139,15 +149,42 @@ def standing(
         )
         for name in sorted({*gauges.handlers, *registered, *states})
     ]
-    return diagnose(Facts(gauges.at, [], handlers, processes))
+    came = [_came(gauges.at, source, arrivals.get(name, Arrivals())) for name, source in sorted(sources.items())]
+    found = diagnose(Facts(gauges.at, came, handlers, processes))
+    return [each for each in found if each.code in LIVE or each.code == SILENT]
 
 
-def now_and_last(live: Sequence[Finding], last: Snapshot | None) -> list[dict[str, Any]]:
-    """What stands now, and of the last examination what rows do not say at once; the worst first, with `since`."""
+def _came(now: datetime, source: Source, lately: Arrivals) -> SourceFacts:
+    return SourceFacts(
+        source.name,
+        now,
+        now,
+        has_log=with_log(source) is not None,
+        quarantined=lately.quarantined,
+        expect_within=source.settings.expect_within,
+        verified_at=lately.verified_at,
+        refused=lately.refused,
+        refused_at=lately.refused_at,
+    )
+
+
+def now_and_last(
+    live: Sequence[Finding],
+    last: Snapshot | None,
+    watched: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """What stands now, and of the last examination what rows do not say at once; the worst first, with `since`.
+
+    watched: names of the sources whose silence rows say at once.
+    """
     body = last.body if last is not None else {}
     known = {(each["code"], each["subject"]): each["since"] for each in body.get("findings", ())}
     found = [{**records.finding_json(each), "since": known.get((each.code, each.subject))} for each in live]
-    found += [each for each in body.get("findings", ()) if each["code"] not in LIVE]
+    found += [
+        each
+        for each in body.get("findings", ())
+        if each["code"] not in LIVE and not (each["code"] == SILENT and each["subject"] in watched)
+    ]
     order = [str(level) for level in Level]
     return sorted(found, key=lambda each: order.index(each["level"]))
 
