@@ -199,7 +199,9 @@ def _arrivals(since: datetime, limit: int) -> CompoundSelect[Any]:
     is_refused = (rejections.kind == Refusal.SIGNATURE) & (rejections.received_at >= since) & (rejections.source != "")
     n, at = func.count().label("n"), schema.Instant()
     return union_all(
-        select(literal_column("'used'"), some.c.source, n, func.max(some.c.last_used_at, type_=at)).group_by(some.c.source),
+        select(literal_column("'used'"), some.c.source, n, func.max(some.c.last_used_at, type_=at)).group_by(
+            some.c.source
+        ),
         select(literal_column("'held'"), newest.c.source, n, null())
         .where(newest.c.state == 0)
         .group_by(newest.c.source),

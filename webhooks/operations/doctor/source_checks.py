@@ -226,7 +226,9 @@ def refusing(source: SourceFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING if lately else Level.ERROR,
         source.name,
-        f"{text}, while others passed: one of its keys is missing or wrong" if lately else f"{text}, and none passed: probably a wrong key",
+        f"{text}, while others passed: one of its keys is missing or wrong"
+        if lately
+        else f"{text}, and none passed: probably a wrong key",
         "webhooks explain",
     )
 
