@@ -10,6 +10,7 @@ import pytest
 from tests.integration.rig import Rig, rig
 from webhooks.http.metrics import as_samples
 from webhooks.http.metrics.table import DATABASE
+from webhooks.store.gauges import Arrivals
 from webhooks.store.handlers import HandlerRow
 from webhooks.store.rejections import Rejection
 
@@ -65,6 +66,22 @@ def test_what_processes_operators_and_senders_left_is_read(made: Rig) -> None:
     assert samples["handler_workers", ("h",)] == 1
     assert samples["handler_workers", ("g",)] == 0
     assert samples["workers", ("1.2",)] == 1
+
+
+def test_what_came_from_each_source_lately_is_one_statement(made: Rig) -> None:
+    store, now = made.store, made.database.now()
+    store.key_uses.note("close", "old", now - timedelta(hours=1))
+    store.key_uses.note("close", "new", now)
+    store.quarantine.put("stripe", b"a", reason="r", kind="unparseable", received_at=now, headers="{}")
+    for minutes, kind, source in ((5, "signature", "stripe"), (2, "signature", "stripe"), (1, "storage", "stripe"),
+                                  (90, "signature", "close"), (1, "signature", "")):  # fmt: skip
+        store.rejections.put(
+            Rejection(source, now - timedelta(minutes=minutes), "r", 401, "x", None, (), 0, 0, kind=kind)
+        )
+    assert store.gauges.arrivals(now) == {
+        "close": Arrivals(verified_at=now),
+        "stripe": Arrivals(quarantined=1, refused=2, refused_at=now - timedelta(minutes=2)),
+    }
 
 
 def test_postgresql_tells_how_large_tables_are(postgresql_url: str) -> None:

@@ -277,7 +277,7 @@ LARGE = ("webhooks_events", "webhooks_deliveries", "webhooks_dedup_log", "webhoo
         lambda store: store.alarms.figures(),
         lambda store: store.health.latest_runs(),
         lambda store: store.listings.deliveries(Selection(states=(DeliveryState.DEAD,))),
-        lambda store: store.listings.failures(Selection(), look_at=20_000),
+        lambda store: store.listings.failures(Selection(), look_at=20_000, until=NOW),
         lambda store: store.listings.last_received(timedelta(days=1)),
         lambda store: (store.tallies.read(WINDOWS["24h"]), store.tallies.totals(0, 60, 1), store.tallies.fold()),
         lambda store: store.listings.look(Selection(unrouted=True), deadline=timedelta(0)),

@@ -6,9 +6,11 @@ again when a worker died at it: each is safe to do twice.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from webhooks.app import assembly
+from webhooks.formats import counted, one_line
 
 if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from webhooks.store import Action
 
     _Done = tuple[int, dict[str, Any]]
+
+logger = logging.getLogger(__name__)
 
 
 def resume_subscription(webhooks: Webhooks, source: str, id: str, **given: Any) -> object:
@@ -43,15 +47,32 @@ def make_runners(webhooks: Webhooks) -> dict[Verb, Runner]:
     from webhooks.operations import Verb
 
     does = _Does(webhooks)
-    return {
+    asking = {
         Verb.FIX: does.fix,
-        Verb.EXAMINE: does.examine,
-        Verb.QUARANTINE_RETRY: does.release,
         Verb.SUBSCRIPTION_SYNC: does.sync,
         Verb.SUBSCRIPTION_PAUSE: does.pause,
         Verb.SUBSCRIPTION_RESUME: does.resume,
         Verb.CATCH_UP: does.catch_up,
     }
+    return {
+        Verb.EXAMINE: does.examine,
+        Verb.QUARANTINE_RETRY: does.release,
+        **{verb: _then_examined(run, does.examine) for verb, run in asking.items()},
+    }
+
+
+def _then_examined(run: Runner, examine: Runner) -> Runner:
+    """Do it, then look anew for what is wrong: pages must not say for minutes what was repaired."""
+
+    def both(action: Action) -> _Done:
+        done = run(action)
+        try:
+            examine(action)
+        except Exception as error:  # it is done; the next examination is within five minutes
+            logger.info("what is wrong could not be looked at after action %s: %s", action.id, one_line(str(error)))
+        return done  # type: ignore[return-value]
+
+    return both
 
 
 class _Does:
@@ -93,19 +114,20 @@ class _Does:
             subscriptions = assembly.source_subscriptions(self.webhooks, log, client)
             changes = subscriptions.plan_sync(wanted, keep=bool(action.options.get("keep")))
             done = subscriptions.apply(changes, actor=_on_behalf(action), within=action.id)
-        return sum(change.is_needed for change in changes), {"subscriptions": [each.id for each in done]}
+        said = [f"{each.id}: {counted(len(each.types), 'type')} asked for" for each in done]
+        return sum(change.is_needed for change in changes), {"subscriptions": [each.id for each in done], "done": said}
 
     def pause(self, action: Action) -> _Done:
         log = require_log(self.webhooks, action.options["source"])
         with log.connect() as client:
             subscriptions = assembly.source_subscriptions(self.webhooks, log, client)
             subscriptions.pause(action.subject, actor=_on_behalf(action), within=action.id)
-        return 1, {}
+        return 1, {"done": ["the sender sends nothing to this subscription until it is resumed"]}
 
     def resume(self, action: Action) -> _Done:
         source, id = action.options["source"], action.subject
         resume_subscription(self.webhooks, source, id, actor=_on_behalf(action), within=action.id)
-        return 1, {}
+        return 1, {"done": ["the sender sends again; what happened meanwhile is read from its log within a minute"]}
 
     def catch_up(self, action: Action) -> _Done:
         from webhooks.operations import caught_up
@@ -114,7 +136,8 @@ class _Does:
         with log.connect() as client:
             run = self.webhooks.make_catch_up(log, client, self.holder)
             report = caught_up(self.webhooks.store, log.name, run.run, actor=_on_behalf(action), within=action.id)
-        return report.repaired, {"read": report.fetched, "known": report.duplicates}
+        said = f"{report.fetched:,} entries of the log were read; {report.duplicates:,} of them were known"
+        return report.repaired, {"read": report.fetched, "known": report.duplicates, "done": [said]}
 
 
 def _on_behalf(action: Action) -> Actor:

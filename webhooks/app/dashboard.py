@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from webhooks.app.webhooks import Webhooks
     from webhooks.dashboard import Console, Services
     from webhooks.settings import Settings
+    from webhooks.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +67,26 @@ def register(
     console = services.console
     if console is not None:
         keys = [console.key]
-    access = make_access(services.settings.dashboard, keys, services.clock, ask=ask, console=console)
+    access = make_access(
+        services.settings.dashboard,
+        keys,
+        services.clock,
+        ask=ask,
+        console=console,
+        count=_failed_logins(services.store),
+    )
     prefix = None if name == "webhooks" else f"/{name}/dashboard"
     app.register_blueprint(make_blueprint(services, access, name=f"{name}_dashboard"), **_prefixed(prefix))
+
+
+def _failed_logins(store: Store) -> Callable[..., int]:
+    """Counts failed logins on record, by any process."""
+    from webhooks.operations import Verb
+
+    def count(since: datetime, *, name: str | None = None, address: str | None = None) -> int:
+        return store.actions.count(Verb.LOGIN_FAILED, since, subject=name, address=address)
+
+    return count
 
 
 def _prefixed(prefix: str | None) -> Mapping[str, Any]:

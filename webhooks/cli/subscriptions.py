@@ -17,10 +17,11 @@ from webhooks.cli.context import actor, instance_of_flask, json_option, read_set
 from webhooks.errors import ConfigurationError, SelectionError
 from webhooks.formats import did_you_mean, printable
 from webhooks.operations import records
+from webhooks.operations.words import change_lines
 from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.operations import SubscriptionChange, Subscriptions, Wanted
+    from webhooks.operations import Subscriptions, Wanted
     from webhooks.routing import Registry
     from webhooks.settings import Settings, SourceSettings
     from webhooks.sources import Subscription, Topic
@@ -321,17 +322,3 @@ def _said(wanted: Wanted) -> Wanted:
             f"the pattern {pattern!r} matches nothing that Close publishes, so it cannot be subscribed to"
         )
     return wanted
-
-
-def change_lines(change: SubscriptionChange) -> list[str]:
-    """A change as a difference: a heading, and a line for each type."""
-    if change.subscription is None:
-        return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
-    lines = [f"{change.subscription.id}{'' if change.is_needed else ': as it should be'}"]
-    if change.url is not None:
-        lines.append(f"  url {printable(change.subscription.url)} -> {printable(change.url)}")
-    if change.needs_key:
-        lines.append("  + its key, into the secret_file")
-    lines += [f"  + {type}" for type in change.add]
-    lines += [f"  - {printable(type)}" for type in change.remove]
-    return lines

@@ -16,6 +16,8 @@ KINDS = MappingProxyType(
     {
         "dashboard.css": "text/css; charset=utf-8",
         "dashboard.js": "text/javascript; charset=utf-8",
+        "completion.js": "text/javascript; charset=utf-8",
+        "zone.js": "text/javascript; charset=utf-8",
         "icons.svg": "image/svg+xml",
         "vendor/htmx-4.0.1.min.js": "text/javascript; charset=utf-8",
         "vendor/LICENSES": "text/plain; charset=utf-8",

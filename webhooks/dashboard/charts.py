@@ -34,10 +34,11 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened. place: 0 to 1, from left to right."""
+    """Something that happened. place: 0 to 1, from left to right. at: when, as `figures.times` writes it; in no drawing."""
 
     place: float
     text: str
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,9 @@ def nice(value: float) -> float:
 
 def _svg(sentence: str, drawn: Markup, marks: Sequence[Mark]) -> Markup:
     line = Markup('<path class="mark" d="M{0:.1f} 0V112"><title>{1}</title></path>')
-    marked = Markup("").join(line.format(mark.place * WIDTH, mark.text) for mark in marks)
+    marked = Markup("").join(
+        line.format(mark.place * WIDTH, f"{Markup(mark.at).striptags()} {mark.text}".strip()) for mark in marks
+    )
     return _OPEN.format(sentence) + _GRID + drawn + marked + Markup("</svg>")
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from markupsafe import Markup
+
 from webhooks.dashboard import show
 from webhooks.dashboard.charts import Chart, Mark, Series, bars, lines, nice
-from webhooks.model import Disposition
+from webhooks.model import DeliveryState, Disposition
 from webhooks.store.tallies import ChartWindow, Kind, LevelSample, Points, Ran, instant_of_minute, quantile_ms
 
 #: {receipt: (its place in a chart, the word there)}; what is in none is refused.
@@ -25,6 +27,10 @@ _TAKEN: Mapping[int, int] = {
 _TAKEN_WORDS = (("stored", 1), ("revision", 2), ("duplicate", 3), ("quarantined", 4), ("refused", 5))
 _RAN_WORDS = ((Ran.SUCCEEDED, "succeeded", 6), (Ran.RETRIED, "to be retried", 4), (Ran.DEAD, "dead", 5), (Ran.CANCELLED, "cancelled", 3))  # fmt: skip
 _SHARES = ((0.5, "p50", 1, ""), (0.95, "p95", 2, "dash"), (0.99, "p99", 4, "dot"))
+
+
+#: A time of day that may be shown in the browser's zone.
+_TIME = Markup('<time data-clock="minute" datetime="{}">{}</time>')
 
 
 class Happened(NamedTuple):
@@ -49,14 +55,14 @@ class Figure:
 
 def labels(points: Points) -> list[str]:
     """When each point begins, as people write it: with its day where points are longer than half an hour."""
-    form = "%H:%M" if points.step <= 30 else "%d %b %H:%M"
+    form = "%H:%M" if points.step <= 30 else "%Y-%m-%d %H:%M"
     return [f"{instant_of_minute(at):{form}}" for at in points.at]
 
 
 def times(points: Points) -> list[str]:
     """Four times and now, along the bottom."""
-    every = labels(points)
-    return [every[len(every) * part // 4] for part in range(4)] + ["now"]
+    every = [(show.iso(instant_of_minute(at)), label) for at, label in zip(points.at, labels(points), strict=True)]
+    return [_TIME.format(*every[len(every) * part // 4]) for part in range(4)] + ["now"]
 
 
 def marks(points: Points, happened: Sequence[Happened]) -> list[Mark]:
@@ -66,7 +72,8 @@ def marks(points: Points, happened: Sequence[Happened]) -> list[Mark]:
     for each in happened:
         place = (each.at.timestamp() / 60 - points.since) / length
         if 0 <= place <= 1:
-            found.append(Mark(place, f"{each.at.astimezone(UTC):%H:%M} {each.text}"))
+            label = f"{each.at.astimezone(UTC):%H:%M}"
+            found.append(Mark(place, each.text, _TIME.format(show.iso(each.at), label)))
     return found
 
 
@@ -137,6 +144,26 @@ def waiting(points: Points, happened: Sequence[Happened] = ()) -> Chart:
     return Chart(
         drawing, _axis(top), times(points), series, labels(points), marks=marks(points, happened), is_lines=True
     )
+
+
+def attempts(ended: Mapping[tuple[int, DeliveryState], int], most: int) -> Chart:
+    """At which attempt deliveries ended, by how. ended: {(attempts, state): how many}. most: attempts that are shown apart."""
+    last = min(most, max([number for number, _ in ended], default=1))
+    every = [
+        *(f"attempt {number}" for number in range(1, last)),
+        f"attempt {last}{' and later' if last == most else ''}",
+    ]
+    series = []
+    for state, word, colour in ((DeliveryState.SUCCEEDED, "succeeded", 6), (DeliveryState.DEAD, "dead", 5)):
+        row = [0] * last
+        for (number, each), n in ended.items():
+            if each is state:
+                row[min(max(number, 1), last) - 1] += n
+        series.append(_series(word, row, colour))
+    sums = [sum(each.values[point] or 0 for each in series) for point in range(last)]
+    sentence = f"Attempts after which deliveries ended: {', '.join(f'{n:,} at {label}' for n, label in zip(sums, every, strict=True))}"
+    axis = [each.removeprefix("attempt ") for each in (every[0], every[-1])] if last > 1 else ["1"]
+    return Chart(bars(series, every, sentence), _axis(nice(max(sums))), axis, series, every)
 
 
 # -- figures ---------------------------------------------------------------------------------------------------
@@ -280,6 +307,7 @@ __all__ = [
     "Figure",
     "Happened",
     "Sums",
+    "attempts",
     "handled",
     "labels",
     "marks",

@@ -1,14 +1,14 @@
 """What stands around every page: where one can go, with how many things wait there.
 
 Counts beside the links come from what a worker noted last (each minute, and at each examination), in one statement that
-is kept for a second: never from a query of the page.
+is kept for a second, or from what a page of this process saw since: never from a query of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from webhooks.dashboard import looks
 from webhooks.dashboard.services import Services
@@ -57,8 +57,12 @@ class Count:
 def counts(services: Services) -> Mapping[str, Count]:
     """{endpoint: what waits there}; an endpoint without an entry has no number beside it."""
     noted = looks.snapshots(services)
-    counted = noted[COUNTS].body if COUNTS in noted else {}
-    findings = noted[DOCTOR].body["findings"] if DOCTOR in noted else ()
+    counted = dict(noted[COUNTS].body) if COUNTS in noted else {}
+    findings: Sequence[Mapping[str, Any]] = noted[DOCTOR].body["findings"] if DOCTOR in noted else ()
+    standing: looks.Looks | None = services.kept.peek("stand")
+    if standing is not None and (COUNTS not in noted or standing.gauges.at > noted[COUNTS].at):
+        counted |= {"dead": standing.add_up(lambda backlog: backlog.dead)[0], "quarantined": standing.quarantined}
+        findings = standing.findings
     problems = sum(each["level"] != "note" for each in findings)
     is_bad = any(each["level"] == "error" for each in findings)
     return {

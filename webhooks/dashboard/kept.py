@@ -34,5 +34,11 @@ class Remembered:
                 del self._values[next(iter(self._values))]
         return made
 
+    def peek(self, name: str) -> Any:
+        """The value of that name, however old; None where there is none."""
+        with self._lock:
+            kept = self._values.get(name)
+        return None if kept is None else kept[1]
+
 
 __all__ = ["Remembered"]

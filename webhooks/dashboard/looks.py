@@ -13,11 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from webhooks.dashboard.figures import Sums, sums
 from webhooks.dashboard.services import Services
+from webhooks.formats import iso_text
 from webhooks.operations import handlers as handlers_on_record
-from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, now_and_last, standing
+from webhooks.operations.doctor import Finding
+from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, arriving, now_and_last, standing
 from webhooks.operations.figures import COUNTS
 from webhooks.operations.handlers import HandlersOnRecord
 from webhooks.selection import Selection
+from webhooks.store.gauges import Arrivals
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.listings import FailureGroups
 from webhooks.store.snapshots import Snapshot
@@ -42,11 +45,13 @@ class Looks:
 
     findings: what is wrong, the worst first: documents of `webhooks doctor`, with `since`.
     checked_at: when senders were asked last; None when no worker ever did.
+    quarantined: requests that are held.
     """
 
     gauges: Gauges
     findings: Sequence[Mapping[str, Any]]
     checked_at: datetime | None
+    quarantined: int = 0
 
     @property
     def problems(self) -> list[Mapping[str, Any]]:
@@ -81,6 +86,11 @@ def on_record(services: Services, now: datetime | None = None) -> HandlersOnReco
     return kept(services, "record", make)
 
 
+def arrivals_of(services: Services, now: datetime) -> Mapping[str, Arrivals]:
+    """What came from each source lately; in one statement, once a moment. Raises StorageUnavailable."""
+    return kept(services, "arrivals", lambda: services.store.gauges.arrivals(now))
+
+
 def snapshots(services: Services) -> Mapping[str, Snapshot]:
     """What a worker noted last; in one statement, once a moment. Raises StorageUnavailable."""
     names = [COUNTS, DOCTOR, SUBSCRIPTIONS]
@@ -92,13 +102,51 @@ def stand(services: Services) -> Looks:
 
     def make() -> Looks:
         gauges = gauges_of(services)
+        came = arrivals_of(services, gauges.at)
+        live = [*_of_handlers(services), *arriving(gauges.at, came, services.sources)]
         last = snapshots(services).get(DOCTOR)
-        record = on_record(services, gauges.at)
-        names = [handler.name for handler in services.registry.handlers()]
-        live = standing(names, gauges, record.states, record.processes)
-        return Looks(gauges, now_and_last(live, last), last.at if last is not None else None)
+        held = sum(each.quarantined for each in came.values())
+        return Looks(gauges, _with_last(services, live), last.at if last is not None else None, held)
 
     return kept(services, "stand", make)
+
+
+def about_handler(services: Services, name: str) -> list[Mapping[str, Any]]:
+    """What is wrong now with one handler. Raises StorageUnavailable."""
+    return _about(_with_last(services, _of_handlers(services)), name)
+
+
+def about_source(services: Services, name: str, now: datetime) -> list[Mapping[str, Any]]:
+    """What is wrong now with one source. Raises StorageUnavailable."""
+    return _about(_with_last(services, arriving(now, arrivals_of(services, now), services.sources)), name)
+
+
+def _of_handlers(services: Services) -> list[Finding]:
+    gauges = gauges_of(services)
+    record = on_record(services, gauges.at)
+    names = [handler.name for handler in services.registry.handlers()]
+    return standing(names, gauges, record.states, record.processes)
+
+
+def _with_last(services: Services, live: Sequence[Finding]) -> list[dict[str, Any]]:
+    watched = {name for name, source in services.sources.items() if source.settings.expect_within is not None}
+    begun = (
+        {
+            ("breaker-open", name): iso_text(state.breaker_opened_at)
+            for name, state in on_record(services).states.items()
+            if state.breaker_opened_at is not None
+        }
+        if any(each.code == "breaker-open" for each in live)
+        else {}
+    )
+    return now_and_last(live, snapshots(services).get(DOCTOR), watched, begun)
+
+
+def source_of_subscription(services: Services, id: str) -> str | None:
+    """The source whose sender has that subscription, as the senders said last; None where none does."""
+    said = snapshots(services).get(SUBSCRIPTIONS)
+    every: Mapping[str, Any] = said.body if said is not None else {}
+    return next((name for name, one in every.items() if any(each["id"] == id for each in one["subscriptions"])), None)
 
 
 class Measured(NamedTuple):
@@ -142,31 +190,29 @@ def doctor_document(standing: Looks) -> dict[str, Any]:
 
 
 def totals(services: Services, window: ChartWindow) -> Mapping[tuple[int, str, int, int], int]:
-    """What a window adds up to, of every name; once in ten seconds."""
-    tallies = services.store.tallies
-    return kept(services, f"totals {window.name}", lambda: tallies.totals(0, window.minutes, window.span), WHILE)
+    """What a window adds up to, of every name."""
+    return compared(services, window)[0]
 
 
 def before(services: Services, window: ChartWindow) -> Sums:
-    """What the time that is compared with a window adds up to; once in ten seconds."""
+    """What the time that is compared with a window adds up to."""
+    return compared(services, window)[1]
+
+
+def compared(services: Services, window: ChartWindow) -> tuple[Mapping[tuple[int, str, int, int], int], Sums]:
+    """What a window and the time before it add up to, in one statement; once in ten seconds."""
     span = max(30, window.span)
 
-    def make() -> Sums:
-        return sums(services.store.tallies.totals(window.before, window.minutes, span), max(window.minutes, span))
+    def make() -> tuple[Mapping[tuple[int, str, int, int], int], Sums]:
+        parts = [(0, window.minutes, window.span), (window.before, window.minutes, span)]
+        now, then = services.store.tallies.totals_of(parts)
+        return now, sums(then, max(window.minutes, span))
 
-    return kept(services, f"before {window.name}", make, WHILE)
+    return kept(services, f"compared {window.name}", make, WHILE)
 
 
-def about(findings: Sequence[Mapping[str, Any]], subject: str) -> list[Mapping[str, Any]]:
-    """The findings about one thing."""
+def _about(findings: Sequence[Mapping[str, Any]], subject: str) -> list[Mapping[str, Any]]:
     return [finding for finding in findings if finding["subject"] == subject]
-
-
-def last_findings(services: Services) -> Sequence[Mapping[str, Any]]:
-    """What the last examination found; nothing where there was none."""
-    last = snapshots(services).get(DOCTOR)
-    found: Sequence[Mapping[str, Any]] = last.body["findings"] if last is not None else ()
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +264,11 @@ def handler_lines(services: Services, window: ChartWindow) -> list[HandlerLine]:
 
 def failures(services: Services) -> FailureGroups:
     """What failed for good among the newest 20,000, alike ones together, most frequent first. One statement in five seconds."""
-    listings = services.store.listings
-    return kept(services, "failures", lambda: listings.failures(Selection(), limit=50, look_at=LOOK_AT), 5.0)
+
+    def make() -> FailureGroups:
+        return services.store.listings.failures(Selection(), limit=50, look_at=LOOK_AT, until=services.clock())
+
+    return kept(services, "failures", make, 5.0)
 
 
 def no_worker(services: Services) -> bool:
@@ -236,18 +285,19 @@ __all__ = [
     "HandlerLine",
     "Looks",
     "Measured",
-    "about",
+    "about_handler",
+    "about_source",
     "age",
     "before",
     "doctor_document",
     "failures",
     "handler_lines",
     "kept",
-    "last_findings",
     "measure",
     "no_worker",
     "on_record",
     "snapshots",
+    "source_of_subscription",
     "stand",
     "window_of",
 ]  # fmt: skip

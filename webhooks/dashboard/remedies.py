@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from webhooks.dashboard import looks
+from webhooks.sources import with_log
+
 if TYPE_CHECKING:
     from webhooks.dashboard.visit import Visit
 
@@ -58,26 +61,32 @@ _FAILURES = Button("failures", "See the failures", query="handler:{}")
 _REQUEUE = Button("change", "Requeue…", query="handler:{} state:dead", name="requeue", icon="replay", needs="operator")
 _HANDLER = Button("handler", "The handler", by="name")
 _SOURCE = Button("source", "The source", by="name")
+_SUBSCRIPTIONS = Button("subscriptions", "Subscriptions")
+_CATCH_UP = Button("catch_up", "Catch up", by="name", is_action=True, icon="source")
 #: {code of a finding: what to press, the main thing last}, what stops most first
 BUTTONS: Mapping[str, Sequence[Button]] = {
     "no-worker": (Button("processes", "Processes"),),
     "queue-without-worker": (Button("processes", "Processes"),),
     "engine-silent": (Button("processes", "Processes"),),
-    "source-silent": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
-    "subscription-paused": (Button("subscriptions", "Subscriptions"),),
-    "no-subscription": (Button("subscriptions", "Subscriptions"),),
+    "refusing": (_SOURCE, Button("refused", "See what was wrong", by="source")),
+    "source-silent": (_SOURCE, _CATCH_UP),
+    "subscription-paused": (
+        _SUBSCRIPTIONS,
+        Button("resume_subscription", "Resume", by="id", is_action=True, icon="play"),
+    ),
+    "no-subscription": (_SUBSCRIPTIONS,),
     "breaker-open": (_FAILURES, Button("try_one", "Try one now", by="name", is_action=True, icon="play")),
     "handler-paused": (_HANDLER, Button("resume", "Resume", by="name", is_action=True, icon="play")),
     "handler-failing": (_HANDLER, _FAILURES),
     "dead-deliveries": (_FAILURES, _REQUEUE),
-    "lane-blocked": (_FAILURES, Button("blocked", "See the lanes")),
+    "lane-blocked": (Button("blocked", "See the lanes"), _REQUEUE),
     "orphaned-deliveries": (Button("deliveries", "See them", query="handler:{} state:pending"),),
     "events-without-delivery": (_HANDLER,),
-    "quarantine": (Button("quarantine", "See what is kept"),),
-    "catch-up-failed": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
-    "catch-up-late": (_SOURCE, Button("catch_up", "Catch up", by="name", is_action=True, icon="source")),
-    "types-not-subscribed": (Button("subscriptions", "Subscriptions"),),
-    "subscription-failing": (Button("subscriptions", "Subscriptions"),),
+    "quarantine": (Button("quarantine", "See what is held", by="source"),),
+    "catch-up-failed": (_SOURCE, _CATCH_UP),
+    "catch-up-late": (_SOURCE, _CATCH_UP),
+    "types-not-subscribed": (_SUBSCRIPTIONS,),
+    "subscription-failing": (_SUBSCRIPTIONS,),
 }
 
 
@@ -96,9 +105,10 @@ def with_remedies(visit: Visit, findings: Sequence[Mapping[str, Any]]) -> list[A
 def advised(visit: Visit, finding: Mapping[str, Any]) -> Advised:
     """One finding with what to press."""
     remedies = [
-        Remedy(button.label, _address(visit, button, finding["subject"]), button.is_action, button.icon)
+        Remedy(button.label, address, button.is_action, button.icon)
         for button in BUTTONS.get(finding["code"], ())
         if visit.has(button.endpoint) and visit.may("operator" if button.is_action else button.needs)
+        if (address := _address(visit, button, finding["subject"])) is not None
     ]
     command = finding["command"]
     has_action = any(remedy.is_action for remedy in remedies)
@@ -107,7 +117,14 @@ def advised(visit: Visit, finding: Mapping[str, Any]) -> Advised:
     return Advised(finding, remedies, None if has_action else command)
 
 
-def _address(visit: Visit, button: Button, subject: str) -> str:
+def _address(visit: Visit, button: Button, subject: str) -> str | None:
+    """Of a button; None where it can do nothing about this subject."""
+    if button == _CATCH_UP:
+        source = visit.services.sources.get(subject)
+        return None if source is None or with_log(source) is None else visit.url(button.endpoint, name=subject)
+    if button.endpoint == "resume_subscription":
+        name = looks.source_of_subscription(visit.services, subject)
+        return None if name is None else visit.url(button.endpoint, source=name, id=subject)
     if button.by:
         return visit.url(button.endpoint, **{button.by: subject})
     if button.query:

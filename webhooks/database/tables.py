@@ -325,6 +325,7 @@ handlers = Table(
     Column("latest", Boolean, nullable=False, server_default=text("false"), comment="of a lane only the newest runs"),
     Column("quiet", BigInteger, comment="microseconds without another one of its lane before the newest is due; null: none"),
     Column("at_most", BigInteger, comment="microseconds after the first of them it is due all the same"),
+    Column("breaker_opened_at", Instant, comment="when it opened last, after it was closed"),
 )
 # a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
 _storage(handlers, fillfactor="50", autovacuum_vacuum_scale_factor="0", autovacuum_vacuum_threshold="500")

@@ -7,16 +7,21 @@ nothing: it is made again. Not here: what is wrong (`doctor`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from webhooks.formats import DEFAULT_QUEUE, iso_text
 from webhooks.operations import records
 from webhooks.operations.background import BackgroundDuty
-from webhooks.operations.doctor import Facts, HandlerFacts, Level, SourceFacts, diagnose, handler_checks
+from webhooks.operations.doctor import Facts, HandlerFacts, Level, SourceFacts, diagnose, handler_checks, source_checks
 from webhooks.operations.doctor.checks import code_of
 from webhooks.operations.figures import guarded
+from webhooks.operations.subscriptions import difference
+from webhooks.operations.words import change_lines
+from webhooks.sources import Source, Subscription, with_log
+from webhooks.store.gauges import Arrivals
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Gauges
 from webhooks.store.processes import Process
@@ -44,8 +49,12 @@ LIVE = frozenset(
         handler_checks.no_worker,
         handler_checks.engine_silent,
         handler_checks.queue_without_worker,
+        source_checks.quarantine,
+        source_checks.refusing,
     )
 )
+#: The code of a silence; rows say it at once where the operator says what is expected.
+SILENT = code_of(source_checks.source_silent)
 
 
 class DoctorDuty(BackgroundDuty):
@@ -109,8 +118,15 @@ def subscriptions_document(facts: SourceFacts) -> dict[str, Any]:
             for each in facts.subscriptions or ()
         ],
         "wanted": sorted(facts.wanted.types),
+        "plan": [] if facts.subscriptions is None or not facts.wanted.types else _plan(facts, facts.subscriptions),
         "missing": sorted(facts.wanted.types - facts.topics) if facts.subscriptions is not None else [],
     }
+
+
+def _plan(facts: SourceFacts, found: Sequence[Subscription]) -> list[dict[str, Any]]:
+    """What `webhooks subscriptions sync` would do, in its words."""
+    changes = difference(found, facts.wanted, url=facts.public_url, labels=facts.labels)
+    return [{"is_needed": each.is_needed, "lines": change_lines(each)} for each in changes]
 
 
 def standing(
@@ -142,12 +158,56 @@ def standing(
     return diagnose(Facts(gauges.at, [], handlers, processes))
 
 
-def now_and_last(live: Sequence[Finding], last: Snapshot | None) -> list[dict[str, Any]]:
-    """What stands now, and of the last examination what rows do not say at once; the worst first, with `since`."""
+def arriving(now: datetime, arrivals: Mapping[str, Arrivals], sources: Mapping[str, Source]) -> list[Finding]:
+    """What is wrong now with what comes: what rows say at once, without asking a sender. Pure.
+
+    now: by the database's clock.
+    arrivals: {source: what came from it lately}.
+    sources: {name: source} as configured.
+    """
+    came = [_came(now, source, arrivals.get(name, Arrivals())) for name, source in sorted(sources.items())]
+    return [each for each in diagnose(Facts(now, came)) if each.code in LIVE or each.code == SILENT]
+
+
+def _came(now: datetime, source: Source, lately: Arrivals) -> SourceFacts:
+    return SourceFacts(
+        source.name,
+        now,
+        now,
+        has_log=with_log(source) is not None,
+        quarantined=lately.quarantined,
+        expect_within=source.settings.expect_within,
+        verified_at=lately.verified_at,
+        refused=lately.refused,
+        refused_at=lately.refused_at,
+    )
+
+
+def now_and_last(
+    live: Sequence[Finding],
+    last: Snapshot | None,
+    watched: Collection[str] = (),
+    begun: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """What stands now, and of the last examination what rows do not say at once; the worst first, with `since`.
+
+    watched: names of the sources whose silence rows say at once.
+    begun: {(code, subject): since when}, where rows say that too.
+    """
     body = last.body if last is not None else {}
     known = {(each["code"], each["subject"]): each["since"] for each in body.get("findings", ())}
-    found = [{**records.finding_json(each), "since": known.get((each.code, each.subject))} for each in live]
-    found += [each for each in body.get("findings", ()) if each["code"] not in LIVE]
+    found = [
+        {
+            **records.finding_json(each),
+            "since": begun.get((each.code, each.subject), known.get((each.code, each.subject))),
+        }
+        for each in live
+    ]
+    found += [
+        each
+        for each in body.get("findings", ())
+        if each["code"] not in LIVE and not (each["code"] == SILENT and each["subject"] in watched)
+    ]
     order = [str(level) for level in Level]
     return sorted(found, key=lambda each: order.index(each["level"]))
 
@@ -173,6 +233,7 @@ __all__ = [
     "LIVE",
     "SUBSCRIPTIONS",
     "DoctorDuty",
+    "arriving",
     "document",
     "examine",
     "now_and_last",

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from webhooks.formats import counted, span
+from webhooks.formats import counted, printable, span
 
 if TYPE_CHECKING:
-    from webhooks.operations import Plan
+    from webhooks.operations import Plan, SubscriptionChange
 
 
 def states(counts: Mapping[str, int]) -> str:
@@ -68,4 +68,18 @@ def pruned_line(number: int) -> str:
     return f"at least {counted(number, 'event')} of that time {were} pruned, and cannot be replayed"
 
 
-__all__ = ["plan_lines", "pruned_line", "states"]
+def change_lines(change: SubscriptionChange) -> list[str]:
+    """A change as a difference: a heading, and a line for each type."""
+    if change.subscription is None:
+        return [f"new subscription to {printable(change.url or '')}", *(f"  + {type}" for type in change.add)]
+    lines = [f"{change.subscription.id}{'' if change.is_needed else ': as it should be'}"]
+    if change.url is not None:
+        lines.append(f"  url {printable(change.subscription.url)} -> {printable(change.url)}")
+    if change.needs_key:
+        lines.append("  + its key, into the secret_file")
+    lines += [f"  + {type}" for type in change.add]
+    lines += [f"  - {printable(type)}" for type in change.remove]
+    return lines
+
+
+__all__ = ["change_lines", "plan_lines", "pruned_line", "states"]

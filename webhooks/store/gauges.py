@@ -11,14 +11,16 @@ Not here: what any of it means (`operations`), and how it is shown (`http.metric
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import CompoundSelect, func, literal_column, null, select, text, union_all
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
+from webhooks.errors import Refusal
 from webhooks.formats import DEFAULT_QUEUE
 from webhooks.model import instant_of
 from webhooks.store.dialect import dialect_of
@@ -31,6 +33,9 @@ KEYS = 100_000
 
 #: Of refused requests those of this time are looked at for one that has no explanation.
 UNEXPLAINED = timedelta(hours=1)
+
+#: Refused signatures of this time are counted.
+REFUSED_WITHIN = timedelta(minutes=15)
 
 #: PostgreSQL's; SQLite does not say. A partitioned table has its bytes in its partitions.
 _TABLE_BYTES = """
@@ -89,6 +94,22 @@ class Standing:
     table_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What came from one source lately.
+
+    verified_at: when it last sent something signed rightly; a minute late at most.
+    quarantined: requests that are held, among the newest `COUNTED`.
+    refused: requests refused for their signature within `REFUSED_WITHIN`, of the sample that is kept.
+    refused_at: when the latest of these came.
+    """
+
+    verified_at: datetime | None = None
+    quarantined: int = 0
+    refused: int = 0
+    refused_at: datetime | None = None
+
+
 class InstallationGauges:
     """Reads one database."""
 
@@ -115,6 +136,26 @@ class InstallationGauges:
                 first,
                 self._table_bytes(connection),
             )
+
+    def arrivals(self, now: datetime, limit: int = COUNTED) -> dict[str, Arrivals]:
+        """{source: what came from it lately}, in one statement; sources of which nothing is known are left out.
+
+        now: by the database's clock.
+        limit: how far counts go.
+
+        Raises `StorageUnavailable`.
+        """
+        with self.database.read() as connection:
+            rows = connection.execute(_arrivals(now - REFUSED_WITHIN, limit)).fetchall()
+        found: dict[str, Arrivals] = {}
+        for what, source, n, at in rows:
+            fields = {
+                "used": {"verified_at": at},
+                "held": {"quarantined": n},
+                "refused": {"refused": n, "refused_at": at},
+            }
+            found[source] = replace(found.get(source, Arrivals()), **fields[what])
+        return found
 
     def _partitions(self) -> tuple[datetime | None, datetime | None]:
         """When the oldest and the last partition of events end; None where there are none."""
@@ -148,6 +189,26 @@ def _handlers(connection: Connection) -> dict[str, HandlerStanding]:
         )
         for row in rows
     }
+
+
+def _arrivals(since: datetime, limit: int) -> CompoundSelect[Any]:
+    """Rows (what, source, how many, the latest instant)."""
+    keys, held, rejections = schema.key_uses.c, schema.quarantine.c, schema.rejections.c
+    some = select(keys.source, keys.last_used_at).limit(KEYS).subquery()
+    newest = select(held.source, held.state).order_by(held.id.desc()).limit(limit).subquery()
+    is_refused = (rejections.kind == Refusal.SIGNATURE) & (rejections.received_at >= since) & (rejections.source != "")
+    n, at = func.count().label("n"), schema.Instant()
+    return union_all(
+        select(literal_column("'used'"), some.c.source, n, func.max(some.c.last_used_at, type_=at)).group_by(
+            some.c.source
+        ),
+        select(literal_column("'held'"), newest.c.source, n, null())
+        .where(newest.c.state == 0)
+        .group_by(newest.c.source),
+        select(literal_column("'refused'"), rejections.source, n, func.max(rejections.received_at, type_=at))
+        .where(is_refused)
+        .group_by(rejections.source),
+    )
 
 
 def _received(connection: Connection) -> dict[str, datetime]:
@@ -194,4 +255,4 @@ def _unexplained(connection: Connection, since: datetime, limit: int) -> dict[st
     return {row.source: row.n for row in connection.execute(query).fetchall()}
 
 
-__all__ = ["HandlerStanding", "InstallationGauges", "Standing"]
+__all__ = ["Arrivals", "HandlerStanding", "InstallationGauges", "Standing"]

@@ -189,9 +189,25 @@ def test_a_wrong_password_and_an_unknown_name_are_told_alike(site: Site) -> None
     assert clean[0] == clean[1]
 
 
-def test_ten_failures_are_enough(make_site: Callable[..., Site]) -> None:
+def test_failures_in_another_process_count(make_site: Callable[..., Site]) -> None:
+    """What was tried elsewhere is on record; a restart gives no further tries."""
+    for number in range(2):
+        for _ in range(5):
+            assert (
+                log_in(make_site(), "wrong", environ_overrides={"REMOTE_ADDR": f"10.0.0.{number}"}).status_code == 401
+            )
+    response = log_in(make_site(), environ_overrides={"REMOTE_ADDR": "10.9.9.9"})
+    assert response.status_code == 429, "of a name, from wherever"
+    assert int(response.headers["Retry-After"]) == 15 * 60
+    site = make_site()
+    assert [one.verb for one in site.store.actions.page()] == ["login_failed"] * 10
+    assert log_in(site, name="vera", environ_overrides={"REMOTE_ADDR": "10.9.9.9"}).status_code == 303
+
+
+def test_ten_failures_are_enough(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [NOW]
     site = make_site(clock=lambda: now[0])
+    monkeypatch.setattr(site.store.actions, "count", lambda *_, **__: 0)  # what is on record has a clock of its own
     for number in range(MOST_FAILURES):
         assert log_in(site, "wrong", environ_overrides={"REMOTE_ADDR": f"10.0.0.{number}"}).status_code == 401
     response = log_in(site)  # the right one, from anywhere

@@ -258,7 +258,18 @@ def test_what_is_quarantined_is_read_again_or_given_up(site: Site) -> None:
     assert site.post("/quarantine/drop", {"id": str(id)}).status_code == 400
     assert "1 given up" in follow(site, site.post("/quarantine/drop", {"id": str(id), "why": "rubbish"}))
     assert [one.verb for one in site.store.actions.page()] == ["quarantine_drop", "quarantine_retry"]
-    assert "Nothing is held." in follow(site, site.post("/quarantine/retry"))
+    assert "Nothing was selected." in follow(site, site.post("/quarantine/retry"))
+    assert "Nothing is held." in follow(site, site.post("/quarantine/retry", {"all": "1"}))
+
+
+def test_what_became_of_what_was_requeued_is_told(failed: Site) -> None:
+    assert failed.store.listings.states_of_action(7) == {}
+    (dead, *_) = failed.store.listings.deliveries(Selection(handler="leads.mirror"))
+    page = follow(failed, failed.post("/change/requeue", {"delivery": str(dead.id), "at": str(new_id())}))
+    assert "They are now 1 pending" in page
+    (made, *_) = failed.store.actions.page()
+    failed.work()
+    assert "They are now 1 dead" in failed.text(f"/activity/{made.id}")
 
 
 def test_what_asks_a_sender_is_put_on_record_for_a_worker(site: Site) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from tests.integration.conftest import KEY
 from tests.integration.dashboard.conftest import Site, shown
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.kept import Remembered
 from webhooks.delivery import handler_rows
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposition
-from webhooks.operations.examinations import DOCTOR
+from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS
 from webhooks.routing import Registry, Verdict
 from webhooks.store.deliveries import Finished
+from webhooks.store.rejections import Rejection
 from webhooks.store.tallies import UNTIMED, Counts, Kind, LevelSample, Ran
 
 #: Statements that a page may send.
@@ -118,6 +120,39 @@ def test_what_senders_said_last_is_shown_with_its_age(site: Site) -> None:
     assert "since" not in found["findings"][0], "the document is that of webhooks doctor --json"
 
 
+def test_what_comes_is_judged_as_one_looks(make_site: Callable[..., Site]) -> None:
+    """Without a worker and without an examination: a wrong key, what is held, and silence."""
+    sources = {"close": {"secret": KEY, "expect_within": "2m"}}
+    site = make_site(sources=sources)
+    now = site.store.database.now()
+    for number in range(5):
+        site.store.rejections.put(
+            Rejection("close", now, f"req{number}", 401, "no key", None, (), 0, 0, kind="signature")
+        )
+    site.store.quarantine.put("close", b"{}", reason="r", kind="unparseable", received_at=now, headers="{}")
+    site.store.key_uses.note("close", "1", now - timedelta(hours=1))
+    page = site.get("/").text
+    text = shown(page)
+    assert "probably a wrong key" in text
+    assert "1 request could not be read" in text
+    assert "close has sent nothing for 1 h; expected within 2 min" in text
+    assert "/dashboard/refused?source=close" in page
+    assert "3 things need you" in text
+    assert "Quarantine 1 held" in text, "counts beside the links are of this moment too"
+    assert "probably a wrong key" in site.text("/sources/close")
+
+
+def test_a_paused_subscription_is_resumed_from_the_verdict(site: Site) -> None:
+    finding = {"level": "error", "code": "subscription-paused", "subject": "whsub_1", "text": "it is paused",
+               "command": "webhooks subscriptions resume whsub_1", "fix": "resume", "since": "2026-03-10T02:41:00+00:00"}  # fmt: skip
+    said = {"why_not": None, "is_refused": False, "wanted": [], "missing": [], "subscriptions": [{"id": "whsub_1"}]}
+    site.store.snapshots.put(DOCTOR, {"findings": [finding], "repaired": []})
+    site.store.snapshots.put(SUBSCRIPTIONS, {"close": said})
+    page = site.get("/").text
+    assert "/subscriptions/close/whsub_1/resume" in page
+    assert site.post("/subscriptions/close/whsub_1/resume").status_code == 303
+
+
 def test_figures_are_compared_and_charts_have_their_numbers(site: Site) -> None:
     tallies = site.store.tallies
     stored, ran = (Kind.REQUESTS, "close", Disposition.STORED.code, 3), (Kind.RUNS, "h", Ran.SUCCEEDED, 5)
@@ -144,6 +179,42 @@ def test_what_people_did_is_marked_in_every_chart(make_site: Callable[..., Site]
     assert site.post("/handlers/h/pause", {"why": "it is being mended"}).status_code == 303
     page = site.get("/").text
     assert page.count("ada paused h") >= 4
+
+
+def test_a_breaker_is_marked_where_it_opened(make_site: Callable[..., Site], registry: Registry) -> None:
+    site = make_site(registry)
+    handlers = site.store.handlers
+    handlers.register(handler_rows(registry))
+    handlers.open_breaker("h", 10, timedelta(minutes=5))
+    opened_at = handlers.states()["h"].breaker_opened_at
+    assert opened_at is not None
+    assert handlers.half_open_breaker("h", at_once=True)
+    handlers.open_breaker("h", 11, timedelta(minutes=5))
+    assert handlers.states()["h"].breaker_opened_at == opened_at, (
+        "what fails again while it is tried is the same trouble"
+    )
+    page = site.get("/").text
+    assert page.count("the breaker of h opened") >= 4
+    assert "since" in shown(page.split("the circuit breaker of")[1].split("</div>")[0])
+    assert handlers.close_breaker("h")
+    assert handlers.states()["h"].breaker_opened_at == opened_at, "charts mark what is over too"
+
+
+def test_failures_have_their_day_and_their_button_on_every_page(
+    make_site: Callable[..., Site], registry: Registry, payload: Callable[[str], bytes]
+) -> None:
+    site = make_site(registry)
+    site.store.handlers.register(handler_rows(registry))
+    site.store.processes.beat("w", "worker", "1.2", ["h"], lease=timedelta(seconds=30))
+    site.send(payload("lead_merged"))
+    fail(site)
+    for path in ("/", "/failures", "/handlers/h"):
+        page = site.get(path).text
+        assert "Requeue 1…" in shown(page), path
+        assert "1 in 24 hours, each two hours: 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1" in page, path
+        assert "new since 1.2 started" in shown(page), path
+        assert "Requeue" not in site.text(path, UserRole.VIEWER), path
+    assert "Attempts after which deliveries ended: 1 at attempt 1" in site.get("/handlers/h").text
 
 
 def test_the_page_asks_little_and_is_small(

@@ -57,7 +57,7 @@ LEFT_OUT = {
     "replay resume": "a worker continues what a page started; what a command started is that command's to continue",
     "prune": "nothing on a page deletes events",
     "subscriptions create": "writes a key into a file of the machine that verifies; the page says the command",
-    "subscriptions rotate": "takes minutes and writes a key into a file; the page says its steps",
+    "subscriptions rotate": "takes minutes and writes a key into a file; the page of the source says its steps, and how far they are",
     "sources listen": "brings a secret, which is written into a file of the machine that verifies",
     "sources confirm": "follows an address of the sender's on behalf of the operator; the page says the command",
     "sources test": "reads files of the machine where a source is configured",

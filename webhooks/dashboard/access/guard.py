@@ -44,6 +44,7 @@ class Access:
     clock: aware UTC now.
     ask: of the host application: who is there; None: no user.
     console: of `webhooks dev`, whose link lets its developer in.
+    count: failed logins on record (see `Passwords`).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Access:
         *,
         ask: Callable[[], DashboardUser | None] | None = None,
         console: Console | None = None,
+        count: Callable[..., int] = lambda since, **of: 0,
     ) -> None:
         self.settings = settings
         self.console = console
@@ -62,7 +64,8 @@ class Access:
         #: what the page after an action says once
         self.notes = forgery.Signed(keys, "note")
         self.sessions = LoginCookies(keys)
-        self.passwords = Passwords({user.name: user.password_hash for user in settings.users.values()}, clock)
+        hashes = {user.name: user.password_hash for user in settings.users.values()}
+        self.passwords = Passwords(hashes, clock, count)
         self._ask = ask
 
     # -- where it is asked ---------------------------------------------------------------------------------
@@ -188,6 +191,7 @@ def make_access(
     *,
     ask: Callable[[], DashboardUser | None] | None = None,
     console: Console | None = None,
+    count: Callable[..., int] = lambda since, **of: 0,
 ) -> Access:
     """The access of one dashboard; arguments as `Access`'s. Raises `ConfigurationError` where anyone could come in, or no user could."""
     problems = []
@@ -203,7 +207,7 @@ def make_access(
         )
     if problems:
         raise ConfigurationError(problems)
-    return Access(settings, keys, clock, ask=ask, console=console)
+    return Access(settings, keys, clock, ask=ask, console=console, count=count)
 
 
 __all__ = ["Access", "Visitor", "make_access", "peer_of", "role_of_groups"]

@@ -1,7 +1,8 @@
 """Passwords and tokens: how they are kept, compared, and how many tries there are.
 
-A password costs 32 MB and half a second to try, one at a time in a process; an unknown name costs the same. A token is long
-and made at random, so a plain digest of it is enough.
+A password costs 32 MB and half a second to try, one at a time in a process; an unknown name costs the same. Failures are
+counted in this process and on record, so that several processes, or a restart, give no further tries. A token is long and
+made at random, so a plain digest of it is enough.
 """
 
 from __future__ import annotations
@@ -52,11 +53,23 @@ def find_token(token: str, hashes: Mapping[str, str]) -> str | None:
 
 
 class Passwords:
-    """Compares passwords. hashes: {name: hash}. clock: aware UTC now."""
+    """Compares passwords.
 
-    def __init__(self, hashes: Mapping[str, str], clock: Callable[[], datetime]) -> None:
+    hashes: {name: hash}.
+    clock: aware UTC now.
+    count: how many tries of a name, or from an address, are on record as failed since then, by any process: `count(since,
+        name=…)`, `count(since, address=…)`.
+    """
+
+    def __init__(
+        self,
+        hashes: Mapping[str, str],
+        clock: Callable[[], datetime],
+        count: Callable[..., int] = lambda since, **of: 0,
+    ) -> None:
         self._hashes = hashes
         self._clock = clock
+        self._count = count
         self._lock = threading.Lock()
         self._failures: dict[str, list[datetime]] = {}
         #: compared with where no such user is, so that it takes as long; made at the first try
@@ -68,6 +81,7 @@ class Passwords:
         with self._lock:  # one hash at a time: each takes 32 MB
             now = self._clock()
             self._require_few(keys, now)
+            self._require_few_on_record(name, address, now)
             self._nobody = self._nobody or self._make_nobody()
             known = self._hashes.get(name)
             is_right = check_password_hash(known or self._nobody, password) and known is not None
@@ -87,6 +101,12 @@ class Passwords:
             recent = [at for at in self._failures.get(key, ()) if now - at < WINDOW]
             if len(recent) >= MOST_FAILURES:
                 raise TooManyFailures(int((recent[-MOST_FAILURES] + WINDOW - now).total_seconds()) + 1)
+
+    def _require_few_on_record(self, name: str, address: str, now: datetime) -> None:
+        since = now - WINDOW
+        of_name = self._count(since, name=name) if name in self._hashes else 0
+        if of_name >= MOST_FAILURES or self._count(since, address=address) >= MOST_FAILURES:
+            raise TooManyFailures(int(WINDOW.total_seconds()))
 
     def _remember(self, keys: tuple[str, ...], now: datetime) -> None:
         for key in keys:

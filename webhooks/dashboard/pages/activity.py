@@ -19,6 +19,8 @@ from webhooks.store import Action, AlreadyConfirmed
 PAGES = Pages()
 
 #: Actions of a page, and of an export.
+_OF_HANDLERS = (Verb.REQUEUE, Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.TRY_ONE)
+_OF_SENDERS = (Verb.CATCH_UP, Verb.SUBSCRIPTION_SYNC, Verb.SUBSCRIPTION_RESUME, Verb.SUBSCRIPTION_PAUSE)
 PER_PAGE, LONGEST_EXPORT = 50, 100_000
 
 
@@ -64,10 +66,33 @@ def action(visit: Visit, id: int) -> Response:
         left=left,
         sentence=sentence,
         replay=_replay_of(found),
+        became=_became(visit, found),
+        leads_to=_leads_to(visit, found),
         undone=visit.store.actions.undone_by(id),
         new_preview=log.new_preview(),
         has_worker=visit.store.processes.last_worker_beat() is not None,
     )
+
+
+def _became(visit: Visit, action: Action) -> dict[str, int]:
+    """{label of a state: how many} of the deliveries that it changed, as they are now."""
+    if action.verb not in (Verb.REQUEUE, Verb.CANCEL) or not action.changed:
+        return {}
+    return {state.label: number for state, number in visit.store.listings.states_of_action(action.id).items()}
+
+
+def _leads_to(visit: Visit, action: Action) -> list[tuple[str, str]]:
+    """[(label, address)] of the pages on which one sees what came of it."""
+    found = [("Overview", visit.url("overview"))]
+    handler = (action.selection or {}).get("handler") or action.subject
+    if action.verb in _OF_HANDLERS and visit.services.registry.get(handler) is not None:
+        found.append((handler, visit.url("handler", name=handler)))
+    source = action.options.get("source") or action.subject
+    if action.verb in _OF_SENDERS and source in visit.services.sources:
+        found += [(source, visit.url("source", name=source)), ("Subscriptions", visit.url("subscriptions"))]
+    if action.verb in (Verb.QUARANTINE_RETRY, Verb.QUARANTINE_DROP):
+        found.append(("Quarantine", visit.url("quarantine")))
+    return found
 
 
 def _replay_of(action: Action) -> int | None:

@@ -68,8 +68,12 @@ def _said(visit: Visit, done: PauseChange, changed: str, unchanged: str) -> Resp
 
 @PAGES.post("/quarantine/retry", needs=UserRole.OPERATOR)
 def retry_quarantine(visit: Visit) -> Response:
-    """Read the requests named by `id` again, or all that are held."""
-    ids = _ids(visit) or [row.id for row in reversed(visit.store.quarantine.list(MOST_RELEASED))]
+    """Read the requests named by `id` again, or all that are held (`all`)."""
+    ids = _ids(visit)
+    if visit.text("all"):
+        ids = [row.id for row in reversed(visit.store.quarantine.list(MOST_RELEASED))]
+    elif not ids:
+        return acting.back(visit, "Nothing was selected.", "quarantine")
     if not ids:
         return acting.back(visit, "Nothing is held.", "quarantine")
     if len(ids) > AT_ONCE or visit.services.ingest is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +15,11 @@ from webhooks.dashboard import figures, looks, redacting, remedies
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.pages import failures as failing
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean
+from webhooks.model import DeliveryState
 from webhooks.operations import handlers as known
 from webhooks.operations import records
 from webhooks.routing import Handler
@@ -23,6 +27,9 @@ from webhooks.selection import Selection
 from webhooks.store.tallies import WINDOWS
 
 PAGES = Pages()
+
+#: Attempts that the chart shows apart.
+MOST_ATTEMPTS = 20
 
 
 class Place(NamedTuple):
@@ -65,22 +72,28 @@ def handler(visit: Visit, name: str) -> Response:
         _unknown(name, [line.view for line in lines])
     assert line is not None
     measured = looks.measure(services, window, name)
-    run = visit.store.health.latest_runs().get(name)
+    failed = visit.store.health.latest_failures().get(name)
+    ended = _ended(visit, name)
     listings, registered = visit.store.listings, services.registry.get(name)
+    dead = listings.failures(Selection(handler=name), limit=10, look_at=looks.LOOK_AT, until=visit.now)
     return visit.page(
         "handler.html",
         line=line,
         handler=registered,
         place=place_of(registered),
-        findings=remedies.with_remedies(visit, looks.about(looks.stand(services).findings, name)),
+        findings=remedies.with_remedies(visit, looks.about_handler(services, name)),
         window=window,
         window_list=list(WINDOWS.values()),
         measured=measured,
-        charts=charts_of(measured),
+        charts=[*charts_of(measured), _attempts(ended)],
         table=visit.text("table"),
-        failures=redacting.listed(visit, listings.failures(Selection(handler=name), limit=10, look_at=looks.LOOK_AT)),
+        failing_lines=failing.lines_of(visit, redacting.listed(visit, dead)),
         latest=redacting.deliveries(visit, listings.deliveries(Selection(handler=name), limit=10)),
-        run=run if run is None else dataclasses.replace(run, error=redacting.kind_of(visit, run.error)),
+        succeeded_at=max(
+            (at for (_, state), (_, at) in ended.items() if state is DeliveryState.SUCCEEDED and at), default=None
+        ),
+        failed_at=failed[0] if failed is not None else None,
+        error=redacting.kind_of(visit, failed[1]) if failed is not None else None,
         without_worker=looks.no_worker(services),
     )
 
@@ -99,6 +112,20 @@ def charts_of(measured: looks.Measured) -> list[tuple[str, str, str, Chart]]:
         ("handled", "From arrival to handled", "about", figures.handled(points)),
         ("waiting", "Waiting", "sampled each minute", figures.waiting(points)),
     ]
+
+
+def _ended(visit: Visit, name: str) -> Mapping[tuple[int, DeliveryState], tuple[int, datetime | None]]:
+    """{(attempts, state): (how many, the last)} of its latest deliveries."""
+    listings = visit.store.listings
+    return looks.kept(
+        visit.services, f"ended {name}", lambda: listings.ended_at_attempt(name, look_at=looks.LOOK_AT), looks.WHILE
+    )
+
+
+def _attempts(ended: Mapping[tuple[int, DeliveryState], tuple[int, datetime | None]]) -> tuple[str, str, str, Chart]:
+    """The chart of attempts."""
+    numbers = {key: n for key, (n, _) in ended.items()}
+    return "attempts", "Attempts", "after which its latest deliveries ended", figures.attempts(numbers, MOST_ATTEMPTS)
 
 
 def place_of(handler: Handler | None) -> Place | None:

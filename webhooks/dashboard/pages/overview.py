@@ -13,6 +13,7 @@ from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.charts import Chart
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.figures import Figure, Happened
+from webhooks.dashboard.pages import failures as failing
 from webhooks.dashboard.services import Services
 from webhooks.dashboard.visit import Visit
 from webhooks.operations.actions import FACTS, Verb
@@ -48,7 +49,8 @@ def overview(visit: Visit) -> Response:
         measured=measured,
         charts=charts_of(measured, happened),
         table=visit.text("table"),
-        failures=redacting.listed(visit, failures, 5),
+        failures=failures,
+        failing_lines=failing.lines_of(visit, redacting.listed(visit, failures, 5)),
         events=events,
         lines=lines,
         without_worker=looks.no_worker(services),
@@ -68,7 +70,7 @@ def charts_of(measured: looks.Measured, happened: list[Happened]) -> list[tuple[
 
 
 def marks_of(services: Services, points: Points) -> list[Happened]:
-    """What happened and may explain a chart: starts of versions, and the latest of what people did."""
+    """What happened and may explain a chart: starts of versions, breakers that opened, and the latest of what people did."""
     found: dict[str, datetime] = {}
     for process in looks.on_record(services).processes:
         at = found.get(process.version)
@@ -80,7 +82,10 @@ def marks_of(services: Services, points: Points) -> list[Happened]:
         lambda: services.store.actions.page(MOST_MARKS, verbs=[verb.value for verb in MARKED], since=since),
         looks.WHILE,
     )
+    states = looks.on_record(services).states.items()
+    opened = [(state.breaker_opened_at, name) for name, state in states if state.breaker_opened_at is not None]
     return [
+        *(Happened(at, f"the breaker of {name} opened") for at, name in sorted(opened)[-MOST_MARKS:]),
         *(Happened(at, f"version {version} started") for version, at in found.items()),
         *(Happened(each.at, f"{each.by} {FACTS[Verb(each.verb)].done} {each.subject}".strip()) for each in done),
     ]

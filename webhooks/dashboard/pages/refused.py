@@ -122,7 +122,14 @@ def refused_request(visit: Visit, request_id: str) -> Response:
         return visit.json(records.rejection_json(found))
     source = visit.services.sources.get(found.source)
     kind = Refusal(found.kind) if found.kind in set(Refusal) else None
-    return visit.page("refused_request.html", found=found, source=source, advice=ADVICE.get(kind) if kind else None)
+    is_key = kind is Refusal.SIGNATURE and source is not None
+    return visit.page(
+        "refused_request.html",
+        found=found,
+        source=source,
+        advice=ADVICE.get(kind) if kind else None,
+        key_file=source.settings.secret_file if is_key and source is not None else "",
+    )
 
 
 @PAGES.get("/quarantine", needs=UserRole.VIEWER, forms=("html", "json"))

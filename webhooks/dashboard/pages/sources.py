@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Response
 
@@ -22,6 +22,7 @@ from webhooks.operations import records
 from webhooks.operations import sources as known
 from webhooks.operations.examinations import SUBSCRIPTIONS
 from webhooks.sources import with_log
+from webhooks.sources.samples import samples
 from webhooks.store.listings import SourceStats
 from webhooks.store.tallies import WINDOWS, Kind, quantile_ms
 
@@ -71,6 +72,43 @@ def figures_of(services: Services) -> known.SourceFigures:
     return known.SourceFigures(found, store.key_uses.every(services.sources))
 
 
+class Step(NamedTuple):
+    """A step of changing a key. is_done: as far as can be seen from here. command: to type on the machine with the keys."""
+
+    is_done: bool
+    text: str
+    command: str = ""
+
+
+def key_steps(view: known.SourceView, file: str, subscriptions: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """How the key of a source is changed without losing an event, and how far that is. Pure.
+
+    view: of the source, with when each key was used last.
+    file: with its keys; "" where they are in the settings.
+    subscriptions: at its sender, as it said last; empty for a sender without any.
+    """
+    used = [at for at in view.secrets.values() if at is not None]
+    has_two, both_used = len(view.secrets) > 1, len(used) > 1 and len(used) == len(view.secrets)
+    if subscriptions:
+        (first, *more) = sorted(subscriptions, key=lambda each: each["created_at"] or "")
+        is_held = bool(more) and all(each["is_key_held"] for each in more)
+        is_used = bool(more) and all(each["key_last_used_at"] for each in more)
+        return [
+            Step(bool(more), "A second subscription is made beside the first", f"subscriptions rotate {first['id']}"),
+            Step(is_held, f"Its key is held{f', in {file}' if file else ''}"),
+            Step(is_used, "A delivery under the new key was seen; until then both are accepted"),
+            Step(
+                False, f"{first['id']} and its key are removed; the same command does it, also when it was interrupted"
+            ),
+        ]
+    place = f"into {file}, a line of its own" if file else "into secret, beside the old one, and restart"
+    return [
+        Step(has_two, f"Write the new key {place}: the old one stays valid beside it"),
+        Step(both_used, "Set the new key at the sender, and see here that it was used"),
+        Step(False, "Take the old key out, once the sender's retries are over"),
+    ]
+
+
 @PAGES.get("/sources", needs=UserRole.VIEWER, forms=("html", "json"))
 def sources(visit: Visit) -> Response:
     """Every configured sender."""
@@ -112,8 +150,13 @@ def source(visit: Visit, name: str) -> Response:
         "source.html",
         line=line,
         source=services.sources[name],
+        key_steps=key_steps(
+            line.view, str(services.sources[name].settings.secret_file or ""), said.get("subscriptions") or ()
+        ),
+        key_file=services.sources[name].settings.secret_file,
+        sample=next((each.type for each in samples(services.sources[name].settings.scheme)), ""),
         public_url=services.sources[name].settings.public_url,
-        findings=remedies.with_remedies(visit, looks.about(looks.last_findings(services), name)),
+        findings=remedies.with_remedies(visit, looks.about_source(services, name, visit.now)),
         window=window,
         window_list=list(WINDOWS.values()),
         measured=measured,

@@ -1,4 +1,4 @@
-/* What a page cannot do without: nothing. This adds keys, copying, a theme and live updates. */
+/* What a page cannot do without: nothing. This adds keys, copying, a theme, peeking and live updates. */
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -9,9 +9,10 @@
   };
   if (store.get("theme")) root.dataset.theme = store.get("theme");
   const on = (type, listen) => document.addEventListener(type, listen);
-  const find = (selector) => document.querySelector(selector);
+  const find = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  // -- theme, copying, the list of keys
+  // -- theme, copying
   function turnTheme() {
     const isDark = (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
     root.dataset.theme = isDark ? "light" : "dark";
@@ -32,13 +33,17 @@
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1200);
   }
+  const presses = {
+    copy,
+    themeButton: turnTheme,
+    pause() { setLive(!isLive); },
+    keys() { find("#keys").showModal(); },
+    peek(button) { peek(button.closest("tr")); },
+    fresh(button) { button.hidden = true; scrollTo(0, 0); button.closest("[data-live]").dispatchEvent(new CustomEvent("poll")); },
+  };
   on("click", (event) => {
-    const button = event.target.closest("[data-copy], [data-theme-button], [data-pause], [data-keys]");
-    if (!button) return;
-    if (button.dataset.copy !== undefined) copy(button);
-    else if (button.dataset.themeButton !== undefined) turnTheme();
-    else if (button.dataset.pause !== undefined) setLive(!isLive);
-    else find("#keys").showModal();
+    const button = event.target.closest("button");
+    for (const name in presses) if (button?.dataset[name] !== undefined) presses[name](button);
   });
 
   // -- live updates: each section with data-live hears the event poll, unless one reads in it
@@ -49,10 +54,8 @@
   function showLive() {
     const sign = find("[data-state]");
     if (!sign) return;
-    const hasAny = find("[data-live]") !== null;
-    sign.hidden = !hasAny;
     const button = find("[data-pause]");
-    button.hidden = !hasAny;
+    sign.hidden = button.hidden = !find("[data-live]");
     button.setAttribute("aria-pressed", String(!isLive));
     sign.classList.toggle("off", !isLive);
     sign.classList.toggle("bad", isLive && misses > 0);
@@ -62,15 +65,29 @@
   function isRead(section) {
     const selected = getSelection();
     return (selected && !selected.isCollapsed && section.contains(selected.anchorNode))
-      || section.querySelector("input:checked, details[data-hold][open]") !== null
-      || (section.dataset.hold !== undefined && (section.matches(":hover") || scrollY > 200));
+      || find("input:checked, details[data-hold][open]", section) !== null
+      || (section.dataset.hold !== undefined && (section.matches(":hover, :focus-within") || scrollY > 200));
+  }
+  // how many rows came since, said on a button; they are not put under one's eyes
+  async function countFresh(section) {
+    const button = find("[data-fresh]", section);
+    if (!button) return;
+    const answer = await fetch(section.getAttribute("hx-get"), { headers: JSON.parse(section.getAttribute("hx-headers")) });
+    if (answer.status !== 200) return;
+    const known = new Set(all("a[data-row]", section).map((link) => link.href));
+    const rows = all(`#${section.id} a[data-row]`, new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const fresh = rows.filter((link) => !known.has(link.href)).length;
+    button.hidden = !fresh;
+    button.textContent = `${fresh}${fresh === rows.length ? "+" : ""} new`;
   }
   function poll() {
     const isQuiet = Date.now() - lastSign > 15 * 60e3;
     if (isLive && !document.hidden && !find("dialog[open]")) {
       // one after the other: the first has the page made, the others get the same
-      [...document.querySelectorAll("[data-live]")].filter((section) => !isRead(section))
-        .forEach((section, number) => setTimeout(() => section.dispatchEvent(new CustomEvent("poll")), number * 120));
+      all("[data-live]").forEach((section, number) => setTimeout(() => {
+        if (isRead(section)) countFresh(section).catch(() => {});
+        else section.dispatchEvent(new CustomEvent("poll"));
+      }, number * 120));
     }
     setTimeout(poll, (isQuiet || misses ? 30 : Number(document.body.dataset.interval)) * 1000);
   }
@@ -82,93 +99,70 @@
   });
   on("htmx:after:swap", showLive);
 
+  // -- rows: the next one, what is in it, its menu
+  const rowLinks = () => all("tbody tr a[data-row]");
+  const row = () => document.activeElement.closest?.("tr") || rowLinks()[0]?.closest("tr");
+  function step(by) {
+    const links = rowLinks();
+    const here = links.indexOf(find("a[data-row]", document.activeElement.closest?.("tr") || root.firstElementChild));
+    links[Math.max(0, Math.min(links.length - 1, here + by))]?.focus();
+  }
+  async function peek(line) {
+    const address = line && find("a[data-row]", line)?.href;
+    const old = find("#peek");
+    const pane = find("[data-peeks]");
+    old?.remove();
+    pane?.classList.remove("peeking");
+    if (!address || !pane || old?.dataset.of === address) return;
+    const answer = await fetch(address);
+    const part = find(pane.dataset.peeks, new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (!part || find("#peek")) return;
+    const side = Object.assign(document.createElement("aside"), { id: "peek" });
+    side.setAttribute("aria-label", "Peek");
+    side.dataset.of = address;
+    for (const name of ["data-live", "hx-get", "hx-trigger"]) part.removeAttribute(name);
+    side.append(part);
+    pane.append(side);
+    pane.classList.add("peeking");
+    document.dispatchEvent(new CustomEvent("shown"));
+  }
+
   // -- keys
+  const keys = {
+    "/": () => find("#q")?.select(),
+    "?": () => find("#keys").showModal(),
+    t: turnTheme,
+    r: () => setLive(!isLive),
+    w: () => (find("[data-windows] [aria-current] + a") || find("[data-windows] a"))?.click(),
+    "[": () => find("[rel=next]")?.click(),
+    "]": () => find("[rel=prev]")?.click(),
+    c: () => find(".cmd [data-copy]")?.click(),
+    j: () => step(1),
+    k: () => step(-1),
+    x: () => row() && find("[data-select]", row())?.click(),
+    p: () => peek(row()),
+    ".": () => row() && find("details.drop > summary", row())?.click(),
+    Escape() {
+      for (const menu of all("details.drop[open]")) menu.open = false;
+      if (find("#peek")) peek(null);
+    },
+  };
   let afterG = 0;
   on("keydown", (event) => {
     // a dialog that was closed keeps the focus until the next frame, so what is not shown is not typed into
-    const field = event.target.closest?.("input, textarea, select, dialog");
+    const field = event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog");
     if (event.ctrlKey || event.metaKey || event.altKey || field?.getClientRects().length || store.get("keys") === "off") return;
     const key = event.key;
-    if (Date.now() - afterG < 1500 && find(`[data-go="${CSS.escape(key)}"]`)) { location.href = find(`[data-go="${CSS.escape(key)}"]`).href; return; }
+    const place = Date.now() - afterG < 1500 && find(`[data-go="${CSS.escape(key)}"]`);
+    if (place) { location.href = place.href; return; }
     afterG = key === "g" ? Date.now() : 0;
-    if (key === "/") { event.preventDefault(); find("#q")?.select(); }
-    else if (key === "?") find("#keys").showModal();
-    else if (key === "t") turnTheme();
-    else if (key === "r") setLive(!isLive);
-    else if (key === "[") find("[rel=next]")?.click();
-    else if (key === "]") find("[rel=prev]")?.click();
-    else if (key === "c") find(".cmd [data-copy]")?.click();
-    else if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
+    if (Object.hasOwn(keys, key)) {
+      if (key === "/") event.preventDefault();
+      keys[key]();
+    }
   });
-  function step(by) {
-    const links = [...document.querySelectorAll("tbody tr a[data-row]")];
-    if (!links.length) return;
-    const here = links.indexOf(document.activeElement.closest?.("tr")?.querySelector("a[data-row]"));
-    links[Math.max(0, Math.min(links.length - 1, here + by))].focus();
-  }
-  // -- completion of the box: a list below it, by arrow keys or pointer; what was searched before, where nothing is typed
-  function complete(box) {
-    const list = document.createElement("ul");
-    Object.assign(list, { id: "suggestions", className: "suggestions", hidden: true });
-    list.setAttribute("role", "listbox");
-    list.setAttribute("aria-label", "Suggestions");
-    box.after(list);
-    for (const [name, value] of [["role", "combobox"], ["aria-autocomplete", "list"], ["aria-controls", "suggestions"], ["aria-expanded", "false"]]) box.setAttribute(name, value);
-    let offered = [], at = -1, asked = 0, timer = 0;
-    const recent = () => JSON.parse(store.get("recent") || "[]");
-    function show(found) {
-      [offered, at] = [found, -1];
-      list.replaceChildren(...found.map((one, number) => {
-        const item = document.createElement("li");
-        item.id = `suggestion-${number}`;
-        item.setAttribute("role", "option");
-        item.append(Object.assign(document.createElement("span"), { className: "mono", textContent: one.text }), Object.assign(document.createElement("small"), { textContent: one.about }));
-        item.addEventListener("mousedown", (event) => { event.preventDefault(); take(number); });
-        return item;
-      }));
-      list.hidden = !found.length;
-      box.setAttribute("aria-expanded", String(!list.hidden));
-      box.removeAttribute("aria-activedescendant");
-    }
-    function mark(number) {
-      list.children[at]?.removeAttribute("aria-selected");
-      at = (number + offered.length) % offered.length;
-      list.children[at].setAttribute("aria-selected", "true");
-      list.children[at].scrollIntoView({ block: "nearest" });
-      box.setAttribute("aria-activedescendant", `suggestion-${at}`);
-    }
-    function take(number) {
-      const one = offered[number];
-      box.setRangeText(one.text + (one.text.endsWith(":") || one.start === 0 && one.end === box.value.length && one.about === "searched before" ? "" : " "), one.start, one.end, "end");
-      show([]);
-      box.focus();
-      ask();
-    }
-    async function ask() {
-      const number = ++asked;
-      if (!box.value) { show(recent().map((text) => ({ text, start: 0, end: 0, about: "searched before" }))); return; }
-      try {
-        const answer = await fetch(`${box.dataset.complete}?${new URLSearchParams({ q: box.value, at: box.selectionStart })}`);
-        if (answer.ok && number === asked && document.activeElement === box) show(await answer.json());
-      } catch { /* no suggestions */ }
-    }
-    box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, 150); });
-    box.addEventListener("focus", () => { if (!box.value) ask(); });
-    box.addEventListener("blur", () => show([]));
-    box.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") { if (list.hidden) box.blur(); else { event.preventDefault(); show([]); } return; }
-      if (list.hidden) return;
-      if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); mark(at < 0 && event.key === "ArrowUp" ? -1 : at + (event.key === "ArrowDown" ? 1 : -1)); }
-      else if ((event.key === "Enter" || event.key === "Tab") && at >= 0) { event.preventDefault(); take(at); }
-    });
-    box.form.addEventListener("submit", () => {
-      const text = box.value.trim();
-      if (text) store.set("recent", JSON.stringify([text, ...recent().filter((one) => one !== text)].slice(0, 10)));
-    });
-  }
 
   on("DOMContentLoaded", () => {
-    if (find("#q[data-complete]")) complete(find("#q"));
     showLive();
     setTimeout(poll, Number(document.body.dataset.interval) * 1000);
     const off = find("[data-keys-off]");

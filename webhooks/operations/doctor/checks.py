@@ -68,7 +68,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     *_of(each.subscriptions, source_checks.key_missing),
     *_of(each.unused_keys, source_checks.key_never_matched),
-    *_of(each.sources, source_checks.source_silent),
+    *_of(each.sources, source_checks.refusing, source_checks.source_silent),
     *_of(each.clocks, source_checks.clock_skew),
     *_of(
         each.sources, source_checks.catch_up_failed, source_checks.catch_up_late, source_checks.events_without_content

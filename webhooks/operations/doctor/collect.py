@@ -20,6 +20,7 @@ from webhooks.operations.subscriptions import Subscriptions, subscriptions_of_th
 from webhooks.routing import Handler, Registry
 from webhooks.sources import ApiError, Source, SourceWithLog, Subscription, with_log
 from webhooks.store import Store
+from webhooks.store.gauges import Arrivals
 from webhooks.store.handlers import HandlerState
 from webhooks.store.health import Backlog, Missed, TypeActivity
 from webhooks.store.processes import Process
@@ -103,16 +104,16 @@ class Doctor:
 
     def _with_database(self, now: datetime) -> Facts:
         seen = self._store.health.types_seen(now - LOOK_BACK)
-        quarantined = self._store.health.quarantined()
         conflicts = _conflicts(self._store)
         database_now = self._store.database.now()
+        arrivals = self._store.gauges.arrivals(database_now)
         processes = self._store.processes.running()
         sources = [
             self._source(
                 name,
                 now,
                 database_now,
-                **self._stored(name, seen.get(name, {}), quarantined.get(name, 0), conflicts.get(name, 0)),
+                **self._stored(name, seen.get(name, {}), arrivals.get(name, Arrivals()), conflicts.get(name, 0)),
             )
             for name in sorted(self._sources)
         ]
@@ -158,7 +159,13 @@ class Doctor:
         """What is known of each source without the database."""
         return [self._source(name, now, now) for name in sorted(self._sources)]
 
-    def _stored(self, name: str, seen: Mapping[str, TypeActivity], quarantined: int, conflicts: int) -> dict[str, Any]:
+    def _stored(
+        self,
+        name: str,
+        seen: Mapping[str, TypeActivity],
+        lately: Arrivals,
+        conflicts: int,
+    ) -> dict[str, Any]:
         """{field of SourceFacts: value} that the database tells."""
         source = self._sources[name]
         arrivals = self._store.health.arrivals(name)
@@ -168,7 +175,10 @@ class Doctor:
             "arrivals": [arrival.received_at for arrival in arrivals],
             "skews": _skews(arrivals, source.timestamp_header),
             "mark": self._store.marks.get(name) if with_log(source) is not None else None,
-            "quarantined": quarantined,
+            "quarantined": lately.quarantined,
+            "verified_at": lately.verified_at,
+            "refused": lately.refused,
+            "refused_at": lately.refused_at,
             "conflicts": conflicts,
             "equal_bodies": self._store.intake.overrun(name, source.equal_bodies) if source.equal_bodies else 0,
         }

@@ -54,6 +54,8 @@ class SourceFacts:
     conflicts: about so many copies with another body under a known key came in a day.
     equal_bodies: bodies that came under more keys in an hour of the last day than the source lets run.
     expect_within: it sends at least this often, as the operator says; None: no silence is an alarm.
+    verified_at: when it last sent something signed rightly.
+    refused: requests refused for their signature lately, of the sample that is kept; the latest at `refused_at`.
     """
 
     name: str
@@ -80,6 +82,15 @@ class SourceFacts:
     conflicts: int = 0
     equal_bodies: int = 0
     expect_within: timedelta | None = None
+    verified_at: datetime | None = None
+    refused: int = 0
+    refused_at: datetime | None = None
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When it last sent something signed rightly, as far as is known."""
+        known = [*self.arrivals[-1:], *([self.verified_at] if self.verified_at is not None else [])]
+        return max(known, default=None)
 
     @property
     def topics(self) -> frozenset[str]:

@@ -20,6 +20,12 @@ LEAST_SILENCE = timedelta(hours=1)
 LEAST_GAPS = 10
 #: Arrivals this close together count as one.
 BURST = timedelta(seconds=60)
+#: Fewer refused signatures are a probe's, or a scanner's.
+LEAST_REFUSED = 5
+#: A key is right again when a post passed, and none was refused for so long.
+MENDED_AFTER = timedelta(minutes=2)
+#: What came within this time came lately.
+LATELY = timedelta(minutes=15)
 #: The last catch-up by itself is older than this: it should have run hourly.
 CATCH_UP_LATE = timedelta(hours=3)
 
@@ -179,7 +185,9 @@ def expected_silence(arrivals: Sequence[datetime]) -> timedelta | None:
 
 
 def source_silent(source: SourceFacts) -> Complaint | None:
-    """Nothing came for longer than ever before."""
+    """Nothing came for longer than the operator expects; where that is not said, than ever before."""
+    if source.expect_within is not None:
+        return _silent_by_settings(source, source.expect_within)
     expected = expected_silence(source.arrivals)
     if expected is None or source.now - source.arrivals[-1] <= expected:
         return None
@@ -190,6 +198,38 @@ def source_silent(source: SourceFacts) -> Complaint | None:
         f"nothing came from {source.name} for {span(silent)}; after what came before, {span(expected)} would be long",
         f"webhooks catch-up {source.name}" if source.has_log else "webhooks sources",
         Fix.CATCH_UP if source.has_log and source.subscriptions is not None else None,
+    )
+
+
+def _silent_by_settings(source: SourceFacts, expected: timedelta) -> Complaint | None:
+    last_at = source.last_at
+    if last_at is None or source.database_now - last_at <= expected:
+        return None
+    return Complaint(
+        Level.ERROR,
+        source.name,
+        f"{source.name} has sent nothing for {span(source.database_now - last_at)}; expected within {span(expected)}",
+        f"webhooks catch-up {source.name}" if source.has_log else "webhooks sources",
+        Fix.CATCH_UP if source.has_log and source.subscriptions is not None else None,
+    )
+
+
+def refusing(source: SourceFacts) -> Complaint | None:
+    """Posts are refused for their signature; ends once one passes, and none was refused for a while."""
+    if source.refused < LEAST_REFUSED or source.refused_at is None:
+        return None
+    passes = source.verified_at is not None and source.verified_at > source.refused_at
+    if passes and source.database_now - source.refused_at > MENDED_AFTER:
+        return None
+    lately = source.verified_at is not None and source.database_now - source.verified_at < LATELY
+    text = f"of {source.name}, at least {source.refused} requests were refused for their signature within 15 minutes"
+    return Complaint(
+        Level.WARNING if lately else Level.ERROR,
+        source.name,
+        f"{text}, while others passed: one of its keys is missing or wrong"
+        if lately
+        else f"{text}, and none passed: probably a wrong key",
+        "webhooks explain",
     )
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import bindparam, select, text, true
+from sqlalchemy import bindparam, case, select, text, true
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
@@ -153,11 +153,21 @@ class Handlers:
         table = schema.handlers
         with self.database.write() as connection:
             self._lock(connection, name)
-            until = self.database.now(connection) + cooldown
+            now = self.database.now(connection)
+            # what fails again while it is tried is the same trouble
+            opened = case(
+                (table.c.breaker == BreakerState.CLOSED, bindparam("opened_at", now, type_=schema.Instant())),
+                else_=table.c.breaker_opened_at,
+            )
             connection.execute(
                 table.update()
                 .where(table.c.name == name)
-                .values(breaker=BreakerState.OPEN, breaker_failures=failures, breaker_until=until)
+                .values(
+                    breaker=BreakerState.OPEN,
+                    breaker_failures=failures,
+                    breaker_until=now + cooldown,
+                    breaker_opened_at=opened,
+                )
             )
 
     def half_open_breaker(self, name: str, *, at_once: bool = False) -> bool:
@@ -242,6 +252,7 @@ def _state(row: Any) -> HandlerState:
         breaker=BreakerState(row.breaker),
         breaker_failures=row.breaker_failures,
         breaker_until=row.breaker_until,
+        breaker_opened_at=row.breaker_opened_at,
         seen_at=row.seen_at,
         queue=row.queue or DEFAULT_QUEUE,
         run_seconds=None if row.run_microseconds is None else row.run_microseconds / 1_000_000,

@@ -60,7 +60,11 @@ class HandlerRow:
 
 @dataclass(frozen=True, slots=True)
 class HandlerState:
-    """What the database says of a handler now. run_seconds: of a run, the mean; None: none was seen."""
+    """What the database says of a handler now.
+
+    run_seconds: of a run, the mean; None: none was seen.
+    breaker_opened_at: when its circuit breaker opened last; it may be closed again.
+    """
 
     name: str
     patterns: tuple[str, ...]
@@ -75,6 +79,7 @@ class HandlerState:
     seen_at: datetime
     queue: str = DEFAULT_QUEUE
     run_seconds: float | None = None
+    breaker_opened_at: datetime | None = None
 
 
 __all__ = ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"]

@@ -14,7 +14,7 @@ from webhooks.database import tables as schema
 from webhooks.model import DeliveryClass, Disposition
 from webhooks.store.dialect import dialect_of
 from webhooks.store.health.gauges import COUNTED
-from webhooks.store.health.latest import latest_runs
+from webhooks.store.health.latest import latest_failures, latest_runs
 from webhooks.store.health.postgresql import PostgresqlGauges
 from webhooks.store.health.records import Backlog, DueQueue, Gauges, LatestRuns, Missed, ReceivedWebhook, TypeActivity
 from webhooks.store.health.sqlite import SqliteGauges
@@ -64,6 +64,11 @@ class Health:
         """{handler: when it last succeeded and failed}, looked for in a bounded number of rows (see `latest`)."""
         with self.database.read() as connection:
             return latest_runs(connection, self.dialect.is_true)
+
+    def latest_failures(self) -> dict[str, tuple[datetime, str | None]]:
+        """{handler: when it last failed, and why}, looked for as by `latest_runs`."""
+        with self.database.read() as connection:
+            return latest_failures(connection, self.dialect.is_true)
 
     def _backlog(self, row: Row[Any], limit: int) -> Backlog:
         values = row._mapping

@@ -37,13 +37,18 @@ def latest_runs(connection: Connection, is_true: str) -> dict[str, LatestRuns]:
     """{handler: its latest runs}; is_true: what follows a truth's name (see `dialect.Dialect`)."""
     succeeded = text(_SUCCEEDED.format(recent=RECENT)).columns(at=schema.Instant())
     successes = {row.handler: row.at for row in connection.execute(succeeded)}
-    retried = (_RETRIED.format(n=int(kind), true=is_true, sampled=SAMPLED) for kind in DeliveryClass)
-    columns = ", ".join([_DEAD.format(sampled=SAMPLED), *retried])
-    found = connection.execute(text(f"select {columns} from webhooks_handlers h"))
-    failures = _failures(connection, [id for row in found for id in row if id is not None])
+    failures = latest_failures(connection, is_true)
     return {
         name: LatestRuns(successes.get(name), *failures.get(name, (None, None))) for name in {*successes, *failures}
     }
+
+
+def latest_failures(connection: Connection, is_true: str) -> dict[str, tuple[datetime, str | None]]:
+    """{handler: when it last failed, and why}; is_true: as of `latest_runs`. Two statements."""
+    retried = (_RETRIED.format(n=int(kind), true=is_true, sampled=SAMPLED) for kind in DeliveryClass)
+    columns = ", ".join([_DEAD.format(sampled=SAMPLED), *retried])
+    found = connection.execute(text(f"select {columns} from webhooks_handlers h"))
+    return _failures(connection, [id for row in found for id in row if id is not None])
 
 
 def _failures(connection: Connection, ids: Iterable[int]) -> dict[str, tuple[datetime, str | None]]:
@@ -61,4 +66,4 @@ def _failed_at(row: Any) -> datetime:
     return at
 
 
-__all__ = ["latest_runs"]
+__all__ = ["latest_failures", "latest_runs"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, bindparam, func, select, text
@@ -48,6 +48,29 @@ _BODY: tuple[Any, ...] = tuple(schema.events.c[name].label(f"e_{name}") for name
 
 class DeliveryPages(ListingPart):
     """The part of `Listings` that shows deliveries."""
+
+    def states_of_action(self, action_id: int, *, at_most: int = 10_000) -> dict[DeliveryState, int]:
+        """{state: how many} of the deliveries that an action changed last. at_most: only so many are counted."""
+        mine = select(_TABLE.state).where(_TABLE.action_id == action_id).limit(at_most).subquery().c
+        with self.database.read() as connection:
+            rows = connection.execute(select(mine.state, func.count()).group_by(mine.state)).fetchall()
+        return {DeliveryState(state): number for state, number in rows}
+
+    def ended_at_attempt(
+        self, handler: str, *, look_at: int = 20_000
+    ) -> dict[tuple[int, DeliveryState], tuple[int, datetime | None]]:
+        """{(attempts, state): (how many, when the last of them ended)} of a handler's deliveries that succeeded or died.
+
+        look_at: the newest so many deliveries, of all handlers, are looked at.
+        """
+        columns = (_TABLE.handler, _TABLE.state, _TABLE.attempts, _TABLE.finished_at)
+        at = select(*columns).order_by(_TABLE.id.desc()).limit(look_at).subquery().c
+        ended = at.state.in_((DeliveryState.SUCCEEDED, DeliveryState.DEAD))
+        last = func.max(at.finished_at, type_=schema.Instant())
+        query = select(at.attempts, at.state, func.count(), last).where(at.handler == handler, ended)
+        with self.database.read() as connection:
+            rows = connection.execute(query.group_by(at.attempts, at.state)).fetchall()
+        return {(attempts, DeliveryState(state)): (number, last_at) for attempts, state, number, last_at in rows}
 
     def deliveries(
         self,

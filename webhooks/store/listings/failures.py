@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState
@@ -24,6 +24,10 @@ _VARYING = re.compile(
 )
 
 
+#: What `lately` says: the last day, in so many steps.
+DAY, STEPS = timedelta(days=1), 12
+
+
 def alike(reason: str) -> str:
     """A reason with what varies between equal failures masked as `#`."""
     return _VARYING.sub("#", _ATTEMPT.sub("", reason))
@@ -32,40 +36,56 @@ def alike(reason: str) -> str:
 class Failures(DeliveryPages):
     """The part of `Listings` that counts errors."""
 
-    def failures(self, selection: Selection, *, limit: int = 50, look_at: int | None = None) -> FailureGroups:
+    def failures(
+        self,
+        selection: Selection,
+        *,
+        limit: int = 50,
+        look_at: int | None = None,
+        until: datetime | None = None,
+    ) -> FailureGroups:
         """Dead deliveries (or those in the states selected), grouped by handler and error, most frequent first.
 
-        limit: groups. look_at: only the newest so many deliveries are counted; None: all of them.
+        limit: groups.
+        look_at: only the newest so many deliveries are counted; None: all of them.
+        until: each group says when its deliveries ended in the day before that (`lately`); None: not asked for.
         """
+        steps = [] if until is None else [until - DAY + DAY / STEPS * step for step in range(STEPS)]
         wanted = selection if selection.states else selection.only(states=(DeliveryState.DEAD,))
         groups: dict[tuple[str, int, str], list[Any]] = {}
         looked_at = 0
-        for handler, state, reason, count, first, last, example in self._reasons(wanted, look_at):
+        for handler, state, reason, count, first, last, example, *since in self._reasons(wanted, look_at, steps):
             looked_at += count
             key = (handler, state, alike(reason or ""))
-            group = groups.setdefault(key, [0, first, last, example])
+            group = groups.setdefault(key, [0, first, last, example, [0] * len(steps)])
+            each = (n - after for n, after in itertools.pairwise([*since, 0]))
+            group[4] = [known + n for known, n in zip(group[4], each, strict=True)]
             group[0] += count
             group[1] = min(group[1], first)
             group[2], group[3] = max(group[2], last), max(group[3], example)
         ordered = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
         return FailureGroups(
             [
-                FailureGroup(handler, DeliveryState(state), error, count, first, last, example)
-                for (handler, state, error), (count, first, last, example) in ordered[:limit]
+                FailureGroup(handler, DeliveryState(state), error, count, first, last, example, lately)
+                for (handler, state, error), (count, first, last, example, lately) in ordered[:limit]
             ],
             looked_at,
             is_complete=look_at is None or looked_at < look_at,
         )
 
     def _reasons(
-        self, selection: Selection, look_at: int | None
-    ) -> Iterator[tuple[str, int, str | None, int, datetime, datetime, int]]:
+        self,
+        selection: Selection,
+        look_at: int | None,
+        steps: Sequence[datetime],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Rows (handler, state, reason, how many, first, last, example, how many since each of `steps`)."""
         table, events = schema.deliveries.c, schema.events
         if not selection.is_exact_in_sql:
             walked = itertools.chain.from_iterable(self.walk_deliveries(selection))
             for one in itertools.islice(walked, look_at):
                 at = one.finished_at or one.created_at
-                yield one.handler, int(one.state), one.reason, 1, at, at, one.id
+                yield one.handler, int(one.state), one.reason, 1, at, at, one.id, *(int(at >= step) for step in steps)
             return
         by_event = of_events(selection)
         moment = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
@@ -93,6 +113,7 @@ class Failures(DeliveryPages):
                 func.min(found["at"], type_=schema.Instant()),
                 func.max(found["at"], type_=schema.Instant()),
                 func.max(found.id),
+                *(func.sum(case((found["at"] >= step, 1), else_=0)) for step in steps),
             ).group_by(found.handler, found.state, found.reason)
             rows = connection.execute(query).fetchall()
         for row in rows:

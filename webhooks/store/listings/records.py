@@ -103,7 +103,12 @@ class Page(Generic[Row_, At]):
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Deliveries of one handler that failed alike. error: with numbers and ids masked. example_id: the latest."""
+    """Deliveries of one handler that failed alike.
+
+    error: with numbers and ids masked.
+    example_id: the latest.
+    lately: how many ended in each step of the last day, the oldest step first; empty where that was not asked for.
+    """
 
     handler: str
     state: DeliveryState
@@ -112,6 +117,7 @@ class FailureGroup:
     first_at: datetime
     last_at: datetime
     example_id: int
+    lately: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,15 @@ Minutes are those of the database's clock. A row from the future, by a clock tha
 
 from __future__ import annotations
 
+import functools
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import TextClause, delete, select, text
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
@@ -248,12 +250,22 @@ class Tallies:
 
         Levels are left out: they are samples. ago: 0 for until now.
         """
+        return self.totals_of([(ago, minutes, span)])[0]
+
+    def totals_of(self, parts: Sequence[tuple[int, int, int]]) -> list[dict[Key, int]]:
+        """The totals of several times, in two statements for all of them. parts: (ago, minutes, span), as `totals` has them."""
         with self.database.read() as connection:
             made = self._look(connection)
-            until = floor(made.now, span) + span - ago // span * span
-            ranges = _ranges(made, span, until - max(span, minutes // span * span), min(until, made.now + 1))
-            rows = connection.execute(_TOTALS, ranges).fetchall()
-        return {(row.kind, row.name, row.what, row.bucket): int(row.n) for row in rows}
+            values: dict[str, int] = {}
+            for part, (ago, minutes, span) in enumerate(parts):
+                until = floor(made.now, span) + span - ago // span * span
+                ranges = _ranges(made, span, until - max(span, minutes // span * span), min(until, made.now + 1))
+                values |= {f"{name}_{part}": minute for name, minute in ranges.items()}
+            rows = connection.execute(_totals(len(parts)), values).fetchall()
+        found: list[dict[Key, int]] = [{} for _ in parts]
+        for row in rows:
+            found[row.part][row.kind, row.name, row.what, row.bucket] = int(row.n)
+        return found
 
 
 def minute_of(at: datetime) -> int:
@@ -309,10 +321,19 @@ _POINTS = f"""
               from ({_RANGES}) r {{named}}
              group by at - at % :step, kind, name, what, bucket) x
      group by point, kind, what, bucket"""
-_TOTALS = text(
-    f"""select kind, name, what, bucket, cast(sum(n) as bigint) as n from ({_RANGES}) r
-         where kind <> {Kind.LEVELS:d} group by kind, name, what, bucket"""
-)
+
+
+@functools.cache
+def _totals(parts: int) -> TextClause:
+    """The sums of so many times, each told by its number."""
+    ranges = [re.sub(r":(from|to)(\d+)", rf"\g<0>_{part}", _RANGES) for part in range(parts)]
+    return text(
+        " union all ".join(
+            f"""select {part} as part, kind, name, what, bucket, cast(sum(n) as bigint) as n from ({each}) r
+                 where kind <> {Kind.LEVELS:d} group by kind, name, what, bucket"""
+            for part, each in enumerate(ranges)
+        )
+    )
 
 
 _ALL = text(_POINTS.format(named=""))
