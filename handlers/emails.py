@@ -90,7 +90,7 @@ alerts = Table(
     name="emails.track",
     ordered_by="object_id",
     on_failure="skip",
-    rehearsable=True,
+    effects="session",
 )
 def track(event: Event, session: Session) -> None:
     """Keep one event of an email, whatever its action: all but `deleted` carry the email as it is."""

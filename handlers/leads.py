@@ -68,7 +68,7 @@ follow_ups = Table(
 # -- leads -----------------------------------------------------------------------------------------------------
 
 
-@on("lead.*", source="close", name="leads.mirror", ordered_by="object_id", on_failure="skip", rehearsable=True)
+@on("lead.*", source="close", name="leads.mirror", ordered_by="object_id", on_failure="skip", effects="session")
 def mirror_lead(event: Event, session: Session, log: logging.LoggerAdapter[logging.Logger]) -> None:
     """Keep one event of a lead: `created`, `updated`, `deleted` or `merged`."""
     lead = Lead.from_event(event)
@@ -127,7 +127,7 @@ def _close_follow_up(session: Session, event: Event, lead_id: str) -> None:
     name="leads.mirror_members",
     ordered_by="object_id",
     on_failure="skip",
-    rehearsable=True,
+    effects="session",
 )
 def mirror_member(event: Event, session: Session) -> None:
     """Keep one event of a contact or an opportunity: on which lead it is, and which request made it."""

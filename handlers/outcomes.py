@@ -65,7 +65,7 @@ _KEPT = ("user_id", "lead_id", "outcome_id")
     where=(field("action") != "updated") | changed("outcome_id") | changed("user_id") | changed("lead_id"),
     ordered_by="object_id",
     on_failure="skip",
-    rehearsable=True,
+    effects="session",
 )
 def count(event: Event, session: Session) -> None:
     """Keep the result of one call or meeting, and that its outcome is used there."""
@@ -81,7 +81,7 @@ def count(event: Event, session: Session) -> None:
             note(session, outcomes, activity.outcome_id, **{f"seen_on_{KINDS[event.object_type]}": True})
 
 
-@on("outcome.*", source="close", name="outcomes.describe", ordered_by="object_id", on_failure="skip", rehearsable=True)
+@on("outcome.*", source="close", name="outcomes.describe", ordered_by="object_id", on_failure="skip", effects="session")
 def describe(event: Event, session: Session) -> None:
     """Keep what an outcome is called, should Close ever tell. A deleted one keeps its name: its results stay."""
     outcome = Outcome.from_event(event)

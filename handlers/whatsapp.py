@@ -70,7 +70,7 @@ attachments = Table(
     name="whatsapp.mirror",
     ordered_by="object_id",
     on_failure="skip",
-    rehearsable=True,
+    effects="session",
 )
 def mirror(event: Event, session: Session) -> None:
     """Keep one event of a message: `created`, `updated` or `deleted`."""

@@ -2,7 +2,7 @@
 
 Every signal of the house is in this module, with its sender and its keyword arguments. They are sent after the fact:
 when `event_stored` is sent the event is committed. Only `delivery_started` and `handler_raised` come while a delivery
-runs. Observers run in the thread that sends (of the web process for requests and events, of the worker for deliveries),
+runs, and of deliveries that share a transaction after its commit. Observers run in the thread that sends (of the web process for requests and events, of the worker for deliveries),
 one after another, so they should be quick; what they raise is logged and changes nothing. An observer sees what its own
 process does.
 
@@ -122,7 +122,7 @@ event_quarantined = _signal(
 delivery_started = _signal(
     "delivery_started",
     _HANDLER,
-    "A handler is about to be called; filters have passed.",
+    "A handler is about to be called; filters have passed. Of deliveries that share a transaction it is sent after the commit.",
     delivery=_DELIVERY,
     event="the `Event`",
 )

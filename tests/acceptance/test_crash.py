@@ -62,6 +62,14 @@ def laned(event, session, delivery):
     effect(session, event, delivery)
 
 
+@on("**", name="shared", effects="session", retry=SOON)
+def shared(event, session, delivery):
+    note("shared", delivery, event)
+    effect(session, event, delivery)
+    if delivery.failures == 0 and json.loads(event.raw)["n"] % 7 == 0:
+        raise LookupError("the first time")
+
+
 @on("**", name="killer", retry=RetryPolicy(max_attempts=3, base=timedelta(0), cap=timedelta(0)))
 def killer(event, delivery):
     note("start", delivery, event)
@@ -73,6 +81,17 @@ def dying(event, delivery):
     note("start", delivery, event)
     raise LookupError("always")
 """
+
+
+def check_shared(made: Fleet, ids: list[int]) -> None:
+    """What must be true of deliveries that share transactions; of runs that were taken back nothing is on record."""
+    effects = made.effects()
+    expected = {run.key for run in made.journal("shared")}
+    assert {key: effects[key] for key in expected} == dict.fromkeys(expected, 1), "one effect each"
+    assert {run.delivery for run in made.journal("shared")} == set(ids), "every delivery ran"
+    attempts = made.attempts()
+    assert {attempts[id].count("succeeded") for id in ids} == {1}
+    assert {attempts[id].count("failed") for id in ids} <= {0, 1}, "only runs that count are on record"
 
 
 def check(made: Fleet, ids: list[int]) -> None:
@@ -100,12 +119,14 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
     """Deliver while workers are killed and frozen at random."""
     chance = random.Random(seed)
     ids: list[int] = []
+    shared: list[int] = []
     made.keep(3)
     share = events // (faults + 1)
     for fault in range(faults):
         bodies = [{"n": n, "key": f"k{n % 20}"} for n in range(share)]
         ids += made.put(bodies, "session", "other", "flaky")
         ids += made.put(bodies[: share // 4], "laned", lane=True)
+        shared += made.put(bodies, "shared")
         time.sleep(chance.uniform(0.05, 0.4))
         if fault % 3 == 2:
             made.freeze(chance, made.lease * 1.3)
@@ -116,6 +137,7 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
     made.wait_until_finished(15, but="killer")
     made.wait_until_finished(30)
     check(made, ids + killers)
+    check_shared(made, shared)
     assert made.attempts()[killers[0]][-3:] == ["lost"] * 3
     assert made.dead() == [("killer", "its process died while it ran alone (attempt 3 of 3)")]
     runs = [run.alone for run in made.journal("start", "killer")]
@@ -144,11 +166,13 @@ OF_WORKERS = [name for name in failpoints.NAMES if not name.startswith(("replay.
 
 def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
     ids: list[int] = []
+    shared: list[int] = []
     for name in names:
         bodies = [{"n": n, "key": f"{name}{n % 2}"} for n in range(6)]
         ids += made.put(bodies, "session", "other", "flaky")
         ids += made.put(bodies, "laned", lane=True)
         ids += made.put(bodies[:1], "dying")
+        shared += made.put(bodies, "shared")
         passage = 1 if name.startswith("rescue.") else chance.randrange(1, 3)
         env = {failpoints.VARIABLE: f"{name}:{passage}"}
         if name.startswith("rescue."):
@@ -161,6 +185,7 @@ def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
     made.wait_until_finished(20)
     made.stop()
     check(made, ids)
+    check_shared(made, shared)
     assert {handler for handler, _ in made.dead()} == {"dying"}
 
 

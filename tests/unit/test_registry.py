@@ -424,6 +424,20 @@ def test_a_debounce_that_makes_no_sense_is_refused(quiet: Any, at_most: Any, com
         Debounce(quiet=quiet, at_most=at_most)
 
 
+def test_effects_in_the_session_alone_may_be_said_in_two_ways(registry: Registry) -> None:
+    assert registry.add(takes_session, "x", name="old", rehearsable=True).effects == "session"
+    new = registry.add(takes_session, "x", name="new", effects="session")
+    assert (new.rehearsable, new.together) == (True, 50)
+    assert registry.add(takes_session, "x", name="apart", effects="session", isolation="process").together == 1
+    assert registry.add(takes_session, "x", name="any").together == 1
+    with pytest.raises(InvalidHandler, match="says the same as effects='session'"):
+        registry.add(takes_session, "x", name="both", rehearsable=True, effects="anywhere")
+
+
+def takes_session(session: Any) -> None:
+    pass
+
+
 def test_options_given_as_none_are_not_given(registry: Registry) -> None:
     assert (
         registry.add(
@@ -538,6 +552,8 @@ def event_and_more(event: Event, more: int) -> str | None: ...
         ({"debounce": BURST}, "debounce= needs latest=, the key of which a burst runs once; write latest='object_id'"),
         ({"debounce": 5, "latest": "object_id"}, "debounce is 5; give Debounce(quiet=timedelta(seconds=5), at_most="),
         ({"rehearsable": True}, "so ask for session"),
+        ({"effects": "session"}, "so ask for session"),
+        ({"effects": "nowhere"}, "effects is 'nowhere'; it can be 'anywhere' or 'session'"),
         ({"queue": "Video"}, "queue is 'Video'; expected the name of a queue: a-z"),
         ({"queue": "x" * 41}, "at most 40"),
         ({"queue": 3}, "queue is 3"),

@@ -268,7 +268,7 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
             click.echo(f"    {printable(line)}")
     for name in left_out:
         output.print_note(
-            f"{name} is not rehearsable: its author has not said @on(rehearsable=True), no effect outside session"
+            f"{name} is not rehearsable: its author has not said @on(effects='session'), no effect outside session"
         )
     not_run = f", {left} not run" if left else ""
     output.print_note(

@@ -6,7 +6,8 @@ handler that hangs or dies harms its own attempt alone. Not here: which handler 
 
 A delivery is claimed by `worker`: `claiming` plans how much, with the shares of `scheduling` and what `breaker` knows. It is
 in hand as an `attempt`, waits in `buffer`, and a thread of `runner` gives it to `dispatcher` (resolve, filter, run, decide,
-announce), or to a process of its own by `isolation`. Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
+announce), or to a process of its own by `isolation`. Of a handler without effects outside its session a thread takes what waits
+(`groups`, as many as `sizes` says) and runs it in one transaction (`together`). Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
 up. `outcomes` says what becomes of it, `recording` writes that down, `announcements` tells it. `draining` is the stop.
 `rescue` finds deliveries whose worker is gone, and `pruning` deletes what is old. `rehearsal` runs handlers without trace.
 

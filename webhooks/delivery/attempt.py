@@ -17,7 +17,7 @@ import enum
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -88,8 +88,9 @@ class RunningAttempt:
     """One delivery being run; see the module's docstring for its phases. Every method may be called by any thread."""
 
     __slots__ = (
-        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "delivery", "fenced", "finished", "handler",
-        "is_over", "is_taken", "isolated", "leased_until", "phase", "single", "started", "waits_for_thread",
+        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "delivery", "doubt", "fenced", "finished",
+        "handler", "is_over", "is_taken", "isolated", "leased_until", "mates", "phase", "single", "started", "together",
+        "waits_for_thread",
     )  # fmt: skip
 
     def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
@@ -106,6 +107,12 @@ class RunningAttempt:
         self.single = False
         #: It runs in a process of its own because it died with two of them.
         self.isolated = claimed.delivery.alone
+        #: With how many it may share a transaction, itself included; 1: it has its own.
+        self.together = 1 if claimed.delivery.alone else handler.together
+        #: Those that run in its transaction, itself first, while it stands for all of them; () when it is alone.
+        self.mates: Sequence[RunningAttempt] = ()
+        #: What is on record for it, if the COMMIT of a shared transaction that was not answered took place.
+        self.doubt: Finished | None = None
         #: `time.monotonic()` at the start; None before.
         self.started: float | None = None
         #: Its thread is done with it.
@@ -124,6 +131,14 @@ class RunningAttempt:
         self._job: Job | None = None
         self._kill: Callable[[], None] | None = None
         self._lock = threading.Lock()
+
+    def anew(self) -> RunningAttempt:
+        """The same delivery as it was claimed, to wait for a thread again."""
+        again = RunningAttempt(self.claimed, self.handler, self.leased_until)
+        again.together, again.doubt = self.together, self.doubt
+        if self.single:
+            again.run_singly()
+        return again
 
     # -- what it is ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import collections
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from webhooks.delivery.attempt import RunningAttempt
@@ -101,6 +101,14 @@ class Buffer:
                 self._isolated_waiting[attempt.handler.name] += attempt.isolated
             self._work.notify(len(attempts))
 
+    def add_first(self, attempts: Sequence[RunningAttempt]) -> None:
+        """Let attempts that did not begin wait before all others, in this order."""
+        with self._lock:
+            for attempt in reversed(attempts):
+                self._waiting[attempt.handler.name].appendleft(attempt)
+                self._isolated_waiting[attempt.handler.name] += attempt.isolated
+            self._work.notify(len(attempts))
+
     def next(self) -> RunningAttempt | None:
         """The next attempt for the calling thread, begun; waits for one. None: the thread is to end."""
         with self._lock:
@@ -123,6 +131,20 @@ class Buffer:
             if attempt is not None:
                 self._place(attempt)
             return attempt
+
+    def gather(self, first: RunningAttempt, most: int) -> list[RunningAttempt]:
+        """`first`, which has begun, and what waits and may share its transaction: at most `most` together."""
+        with self._lock:
+            waiting = self._waiting[first.handler.name]
+            group, most = [first], min(most, first.together)
+            for attempt in list(waiting):
+                if len(group) >= most:
+                    break
+                if attempt.together > len(group):
+                    most = min(most, attempt.together)
+                    waiting.remove(attempt)
+                    group.append(attempt)
+            return group
 
     def _place(self, attempt: RunningAttempt) -> None:
         name = attempt.handler.name
@@ -157,8 +179,11 @@ class Buffer:
                     return attempt
         return None
 
-    def finished(self, attempt: RunningAttempt) -> bool:
-        """A thread is free again (or given up): let others have its place. Whether its handler's buffer runs low."""
+    def finished(self, attempt: RunningAttempt, seconds: float | None = None) -> bool:
+        """A thread is free again (or given up): let others have its place. Whether its handler's buffer runs low.
+
+        seconds: that a run took, where the thread had several; None: since this one began.
+        """
         with self._lock:
             if attempt not in self._in_place:
                 return False  # an abandoned one that ends late
@@ -170,7 +195,9 @@ class Buffer:
             self._isolated -= attempt.isolated
             if attempt is self._single:
                 self._single = None
-            if attempt.started is not None:
+            if seconds is not None:
+                self.note_run(name, seconds)
+            elif attempt.started is not None:
                 self.note_run(name, time.monotonic() - attempt.started)
             if self._idle:
                 self._work.notify()
@@ -180,6 +207,10 @@ class Buffer:
         """A run of the handler took so long."""
         mean = self._mean.get(name)
         self._mean[name] = seconds if mean is None else mean + (seconds - mean) * MEAN_WEIGHT
+
+    def mean(self, name: str) -> float | None:
+        """Mean seconds of a run of the handler; None until one has ended."""
+        return self._mean.get(name)
 
     def means(self) -> dict[str, float]:
         """{handler: mean seconds of its runs here}; until a first one has ended, for how long the oldest of them runs."""

@@ -33,7 +33,7 @@ from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
 from webhooks.model import Delivery, DeliveryCause, Event
 from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict
-from webhooks.session import DoneMark
+from webhooks.session import DoneMark, SharedSession
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.tracing import Tracing
@@ -70,6 +70,9 @@ class SessionSource(Protocol):
 
     def open(self) -> AbstractContextManager[OpenSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end. Raises `NoConnection`."""
+
+    def open_shared(self) -> AbstractContextManager[SharedSession]:
+        """The same for several runs of one handler, one after another in one transaction."""
 
     def prepare(self) -> None:
         """Import what sessions need; called before threads begin."""
@@ -142,24 +145,22 @@ class Dispatcher:
         """
         if attempt.started is None:
             attempt.begin()
-        delivery, handler, event = attempt.delivery, attempt.handler, attempt.claimed.event
+        delivery, handler = attempt.delivery, attempt.handler
+        event: Event | None = None
         ran = False
         try:
-            if event is None:
-                return self.outcomes.finished(attempt, cancelled("the event's payload was pruned"), ran=False)
-            if event.previous_id is not None:
-                event = self.store.events.with_superseded(event)
-            why_not = self.why_not(handler, event, delivery)
-            if why_not is not None:
-                return self.outcomes.finished(attempt, cancelled(*why_not), ran=False)
+            prepared = self.prepare(attempt)
+            if isinstance(prepared, Finished):
+                return prepared
+            event = prepared
             self.announcements.started(delivery, event)
             ran = True
             failpoints.hit("run.before_handler")
-            with _UNTRACED if self._tracing is None else self._tracing.process(delivery, event):
+            with self.traced(delivery, event):
                 if handler.wants_session:
                     finished = self._run_with_session(attempt, event)
                 else:
-                    self._call(attempt, event, None)
+                    self.call(attempt, event, None)
             if handler.wants_session:
                 self.announcements.recorded(finished)
                 return finished
@@ -178,6 +179,27 @@ class Dispatcher:
         except BaseException as raised:  # a handler may raise anything, SystemExit too; none of it is ours
             verdict = self._failed(attempt, event if ran else None, raised)
         return self.outcomes.finished(attempt, verdict, ran=ran)
+
+    def prepare(self, attempt: RunningAttempt) -> Event | Finished:
+        """The event as the handler gets it; or, where it is not to run, what is to be recorded.
+
+        Raises `StorageUnavailable`, and what a condition of the handler's raises.
+        """
+        event = attempt.claimed.event
+        if event is None:
+            return self.outcomes.finished(attempt, cancelled("the event's payload was pruned"), ran=False)
+        if event.previous_id is not None:
+            event = self.store.events.with_superseded(event)
+        why_not = self.why_not(attempt.handler, event, attempt.delivery)
+        return event if why_not is None else self.outcomes.finished(attempt, cancelled(*why_not), ran=False)
+
+    def traced(self, delivery: Delivery, event: Event) -> AbstractContextManager[object]:
+        """The span of a run."""
+        return _UNTRACED if self._tracing is None else self._tracing.process(delivery, event)
+
+    def ended_by(self, attempt: RunningAttempt, event: Event, error: BaseException) -> Finished:
+        """What to record for an attempt that ended with what its handler raised, once that is told."""
+        return self.outcomes.finished(attempt, self._failed(attempt, event, error), ran=True)
 
     def _failed(self, attempt: RunningAttempt, event: Event | None, error: BaseException) -> Verdict:
         """The verdict for what a handler raised, once that is told. event: None when it was its condition that raised."""
@@ -209,11 +231,11 @@ class Dispatcher:
         with self.sessions.open() as opened:
             attempt.hold(session=opened)
             try:
-                self._call(attempt, event, opened.session)
+                self.call(attempt, event, opened.session)
                 failpoints.hit("run.after_handler")
                 opened.flush()
                 finished = self.outcomes.finished(attempt, SUCCEEDED, ran=True)
-                if not opened.finish(self.store.deliveries.done_mark(finished)):
+                if not opened.finish(self.store.deliveries.done_mark([finished])):
                     raise LeaseLost(f"delivery {attempt.delivery.id} belongs to another worker now")
             except BaseException as error:
                 opened.check()  # what ended the attempt from outside explains the error better than the error does
@@ -224,25 +246,28 @@ class Dispatcher:
             failpoints.hit("run.after_commit")
         return finished
 
-    def _call(self, attempt: RunningAttempt, event: Event, session: Any) -> None:
-        handler = attempt.handler
-        arguments = self.arguments(handler, event, attempt.delivery, session)
+    def call(self, attempt: RunningAttempt, event: Event, session: Any, holder: RunningAttempt | None = None) -> None:
+        """Call the handler; returns when it does, with a coroutine when that has ended. Raises what it raises.
+
+        holder: whose revocation ends the coroutine; None: the attempt's own.
+        """
+        arguments = self.arguments(attempt.handler, event, attempt.delivery, session)
         process = os.getpid()
         try:
             if self._around is None:
-                self._call_function(attempt, arguments)
+                self._call_function(holder or attempt, arguments)
             else:
                 with self._around():
-                    self._call_function(attempt, arguments)
+                    self._call_function(holder or attempt, arguments)
         finally:
             if os.getpid() != process:
                 os._exit(70)  # the handler forked, and its child came back here: it may not continue in our name
 
-    def _call_function(self, attempt: RunningAttempt, arguments: dict[str, Any]) -> None:
-        result = attempt.handler.function(**arguments)
-        if attempt.handler.is_async and asyncio.iscoroutine(result):
+    def _call_function(self, holder: RunningAttempt, arguments: dict[str, Any]) -> None:
+        result = holder.handler.function(**arguments)
+        if holder.handler.is_async and asyncio.iscoroutine(result):
             job = self.loop.submit(result)
-            attempt.hold(job=job)
+            holder.hold(job=job)
             job.result()
 
     def arguments(self, handler: Handler, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]:

@@ -45,8 +45,10 @@ class Drain:
         while self._is_busy() and not self.is_hasty() and time.monotonic() < self._deadline:
             self._record(runner.recorder.wait(time.monotonic() + 0.02)[0], self._deadline)
         late = self._deadline + RECORD_SECONDS
+        runner.buffer.close()  # nothing begins any more
         for attempt in runner.buffer.running():
             self._patiently(lambda attempt=attempt: self._interrupt(attempt), late)  # type: ignore[misc]
+        self._patiently(lambda: self._release(runner.buffer.unstarted()), late)
         self._record_everything(late)
         for attempt in runner.ledger.waiting_for_threads():
             self._wait_for_end(attempt)
@@ -73,20 +75,22 @@ class Drain:
         """Give back what no thread has begun."""
         locked: set[int] = set()
         try:
-            self.runner.store.deliveries.release([attempt.delivery for attempt in attempts], passed_over=locked)
+            done = self.runner.store.deliveries.release([each.delivery for each in attempts], passed_over=locked)
         except StorageUnavailable:
             self.runner.buffer.add(attempts)  # for the next try
             raise
         for attempt in attempts:
             self.runner.ledger.settle(attempt)
-            if attempt.delivery.id in locked:
-                continue  # its lease runs out
+            if attempt.delivery.id not in done:
+                continue  # its lease runs out, or it is another's, or committed
             signals.emit(signals.delivery_released, attempt.handler.name, delivery=attempt.delivery)
 
     def _interrupt(self, attempt: RunningAttempt) -> None:
         """Give back an attempt that outlives the grace period: on record as released, not counted."""
         if not attempt.revoke(Cause.STOPPED) and attempt.cause is not Cause.STOPPED:
             return  # it has just ended by itself, or its time was up
+        if attempt.mates:
+            self.runner.groups.let_go(attempt)
         delivery = fence(self.runner.store, attempt)
         if delivery is None:
             self.runner.ledger.settle(attempt)

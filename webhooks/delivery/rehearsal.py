@@ -1,6 +1,6 @@
 """Rehearse: run handlers for events, tell what they would write, and roll all of it back.
 
-A handler is rehearsable when its author said so, `@on(rehearsable=True)`: it has no effect outside `session`. Each event
+A handler is rehearsable when its author said so, `@on(effects="session")`: it has no effect outside `session`. Each event
 is rehearsed by itself: it does not see what the one before it would have written. It runs through the dispatcher, as in a
 worker; only its session rolls back instead of committing, and nothing is announced.
 
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 from webhooks.delivery.announcements import Silent
 from webhooks.delivery.attempt import Cause, RunningAttempt
@@ -188,6 +189,10 @@ class _RolledBack:
             self._attempt.started = time.monotonic()
             with recording(session.connection, self._writes):
                 yield _RolledBackSession(session)
+
+    def open_shared(self) -> NoReturn:
+        """Refused: each event is rehearsed by itself."""
+        raise NotImplementedError
 
     def prepare(self) -> None:
         """As `Sessions.prepare`."""

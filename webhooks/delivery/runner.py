@@ -26,11 +26,14 @@ from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.delivery.buffer import Buffer
 from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.delivery.draining import Drain
+from webhooks.delivery.groups import Groups
 from webhooks.delivery.isolation import IsolatedPool
 from webhooks.delivery.leases import Heartbeat
 from webhooks.delivery.recording import Recorder
+from webhooks.delivery.sizes import Sizes
 from webhooks.delivery.supervisor import ABANDONED_FOR_A_SLOT, Replacement, Supervisor
 from webhooks.errors import NoConnection, StorageUnavailable
+from webhooks.model import DeliveryState
 from webhooks.routing import Handler, Registry
 from webhooks.store import Store
 from webhooks.store.deliveries import Claimed, Finished
@@ -103,6 +106,7 @@ class Runner:
         self.recorder = Recorder(store, self.ledger, dispatcher.announcements)
         limit = settings.abandoned_threads or ABANDONED_FOR_A_SLOT * settings.slots + 1
         self.replacement = Replacement(limit, self.recorder)
+        self.groups = self._make_groups()
         self.supervisor = self._make_supervisor()
         self.heartbeat = Heartbeat(
             store=store,
@@ -132,6 +136,18 @@ class Runner:
             recorder=self.recorder,
             replacement=self.replacement,
             add_slot=self._add_slot,
+            groups=self.groups,
+        )
+
+    def _make_groups(self) -> Groups:
+        return Groups(
+            dispatcher=self.dispatcher,
+            ledger=self.ledger,
+            buffer=self.buffer,
+            breaker=self.breaker,
+            recorder=self.recorder,
+            sizes=Sizes({name: handler.together for name, handler in self.handlers.items()}),
+            put_back=self._put_back,
         )
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -242,27 +258,38 @@ class Runner:
 
     def _serve_slot(self) -> None:
         while (attempt := self.buffer.next()) is not None:
-            finished: Finished | None = None
-            try:
-                finished = self._run(attempt)
-            except NoConnection as refused:
-                if self._put_back(attempt, refused):
-                    continue
-            except BaseException:  # ours, not the handler's: the delivery stays leased and is rescued
-                logger.exception("delivery %d could not be run", attempt.delivery.id)
-            if not attempt.end():
-                self.buffer.finished(attempt)
-                self.ledger.look_at(attempt)
+            if not self.serve(attempt):
                 return  # who took it records what came of it, and has refilled this slot
-            if finished is not None:
-                self.breaker.observe(finished)
-            if finished is not None and not attempt.committed:
-                self.recorder.put(attempt, finished)
-            else:
-                self.ledger.settle(attempt)
-            # last: a stopping process waits until nothing has a place, then records the rest
-            if self.buffer.finished(attempt):
-                self.recorder.wake()
+
+    def serve(self, attempt: RunningAttempt) -> bool:
+        """Run an attempt that `buffer` has just given out, with those that may share its transaction, in this thread.
+
+        False: another thread took it. What came of it is recorded, or with the recorder.
+        """
+        if self.groups.gather(attempt):
+            return self.groups.run(attempt)
+        finished: Finished | None = None
+        try:
+            finished = self._run(attempt)
+        except NoConnection as refused:
+            if self._put_back(attempt, refused):
+                return True
+        except BaseException:  # ours, not the handler's: the delivery stays leased and is rescued
+            logger.exception("delivery %d could not be run", attempt.delivery.id)
+        if not attempt.end():
+            self.buffer.finished(attempt)
+            self.ledger.look_at(attempt)
+            return False
+        if finished is not None:
+            self.breaker.observe(finished)
+        if finished is not None and not attempt.committed:
+            self.recorder.put(attempt, finished)
+        else:
+            self.ledger.settle(attempt)
+        # last: a stopping process waits until nothing has a place, then records the rest
+        if self.buffer.finished(attempt):
+            self.recorder.wake()
+        return True
 
     def _run(self, attempt: RunningAttempt) -> Finished | None:
         if attempt.phase is not Phase.RUNNING or time.monotonic() > attempt.leased_until:
@@ -272,18 +299,31 @@ class Runner:
                 extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
             )
             return None
+        if attempt.doubt is not None and self._was_committed(attempt):
+            return attempt.doubt
         if attempt.has_process:
             return self.isolated.run(attempt)
         return self.dispatcher.run(attempt)
+
+    def _was_committed(self, attempt: RunningAttempt) -> bool:
+        """Whether the unanswered COMMIT of a group took place; then it is told now. Raises `NoConnection`."""
+        try:
+            state = self.store.deliveries.state_of(attempt.delivery)
+        except StorageUnavailable as away:
+            raise NoConnection(away.reason) from away
+        if state is not DeliveryState.SUCCEEDED:
+            return False
+        assert attempt.doubt is not None
+        attempt.committed = True
+        self.dispatcher.announcements.recorded(attempt.doubt)
+        return True
 
     def _put_back(self, attempt: RunningAttempt, refused: NoConnection) -> bool:
         """Have an attempt that could not begin wait on; whether it was still ours to do so.
 
         Connections that are kept for later are given up, the listener's last: with that, two are enough.
         """
-        again = RunningAttempt(attempt.claimed, attempt.handler, attempt.leased_until)
-        if attempt.single:
-            again.run_singly()
+        again = attempt.anew()
         if not attempt.end():
             return False
         running = self.buffer.short(attempt)

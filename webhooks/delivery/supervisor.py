@@ -23,6 +23,7 @@ from webhooks.delivery.attempt import Cause, Ledger, RunningAttempt, fence
 from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.delivery.buffer import Buffer
 from webhooks.delivery.dispatcher import Dispatcher
+from webhooks.delivery.groups import Groups
 from webhooks.delivery.recording import Recorder
 from webhooks.errors import Locked
 from webhooks.store import Store
@@ -43,6 +44,7 @@ class Supervisor:
     """Takes attempts from their threads. `look` is called again and again by one thread.
 
     add_slot: starts a thread in place of one that is left behind.
+    groups: are told when a run of several in one transaction took too long; each then runs alone.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Supervisor:
         recorder: Recorder,
         replacement: Replacement,
         add_slot: Callable[[], None],
+        groups: Groups,
     ) -> None:
         self.store = store
         self.dispatcher = dispatcher
@@ -65,6 +68,7 @@ class Supervisor:
         self.recorder = recorder
         self.replacement = replacement
         self.add_slot = add_slot
+        self.groups = groups
         self._innocent: set[RunningAttempt] = set()
 
     def look(self) -> None:
@@ -97,8 +101,11 @@ class Supervisor:
         # before its token is moved: its session may hold the write lock, or the lock on its own row
         if not attempt.revoke(Cause.TIME_UP):
             return
+        is_group = bool(attempt.mates)
+        if is_group:
+            self.groups.time_is_up(attempt)
         try:
-            if self._ends_async(attempt):
+            if self._ends_async(attempt) and not is_group:
                 self._innocent.add(attempt)
         finally:
             self.buffer.finished(attempt)

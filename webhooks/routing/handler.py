@@ -24,6 +24,8 @@ from webhooks.routing.patterns import Pattern
 from webhooks.routing.payloads import PayloadType, payload_type
 from webhooks.routing.retry import RetryPolicy
 
+#: Deliveries of a handler without effects outside its session that share a transaction, at most.
+MOST_TOGETHER = 50
 #: How a source may call the groups of its events.
 _KEY_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
@@ -48,6 +50,7 @@ class HandlerOptions(TypedDict, total=False):
     rate: str | None
     ignore_own: bool
     isolation: Literal["thread", "process"]
+    effects: Literal["anywhere", "session"]
     rehearsable: bool
     queue: str | None
 
@@ -79,7 +82,7 @@ class Handler:
     rate: tuple[int, timedelta] | None = None
     ignore_own: bool = False
     isolation: str = "thread"
-    rehearsable: bool = False
+    effects: str = "anywhere"
     queue: str = DEFAULT_QUEUE
     is_async: bool = False
 
@@ -92,6 +95,16 @@ class Handler:
     def lane_by(self) -> str | Callable[[Event], str | int | None] | None:
         """What puts its deliveries into lanes, of which never two run at once: `ordered_by` or `latest`; None: nothing does."""
         return self.ordered_by if self.latest is None else self.latest
+
+    @property
+    def rehearsable(self) -> bool:
+        """Whether it may be run and rolled back: nothing of it happens outside `session`."""
+        return self.effects == "session"
+
+    @property
+    def together(self) -> int:
+        """How many of its deliveries may run in one transaction, at most; 1: each has its own."""
+        return MOST_TOGETHER if self.effects == "session" and self.isolation == "thread" else 1
 
     def lane_key(self, event: Event) -> str | None:
         """The ordering key of a stored event; None when it has none, so that the event waits for no other.
@@ -129,9 +142,9 @@ def make_handler(
     checked = _check_options(name, options)
     arguments = arguments_of(function, name, is_plain)
     checked["data"] = _payload_type(function, name, checked.get("data"))
-    if checked.get("rehearsable") and "session" not in arguments:
+    if checked.get("effects") == "session" and "session" not in arguments:
         raise InvalidHandler(
-            f"handler {name!r}: rehearsable=True says that it has no effect but through session; so ask for session"
+            f"handler {name!r}: effects='session' says that it has no effect but through session; so ask for session"
         )
     return Handler(
         name=name,
@@ -165,6 +178,8 @@ def _check_options(name: str, options: HandlerOptions) -> dict[str, Any]:
                     continue
                 checked[option] = value if value is None and not always else _read_option(option, value)
         _require_lanes(checked)
+        if checked.pop("rehearsable", False) and checked.setdefault("effects", "session") != "session":
+            raise ValueError("rehearsable=True says the same as effects='session'; give effects= alone")
     except (ValueError, TypeError) as error:
         raise InvalidHandler(f"handler {name!r}: {error}") from None
     return checked
@@ -189,6 +204,7 @@ def _require_lanes(checked: dict[str, Any]) -> None:
 
 _SWITCHES = ("ignore_own", "rehearsable")
 _CHOICES: Mapping[str, tuple[str, str]] = {
+    "effects": ("anywhere", "session"),
     "isolation": ("thread", "process"),
     "on_failure": ("block", "skip"),
     "stale": ("run", "skip"),

@@ -366,7 +366,9 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     rate: starts over all workers, "10/s", "100/min".
     ignore_own: not for changes made with our own key.
     isolation: "thread" or "process".
-    rehearsable: it has no effect but through `session`, so that `replay --rehearse` may run it and roll back.
+    effects: "anywhere" or "session": nothing that it does happens outside `session`, so that deliveries which wait together
+        may share a transaction, and `replay --rehearse` may run it and roll back.
+    rehearsable: True says the same as effects="session".
     queue: which workers run it (`webhooks worker --queues`); a name, default "default". The operator's `[queues]` win.
 
     The function asks by name for what it needs: event, session, delivery, data, previous, changed, raw, headers, log.

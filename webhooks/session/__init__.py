@@ -12,13 +12,18 @@ Nothing of one attempt reaches the next. A handler never holds a connection itse
 attempt and refuse to work afterwards (`proxy`). What a statement did is asked of the database (`sqlite`: the authorizer;
 `postgresql`: the protocol), and what may have left traces that a reset does not undo is closed.
 
+Several runs of a handler may share one transaction (`shared`), if nothing of one shows to another but its writes.
+
 In the order in which a handler meets them: `sessions`, `orm`, `proxy`, `outer`, and one module for each database;
 `statements` reads the first words of a statement, for PostgreSQL.
 
 Not kept: what a function on the server leaves in a language's globals, or a library that it loads.
 """
 
-from webhooks.session.outer import DoneMark, OpenTransaction, PreparedStatement
+from webhooks.session.outer import DoneMark, NeedsOwnTransaction, OpenTransaction, PreparedStatement
 from webhooks.session.sessions import HandlerSession, Sessions
+from webhooks.session.shared import SharedSession
 
-__all__ = ["DoneMark", "HandlerSession", "OpenTransaction", "PreparedStatement", "Sessions"]
+__all__ = [
+    "DoneMark", "HandlerSession", "NeedsOwnTransaction", "OpenTransaction", "PreparedStatement", "Sessions", "SharedSession",
+]  # fmt: skip

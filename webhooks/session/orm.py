@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -25,6 +26,30 @@ class AttemptSession(Session):
             super().close()
         finally:
             self.__class__ = EndedSession
+
+
+class SharingSession(AttemptSession):
+    """The session of one of several runs in one transaction: what would undo its statements is noted, and refused."""
+
+    #: Called with what the run did that it may do only in a transaction of its own; raises.
+    undoes: Callable[[str], None]
+
+    def rollback(self) -> None:
+        self._undo("rollback()")
+        super().rollback()
+
+    def reset(self) -> None:
+        self._undo("close()")
+        super().reset()
+
+    def invalidate(self) -> None:
+        self._undo("invalidate()")
+        super().invalidate()
+
+    def _undo(self, how: str) -> None:
+        transaction: Any = self.get_transaction()
+        if transaction is not None and transaction._connections:
+            self.undoes(how)
 
 
 class EndedSession(AttemptSession):

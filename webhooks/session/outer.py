@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -45,6 +45,13 @@ def below_the_transaction(name: str) -> exc.InvalidRequestError:
         f"{name} of the driver's connection would lead past the transaction of this delivery; "
         "use execute() or cursor() of session.connection().connection.driver_connection"
     )
+
+
+class NeedsOwnTransaction(BaseException):
+    """A run that shares its transaction with others did what only a run with a transaction of its own may do.
+
+    No `Exception`, so that no handler takes it for an error of its own; the handler runs again, alone.
+    """
 
 
 class Ended:
@@ -111,22 +118,31 @@ _PARAMETER = re.compile(r"\$(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class PreparedStatement:
-    """A statement for PostgreSQL that returns one row with one number. text: with $1, $2, …, each cast. values: numbers."""
+    """A statement for PostgreSQL that returns one row with one number.
+
+    text: with $1, $2, …, each cast.
+    values: numbers, or sequences of numbers for arrays.
+    """
 
     name: str
     text: str
-    values: tuple[int, ...]
+    values: tuple[int | Sequence[int], ...]
+
+    def arguments(self) -> list[str]:
+        """The values as SQL."""
+        return [str(value) if isinstance(value, int) else f"'{{{','.join(map(str, value))}}}'" for value in self.values]
 
     def written_out(self) -> str:
         """The statement with its numbers in it, where none can be prepared."""
-        return _PARAMETER.sub(lambda match: str(self.values[int(match[1]) - 1]), self.text)
+        arguments = self.arguments()
+        return _PARAMETER.sub(lambda match: arguments[int(match[1]) - 1], self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class DoneMark:
-    """How a delivery is marked as done inside the transaction of its handler.
+    """How deliveries are marked as done inside the transaction of their handler: all of them, or none.
 
-    write: marks it; False when the lease was lost. statement: the same as one statement that divides by zero when the
+    write: marks them; False when a lease was lost. statement: the same as one statement that divides by zero when a
     lease was lost; None where it takes more than one.
     """
 
@@ -141,6 +157,12 @@ class OuterTransaction(Protocol):
     failed: BaseException | None
     #: The handler's own way to the driver's connection (`proxy.DriverProxy`).
     proxy: Any
+    #: Whether several runs share it (`shared`).
+    is_shared: bool
+    #: How many statements were sent.
+    sent: int
+    #: Writes what earlier runs left unwritten; called before a statement is sent. None: nothing is left.
+    write_left: Callable[[], None] | None
 
     @property
     def is_reusable(self) -> bool:
@@ -166,6 +188,21 @@ class OuterTransaction(Protocol):
 
     def check(self) -> None:
         """Raise why this attempt can no longer commit, if it cannot."""
+
+    def refuse_end(self) -> NoReturn:
+        """The handler would end the transaction."""
+
+    def need_own(self, why: str) -> None:
+        """A run that shares the transaction did what shows to the others: nothing of it may commit."""
+
+    def refuse(self, why: str) -> None:
+        """The same, and raise that."""
+
+    def end_run(self) -> None:
+        """One of several runs has ended: leave nothing open of it. Only where the transaction is shared."""
+
+    def share_used(self) -> float:
+        """How much of the time that it may take has passed, from 0 on; 1 is all of it."""
 
     def ready_to_finish(self) -> None:
         """Do what may take time before `finish`: close open results, take SQLite's write lock."""
@@ -195,18 +232,44 @@ class AttemptLife:
         self.cursors = Cursors()
         #: The handler's own way to the driver's connection (`proxy.DriverProxy`).
         self.proxy: Any = None
+        self.is_shared = False
+        self.sent = 0
+        self.write_left: Callable[[], None] | None = None
+        self._needs_own: NeedsOwnTransaction | None = None
 
     def check(self) -> None:
         if self.is_over:
             raise AttemptOver(OVER)
         if self.failed is not None:
             raise self.failed
+        if self._needs_own is not None:
+            raise self._needs_own
+
+    def announce(self) -> None:
+        """A statement of the handler's is about to be made: first comes what earlier runs left unwritten."""
+        self.sent += 1
+        if self.write_left is not None:
+            self.write_left()
+
+    def refuse_end(self) -> NoReturn:
+        self.refuse("it would end the transaction")
+        raise not_yours()
+
+    def refuse(self, why: str) -> None:
+        self.need_own(why)
+        self.check()
+
+    def need_own(self, why: str) -> None:
+        if self.is_shared and self._needs_own is None:
+            self._needs_own = NeedsOwnTransaction(why)
 
     def be_over(self) -> None:
         """Let nothing work any more, and hold nothing that holds this: what has ended is freed at once, not by the collector."""
         self.is_over = True
         self.proxy = ENDED
+        self.write_left = None
 
     def leave_traces(self, what: str) -> None:
         """Note that the connection is not to serve another attempt."""
         self.traces = self.traces or what
+        self.need_own(what)

@@ -75,6 +75,10 @@ _UNDONE_BY_RESET = frozenset(
 )  # fmt: skip
 #: Tags of commands that change nothing in a table.
 _READING = _UNDONE_BY_RESET - {b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"TRUNCATE TABLE"}
+#: Tags of commands that show to no later run in the same transaction but by what they write.
+_SHAREABLE = frozenset((b"", b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"COPY", b"SHOW", b"EXPLAIN"))
+#: A function that sets what a later run in the same transaction would see.
+_SETS = "set_config"
 
 # None of these drops what is prepared. RESET ALL spares the seed of random(), so it gets a random one.
 _UNLOCK = b"select pg_catalog.pg_advisory_unlock_all(),pg_catalog.setseed(%s)"
@@ -172,8 +176,15 @@ class ServerTransaction(AttemptLife):
             raise ended_below()
         self._ran = True
 
+    def about_to_send(self, query: Any = "") -> None:
+        """The handler executes a statement; psycopg's lock is free, so that others may be executed before it."""
+        self.announce()
+        if self.is_shared and _SETS in str(query).casefold():
+            self.need_own(_SETS)
+
     def failed_with(self, error: psycopg.Error) -> None:
         """A statement of the handler's failed."""
+        self.need_own("a statement failed")
         self.saw_error = self.saw_error or not isinstance(error, psycopg.IntegrityError)
 
     def after(self, cursor: Any) -> None:
@@ -183,10 +194,24 @@ class ServerTransaction(AttemptLife):
         cursor.changed = tag not in _READING
         if tag not in _UNDONE_BY_RESET:
             self.leave_traces(tag.decode("ascii", "replace"))
+        elif tag not in _SHAREABLE:
+            self.need_own(tag.decode("ascii", "replace"))
+
+    def end_run(self) -> None:
+        for cursor in self.cursors.all():
+            with contextlib.suppress(Exception):
+                cursor.close()
+        self.cursors.clear()
+        if self._driver.lock.locked():  # a stream that was not read to its end, or a thread
+            self.need_own("something of it still uses the connection")
+
+    def share_used(self) -> float:
+        return 0.0
 
     # -- the transaction -----------------------------------------------------------------------------------
 
     def savepoint(self, name: str) -> None:
+        self.need_own("a savepoint")
         self.before_command()
         if self._ran:
             self._kept.must(b"savepoint %s" % name.encode())
@@ -263,7 +288,7 @@ class ServerTransaction(AttemptLife):
             reset, done = _UNPREPARED_RESET, f";{mark.written_out()};commit"
         else:
             self._prepare(mark)
-            reset, done = _PREPARED_RESET, f";execute {mark.name}({','.join(map(str, mark.values))});commit"
+            reset, done = _PREPARED_RESET, f";execute {mark.name}({','.join(mark.arguments())});commit"
         failpoints.hit("run.before_commit")
         results = self._kept.tell(reset % random.random() + done.encode())
         if len(results) == _RESET_COMMANDS + 1 and results[-1].status == FAILED:

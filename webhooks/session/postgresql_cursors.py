@@ -43,6 +43,7 @@ class _Guarded:
     # these see what came of it
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
+        self.outer.about_to_send(*arguments[:1])
         try:
             super().execute(*arguments, **options)  # type: ignore[misc]
         except psycopg.Error as error:
@@ -52,6 +53,7 @@ class _Guarded:
         return self
 
     def executemany(self, *arguments: Any, **options: Any) -> None:
+        self.outer.about_to_send(*arguments[:1])
         try:
             super().executemany(*arguments, **options)  # type: ignore[misc]
         except psycopg.Error as error:
@@ -59,7 +61,12 @@ class _Guarded:
             raise
         self.outer.after(self)
 
+    def copy(self, *arguments: Any, **options: Any) -> Any:
+        self.outer.about_to_send(*arguments[:1])
+        return super().copy(*arguments, **options)  # type: ignore[misc]
+
     def stream(self, *arguments: Any, **options: Any) -> Any:
+        self.outer.about_to_send(*arguments[:1])
         try:
             yield from super().stream(*arguments, **options)  # type: ignore[misc]
         except psycopg.Error as error:

@@ -39,12 +39,10 @@ class DriverProxy:
         raise not_yours()  # it begins with a COMMIT
 
     def commit(self) -> None:
-        self._outer.check()
-        raise not_yours()
+        self._outer.refuse_end()
 
     def rollback(self) -> None:
-        self._outer.check()
-        raise not_yours()
+        self._outer.refuse_end()
 
     def __enter__(self) -> DriverProxy:
         return self
@@ -132,11 +130,21 @@ class AttemptConnection(Connection):
     def __init__(self, engine: Engine, pooled: PooledConnection) -> None:
         # joining the engine's events costs as much as all else here, and mostly nothing listens
         listens = engine._has_events or self._has_events
+        self.pooled = pooled
         super().__init__(engine, pooled, _has_events=None if listens else False)
         self.begin()
+        self._as_made = (self._execution_options, self._has_events)
 
     def close(self) -> None:
         """Survive a handler that closes what it did not open."""
+
+    def end_run(self) -> None:
+        """Forget what one of several runs set on it."""
+        options, has_events = self._as_made
+        self._execution_options = options
+        self.info.clear()
+        if self._has_events != has_events:
+            self.pooled.outer.need_own("an observer of its connection's events")
 
     def end(self) -> None:
         """Let go of the transaction, and it of this: they would wait for the garbage collector together."""

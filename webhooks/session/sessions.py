@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from webhooks.database import Database, SQLiteDatabase, describe, means_not_now, unavailable
 from webhooks.errors import AttemptTimeout, NoConnection
 from webhooks.forks import PerProcess, call_before_fork
 from webhooks.session.outer import DoneMark, OuterTransaction
 from webhooks.session.proxy import AttemptConnection, DriverProxy, PooledConnection
+from webhooks.session.shared import SharedSession
 from webhooks.session.sqlite import LazyTransactions
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from webhooks.session.orm import AttemptSession
+    from webhooks.session.orm import AttemptSession, SharingSession
+
+_Opened = TypeVar("_Opened", "HandlerSession", SharedSession)
 
 #: A connection serves so many attempts before it is closed.
 RUNS_OF_A_CONNECTION = 1000
@@ -67,6 +72,13 @@ class HandlerSession:
         """Whether the attempt failed because the database went away, which is not the handler's fault."""
         return self._outer.failed is None and self._outer.is_outage(error)
 
+    def close(self) -> None:
+        """Let nothing of it be used any more."""
+        # a handler may have broken its session in any way; none of it may outlive the attempt
+        with contextlib.suppress(Exception):
+            self.session.end()
+        self.connection.end()
+
 
 class Sessions:
     """Makes handler sessions; one a process. write_limit: how long a handler may hold SQLite's write lock.
@@ -90,17 +102,21 @@ class Sessions:
         if self._transactions.must_close_before_fork:
             call_before_fork(self)
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[HandlerSession]:
+    def open(self) -> AbstractContextManager[HandlerSession]:
         """A session for one attempt; whatever was not committed is rolled back at the end.
 
         Raises `NoConnection` when there is none.
         """
+        here = self._each.get()  # another where this process was forked from the one that made us
+        return here._opened(here._handler_session)
+
+    def open_shared(self) -> AbstractContextManager[SharedSession]:
+        """The same for several runs of one handler, one after another in one transaction."""
         here = self._each.get()
-        if here is not self:  # this process was forked from the one that made us
-            with here.open() as holder:
-                yield holder
-            return
+        return here._opened(here._shared_session)
+
+    @contextlib.contextmanager
+    def _opened(self, make: Callable[[AttemptConnection, OuterTransaction], _Opened]) -> Iterator[_Opened]:
         try:
             kept = self._take()
         except Exception as error:
@@ -108,12 +124,12 @@ class Sessions:
                 raise NoConnection(describe(error)) from error
             raise
         outer: Any = None
-        made: HandlerSession | None = None
+        made: _Opened | None = None
         try:
             try:
                 kept.runs += 1
                 outer = self._transactions.begin(kept)
-                made = self._session_on(kept.driver, outer)
+                made = make(self._connection_on(kept.driver, outer), outer)
                 outer.ready()
             except Exception as error:
                 if means_not_now(error):
@@ -123,38 +139,49 @@ class Sessions:
         finally:
             try:
                 if made is not None:
-                    # a handler may have broken its session in any way; none of it may outlive the attempt
-                    with contextlib.suppress(Exception):
-                        made.session.end()
-                    made.connection.end()
+                    made.close()
                 if outer is not None:
                     outer.end()
             finally:
                 self._give_back(kept, reusable=made is not None and outer.is_reusable)
 
-    def _session_on(self, driver: Any, outer: OuterTransaction) -> HandlerSession:
+    def _connection_on(self, driver: Any, outer: OuterTransaction) -> AttemptConnection:
         """What the handler gets: objects that are made for this attempt and end with it."""
         proxy = DriverProxy(driver, outer, self._transactions.harmless)
         outer.proxy = proxy
-        connection = AttemptConnection(self._engine, PooledConnection(proxy, outer))
-        session = self._make_session(
-            bind=connection,
-            join_transaction_mode="create_savepoint",
-            autoflush=self._transactions.autoflush,
-            expire_on_commit=False,
-            close_resets_only=False,
-        )
+        return AttemptConnection(self._engine, PooledConnection(proxy, outer))
+
+    def _handler_session(self, connection: AttemptConnection, outer: OuterTransaction) -> HandlerSession:
+        session = self._classes.AttemptSession(join_transaction_mode="create_savepoint", **self._options(connection))
         return HandlerSession(connection, session, outer)
+
+    def _shared_session(self, connection: AttemptConnection, outer: OuterTransaction) -> SharedSession:
+        def make() -> SharingSession:
+            session: SharingSession = self._classes.SharingSession(
+                join_transaction_mode="rollback_only", **self._options(connection)
+            )
+            session.undoes = outer.refuse
+            return session
+
+        return SharedSession(connection, outer, make)
+
+    def _options(self, connection: AttemptConnection) -> dict[str, Any]:
+        return {
+            "bind": connection,
+            "autoflush": self._transactions.autoflush,
+            "expire_on_commit": False,
+            "close_resets_only": False,
+        }
 
     def prepare(self) -> None:
         """Import what sessions need; called before threads begin, since their statements fail while the ORM is half imported."""
-        _ = self._make_session
+        _ = self._classes
 
     @functools.cached_property
-    def _make_session(self) -> type[AttemptSession]:
-        from webhooks.session.orm import AttemptSession  # for processes that run handlers only
+    def _classes(self) -> ModuleType:
+        from webhooks.session import orm  # for processes that run handlers only
 
-        return AttemptSession
+        return orm
 
     # -- connections ---------------------------------------------------------------------------------------
 

@@ -135,6 +135,7 @@ class LazyTransaction(AttemptLife):
         self._guard = threading.RLock()  # held by each statement, and by whatever ends the transaction
         self._interrupting = threading.Lock()  # held during an interruption, and while the end begins
         self._begun = False
+        self._begun_at: float | None = None
         self._finishing = False
         self._committed = False
         self._interrupted_by: BaseException | None = None
@@ -167,6 +168,7 @@ class LazyTransaction(AttemptLife):
 
     def run(self, cursor: _Cursor, execute: Callable[[str, Any], Any], statement: str, parameters: Any) -> None:
         """Execute one statement of the handler's, in the transaction if it writes."""
+        self.announce()
         with self._guard:
             self._require_alive()
             told = self._kept.told.get(statement, 0)
@@ -183,6 +185,7 @@ class LazyTransaction(AttemptLife):
                     self.begin()
                     execute(statement, parameters)
             except sqlite3.Error as error:
+                self.need_own("a statement failed")
                 self.saw_error = self.saw_error or not isinstance(error, sqlite3.IntegrityError)
                 self._refuse(self._kept.heard)
                 if self._interrupted_by is not None and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
@@ -256,9 +259,18 @@ class LazyTransaction(AttemptLife):
             except BaseException:
                 self._unlock()
                 raise
-            self._watchdog.watch(self, time.monotonic() + self.limit.total_seconds())
+            self._begun_at = time.monotonic()
+            self._watchdog.watch(self, self._begun_at + self.limit.total_seconds())
+
+    def end_run(self) -> None:
+        with self._guard:
+            self._close_results()
+
+    def share_used(self) -> float:
+        return 0.0 if self._begun_at is None else (time.monotonic() - self._begun_at) / self.limit.total_seconds()
 
     def savepoint(self, name: str) -> None:
+        self.need_own("a savepoint")
         with self._guard:
             self._require_alive()
             if self._begun:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from webhooks.database import tables as schema
-from webhooks.model import Attempt, AttemptOutcome, DeliveryCause
+from webhooks.model import Attempt, AttemptOutcome, Delivery, DeliveryCause, DeliveryState
 from webhooks.store.deliveries.by_hand import ByHand
 from webhooks.store.deliveries.by_id import ById
 from webhooks.store.deliveries.finish import Finishing
@@ -53,6 +53,18 @@ class Deliveries(ById, Leases, Finishing, ByHand):
             for row in succeeded
         ]
         return sorted(found, key=lambda attempt: (attempt.delivery_id, attempt.number))
+
+    def state_of(self, delivery: Delivery) -> DeliveryState | None:
+        """The state of a delivery under the token that it was claimed with; None when it is another's by now.
+
+        What came of it, after a COMMIT that was not answered.
+        """
+        table = schema.deliveries.c
+        with self.database.read() as connection:
+            state = connection.execute(
+                select(table.state).where(table.id == delivery.id, table.token == delivery.token)
+            ).scalar_one_or_none()
+        return None if state is None else DeliveryState(state)
 
 
 __all__ = ["Deliveries"]

@@ -60,20 +60,20 @@ class Finishing(DeliveryPart):
         _pass(batch, "after_commit")
         return done
 
-    def done_mark(self, finished: Finished) -> DoneMark:
-        """How one attempt that succeeded is recorded inside the transaction that holds its handler's writes."""
-        statement = None if finished.delivery.lane else self.statements.done_mark(finished)
-        return DoneMark(lambda transaction: self.finish_on(transaction, finished), statement)
+    def done_mark(self, batch: Sequence[Finished]) -> DoneMark:
+        """How attempts that succeeded are recorded inside the transaction that holds their handler's writes."""
+        statement = None if any(finished.delivery.lane for finished in batch) else self.statements.done_mark(batch)
+        return DoneMark(lambda transaction: self.finish_on(transaction, batch), statement)
 
-    def finish_on(self, transaction: OpenTransaction, finished: Finished) -> bool:
-        """`finish` for one attempt, inside the transaction that holds its handler's writes; False: the lease was lost.
+    def finish_on(self, transaction: OpenTransaction, batch: Sequence[Finished]) -> bool:
+        """`finish` inside the transaction that holds their handler's writes; False: the lease of one was lost.
 
         Raises when that transaction is not open any more: a mark that commits alone would be an effect that is lost.
         """
         transaction.require_open()
-        done = self.record(transaction.cursor, [finished])
+        done = self.record(transaction.cursor, batch)
         transaction.require_open()
-        return bool(done)
+        return len(done) == len(batch)
 
     def record(self, cursor: Any, batch: Sequence[Finished], *, expired_only: bool = False) -> set[int]:
         """`finish` within a transaction. cursor: the driver's. expired_only: only what has no lease any more."""

@@ -165,6 +165,13 @@ _DONE_MARK = _finish_statement(
     _successes({name: f"${place}::{kind}" for place, (name, kind) in enumerate(_VARYING, 1)}),
     answer="1 / count(*)",
 )
+#: The same for several, where one that it does not touch is as bad as all.
+_DONE_MARKS = _finish_statement(
+    f"{_successes({name: f's.{name}' for name in VARYING})} from unnest("
+    + ", ".join(f"(select ${place}::{kind}[])" for place, (_, kind) in enumerate(_VARYING, 1))
+    + f") as s({', '.join(VARYING)})",
+    answer="1 / (count(*) = cardinality($1::bigint[]))::int",
+)
 
 # -- leases --------------------------------------------------------------------------------------------------
 
@@ -345,9 +352,13 @@ class PostgresqlDeliveries:
         parameters = values[0] if is_one else arrays.pack_rows(columns, values)
         return {row[0] for row in cursor.execute(statement, parameters).fetchall()}
 
-    def done_mark(self, finished: Finished) -> PreparedStatement | None:
+    def done_mark(self, batch: Sequence[Finished]) -> PreparedStatement | None:
         """Under one name on every connection."""
-        return PreparedStatement("webhooks_done_mark", _DONE_MARK, varying(finished))
+        if len(batch) == 1:
+            return PreparedStatement("webhooks_done_mark", _DONE_MARK, varying(batch[0]))
+        # in the order of ids, as every statement that locks several rows
+        columns = zip(*sorted(map(varying, batch)), strict=True)
+        return PreparedStatement("webhooks_done_marks", _DONE_MARKS, tuple(columns))
 
     def places(self, cursor: Any, ids: Sequence[int]) -> list[Place]:
         """One statement, where there are any."""

@@ -159,7 +159,7 @@ class SqliteDeliveries:
         cursor.executemany(_ATTEMPT, [{**row._asdict(), "now": now} for row in told])
         return {row.id for row in done}
 
-    def done_mark(self, finished: Finished) -> PreparedStatement | None:
+    def done_mark(self, batch: Sequence[Finished]) -> PreparedStatement | None:
         """None: nothing travels, so nothing is saved."""
         return None
 

@@ -63,8 +63,8 @@ class DeliveryStatements(Protocol):
     def finish(self, cursor: Any, rows: Sequence[FinishRow], *, expired_only: bool = False) -> set[int]:
         """Record how attempts ended; the ids of those that were still ours. expired_only: and whose lease is over."""
 
-    def done_mark(self, finished: Finished) -> PreparedStatement | None:
-        """`finish` for one success without a lane, as a statement that fails when it changes nothing; None: there is none."""
+    def done_mark(self, batch: Sequence[Finished]) -> PreparedStatement | None:
+        """`finish` for successes without lanes, as a statement that fails unless it changes all; None: there is none."""
 
     def places(self, cursor: Any, ids: Sequence[int]) -> list[Place]:
         """Where those of `ids` that have a lane stand in it."""
