@@ -76,7 +76,7 @@ wheel: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-docs
 	rm -rf build/site
-	$(BIN)/python -m sphinx -c docs -b html -d build/doctrees --fail-on-warning --keep-going --quiet . build/site
+	$(BIN)/python -m sphinx -c docs -b html -d build/doctrees --fresh-env --fail-on-warning --keep-going --quiet . build/site
 	@echo "the site: build/site/index.html"
 
 clean:
