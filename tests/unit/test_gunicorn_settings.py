@@ -1,10 +1,14 @@
-"""Which address `webhooks run` binds, by the settings and by what a platform says."""
+"""Which address `webhooks run` binds, by the settings and by what a platform says; and what gunicorn may log."""
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from webhooks.http.gunicorn.settings import where_to_bind
+import pytest
+from gunicorn.http import errors
+
+from webhooks.http.gunicorn.refusals import reason_of
+from webhooks.http.gunicorn.settings import access_log_format, where_to_bind
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,24 @@ def test_settings_win_and_a_platforms_port_alone_binds_every_interface(
     host: str, port: str, platform_port: str, bound: str
 ) -> None:
     assert where_to_bind(host, port, platform_port) == bound
+
+
+def test_what_gunicorn_refuses_is_told_without_what_may_be_secret() -> None:
+    """A query may hold a token, and a line without a colon anything."""
+    secret = "tk-5b1e7f09"
+    for error, wanted in (
+        (
+            errors.InvalidRequestLine(f"POST /webhooks/a?token={secret}"),
+            "InvalidRequestLine: Invalid HTTP request line: 'POST /webhooks/a?…",
+        ),
+        (errors.InvalidHeader("CONTENT-LENGTH"), "InvalidHeader: Invalid HTTP Header: 'CONTENT-LENGTH'"),
+        (errors.InvalidHeader(f"Authorization Bearer {secret}"), "InvalidHeader: a line is no header"),
+        (errors.InvalidHeaderName(f"X Token {secret}"), "InvalidHeaderName: a line is no header"),
+        (errors.LimitRequestHeaders("too many"), "LimitRequestHeaders: too many"),
+    ):
+        assert reason_of(error) == wanted
+        assert secret not in reason_of(error)
+
+
+def test_the_access_log_has_no_query() -> None:
+    assert not {"%(r)s", "%(q)s", "%(f)s"} & set(re.findall(r"%\([^)]*\)s", access_log_format))

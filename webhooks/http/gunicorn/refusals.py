@@ -7,6 +7,7 @@ are left out, and `intake.refusals` logs a sample of them and how many more ther
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from webhooks.errors import Overloaded, Rejected, RequestTimeout
@@ -14,6 +15,8 @@ from webhooks.model import new_request_id
 
 #: What gunicorn's line for a request that it refuses begins with (`gunicorn.workers.base.Worker.handle_error`).
 _REFUSED_BY_GUNICORN = "Invalid request from ip="
+#: A header's name. Source: https://www.rfc-editor.org/rfc/rfc9110#section-5.1
+_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}")
 
 
 class LeavesTraces:
@@ -34,7 +37,7 @@ class LeavesTraces:
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what gunicorn could not parse, or an error while it called the application."""
         if self.refusals is not None and type(exc).__module__.startswith("gunicorn.http"):
-            self.note_refused(Rejected(f"{type(exc).__name__}: {exc}"))
+            self.note_refused(Rejected(reason_of(exc)))
         super().handle_error(req, client, addr, exc)  # type: ignore[misc]
 
     def note_refused_in_part(self, source: str, status: int) -> None:
@@ -52,8 +55,18 @@ class LeavesTraces:
             self.refusals.record(error, source=source, request_id=new_request_id())
 
 
+def reason_of(error: BaseException) -> str:
+    """What gunicorn's parser says of a request, without what may be secret in it: a query, and lines that are no header."""
+    kind = type(error).__name__
+    header = getattr(error, "hdr", None)
+    if header is not None and _NAME.fullmatch(str(header)) is None:
+        return f"{kind}: a line is no header"
+    told, query, _ = str(error).partition("?")
+    return f"{kind}: {told}{'?…' if query else ''}"
+
+
 def _is_not_recorded(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_REFUSED_BY_GUNICORN)
 
 
-__all__ = ["LeavesTraces"]
+__all__ = ["LeavesTraces", "reason_of"]

@@ -68,6 +68,10 @@ forwarder_headers = ""
 errorlog = "-"
 accesslog = None
 
+# For those who turn it on: gunicorn's own lines without the query, in which a sender's token may stand, and without what the caller
+# says of itself beside its name.
+access_log_format = '%(h)s - %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s"'
+
 
 def on_starting(server: Any) -> None:
     """Let the first worker that cannot load the application end the master, with its exit code.
