@@ -34,16 +34,19 @@ def prepare_database(webhooks: Webhooks) -> None:
 
     Raises `ConfigurationError` where events that were answered 2xx are lost for sure.
     """
-    from webhooks.database.migrations import run as migrate
+    from webhooks.database.migrations import compare as migrations
 
     if webhooks.settings.has_default_database:
-        migrate.upgrade(webhooks.database, plugins=webhooks.plugins)
+        if not migrations.is_current(webhooks.database, webhooks.plugins):
+            from webhooks.database.migrations import run as migrate
+
+            migrate.upgrade(webhooks.database, plugins=webhooks.plugins)
         require_durable(webhooks)
         webhooks.leave_nothing_open()
         return
     try:
-        current = migrate.is_current(webhooks.database)
-        plugins_are_current = migrate.is_current(webhooks.database, webhooks.plugins)
+        current = migrations.is_current(webhooks.database)
+        plugins_are_current = migrations.is_current(webhooks.database, webhooks.plugins)
         if current:
             require_durable(webhooks)
     except StorageUnavailable as error:
@@ -63,10 +66,10 @@ def name_unmigrated(webhooks: Webhooks) -> None:
 
     The database is asked only where there may be such a table, and need not be there.
     """
-    from webhooks.database.migrations import run as migrate
+    from webhooks.database.migrations import compare as migrations
 
     with contextlib.suppress(StorageUnavailable):
-        for table in migrate.unmigrated(webhooks.database, webhooks.histories):
+        for table in migrations.unmigrated(webhooks.database, webhooks.histories):
             logger.error(
                 "%s, so its handlers fail: run `%s`, then `%s`",
                 table.text,
@@ -106,10 +109,10 @@ class Probe:
         return ((problem,) if problem else ()), beat
 
     def _look(self) -> tuple[str, datetime | None]:
-        from webhooks.database.migrations import run as migrate
+        from webhooks.database.migrations import compare as migrations
 
         webhooks = self._webhooks
-        if not migrate.is_current(webhooks.database):
+        if not migrations.is_current(webhooks.database):
             return f"the database schema is not at head; run `{webhooks.command('db upgrade')}`", None
         webhooks.store.processes.require_writable()  # each time: the trial below is only now and then
         webhooks.ingest.require_writable()

@@ -314,11 +314,11 @@ class Webhooks:
 
     def register_handlers(self) -> None:
         """Tell the database, if it can be reached, which handlers this process knows; `doctor` compares."""
-        from webhooks.delivery import handler_rows
+        from webhooks.store.handlers import HandlerRow
 
         # an older schema, say, or a right that is missing: the first post, or /readyz, says so
         with contextlib.suppress(Exception):
-            self.store.handlers.register(handler_rows(self.registry))
+            self.store.handlers.register([HandlerRow.of(handler) for handler in self.registry.handlers()])
         self.leave_nothing_open()
 
     def leave_nothing_open(self) -> None:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from webhooks.sources.base import SourceSettings as SourceSettings
     from webhooks.sources.base import SourceWithLog as SourceWithLog
     from webhooks.sources.base import with_log as with_log
-    from webhooks.sources.declared.schemes import make_source as make_source
     from webhooks.sources.declared.schemes import scheme_names as scheme_names
     from webhooks.sources.keys.keyfile import KeyFile as KeyFile
     from webhooks.sources.keys.keyring import read_secret_file as read_secret_file
+    from webhooks.sources.making import make_source as make_source
     from webhooks.sources.remote import ApiError as ApiError
     from webhooks.sources.remote import ApiMalformed as ApiMalformed
     from webhooks.sources.remote import ApiRefused as ApiRefused
@@ -53,9 +53,10 @@ else:
                 "SourceWithLog",
                 "with_log",
             ],
-            "declared.schemes": ["make_source", "scheme_names"],
+            "declared.schemes": ["scheme_names"],
             "keys.keyfile": ["KeyFile"],
             "keys.keyring": ["read_secret_file"],
+            "making": ["make_source"],
             "remote": [
                 "ApiError",
                 "ApiMalformed",

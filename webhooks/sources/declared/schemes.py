@@ -1,7 +1,7 @@
 """Schemes by name: the rows of the table, Close, and those of other distributions.
 
-`make_source` turns a source's settings into a source: a row by its name, `custom` (alias `hmac`) for a sender
-described in `webhooks.toml`, `close`, or a scheme from another distribution (entry point group
+`make_declared` turns a source's settings into a source: a row by its name, `custom` (alias `hmac`) for a sender
+described in `webhooks.toml`, or a scheme from another distribution (entry point group
 `webhooks.sources`: a `Scheme`, or a subclass of `Source` that takes the settings).
 """
 
@@ -15,7 +15,6 @@ from webhooks.errors import ConfigurationError
 from webhooks.formats import did_you_mean
 from webhooks.settings import shown
 from webhooks.sources.base import Source, SourceSettings
-from webhooks.sources.close import CloseSource
 from webhooks.sources.declared.rows import (
     COMMERCE_ROWS,
     CUSTOM,
@@ -28,6 +27,8 @@ from webhooks.sources.declared.rows import (
 from webhooks.sources.declared.scheme import Scheme
 from webhooks.sources.declared.source import DeclaredSource
 
+#: The scheme that is no row.
+CLOSE = "close"
 #: Every row; a name stands once.
 ROWS: tuple[Scheme, ...] = (
     *FIRST_ROWS,
@@ -43,13 +44,11 @@ SCHEMES: Mapping[str, Scheme] = {row.name: row for row in ROWS} | {"hmac": CUSTO
 
 def scheme_names() -> list[str]:
     """Every name that `scheme = "…"` may have, those of other distributions included."""
-    return sorted({*SCHEMES, CloseSource.scheme, *_foreign()})
+    return sorted({*SCHEMES, CLOSE, *_foreign()})
 
 
-def make_source(settings: SourceSettings) -> Source:
+def make_declared(settings: SourceSettings) -> Source:
     """The source that `settings` describe. Raises ConfigurationError with every mistake in them."""
-    if settings.scheme == CloseSource.scheme:
-        return CloseSource(settings)
     if settings.scheme in SCHEMES:
         return DeclaredSource(settings, SCHEMES[settings.scheme])
     if settings.scheme in _foreign():
