@@ -89,7 +89,7 @@ clean:
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.[http]'
 	@touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml constraints.txt

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from tests.acceptance.reading import Newcomer, part, typed
 from tests.acceptance.support import Processes
@@ -26,6 +28,32 @@ def test_the_example_of_the_readme_runs_as_pasted(processes: Processes) -> None:
     newcomer.dev.wait_for(re.escape(HELLO))
     assert "stored" in said["webhooks events list"]
     assert "handlers.greet.greet" in said["webhooks deliveries list"]
+
+
+def test_the_ten_lines_about_production_run_as_printed(postgresql_url: str, processes: Processes) -> None:
+    """But for two: what is installed is there, and Close is asked by `webhooks subscriptions` only with an account."""
+    url = make_url(postgresql_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    (processes.directory / "close").write_text(secrets.token_hex(32))
+    newcomer = Newcomer(processes)
+    newcomer.env["WEBHOOKS_PORT"] = str(newcomer.port)
+    text = part("README.md", "Production in ten lines", "Maturity")
+    for printed, here in (
+        ("postgresql://webhooks:…@db/webhooks", url),
+        ("/run/secrets/close", str(processes.directory / "close")),
+        ("localhost:8000", f"localhost:{newcomer.port}"),
+    ):
+        assert printed in text
+        text = text.replace(printed, here)
+    install, *commands = typed(text)
+    assert install.startswith("pip install")
+    assert len(commands) == 8
+    for command in commands:
+        if command in ("webhooks run", "webhooks worker"):
+            started = processes.start(*command.split(), env=newcomer.env)
+            started.wait_for("Listening at" if command == "webhooks run" else r"worker \S+ started")
+        elif command != "webhooks subscriptions sync":
+            shown = newcomer.type(command)
+            assert '"status":"ready"' in shown or not command.startswith("curl")
 
 
 def test_the_quickstart_runs_as_printed(processes: Processes) -> None:
