@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
+from webhooks.app.assembly import Role, open_database
 from webhooks.database import set_up_sqlite
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
+from webhooks.settings import load_settings
 
 
 def test_a_transaction_on_a_connection_that_was_raw_before_is_rolled_back_whole(database_url: str) -> None:
@@ -156,3 +158,16 @@ def test_another_clients_prepared_statement_is_not_now(postgresql_url: str, stat
         assert state in caught.value.reason
     finally:
         database.dispose()
+
+
+def test_a_statement_of_the_dashboard_ends_after_a_second(postgresql_url: str) -> None:
+    settings = load_settings({"DATABASE_URL": postgresql_url})
+    limits = {}
+    for role in (Role.WEB, Role.DASHBOARD, Role.WORKER):
+        database = open_database(settings, role)
+        try:
+            with database.read() as connection:
+                limits[role] = connection.execute(text("select current_setting('statement_timeout')")).scalar()
+        finally:
+            database.dispose()
+    assert limits == {Role.WEB: "2s", Role.DASHBOARD: "1s", Role.WORKER: "0"}

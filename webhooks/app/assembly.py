@@ -52,6 +52,11 @@ class Role(enum.StrEnum):
         return timedelta(seconds=2) if self in (Role.WEB, Role.DASHBOARD) else None
 
     @property
+    def statement_limit(self) -> timedelta | None:
+        """How long one statement may take, where that is less: a page shows what it has, and never holds the database for long."""
+        return timedelta(seconds=1) if self is Role.DASHBOARD else None
+
+    @property
     def application(self) -> str:
         """By which name the database lists the connections of such a process."""
         return {Role.CHILD: "webhooks worker", Role.READ_ONLY: "webhooks cli"}.get(self, f"webhooks {self.value}")
@@ -97,6 +102,7 @@ def open_database(settings: Settings, role: Role, clock: Callable[[], datetime] 
         clock=clock,
         patience=role.patience,
         application=role.application,
+        statement_limit=role.statement_limit,
         pooler=settings.database_pooler,
         listen_url=settings.listen_url,
     )

@@ -132,7 +132,7 @@ def services_without_handlers(settings: Settings, problem: str) -> Services:
     from webhooks.routing import Registry
 
     sources = assembly.make_sources(settings)
-    database = assembly.open_database(settings, assembly.Role.WEB)
+    database = assembly.open_database(settings, assembly.Role.DASHBOARD)
     store, registry = assembly.make_store(database, sources), Registry()
     return Services(
         settings=settings,

@@ -164,7 +164,8 @@ class Webhooks:
 
     def become(self, role: str) -> None:
         """Use the database as `role` does, in a process that found the application made for another."""
-        self.database.change_role(Role(role).patience, Role(role).application)
+        as_role = Role(role)
+        self.database.change_role(as_role.patience, as_role.application, as_role.statement_limit)
 
     def _require_own(self) -> None:
         problems = [

@@ -23,6 +23,7 @@ GROUPS = (
     "assets",
     "overview",
     "console",
+    "local_close",
     "events",
     "event",
     "deliveries",

@@ -28,6 +28,7 @@ class Link(NamedTuple):
 #: The navigation, in two parts.
 NAVIGATION: tuple[Link, ...] = (
     Link("console", "Console", "send", "c"),
+    Link("local_close", "Local Close", "source"),
     Link("overview", "Overview", "overview", "o"),
     Link("events", "Events", "event", "e"),
     Link("failures", "Failures", "warning", "f"),

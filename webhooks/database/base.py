@@ -54,6 +54,7 @@ class Database(ABC):
         2.5 s (None: as long as it takes).
     lock_patience: how long a statement waits for a lock on PostgreSQL (None: as long as it takes), before it ends with
         `Locked`.
+    statement_limit: how long one statement may take on PostgreSQL (None: as long as `patience` says).
     pool_size: connections kept.
     max_overflow: opened besides when that many are in use (-1: any number).
     clock: aware UTC now.
@@ -80,6 +81,7 @@ class Database(ABC):
         *,
         patience: timedelta | None = None,
         lock_patience: timedelta | None = None,
+        statement_limit: timedelta | None = None,
         pool_size: int = 5,
         max_overflow: int = 20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -96,6 +98,7 @@ class Database(ABC):
         self.monotonic = monotonic
         self.patience = patience
         self._lock_patience = lock_patience
+        self._statement_limit = statement_limit
         self._application = application
         self._pool_size = pool_size
         self._max_overflow = max_overflow
@@ -114,11 +117,13 @@ class Database(ABC):
 
     # -- roles ---------------------------------------------------------------------------------------------
 
-    def change_role(self, patience: timedelta | None, application: str) -> None:
-        """Connect from here on as another kind of process does. application: what the server calls it."""
-        if (patience, application) == (self.patience, self._application):
+    def change_role(
+        self, patience: timedelta | None, application: str, statement_limit: timedelta | None = None
+    ) -> None:
+        """Connect from here on as another kind of process does. Arguments: as of `Database`."""
+        if (patience, application, statement_limit) == (self.patience, self._application, self._statement_limit):
             return
-        self.patience = patience
+        self.patience, self._statement_limit = patience, statement_limit
         self._application = application
         self._connect_anew()
 
@@ -131,7 +136,7 @@ class Database(ABC):
 
     def serve_worker(self, threads: int, pool_size: int = 5) -> None:
         """Be what a worker with so many threads needs; call before anything is under way."""
-        self.patience, self._lock_patience = None, LOCK_PATIENCE
+        self.patience, self._lock_patience, self._statement_limit = None, LOCK_PATIENCE, None
         self._pool_size, self._max_overflow = pool_size, max(20, threads)
         self._connect_anew()
 

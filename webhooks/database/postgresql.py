@@ -139,8 +139,9 @@ class PostgreSQLDatabase(Database):
         """{parameter: value} of a connection of ours. Behind a pooler of transactions the server's own hold."""
         # every statement of ours is short; compiling one that looks dear to the planner took seconds
         settings = {"timezone": "UTC", "jit": "off"}
-        if self.patience is not None:
-            settings["statement_timeout"] = str(int(self.patience.total_seconds() * 1000))
+        longest = self._statement_limit or self.patience
+        if longest is not None:
+            settings["statement_timeout"] = str(int(longest.total_seconds() * 1000))
         if self._lock_patience is not None:
             settings["lock_timeout"] = str(int(self._lock_patience.total_seconds() * 1000))
         return settings

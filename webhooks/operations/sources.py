@@ -63,8 +63,8 @@ def view(sources: Mapping[str, Source], url_prefix: str, figures: SourceFigures 
 def _view(name: str, source: Source, url_prefix: str, figures: SourceFigures | None) -> SourceView:
     stats = figures.events.get(name) if figures is not None else None
     used = figures.key_uses.get(name, {}) if figures is not None else {}
-    # labels of a secret file, or of secrets that are gone, are known from their use only
-    labels = dict.fromkeys([*(secret.label for secret in source.settings.secrets), *used])
+    # labels of secrets that are gone are known from their use only
+    labels = dict.fromkeys([*(secret.label for secret in source.settings.secrets), *source.labels(), *used])
     return SourceView(
         name=name,
         scheme=source.scheme or source.settings.scheme,

@@ -119,6 +119,11 @@ class Source(ABC):
         """The labels of the keys that are held now; empty for a scheme without keys."""
         return ()
 
+    @property
+    def key_problem(self) -> str:
+        """Why the file of keys could not be read again, while those of before are tried; "" where nothing is wrong."""
+        return ""
+
     @abstractmethod
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         """Say which secret made the signature. Raises `SignatureError` for anything else, and nothing else."""

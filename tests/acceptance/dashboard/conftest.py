@@ -56,10 +56,16 @@ class Browser:
         theme: str = "light",
         width: int = 1440,
         javascript: bool = True,
+        zoom: int = 1,
+        timezone: str = "UTC",
     ) -> Any:
-        """A page of a browser of its own, logged in."""
+        """A page of a browser of its own, logged in. zoom: a window of that width, zoomed, has so many times fewer pixels of CSS."""
         context = self._chromium.new_context(
-            color_scheme=theme, viewport={"width": width, "height": 900}, java_script_enabled=javascript
+            color_scheme=theme,
+            viewport={"width": width // zoom, "height": 900 // zoom},
+            device_scale_factor=zoom,
+            java_script_enabled=javascript,
+            timezone_id=timezone,
         )
         self._contexts.append(context)
         context.set_default_timeout(10_000)

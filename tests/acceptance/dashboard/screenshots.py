@@ -31,6 +31,7 @@ from webhooks.dashboard import Console, UserRole
 from webhooks.dashboard.access.sessions import NAME
 from webhooks.database.migrations import run as migrate
 from webhooks.model import Disposition
+from webhooks.operations.figures import COUNTS
 from webhooks.routing import Registry, RetryPolicy, changed
 from webhooks.store.tallies import UNTIMED, Counts, Kind, LevelSample, Ran
 
@@ -97,13 +98,15 @@ def tell(site: Site) -> None:
     store.handlers.pause("outcomes.count", by="grace")
     for number in range(5):
         site.send(message(f"ev_late{number}", "activity.whatsapp_message", "created", "acti_0bM7yQ"))
-    for _ in range(4):
+    for _ in range(6):
         site.send(body("ev_wrong"), **{"close-sig-hash": "0" * 64})
+    store.key_uses.note("stripe", "1", store.database.now() - timedelta(hours=3, minutes=12))
     site.send(b'{"event": {"id": "ev_broken", "object_type": 5}}')
     store.processes.beat(
         "hooks-1:4410", "worker", "0.9.0", [handler.name for handler in registry.handlers()], lease=timedelta(hours=1)
     )
     figures(site, chance)
+    store.snapshots.put(COUNTS, {"dead": 22, "refused": 44, "quarantined": 1})
 
 
 def message(
@@ -204,7 +207,7 @@ def main(target: Path) -> None:
         url, console_url = (f"http://127.0.0.1:{server.server_port}/dashboard" for server in servers)
         event = site.store.listings.ids_of_key("ev_7Qm2xB0dPZk3VtYcR1uJ")[-1]
         pages = {
-            "overview": (f"{url}/", 900), "event": (f"{url}/events/{event}", 610), "failures": (f"{url}/failures", 700),
+            "overview": (f"{url}/", 850), "event": (f"{url}/events/{event}", 610), "failures": (f"{url}/failures", 700),
             "replay": (f"{url}/replays/new?q=type:activity.whatsapp_message.**%20since:1d", 900),
             "console": (f"{console_url}/console?key=key-of-this-start", 760),
         }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from flask import Flask
 
 from tests.integration.conftest import KEY
-from tests.integration.dashboard.conftest import Site
+from tests.integration.dashboard.conftest import Site, shown
 from tests.integration.dashboard.stories import body, make_registry
 from tests.support import each, either_database, wait_until
 from webhooks.app import Webhooks
 from webhooks.app.dashboard import CONSOLE
 from webhooks.operations.trigger import PostAnswer
+from webhooks.sandbox import Rules, World
+from webhooks.sandbox.server import serve, subscribe_all
 from webhooks.selection import Selection
 
 pytestmark = either_database
@@ -151,3 +154,35 @@ def test_elsewhere_there_is_none_of_it(make_site: Callable[..., Site]) -> None:
     assert site.get("/send").status_code == 404
     assert site.post("/send").status_code == 404
     assert site.get(f"/?key={ConsoleSite.key}", None).status_code == 401
+
+
+def test_a_local_close_is_shown_and_has_something_changed(console: ConsoleSite, tmp_path: Path) -> None:
+    console.enter()
+    assert "No local Close runs in this directory" in shown(console.client.get("/dashboard/local-close").text)
+    assert console.press("/local-close/contact").status_code == 404
+    posted: list[bytes] = []
+
+    def post(url: str, headers: Any, body: bytes) -> int:
+        posted.append(body)
+        return 200
+
+    world = World(lambda: datetime.now(UTC), seed=1, rules=Rules())
+    subscribe_all(world, "http://localhost/webhooks/close")
+    with serve(world, post=post) as close:
+        note = tmp_path / ".webhooks" / "close.json"
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(json.dumps({"api_url": close.url, "api_key": "api_local.admin"}))
+        assert "It has no object yet" in shown(console.client.get("/dashboard/local-close").text)
+        assert console.press("/local-close/lead").status_code == 404, "there is none yet"
+        for name in ("contact", "lead", "message"):
+            assert console.press(f"/local-close/{name}").status_code == 303, name
+        page = shown(console.client.get("/dashboard/local-close").text)
+        assert "Rosa Lindqvist" in page
+        assert "activity.whatsapp_message 1" in page
+        assert console.press("/local-close/pause").status_code == 303
+        assert "paused" in shown(console.client.get("/dashboard/local-close").text)
+        assert console.press("/local-close/pause").status_code == 404
+        assert console.press("/local-close/resume").status_code == 303
+        assert console.press("/local-close/nothing").status_code == 404
+    page = shown(console.client.get("/dashboard/local-close").text)
+    assert "does not answer" in page

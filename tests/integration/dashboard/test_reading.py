@@ -125,7 +125,8 @@ def test_a_full_page_is_small_asks_little_and_runs_nothing(
     assert "<script>alert" not in response.text
     assert "secret-value" not in response.text
     assert "\u202e" not in response.text
-    asked = [each for each in said if not each.lower().startswith(("pragma", "begin", "set "))]
+    # what a process writes meanwhile is not the page's
+    asked = [each for each in said if not each.lower().startswith(("pragma", "begin", "set ", "insert"))]
     assert len(asked) <= MOST_STATEMENTS, "\n".join(each[:90] for each in asked)
 
 

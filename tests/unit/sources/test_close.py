@@ -300,8 +300,11 @@ def test_a_broken_file_keeps_the_old_keys_and_is_logged_once(
     assert labels(keys) == ["whsub_a"]
     assert len(caplog.records) == 1
     assert "stay as they were" in caplog.text
+    assert keys.problem
+    assert keys.problem in caplog.text
     write(file, json.dumps({"whsub_b": KEY}))
     assert keys.refresh() is True
+    assert keys.problem == ""
     assert labels(keys) == ["whsub_b"]
 
 

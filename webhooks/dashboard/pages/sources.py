@@ -101,9 +101,10 @@ def key_steps(view: known.SourceView, file: str, subscriptions: Sequence[Mapping
                 False, f"{first['id']} and its key are removed; the same command does it, also when it was interrupted"
             ),
         ]
-    place = f"into {file}, a line of its own" if file else "into secret, beside the old one, and restart"
+    both = '{"old": "…", "new": "…"}'
+    place = f"into {file}, as JSON: {both}" if file else f"into the settings, secret = {both}, and restart"
     return [
-        Step(has_two, f"Write the new key {place}: the old one stays valid beside it"),
+        Step(has_two, f"Write the new key {place}; the old one stays valid beside it"),
         Step(both_used, "Set the new key at the sender, and see here that it was used"),
         Step(False, "Take the old key out, once the sender's retries are over"),
     ]
@@ -150,6 +151,7 @@ def source(visit: Visit, name: str) -> Response:
         "source.html",
         line=line,
         source=services.sources[name],
+        key_problem=services.sources[name].key_problem,
         key_steps=key_steps(
             line.view, str(services.sources[name].settings.secret_file or ""), said.get("subscriptions") or ()
         ),

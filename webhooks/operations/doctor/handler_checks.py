@@ -52,11 +52,11 @@ def lane_blocked(handler: HandlerFacts) -> Complaint | None:
     backlog = handler.backlog
     if not backlog.lanes:
         return None
+    waiting = f"with {counted(backlog.held, 'delivery')} waiting there" if backlog.held else "none waits there yet"
     return Complaint(
         Level.ERROR,
         handler.name,
-        f"handler {handler.name!r} has {counted(backlog.lanes, 'lane')} stuck behind a dead delivery, with "
-        f"{counted(backlog.held, 'delivery')} waiting there",
+        f"handler {handler.name!r} has {counted(backlog.lanes, 'lane')} stuck behind a dead delivery, {waiting}",
         f"webhooks requeue --handler {handler.name} --state dead",
         held=backlog.held,
     )

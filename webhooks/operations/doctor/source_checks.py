@@ -317,7 +317,7 @@ def quarantine(source: SourceFacts) -> Complaint | None:
     return Complaint(
         Level.WARNING,
         source.name,
-        f"of {source.name}, {counted(source.quarantined, 'request')} could not be read and stay in quarantine",
+        f"of {source.name}, {counted(source.quarantined, 'request')} could not be read and {'stays' if source.quarantined == 1 else 'stay'} in quarantine",
         f"webhooks quarantine list --source {source.name}",
     )
 

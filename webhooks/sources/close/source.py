@@ -99,6 +99,11 @@ class CloseSource(Source):
         """Of the keys that are held now: ids of subscriptions, or what the settings call them."""
         return [key.label for key in self.keys.current()]
 
+    @property
+    def key_problem(self) -> str:
+        """Why the file of keys could not be read again; "" where nothing is wrong."""
+        return self.keys.problem
+
     def verify(self, request: InboundRequest, now: datetime) -> Verified:
         """Which key made the signature; a file of keys that has changed is read again first. Raises SignatureError."""
         try:

@@ -133,6 +133,11 @@ class DeclaredSource(Source):
         """Of the keys that are held now."""
         return [key.label for key in self.keys.current()]
 
+    @property
+    def key_problem(self) -> str:
+        """Why the file of keys could not be read again; "" where nothing is wrong."""
+        return self.keys.problem
+
     # -- at start --------------------------------------------------------------------------------------
 
     def _own_row(self, row: Scheme) -> tuple[Scheme, list[str]]:

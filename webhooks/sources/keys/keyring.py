@@ -86,6 +86,8 @@ class KeyRing(Generic[K]):
         self._looked_at = clock()
         self._seen: Fingerprint | None = self._fingerprint()
         self._secrets: tuple[Secret, ...] = ()
+        #: why the file could not be read again, while the keys of before are tried; "" where it could
+        self.problem = ""
         self._keys = self._load()
 
     @property
@@ -145,8 +147,10 @@ class KeyRing(Generic[K]):
             try:
                 keys = self._load()
             except ConfigurationError as error:
-                logger.error("the secrets of source %r stay as they were: %s", self._source, "; ".join(error.problems))
+                self.problem = "; ".join(error.problems)
+                logger.error("the secrets of source %r stay as they were: %s", self._source, self.problem)
                 return False
+            self.problem = ""
             changed = keys != self._keys
             self._keys = keys
             if changed:
