@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -287,20 +287,28 @@ class Retry(WebhooksError):
     """Raise in a handler to be run again; counts as an attempt.
 
     after: at least this long from now, as `timedelta` or seconds; None leaves it to the retry policy.
+    events: of those that a handler with `batch=` got, the ones that are meant, while the others succeed; None: all of them.
     """
 
-    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+    def __init__(
+        self, reason: str = "", *, after: timedelta | float | None = None, events: Iterable[Any] | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after = after if after is None or isinstance(after, timedelta) else timedelta(seconds=after)
+        self.events = None if events is None else tuple(events)
 
 
 class Discard(WebhooksError):
-    """Raise in a handler to end its delivery as cancelled, with this reason, and never run it again."""
+    """Raise in a handler to end its delivery as cancelled, with this reason, and never run it again.
 
-    def __init__(self, reason: str = "") -> None:
+    events: as for `Retry`.
+    """
+
+    def __init__(self, reason: str = "", *, events: Iterable[Any] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.events = None if events is None else tuple(events)
 
 
 class PayloadMismatch(WebhooksError):

@@ -434,6 +434,35 @@ def test_effects_in_the_session_alone_may_be_said_in_two_ways(registry: Registry
         registry.add(takes_session, "x", name="both", rehearsable=True, effects="anywhere")
 
 
+@each(
+    ("options", "complaint"),
+    [
+        ({"isolation": "process"}, "such a process runs one delivery; leave one out"),
+        ({"concurrency": 4}, "concurrency=4 counts deliveries, so a batch would never have 10; give at least 10"),
+        ({"ordered_by": "object_id"}, "batch= with an order needs session"),
+        ({"latest": "object_id"}, "batch= with an order needs session"),
+    ],
+)
+def test_what_cannot_be_done_with_several_at_once_is_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidHandler, match=re.escape(complaint)):
+        Registry().add(takes_events, "x", name="h", batch=10, **options)
+
+
+def test_one_that_takes_several_asks_for_events_and_others_do_not(registry: Registry) -> None:
+    handler = registry.add(takes_events, "x", name="several", batch=10)
+    assert (handler.arguments, handler.together) == (("events", "log"), 10)
+    with pytest.raises(InvalidHandler, match="asks for 'events', which is for handlers that take several"):
+        registry.add(takes_events, "x", name="one")
+    with pytest.raises(
+        InvalidHandler, match="asks for 'event'; with batch= it can ask for events, session, deliveries"
+    ):
+        registry.add(event_and_more, "x", name="both", batch=10)
+
+
+def takes_events(events: Any, log: Any) -> None:
+    pass
+
+
 def takes_session(session: Any) -> None:
     pass
 
@@ -553,6 +582,8 @@ def event_and_more(event: Event, more: int) -> str | None: ...
         ({"debounce": 5, "latest": "object_id"}, "debounce is 5; give Debounce(quiet=timedelta(seconds=5), at_most="),
         ({"rehearsable": True}, "so ask for session"),
         ({"effects": "session"}, "so ask for session"),
+        ({"batch": 1}, "batch is 1; give how many deliveries the handler may get at once, from 2 to 1000"),
+        ({"batch": 100}, "does not ask for events, which batch= gives it"),
         ({"effects": "nowhere"}, "effects is 'nowhere'; it can be 'anywhere' or 'session'"),
         ({"queue": "Video"}, "queue is 'Video'; expected the name of a queue: a-z"),
         ({"queue": "x" * 41}, "at most 40"),

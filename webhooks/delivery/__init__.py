@@ -7,7 +7,8 @@ handler that hangs or dies harms its own attempt alone. Not here: which handler 
 A delivery is claimed by `worker`: `claiming` plans how much, with the shares of `scheduling` and what `breaker` knows. It is
 in hand as an `attempt`, waits in `buffer`, and a thread of `runner` gives it to `dispatcher` (resolve, filter, run, decide,
 announce), or to a process of its own by `isolation`. Of a handler without effects outside its session a thread takes what waits
-(`groups`, as many as `sizes` says) and runs it in one transaction (`together`). Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
+(`groups`, as many as `sizes` says) and runs it in one transaction (`together`); one with `batch=` takes it by one call (`batch`).
+Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
 up. `outcomes` says what becomes of it, `recording` writes that down, `announcements` tells it. `draining` is the stop.
 `rescue` finds deliveries whose worker is gone, and `pruning` deletes what is old. `rehearsal` runs handlers without trace.
 
@@ -22,6 +23,7 @@ from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
     from webhooks.delivery.attempt import RunningAttempt as RunningAttempt
+    from webhooks.delivery.batch import run_batch as run_batch
     from webhooks.delivery.breaker import CircuitBreaker as CircuitBreaker
     from webhooks.delivery.claiming import HandlerTerms as HandlerTerms
     from webhooks.delivery.dispatcher import Dispatcher as Dispatcher
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from webhooks.delivery.rescue import Maintenance as Maintenance
     from webhooks.delivery.runner import Runner as Runner
     from webhooks.delivery.runner import RunnerSettings as RunnerSettings
+    from webhooks.delivery.together import Ran as Ran
+    from webhooks.delivery.together import run_together as run_together
     from webhooks.delivery.worker import REPLACE as REPLACE
     from webhooks.delivery.worker import STOPPED as STOPPED
     from webhooks.delivery.worker import Worker as Worker
@@ -44,6 +48,7 @@ else:
         __name__,
         {
             "attempt": ["RunningAttempt"],
+            "batch": ["run_batch"],
             "breaker": ["CircuitBreaker"],
             "claiming": ["HandlerTerms"],
             "dispatcher": ["Dispatcher"],
@@ -52,6 +57,7 @@ else:
             "rehearsal": ["Rehearsal", "Rehearser"],
             "rescue": ["Maintenance"],
             "runner": ["Runner", "RunnerSettings"],
+            "together": ["Ran", "run_together"],
             "worker": ["REPLACE", "STOPPED", "Worker", "WorkerSettings", "handler_rows"],
         },
     )

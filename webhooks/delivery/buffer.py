@@ -68,12 +68,20 @@ class Buffer:
     slots: how many threads there are.
     sessions: handlers that take a connection each while they run. When one cannot be had (`short`), only as many of them
         run as have one, and no more are claimed; now and then another is let try.
+    batches: {handler: how many deliveries it takes at once}; so many of it are claimed ahead, however slow it is.
     """
 
-    def __init__(self, handlers: Collection[str], slots: int, sessions: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        handlers: Collection[str],
+        slots: int,
+        sessions: Collection[str] = (),
+        batches: Mapping[str, int] | None = None,
+    ) -> None:
         self._slots = slots
         self._handlers = list(handlers)
         self._sessions = frozenset(sessions)
+        self._batches = batches or {}
         self._connections = _Connections(slots, self._sessions)
         #: taken by itself: the condition's own `with` would cost two more calls each time
         self._lock = threading.RLock()
@@ -273,7 +281,7 @@ class Buffer:
             taken = 0
             for name in self._handlers:
                 busy = self._running[name] + self._in_line(name)
-                if self._is_slow(name) or name in hanging:
+                if name not in self._batches and (self._is_slow(name) or name in hanging):
                     slow[name] = max(0, self._share[name] - busy)
                     taken += busy
                 elif self._runs_low(name):
@@ -301,14 +309,17 @@ class Buffer:
 
     def _runs_low(self, name: str) -> bool:
         """Whether it is time to claim for a handler: claiming for one place costs nearly what it costs for a hundred."""
-        return self._is_slow(name) or 2 * self._in_line(name) <= self._ahead(name)
+        is_slow = name not in self._batches and self._is_slow(name)
+        return is_slow or 2 * self._in_line(name) <= self._ahead(name)
 
     def _in_line(self, name: str) -> int:
         """How many wait for a thread; a few that wait to run isolated take no place from those that need not."""
         return len(self._waiting[name]) - min(self._isolated_waiting[name], ISOLATED_AT_ONCE)
 
     def _ahead(self, name: str) -> int:
-        return min(LARGEST_CLAIM, int(AHEAD_SECONDS * self._cap(name) / max(self._mean[name], 0.0001)))
+        mean = self._mean.get(name, SLOW_SECONDS)
+        soon = min(LARGEST_CLAIM, int(AHEAD_SECONDS * self._cap(name) / max(mean, 0.0001)))
+        return max(soon, self._batches.get(name, 0))
 
 
 class _Connections:

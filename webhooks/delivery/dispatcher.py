@@ -32,7 +32,7 @@ from webhooks.errors import LeaseLost, NoConnection, StorageUnavailable
 from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
 from webhooks.model import Delivery, DeliveryCause, Event
-from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict
+from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict, meant
 from webhooks.session import DoneMark, SharedSession
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
@@ -252,13 +252,24 @@ class Dispatcher:
         holder: whose revocation ends the coroutine; None: the attempt's own.
         """
         arguments = self.arguments(attempt.handler, event, attempt.delivery, session)
+        try:
+            self.enter(holder or attempt, arguments)
+        except Exception as error:
+            words = None if attempt.handler.batch is None else meant(error, [event])
+            if words is None:
+                raise
+            for word in words.values():  # none where it named no event
+                raise word from None
+
+    def enter(self, holder: RunningAttempt, arguments: dict[str, Any]) -> None:
+        """Call the handler of an attempt with these arguments. holder: see `call`."""
         process = os.getpid()
         try:
             if self._around is None:
-                self._call_function(holder or attempt, arguments)
+                self._call_function(holder, arguments)
             else:
                 with self._around():
-                    self._call_function(holder or attempt, arguments)
+                    self._call_function(holder, arguments)
         finally:
             if os.getpid() != process:
                 os._exit(70)  # the handler forked, and its child came back here: it may not continue in our name
@@ -272,6 +283,8 @@ class Dispatcher:
 
     def arguments(self, handler: Handler, event: Event, delivery: Delivery, session: Any) -> dict[str, Any]:
         """What the handler asked for, by name. Raises `PayloadMismatch` for data of another type than it asks for."""
+        if handler.batch is not None:
+            return self.batch_arguments(handler, [event], [delivery], session)
         if handler.data is not None:
             event = handler.data.typed(event)
         arguments: dict[str, Any] = {}
@@ -298,6 +311,21 @@ class Dispatcher:
                     {"event_id": event.id, "delivery_id": delivery.id, "handler": handler.name},
                 )
         return arguments
+
+    def batch_arguments(
+        self, handler: Handler, events: Sequence[Event], deliveries: Sequence[Delivery], session: Any
+    ) -> dict[str, Any]:
+        """What a handler asked for that takes several deliveries at once. Raises `PayloadMismatch`."""
+        data = handler.data
+        given = {
+            "events": list(events) if data is None else [data.typed(event) for event in events],
+            "deliveries": list(deliveries),
+            "session": session,
+            "log": logging.LoggerAdapter(
+                logging.getLogger(handler.function.__module__), {"handler": handler.name, "events": len(events)}
+            ),
+        }
+        return {name: given[name] for name in handler.arguments}
 
     # -- leases that ran out -------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""Deliveries of one handler that a thread runs in one transaction: who is in a group, and what becomes of its members.
+"""Deliveries of one handler that a thread runs in one transaction, or by one call: who is in a group, and what becomes of its members.
 
 `Groups.gather` takes what waits already, and waits for no more. The first of a group stands for it: it has the thread's
-place and the clock. What the group does not commit is put back as it was claimed, in its order, to run alone; as if the
-group had never been. When another thread takes a group from its thread (`release`), that thread's word does not count.
+place and the clock. What nothing came of is put back as it was claimed, in its order, to run alone (by one call: in
+halves), as if the group had never been. When another thread takes a group from its thread (`release`), that thread's word does not count.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from webhooks.delivery.attempt import Ledger, RunningAttempt
+from webhooks.delivery.batch import run_batch
 from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.delivery.buffer import Buffer
 from webhooks.delivery.dispatcher import Dispatcher
@@ -21,7 +22,7 @@ from webhooks.delivery.together import Ran, run_together
 from webhooks.errors import NoConnection
 from webhooks.formats import error_summary
 from webhooks.formats.sqlstates import sqlstate
-from webhooks.routing import SUCCEEDED
+from webhooks.routing import SUCCEEDED, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +60,19 @@ class Groups:
         name = first.handler.name
         if first.together == 1:
             return False
-        most = self.sizes.begin(name, self.buffer.mean(name))
+        most = first.handler.batch or self.sizes.begin(name, self.buffer.mean(name))
         if most == 1:
             return False
         first.mates = self.buffer.gather(first, most)
         if len(first.mates) == 1:
             first.mates = ()
-            self.sizes.end(name)
+            self._end_together(first)
             return False
         return True
+
+    def _end_together(self, first: RunningAttempt) -> None:
+        if first.handler.batch is None:
+            self.sizes.end(first.handler.name)
 
     def run(self, first: RunningAttempt) -> bool:
         """Run a group, and see to what came of it. False: another thread took it, and the calling one has to end."""
@@ -75,27 +80,28 @@ class Groups:
         began = time.monotonic()
         ran = Ran()
         try:
-            ran = run_together(self.dispatcher, mates)
+            ran = (run_together if first.handler.batch is None else run_batch)(self.dispatcher, mates)
         except NoConnection as refused:
             return self._put_back(first, refused)
         except BaseException as error:  # ours, not the handler's
             logger.exception("%d deliveries for handler %r could not be run together", len(mates), name)
             ran.error, ran.left = error, list(mates)
         finally:
-            self.sizes.end(name)
+            self._end_together(first)
         if not first.end():
             self.buffer.finished(first)
             self.ledger.look_at(first)
             return False
-        self._report(ran)
-        self._note(name, ran)
+        self._report(ran, _fewer(first.handler, len(mates)))
+        self._note(first.handler, ran)
         if self.buffer.finished(first, (time.monotonic() - began) / len(mates)):
             self.recorder.wake()
         return True
 
     # -- what became of it ---------------------------------------------------------------------------------
 
-    def _report(self, ran: Ran) -> None:
+    def _report(self, ran: Ran, fewer: int) -> None:
+        """fewer: with how many each may run that nothing came of."""
         for attempt, finished in ran.committed.items():
             attempt.end()
             self.breaker.observe(finished)
@@ -110,21 +116,24 @@ class Groups:
         for attempt in ran.left:
             attempt.doubt = ran.maybe.get(attempt)
         self._wait_again(ran.unbegun, None)
-        self._wait_again(ran.lost + ran.left, 1)
+        self._wait_again(ran.lost + ran.alone, 1)
+        self._wait_again(ran.left, fewer)
 
     def _tell_start(self, attempt: RunningAttempt, ran: Ran) -> None:
         if (event := ran.events.get(attempt)) is not None:
             self.dispatcher.announcements.started(attempt.delivery, event)
 
-    def _note(self, name: str, ran: Ran) -> None:
+    def _note(self, handler: Handler, ran: Ran) -> None:
         if ran.error is None:
-            self.sizes.went_well(name, len(ran.committed))
+            if handler.batch is None:
+                self.sizes.went_well(handler.name, len(ran.committed))
             return
-        self.sizes.failed(name, len(ran.left), by_deadlock=sqlstate(ran.error) == _DEADLOCK)
+        if handler.batch is None:
+            self.sizes.failed(handler.name, len(ran.left), by_deadlock=sqlstate(ran.error) == _DEADLOCK)
         logger.debug(
-            "%d deliveries for handler %r run alone, since they could not commit together: %s",
+            "%d deliveries for handler %r run apart, since they could not together: %s",
             len(ran.left),
-            name,
+            handler.name,
             error_summary(ran.error),
         )
 
@@ -158,10 +167,11 @@ class Groups:
 
     def time_is_up(self, first: RunningAttempt) -> None:
         """Let every member of a group wait again, whose first was taken from its thread because a run took too long."""
-        again = self._in_doubt(first)
+        again = self._in_doubt(first, len(first.mates))
         self.ledger.add([again])
         first.settle()  # kept, as long as its thread is left behind
-        self.sizes.failed(first.handler.name, len(first.mates))
+        if first.handler.batch is None:
+            self.sizes.failed(first.handler.name, len(first.mates))
         self.let_go(first)
         self.buffer.add_first([again])
 
@@ -170,16 +180,23 @@ class Groups:
         mates, first.mates = first.mates, ()
         again = []
         for attempt in mates[1:]:
-            one = self._in_doubt(attempt)
+            one = self._in_doubt(attempt, len(mates))
             self.ledger.replace(attempt, one)
             again.append(one)
         self.buffer.add_first(again)
 
-    def _in_doubt(self, attempt: RunningAttempt) -> RunningAttempt:
+    def _in_doubt(self, attempt: RunningAttempt, n: int) -> RunningAttempt:
+        """The same anew, as one of n that ran together and perhaps committed."""
         one = attempt.anew()
-        one.together = 1
-        one.doubt = self.dispatcher.outcomes.finished(attempt, SUCCEEDED, ran=True)
+        one.together = _fewer(attempt.handler, n)
+        if attempt.handler.wants_session:
+            one.doubt = self.dispatcher.outcomes.finished(attempt, SUCCEEDED, ran=True)
         return one
+
+
+def _fewer(handler: Handler, n: int) -> int:
+    """With how many a delivery may run after n of them failed: a half by one call, none in one transaction."""
+    return 1 if handler.batch is None else max(1, n // 2)
 
 
 __all__ = ["Groups"]

@@ -101,7 +101,8 @@ class Runner:
         }
         sessions = [handler.name for handler in self.handlers.values() if handler.wants_session]
         self.ledger = Ledger()
-        self.buffer = Buffer(self.handlers, settings.slots, sessions)
+        batches = {name: handler.batch for name, handler in self.handlers.items() if handler.batch is not None}
+        self.buffer = Buffer(self.handlers, settings.slots, sessions, batches)
         self.breaker = CircuitBreaker(store, self.handlers)
         self.recorder = Recorder(store, self.ledger, dispatcher.announcements)
         limit = settings.abandoned_threads or ABANDONED_FOR_A_SLOT * settings.slots + 1

@@ -36,8 +36,9 @@ class Ran:
     events: {attempt: its event as the handler got it}, of both.
     lost: those whose lease was gone before they began.
     unbegun: those for which no time was left in this transaction.
-    left: those that are to run alone, in their order; for `error`, where all of them are.
-    in_doubt: whether the COMMIT was not answered: what `left` led to is in the rows (`maybe`, as `committed`).
+    alone: those that are to run alone, because a condition raised.
+    left: those that nothing came of, in their order, for `error`.
+    maybe: {attempt: what is on record, if the COMMIT took place} where it was not answered; the rows tell.
     """
 
     committed: dict[RunningAttempt, Finished] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Ran:
     events: dict[RunningAttempt, Event] = field(default_factory=dict)
     lost: list[RunningAttempt] = field(default_factory=list)
     unbegun: list[RunningAttempt] = field(default_factory=list)
+    alone: list[RunningAttempt] = field(default_factory=list)
     left: list[RunningAttempt] = field(default_factory=list)
     error: BaseException | None = None
     maybe: dict[RunningAttempt, Finished] = field(default_factory=dict)
@@ -86,7 +88,7 @@ def run_together(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> 
             logger.exception("what deliveries ran in could not be closed; they are committed")
             return ran
         ran.error = error
-        elsewhere = {*ran.ended, *ran.lost, *ran.unbegun}
+        elsewhere = {*ran.ended, *ran.lost, *ran.unbegun, *ran.alone}
         ran.left = [attempt for attempt in attempts if attempt not in elsewhere]
         ran.maybe = done if is_finishing else {}
     return ran
@@ -101,8 +103,7 @@ def _run_one(
     ran: Ran,
 ) -> None:
     """Run one delivery in the transaction. Raises what rolls all of them back."""
-    is_ours = attempt.begin() or attempt.phase is Phase.RUNNING  # the first has begun
-    if not is_ours or time.monotonic() > attempt.leased_until:
+    if not begins(attempt):
         ran.lost.append(attempt)
         return
     attempt.hold(session=shared)
@@ -128,10 +129,16 @@ def _run_one(
     except Exception:
         if event is not None:
             raise
-        ran.left.append(attempt)  # its condition raised: it fails alone, loudly
+        ran.alone.append(attempt)  # its condition raised: it fails alone, loudly
         return
     done[attempt] = dispatcher.outcomes.finished(attempt, SUCCEEDED, ran=True)
     ran.events[attempt] = event
+
+
+def begins(attempt: RunningAttempt) -> bool:
+    """Have an attempt begin, the first of its group another time; False: it is not ours any more."""
+    is_ours = attempt.begin() or attempt.phase is Phase.RUNNING
+    return is_ours and time.monotonic() <= attempt.leased_until
 
 
 def _commit(dispatcher: Dispatcher, shared: SharedSession, done: dict[RunningAttempt, Finished], ran: Ran) -> None:
@@ -143,4 +150,4 @@ def _commit(dispatcher: Dispatcher, shared: SharedSession, done: dict[RunningAtt
     failpoints.hit("run.after_commit")
 
 
-__all__ = ["Ran", "run_together"]
+__all__ = ["Ran", "begins", "run_together"]

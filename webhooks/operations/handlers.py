@@ -141,6 +141,7 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
     words: Mapping[str, Any] = {
         "session": handler.wants_session,
         "async": handler.is_async,
+        f"batch {handler.batch}": handler.batch is not None,
         f"ordered by {handler.ordered_by if isinstance(handler.ordered_by, str) else 'a function'}": (
             handler.ordered_by is not None
         ),

@@ -4,7 +4,7 @@ Promises: what can be refused is refused when a handler is registered; the decis
 outside. Not here: running handlers (`delivery`), storing deliveries (`store`).
 
 An event meets `registry` (which handlers), `patterns` (by its type), `ordering` (after which others), `conditions` (by what it
-says); after an attempt `retry` decides. `replies` says what the sender hears. A `handler`, its `arguments` and the type of its data (`payloads`) are checked when it is registered; `discovery`
+says); after an attempt `retry` decides, and `partial` which events of a batch are meant. `replies` says what the sender hears. A `handler`, its `arguments` and the type of its data (`payloads`) are checked when it is registered; `discovery`
 loads the modules that do so before any of it.
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from webhooks.routing.ordering import ordering_failed as ordering_failed
     from webhooks.routing.ordering import ordering_key as ordering_key
     from webhooks.routing.ordering import require_lane as require_lane
+    from webhooks.routing.partial import meant as meant
     from webhooks.routing.patterns import Pattern as Pattern
     from webhooks.routing.patterns import expand as expand
     from webhooks.routing.patterns import suggest as suggest
@@ -53,6 +54,7 @@ else:
             "discovery": ["find_modules", "load_modules"],
             "handler": ["Handler", "HandlerOptions"],
             "ordering": ["OBJECT_KEY", "ordering_failed", "ordering_key", "require_lane"],
+            "partial": ["meant"],
             "patterns": ["Pattern", "expand", "suggest"],
             "registry": ["EventSignal", "Registry", "default_registry", "event_signal", "on", "reply"],
             "replies": ["Reply", "ReplyOptions", "why_not_sync"],

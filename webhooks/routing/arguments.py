@@ -16,16 +16,21 @@ from webhooks.model import Event
 
 #: What a handler may ask for, by name.
 ARGUMENTS = ("event", "session", "delivery", "data", "previous", "changed", "raw", "headers", "log")
+#: What one that takes several at once may ask for, by name.
+BATCH_ARGUMENTS = ("events", "session", "deliveries", "log")
 #: What a plain receiver's `**kwargs` gets. Not `session`: asking for it changes how a handler runs, so it is named.
 KEYWORDS = ("event", "data", "delivery")
 
 
-def arguments_of(function: Callable[..., Any], name: str, is_plain: bool) -> tuple[str, ...]:
+def arguments_of(function: Callable[..., Any], name: str, is_plain: bool, is_batch: bool = False) -> tuple[str, ...]:
     """Which of `ARGUMENTS` a function asks for, in their order. Raises `InvalidHandler`.
 
     name: the handler's, for the message.
     is_plain: a receiver connected to a signal, which gets the sender first.
+    is_batch: it gets several deliveries at once, and asks for `BATCH_ARGUMENTS`.
     """
+    if is_batch:
+        return _batch_arguments(function, name)
     wanted: list[str] = []
     for parameter in parameters_of(function)[1 if is_plain and _takes_sender(function) else 0 :]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and is_plain:
@@ -37,6 +42,18 @@ def arguments_of(function: Callable[..., Any], name: str, is_plain: bool) -> tup
     if is_plain:
         wanted.append("event")  # the sender is taken from it
     return tuple(argument for argument in ARGUMENTS if argument in wanted)
+
+
+def _batch_arguments(function: Callable[..., Any], name: str) -> tuple[str, ...]:
+    asked = [parameter for parameter in parameters_of(function) if parameter.default is inspect.Parameter.empty]
+    offer = f"with batch= it can ask for {', '.join(BATCH_ARGUMENTS)}"
+    for parameter in asked:
+        if parameter.name not in BATCH_ARGUMENTS or parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            raise InvalidHandler(f"handler {name!r}: it asks for {parameter.name!r}; {offer}")
+    names = {parameter.name for parameter in parameters_of(function)}
+    if "events" not in names:
+        raise InvalidHandler(f"handler {name!r}: it does not ask for events, which batch= gives it; {offer}")
+    return tuple(argument for argument in BATCH_ARGUMENTS if argument in names)
 
 
 def _complaint(parameter: inspect.Parameter) -> str | None:
@@ -53,6 +70,8 @@ def _complaint(parameter: inspect.Parameter) -> str | None:
         return f"asks for {parameter.name!r} (did you mean {near!r}?)" if near else None
     if parameter.name in ("self", "cls"):
         return f"asks for {parameter.name!r}: it is a method; register a function, or on(…, name=…)(an_object.method)"
+    if parameter.name in ("events", "deliveries"):
+        return f"asks for {parameter.name!r}, which is for handlers that take several at once; write on(…, batch=100)"
     if parameter.name == "sender":
         return "asks for 'sender', which only receivers get that are connected to a signal; ask for event: event.source"
     return f"asks for {parameter.name!r}, which does not exist{did_you_mean(parameter.name, ARGUMENTS)}; {offer}"

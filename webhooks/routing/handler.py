@@ -24,6 +24,8 @@ from webhooks.routing.patterns import Pattern
 from webhooks.routing.payloads import PayloadType, payload_type
 from webhooks.routing.retry import RetryPolicy
 
+#: Deliveries that a handler may be given at once, at most.
+LARGEST_BATCH = 1000
 #: Deliveries of a handler without effects outside its session that share a transaction, at most.
 MOST_TOGETHER = 50
 #: How a source may call the groups of its events.
@@ -51,6 +53,7 @@ class HandlerOptions(TypedDict, total=False):
     ignore_own: bool
     isolation: Literal["thread", "process"]
     effects: Literal["anywhere", "session"]
+    batch: int | None
     rehearsable: bool
     queue: str | None
 
@@ -83,6 +86,7 @@ class Handler:
     ignore_own: bool = False
     isolation: str = "thread"
     effects: str = "anywhere"
+    batch: int | None = None
     queue: str = DEFAULT_QUEUE
     is_async: bool = False
 
@@ -103,7 +107,9 @@ class Handler:
 
     @property
     def together(self) -> int:
-        """How many of its deliveries may run in one transaction, at most; 1: each has its own."""
+        """How many of its deliveries may run in one transaction, or one call, at most; 1: each has its own."""
+        if self.batch is not None:
+            return self.batch
         return MOST_TOGETHER if self.effects == "session" and self.isolation == "thread" else 1
 
     def lane_key(self, event: Event) -> str | None:
@@ -140,7 +146,8 @@ def make_handler(
             "_ . : and -, at most 200, the first a letter, digit or _"
         )
     checked = _check_options(name, options)
-    arguments = arguments_of(function, name, is_plain)
+    arguments = arguments_of(function, name, is_plain, checked.get("batch") is not None)
+    _require_batch(name, checked, arguments)
     checked["data"] = _payload_type(function, name, checked.get("data"))
     if checked.get("effects") == "session" and "session" not in arguments:
         raise InvalidHandler(
@@ -154,6 +161,26 @@ def make_handler(
         is_async=_is_async(function),
         **checked,
     )
+
+
+def _require_batch(name: str, checked: dict[str, Any], arguments: tuple[str, ...]) -> None:
+    """Refuse what cannot be done with several deliveries at once. Raises `InvalidHandler`."""
+    batch = checked.get("batch")
+    if batch is None:
+        return
+    limit = checked.get("concurrency")
+    has_lanes = checked.get("ordered_by") is not None or checked.get("latest") is not None
+    wrong = None
+    if checked.get("isolation") == "process":
+        wrong = (
+            "batch= and isolation='process' do not go together, since such a process runs one delivery; leave one out"
+        )
+    elif limit is not None and limit < batch:
+        wrong = f"concurrency={limit} counts deliveries, so a batch would never have {batch}; give at least {batch}, or leave it out"
+    elif has_lanes and "session" not in arguments:
+        wrong = "batch= with an order needs session: a batch whose time was up might still have effects while its lanes go on"
+    if wrong is not None:
+        raise InvalidHandler(f"handler {name!r}: {wrong}")
 
 
 def _payload_type(function: Callable[..., Any], name: str, given: Any) -> PayloadType | None:
@@ -277,6 +304,15 @@ def _read_concurrency(value: Any) -> int:
     return int(value)
 
 
+def _read_batch(value: Any) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    _require(
+        is_whole and 2 <= value <= LARGEST_BATCH,
+        f"batch is {value!r}; give how many deliveries the handler may get at once, from 2 to {LARGEST_BATCH}",
+    )
+    return int(value)
+
+
 def _read_rate(value: Any) -> tuple[int, timedelta]:
     try:
         return read_rate(value if isinstance(value, str) else "")
@@ -301,6 +337,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "retry": _read_retry,
     "timeout": _read_timeout,
     "max_wait": _read_max_wait,
+    "batch": _read_batch,
     "concurrency": _read_concurrency,
     "rate": _read_rate,
     "queue": _read_queue,

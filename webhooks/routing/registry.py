@@ -368,10 +368,11 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     isolation: "thread" or "process".
     effects: "anywhere" or "session": nothing that it does happens outside `session`, so that deliveries which wait together
         may share a transaction, and `replay --rehearse` may run it and roll back.
+    batch: so many deliveries at once, at most: the function asks for `events`, of which it gets what is due already.
     rehearsable: True says the same as effects="session".
     queue: which workers run it (`webhooks worker --queues`); a name, default "default". The operator's `[queues]` win.
 
-    The function asks by name for what it needs: event, session, delivery, data, previous, changed, raw, headers, log.
+    The function asks by name for what it needs (with batch=: events, session, deliveries, log): event, session, delivery, data, previous, changed, raw, headers, log.
     """
     return (registry if registry is not None else default_registry).on(*patterns, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -179,9 +180,7 @@ class Sessions:
 
     @functools.cached_property
     def _classes(self) -> ModuleType:
-        from webhooks.session import orm  # for processes that run handlers only
-
-        return orm
+        return importlib.import_module("webhooks.session.orm")  # for processes that run handlers only
 
     # -- connections ---------------------------------------------------------------------------------------
 
