@@ -9,7 +9,7 @@
 # make docs       the site of docs/ in build/site, its warnings errors
 # make coverage   what part of the code unit and integration tests run (minutes)
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
-# make mutants    break the verifying code in 78 ways and see each noticed (three minutes)
+# make mutants    break the verifying code in 142 ways and see each noticed (a quarter of an hour)
 # make bench      side by side with what people would use instead (minutes; wants an idle machine)
 # make crash      the long harness: kill -9 again and again (minutes)
 # .ci/run         what CI runs: all of the tests with every example, and the checks above (under an hour)

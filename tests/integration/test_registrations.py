@@ -25,14 +25,7 @@ BY = Actor("ines", Via.CLI)
 
 @pytest.fixture
 def make(make_consumer: Callable[..., Consumer], tmp_path: Path) -> Callable[[], Consumer]:
-    section: dict[str, Any] = {
-        "scheme": "custom",
-        "secret_file": str(tmp_path / "asana.json"),
-        "signature": "@x-hook-signature",
-        "items": "events",
-        "type": "{action}",
-        "handshake": {"secret": "@x-hook-secret", "answer": "", "headers": {"X-Hook-Secret": "{secret}"}},
-    }
+    section = {"secret_file": str(tmp_path / "asana.json")}  # the shipped row says the rest
     return lambda: make_consumer(sources={"asana": section}, clock=Clock(NOW))
 
 
@@ -45,7 +38,7 @@ def event(consumer: Consumer) -> Any:
     import hashlib
     import hmac
 
-    body = b'{"events":[{"action":"changed"}]}'
+    body = b'{"events":[{"action":"changed","resource":{"gid":"1","resource_type":"task"}}]}'
     mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     return consumer.client.post("/webhooks/asana", data=body, headers={"x-hook-signature": mac})
 

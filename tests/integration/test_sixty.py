@@ -208,7 +208,8 @@ SENT: Mapping[str, list[Sent] | Callable[[], list[Sent]]] = {
         plain(
             {"eventNotifications": [{"realmId": "1", "dataChangeEvent": {"entities": [{"name": "Bill", "id": "1", "operation": "Create"}, {"name": "Bill", "id": "2", "operation": "Update"}]}}]},
             "intuit-signature", lambda raw: b64("quickbooks", raw), "Bill.Create", "Bill.Update",
-        )
+        ),
+        plain([{"source": "intuit.x", "id": "1", "type": "qbo.bill.created.v1"}], "intuit-signature", lambda raw: b64("quickbooks", raw), "qbo.bill.created.v1"),
     ],
     "mandrill": [
         Sent(

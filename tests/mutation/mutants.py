@@ -33,8 +33,10 @@ TESTS = [
     "tests/unit/sources/test_custom.py",
     "tests/unit/sources/test_contract.py",
     "tests/unit/sources/test_oracles.py",
+    "tests/unit/sources/test_selfcheck.py",
+    "tests/unit/sources/test_bodies.py",
 ]
-SECONDS_EACH = 180
+SECONDS_EACH = 600
 AT_ONCE = os.cpu_count() or 2
 
 
@@ -65,6 +67,13 @@ FETCHED = "webhooks/sources/keys/fetched.py"
 KEYS = "webhooks/sources/keys/keys.py"
 HANDSHAKES = "webhooks/sources/declared/handshakes.py"
 SCHEMES = "webhooks/sources/declared/rows/first.py"
+DEVELOPMENT = "webhooks/sources/declared/rows/development.py"
+WORK = "webhooks/sources/declared/rows/work.py"
+COMMERCE = "webhooks/sources/declared/rows/commerce.py"
+PLATFORMS = "webhooks/sources/declared/rows/platforms.py"
+SELFCHECK = "webhooks/sources/declared/selfcheck.py"
+BODIES = "webhooks/sources/declared/bodies.py"
+PLACES = "webhooks/sources/declared/places.py"
 KEYRING = "webhooks/sources/keys/keyring.py"
 FIELDS = "webhooks/sources/declared/fields.py"
 JSON = "webhooks/formats/json.py"
@@ -418,6 +427,117 @@ MUTANTS = [
         GREETINGS,
         "if greeting.asks_for_mac and not greeting.is_verified and (",
         "if False and (",
+    ),
+    Mutant(
+        "an empty list needs no token",
+        PROOF,
+        "if not isinstance(parts, list) or not parts:",
+        "if not isinstance(parts, list):",
+    ),
+    Mutant(
+        "a large body is decoded unverified",
+        PROOF,
+        "if len(request.body) > MAX_UNVERIFIED_BYTES and not",
+        "if False and not",
+    ),
+    Mutant(
+        "what is expected in an item may be anything",
+        PROOF,
+        "            if text_of(at(part, path)) not in texts:",
+        "            if False:",
+    ),
+    Mutant("the time has no position", PROOF, "stamp = entries[self._position]", "stamp = entries[0]"),
+    Mutant(
+        "a missing position is no mistake",
+        PROOF,
+        "if len(entries) <= self._position:",
+        "if len(entries) < self._position:",
+    ),
+    Mutant(
+        "a form is read as JSON is",
+        PROOF,
+        "if self._form is not None and not looks_like_json(request.body):",
+        "if False:",
+    ),
+    Mutant(
+        "the other forms of an address are not tried",
+        PROOF,
+        "for other in self.text.others(request, stamp):",
+        "for other in ():",
+    ),
+    Mutant("a token's prefix is left away", DECODE, "return keys.TokenKey(prefix + raw)", "return keys.TokenKey(raw)"),
+    Mutant("a parameter may stand twice", PLACES, "if len(found) == 1 else None", "if found else None"),
+    Mutant(
+        "a signed POST handshake is not verified",
+        GREETINGS,
+        "and not self.secret if self.signed is None else self.signed",
+        "and False",
+    ),
+    Mutant(
+        "a handshake needs nothing that it names",
+        GREETINGS,
+        'return found is not None and wanted in ("*", found)',
+        "return True",
+    ),
+    Mutant("a short secret is brought", GREETINGS, "and len(value) >= 16 else None", "else None"),
+    Mutant(
+        "a certificate of another algorithm",
+        CERTIFICATES,
+        "if given is None or given not in known:",
+        "if given is None:",
+    ),
+    Mutant(
+        "a pinned certificate counts for ever",
+        CERTIFICATES,
+        "for key in ring if key.value.valid is None or",
+        "for key in ring if True or",
+    ),
+    Mutant(
+        "a configuration that never verifies starts",
+        SELFCHECK,
+        "    except (Rejected, StorageUnavailable) as error:\n        return (",
+        "    except (Rejected, StorageUnavailable) as error:\n        return None and (",
+    ),
+    Mutant("a multipart form need not end", BODIES, 'or not parts[-1].startswith(b"--")', ""),
+    Mutant(
+        "a body may have any charset", BODIES, "        if name not in _KNOWN:\n            raise LookupError\n", ""
+    ),
+    Mutant(
+        "a GET may be made of a signed form",
+        SIGNED,
+        '            if configured:\n                raise SignatureError("public_url holds',
+        '            if False:\n                raise SignatureError("public_url holds',
+    ),
+    Mutant(
+        "equal bodies run without a bound",
+        DECLARED,
+        'self.equal_bodies = options.get("equal_bodies", EQUAL_BODIES) if is_open else 0',
+        "self.equal_bodies = 0",
+    ),
+    Mutant(
+        "GitLab: the token stands elsewhere",
+        DEVELOPMENT,
+        'signature=("@x-gitlab-token",)',
+        'signature=("@x-gitlab-event",)',
+    ),
+    Mutant(
+        "PagerDuty: one signature is looked at",
+        DEVELOPMENT,
+        'signature=("@x-pagerduty-signature",),\n        split=",",',
+        'signature=("@x-pagerduty-signature",),\n        split=";",',
+    ),
+    Mutant("Trello: the address is not signed", WORK, 'signed="{body}{url}"', 'signed="{body}"'),
+    Mutant("Calendly: the time is not signed", WORK, 'signed="{timestamp}.{body}",\n        timestamp="part:t=",', ""),
+    Mutant("DocuSign: one key is looked at", WORK, "range(1, 6)", "range(1, 2)"),
+    Mutant("Authorize.Net: lower case", COMMERCE, 'encoding="hex-upper"', 'encoding="hex"'),
+    Mutant("WooCommerce: pings of any length", COMMERCE, "webhook_id=[0-9]{1,12}", "webhook_id=[0-9]{1,13}"),
+    Mutant("Microsoft Graph: one item vouches", PLATFORMS, 'items=("value",)', 'items=("value.0",)'),
+    Mutant("Twitch: the id is not signed", PLATFORMS, 'signed="{id}{timestamp}{body}"', 'signed="{timestamp}{body}"'),
+    Mutant(
+        "Okta: a word may stand before the token",
+        PLATFORMS,
+        'signature=("@authorization",),',
+        'signature=("@authorization",),\n        prefix="Bearer ",',
     ),
 ]
 

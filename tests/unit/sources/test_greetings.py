@@ -120,3 +120,32 @@ def test_any_unsigned_body_is_answered_refused_or_none(body: bytes) -> None:
     except ChallengeFailed:
         return
     assert answer is None or re.fullmatch(rb'|\{"challenge":"[0-9A-Za-z_.~-]{1,256}"\}', answer.body)
+
+
+BRINGING = {"handshake": {"secret": "@x-secret", "answer": "", "headers": {"X-Secret": "{secret}"}}}
+
+
+@each(
+    ("headers", "method", "body", "brought"),
+    [
+        ({"x-secret": "0c4f1e8a77d25b93"}, "POST", b"", "0c4f1e8a77d25b93"),
+        ({"x-secret": "0c4f1e8a77d25b9"}, "POST", b"", None),  # shorter than any secret may be
+        ({"x-secret": "0c4f1e8a77d25b93 "}, "POST", b"", None),
+        ({"x-secret": "<script>aaaaaaaaaa"}, "POST", b"", None),
+        ({"x-secret": "a" * 257}, "POST", b"", None),
+        ({"x-secret": "0c4f1e8a77d25b93"}, "GET", b"", None),
+        ({"x-secret": "0c4f1e8a77d25b93"}, "POST", b" " * 4097, None),
+        ({}, "POST", b"", None),
+    ],
+)
+def test_a_secret_is_brought_by_a_small_post_in_harmless_characters(
+    headers: dict[str, str], method: str, body: bytes, brought: str | None
+) -> None:
+    request = InboundRequest(Headers(headers), body, method)
+    assert source(**BRINGING).brought_secret(request) == brought
+    assert source().brought_secret(request) is None
+
+
+def test_what_brought_a_secret_hears_it_in_the_header_alone() -> None:
+    answer = source(**BRINGING).welcome("0c4f1e8a77d25b93")
+    assert (answer.status, answer.body, dict(answer.headers)) == (200, b"", {"X-Secret": "0c4f1e8a77d25b93"})

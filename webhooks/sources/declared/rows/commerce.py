@@ -51,22 +51,11 @@ COMMERCE_ROWS: tuple[Scheme, ...] = (
         documentation="https://developer.intuit.com/app/developer/qbo/docs/develop/webhooks",
         signature=("@intuit-signature",),
         encoding="base64",
-        items=("eventNotifications.*.dataChangeEvent.entities",),
-        around=True,
-        id=(
-            "{eventNotifications.0.realmId}"
-            ":{eventNotifications.0.dataChangeEvent.entities.0.name}"
-            ":{eventNotifications.0.dataChangeEvent.entities.0.id}"
-            ":{eventNotifications.0.dataChangeEvent.entities.0.operation}"
-            ":{eventNotifications.0.dataChangeEvent.entities.0.lastUpdated}",
-            "",
-        ),
-        type=(
-            "{eventNotifications.0.dataChangeEvent.entities.0.name}"
-            ".{eventNotifications.0.dataChangeEvent.entities.0.operation}",
-        ),
-        occurred_at=("{eventNotifications.0.dataChangeEvent.entities.0.lastUpdated}",),
-        object_id=("{eventNotifications.0.dataChangeEvent.entities.0.id}",),
+        items=(".", "eventNotifications.*.dataChangeEvent.entities"),  # CloudEvents since 2026, and the form before
+        id=("{source}:{id}", "{name}:{id}:{operation}:{lastUpdated}", ""),
+        type=("{type}", "{name}.{operation}"),
+        occurred_at=("{time}", "{lastUpdated}"),
+        object_id=("{intuitentityid}", "{id}"),
     ),
     Scheme(
         name="razorpay",

@@ -34,6 +34,10 @@ DEVELOPMENT_ROWS: tuple[Scheme, ...] = (
         name="jira",
         title="Jira Cloud (webhooks with a secret)",
         documentation="https://developer.atlassian.com/cloud/jira/platform/webhooks/",
+        retries=(
+            "Tries again up to 5 times, 5 to 15 min apart, after 408, 409, 425, 429, 5xx and lost connections "
+            "only, under the same identifier (https://developer.atlassian.com/cloud/jira/platform/webhooks)."
+        ),
         signature=("@x-hub-signature",),
         prefix="sha256=",
         id=("{@x-atlassian-webhook-identifier}", ""),

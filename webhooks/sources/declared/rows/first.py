@@ -110,6 +110,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="slack",
         title="Slack",
         documentation="https://docs.slack.dev/authentication/verifying-requests-from-slack",
+        retries=(
+            "Tries again 3 times: at once, after 1 min and after 5 min, until a 2xx within 3 s; the header "
+            "X-Slack-No-Retry: 1 beside an error stops it (https://docs.slack.dev/apis/events-api)."
+        ),
         signature=("@x-slack-signature",),
         prefix="v0=",
         signed="v0:{timestamp}:{body}",
@@ -242,6 +246,11 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="linear",
         title="Linear",
         documentation="https://linear.app/developers/webhooks#securing-webhooks",
+        retries=(
+            "Tries again after 1 min, 1 h and 6 h, until a 200 within 5 s, and may switch the hook off. Whether "
+            "the time is a new one is not said; if late tries are refused, set tolerance = '7h' "
+            "(https://linear.app/developers/webhooks)."
+        ),
         signature=("@linear-signature",),
         timestamp="webhookTimestamp",
         timestamp_format="milliseconds",
