@@ -700,7 +700,7 @@ def test_a_handler_that_loses_its_connection_for_ever_ends_dead(postgresql_url: 
 
         (id,) = made.put()
         attempt = made.attempt()
-        attempt.claimed = replace(attempt.claimed, delivery=replace(attempt.delivery, number=40))
+        attempt.delivery = replace(attempt.delivery, number=40)
         finished = made.dispatcher.run(attempt)
         assert finished is not None
         assert (finished.verdict.outcome, finished.verdict.counts) == ("failed", True)

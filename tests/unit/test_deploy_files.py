@@ -132,3 +132,13 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     units = sorted(str(path) for path in tmp_path.glob("webhooks-*"))
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert not [line for line in done.stderr.splitlines() if "webhooks" in line], done.stderr
+
+
+@pytest.mark.release
+def test_kubernetes_takes_the_manifests() -> None:
+    kubernetes_validate: Any = pytest.importorskip("kubernetes_validate", reason="it is part of the extra dev")
+    for manifest in MANIFESTS:
+        # raises for what the schema of Kubernetes does not know
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**MANIFESTS[0], "speck": {}}, kubernetes_validate.latest_version(), strict=True)

@@ -292,7 +292,7 @@ class Ingest:
         items = [self._item(source, event, received_at, origin, key_label, request_id, headers) for event in parsed]
         receipts = self.commit.append(items)
         self.trouble.clear()
-        self._announce(source, items, receipts)
+        _announce(source, items, receipts)
         return receipts
 
     # -- the steps -----------------------------------------------------------------------------------------
@@ -390,21 +390,6 @@ class Ingest:
             extra={"source": source},
         )
 
-    def _announce(self, source: Source, items: Sequence[Item], receipts: Sequence[Receipt]) -> None:
-        for item, receipt in zip(items, receipts, strict=True):
-            signal = _SIGNALS[receipt.status]
-            if signal.receivers:
-                signals.emit(
-                    signal,
-                    source.name,
-                    event_id=receipt.event_id,
-                    type=item.type,
-                    dedup_key=item.dedup_key,
-                    conflict=receipt.conflict,
-                    delivery_ids=receipt.delivery_ids,
-                    request_id=item.request_id,
-                )
-
 
 _SIGNALS = {
     Disposition.STORED: signals.event_stored,
@@ -412,6 +397,22 @@ _SIGNALS = {
     Disposition.REVISION: signals.event_revision,
     Disposition.STALE: signals.event_stale,
 }
+
+
+def _announce(source: Source, items: Sequence[Item], receipts: Sequence[Receipt]) -> None:
+    for item, receipt in zip(items, receipts, strict=True):
+        signal = _SIGNALS[receipt.status]
+        if signal.receivers:
+            signals.emit(
+                signal,
+                source.name,
+                event_id=receipt.event_id,
+                type=item.type,
+                dedup_key=item.dedup_key,
+                conflict=receipt.conflict,
+                delivery_ids=receipt.delivery_ids,
+                request_id=item.request_id,
+            )
 
 
 def _bound(source: Source, received_at: datetime) -> Bound:
