@@ -7,9 +7,11 @@ Not here: the signals themselves (`webhooks.signals`).
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from webhooks import signals
 from webhooks.delivery.attempt import RunningAttempt
+from webhooks.formats import frames_of, own_frames
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
@@ -76,7 +78,7 @@ class Announcements:
             attempt.delivery.id,
             attempt.handler.name,
             seconds,
-            extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
+            extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name, **_stood(attempt)},
         )
 
     def outlived_grace(self, delivery: Delivery) -> None:
@@ -106,6 +108,12 @@ class Silent(Announcements):
 
     def recorded(self, finished: Finished) -> None:
         """Tell nothing."""
+
+
+def _stood(attempt: RunningAttempt) -> dict[str, str]:
+    """The author's last line, where it is known."""
+    own = own_frames(frames_of(attempt.stood_at), Path.cwd())
+    return {"stood_at": own[-1].said(Path.cwd())} if own else {}
 
 
 def _tell(finished: Finished) -> None:

@@ -98,9 +98,11 @@ class Supervisor:
 
     def _abandon(self, attempt: RunningAttempt) -> None:
         """Make an attempt whose time is up unable to commit, and give its place to another thread."""
+        stood_at = attempt.stands_at()  # before what runs is ended
         # before its token is moved: its session may hold the write lock, or the lock on its own row
         if not attempt.revoke(Cause.TIME_UP):
             return
+        attempt.stood_at = stood_at
         is_group = bool(attempt.mates)
         if is_group:
             self.groups.time_is_up(attempt)

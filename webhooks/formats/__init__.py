@@ -6,7 +6,7 @@ the only thing asked of the system is its time zone.
 
 `json` reads and writes bodies, `paths` finds and compares what is in them, `redaction` hides some of it, `lists` cuts lists into their elements,
 `quantities` reads what people write, `queues` says what a queue is called and which handlers are in it,
-`sqlstates` reads errors of databases, `text` makes any error, text, count, duration and instant fit for a line.
+`sqlstates` reads errors of databases, `frames` says where code stood, `text` makes any error, text, count, duration and instant fit for a line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.formats.frames import Frame as Frame
+    from webhooks.formats.frames import frames_of as frames_of
+    from webhooks.formats.frames import own_frames as own_frames
     from webhooks.formats.paths import MISSING as MISSING
     from webhooks.formats.paths import OPERATORS as OPERATORS
     from webhooks.formats.paths import ROOTS as ROOTS
@@ -60,6 +63,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "frames": ["Frame", "frames_of", "own_frames"],
             "paths": [
                 "EventPath",
                 "JsonPath",
