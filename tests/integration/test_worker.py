@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
@@ -91,6 +92,9 @@ def test_a_time_out_says_where_the_thread_stood(made: Rig) -> None:
     gate = Gate()
     stood: dict[int, str] = {}
 
+    def has_timed_out(id: int) -> bool:
+        return made.outcomes(id) == ["timed-out"]
+
     @made.on(retry=NEVER)
     def h() -> None:
         gate()
@@ -106,7 +110,7 @@ def test_a_time_out_says_where_the_thread_stood(made: Rig) -> None:
     with made.running():
         for name, last in (("h", "__call__"), ("waits", "waits"), ("blocks", "__call__")):
             (id,) = made.put(1, name)
-            wait_until(lambda id=id: made.outcomes(id) == ["timed-out"])
+            wait_until(functools.partial(has_timed_out, id))
             stood[id] = last
         gate.open()
     for id, last in stood.items():

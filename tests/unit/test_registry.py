@@ -94,6 +94,10 @@ def everything(*arguments: Any, **named: Any) -> Any:
 def nothing() -> None: ...
 
 
+#: Where `nothing` stands, as warnings begin.
+AT = f"{__file__}, line {nothing.__code__.co_firstlineno}: "
+
+
 def positional(sender: str, /, event: Event) -> str:
     return sender
 
@@ -890,7 +894,7 @@ def test_a_pattern_of_no_known_type_is_one_warning_with_a_suggestion(registry: R
     registry.add(nothing, "lead.*", "lead.crated", name="h")
 
     assert registry.check_known({"close": CLOSE}) == [
-        "pattern 'lead.crated' of handler 'h' matches no event type that we know of close; did you mean 'lead.created'?"
+        f"{AT}pattern 'lead.crated' of handler 'h' matches no event type that we know of close; did you mean 'lead.created'?"
     ]
 
 
@@ -944,5 +948,5 @@ def test_a_source_that_is_not_configured_is_a_warning(registry: Registry) -> Non
     registry.add(nothing, "lead.created", source="clsoe", name="h")
 
     assert registry.check_known({"close": CLOSE}) == [
-        "handler 'h' wants events of source 'clsoe', which is not configured (did you mean 'close'?); configured: close"
+        f"{AT}handler 'h' wants events of source 'clsoe', which is not configured (did you mean 'close'?); configured: close"
     ]

@@ -78,16 +78,16 @@ class Job:
 
     def frames(self) -> list[tuple[FrameType, int]]:
         """(frame, line) of where the coroutine stands: its own, and those of what it awaits or calls, the outermost first."""
-        for top in sys._current_frames().values():  # it runs, and perhaps blocks its loop: its frame is on a thread's stack
+        own: Any = self._coroutine
+        for top in sys._current_frames().values():
             stack = list(traceback.walk_stack(top))[::-1]
             for number, (frame, _) in enumerate(stack):
-                if frame is self._coroutine.cr_frame:
+                if frame is own.cr_frame:  # it runs, and perhaps blocks its loop
                     return stack[number:]
         found: list[tuple[FrameType, int]] = []
-        at: Any = self._coroutine
-        while (frame := getattr(at, "cr_frame", None)) is not None:
-            found.append((frame, frame.f_lineno))
-            at = at.cr_await
+        while (at := getattr(own, "cr_frame", None)) is not None:
+            found.append((at, at.f_lineno))
+            own = own.cr_await
         return found
 
     def has_the_loop(self) -> bool:

@@ -101,7 +101,7 @@ class RunningAttempt:
 
     __slots__ = (
         "_job", "_kill", "_lock", "_session", "_thread", "cause", "claimed", "committed", "delivery", "doubt", "fenced",
-        "finished", "handler", "is_over", "is_taken", "isolated", "leased_until", "mates", "phase", "single",
+        "finished", "handler", "is_over", "is_slow", "is_taken", "isolated", "leased_until", "mates", "phase", "single",
         "started", "stood_at", "together", "waits_for_thread",
     )  # fmt: skip
 
@@ -129,6 +129,8 @@ class RunningAttempt:
         self.started: float | None = None
         #: Its thread is done with it.
         self.is_over = False
+        #: It ran for long enough to be told of.
+        self.is_slow = False
         #: Where its thread stood when its time was up, as `traceback` writes it; "" where that is not known.
         self.stood_at = ""
         #: Another thread ended it, records what came of it, and has given its place away.

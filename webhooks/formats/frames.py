@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The package that this module is in: frames of its files are never anybody's own.
+#: The package that this module is in: frames of its files are never an author's own.
 _HERE = str(Path(__file__).parents[1])
 _STDLIB = str(Path(traceback.__file__).parent)
 #: A frame as `traceback` writes it, with the line of code below it.
-_FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)\n(?:    (?P<code>.*)\n)?', re.MULTILINE)
+_FRAME = re.compile(
+    r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>.+)\n(?:    (?P<code>.*)(?:\n|\Z))?', re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)

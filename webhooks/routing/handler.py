@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from webhooks.errors import InvalidHandler, InvalidPattern
@@ -410,6 +411,15 @@ def called(function: Any) -> str:
     """What a function is called, for people. Where it is registered stands in the traceback, and is said by `discovery`."""
     name: str = getattr(function, "__qualname__", "") or repr(function)
     return name
+
+
+def line_of(function: Any) -> str:
+    """`handlers/leads.py, line 9: `, where a function stands, to be put before what is wrong with it; "" where that is not known."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is None:
+        return ""
+    path = Path(code.co_filename)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}, line {code.co_firstlineno}: "
 
 
 def place_of(function: Any) -> str:

@@ -27,6 +27,7 @@ from webhooks.routing.handler import (
     Handler,
     HandlerOptions,
     default_name,
+    line_of,
     make_handler,
     place_of,
     require_patterns,
@@ -321,7 +322,7 @@ def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterabl
 def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
     if handler.source is not None and handler.source not in sources:
         yield (
-            f"{what} wants events of source {handler.source!r}, which is not configured"
+            f"{line_of(handler.function)}{what} wants events of source {handler.source!r}, which is not configured"
             f"{did_you_mean(handler.source, sources)}; configured: {', '.join(sources) or 'none'}"
         )
         return
@@ -333,7 +334,7 @@ def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsType
         if not expand(pattern, known):
             meant = suggest(pattern, known)
             yield (
-                f"pattern {pattern.text!r} of {what} matches no event type that we know of "
+                f"{line_of(handler.function)}pattern {pattern.text!r} of {what} matches no event type that we know of "
                 f"{', '.join(names)}" + (f"; did you mean {meant!r}?" if meant else "")
             )
 
