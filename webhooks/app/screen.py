@@ -143,7 +143,8 @@ class Screen:
         module = found.function.__module__ if found is not None else ""
         for history in self._webhooks.histories:
             if f"{module}.".startswith(f"{history.module}."):
-                return f"its table is not in the database: webhooks db revision {history.name}, which dev then applies"
+                first = "" if history.metadata is not None else f"call its MetaData `metadata` in {module}, then "
+                return f"its table is not in the database: {first}webhooks db revision {history.name}; dev applies it"
         return "its table is not in the database: webhooks db check compares"
 
     def failed(
