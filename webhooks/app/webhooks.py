@@ -160,6 +160,7 @@ class Webhooks:
     def _connect(self, role: Role) -> None:
         self.database: Database = assembly.open_database(self.settings, role, self.clock)
         self.store: Store = assembly.make_store(self.database, self.sources)
+        self.database.former_names = {h.name: h.formerly for h in self.registry.handlers() if h.formerly}
         #: how what writes is called in this process
         self.call = assembly.caller(self.database)
         intake = assembly.make_intake(self, self.call)

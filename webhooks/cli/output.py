@@ -75,9 +75,7 @@ def _emit_plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 #: Columns of prose, which may be folded to this width; all others are words that are copied, and stay whole.
-_FOLDED = frozenset(
-    ("REASON", "ERROR", "WHY", "SHOWS", "OPTIONS", "PATTERNS", "DELIVERIES", "MESSAGE", "LAST ERROR")
-)
+_FOLDED = frozenset(("REASON", "ERROR", "WHY", "SHOWS", "OPTIONS", "PATTERNS", "DELIVERIES", "MESSAGE", "LAST ERROR"))
 _LEAST_FOLDED = 16
 
 

@@ -14,7 +14,6 @@ What surprises: a thread cannot be killed, so that a revoked attempt may still h
 from __future__ import annotations
 
 import enum
-import itertools
 import logging
 import sys
 import threading
@@ -208,8 +207,10 @@ class RunningAttempt:
         frame = sys._current_frames().get(self._thread or 0)
         if frame is None:
             return ""
-        found = itertools.dropwhile(lambda at: at[0].f_code.co_name != CALLER, _outermost_first(frame))
-        return "".join(traceback.StackSummary.extract(itertools.islice(found, 1, None)).format())
+        stack = _outermost_first(frame)
+        names = [at.f_code.co_name for at, _ in stack]
+        above = stack[names.index(CALLER) + 1 :] if CALLER in names else stack
+        return "".join(traceback.StackSummary.extract(iter(above)).format())
 
     # -- what happens to it --------------------------------------------------------------------------------
 
