@@ -88,7 +88,7 @@ class Development:
     environment: of the children.
     host, port: what the server will bind.
     secret: the demo secret's file, where the demo source is used.
-    has_demo_handlers: no handler of the directory takes the demo's event.
+    demo_handlers: modules of the demo's that take what no handler of the directory takes.
     """
 
     directory: Path
@@ -97,7 +97,7 @@ class Development:
     host: str
     port: int
     secret: Path | None
-    has_demo_handlers: bool = False
+    demo_handlers: Sequence[str] = ()
 
     @property
     def url(self) -> str:
@@ -118,14 +118,13 @@ def prepare(directory: Path, environ: Mapping[str, str], *, show_demo: bool, hos
         )
     settings, environment, secret = read(directory, environ, show_demo=show_demo)
     instance = of_flask or load(overrides=demo.overrides(secret) if secret is not None else None)
-    has_demo_handlers = show_demo and not _takes_the_story(instance)
-    if has_demo_handlers:
-        _add_demo_handlers(environment, instance.settings)
+    demo_handlers = _needed(instance, has_story=secret is not None) if show_demo else []
+    _add_handlers(environment, instance.settings, demo_handlers)
     named = any(name.upper() in ("PORT", "WEBHOOKS_PORT") for name in environ)
     asked = settings.port if named or (of_flask is not None and settings.port != PORTS[0]) else None
     port = free_port(host, asked)
     apply_schema(instance.database, instance.settings)
-    return Development(directory, instance, environment, host, port, secret, has_demo_handlers)
+    return Development(directory, instance, environment, host, port, secret, demo_handlers)
 
 
 def read(
@@ -157,8 +156,7 @@ def read_again(plan: Development, environ: Mapping[str, str], *, show_demo: bool
     from webhooks.settings import load_settings
 
     settings, environment, secret = read(plan.directory, environ, show_demo=show_demo)
-    if plan.has_demo_handlers:
-        _add_demo_handlers(environment, settings)
+    _add_handlers(environment, settings, plan.demo_handlers)
     if not flask_environment():
         settings = load_settings(environ, overrides=demo.overrides(secret) if secret is not None else None)
         make_sources(settings)
@@ -170,12 +168,15 @@ def read_again(plan: Development, environ: Mapping[str, str], *, show_demo: bool
     return environment
 
 
-def _takes_the_story(instance: Webhooks) -> bool:
-    return bool(instance.registry.route(demo.SOURCE, demo.EVENT_TYPE))
+def _needed(instance: Webhooks, *, has_story: bool) -> list[str]:
+    """Those of the demo's handlers that take what none of the directory takes; without a story only its one event comes."""
+    types = demo.HANDLERS if has_story else (demo.EVENT_TYPE,)
+    return [demo.HANDLERS[type] for type in types if not instance.registry.route(demo.SOURCE, type)]
 
 
-def _add_demo_handlers(environment: dict[str, str], settings: Settings) -> None:
-    environment["WEBHOOKS_HANDLERS"] = ",".join([*settings.handlers, demo.HANDLERS])
+def _add_handlers(environment: dict[str, str], settings: Settings, modules: Sequence[str]) -> None:
+    if modules:
+        environment["WEBHOOKS_HANDLERS"] = ",".join([*settings.handlers, *modules])
 
 
 def _child_environment(environ: Mapping[str, str], *, show_demo: bool) -> dict[str, str]:
@@ -244,7 +245,7 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, opens: bool, no_worker:
                 group.start("worker", worker_command())
             command = gunicorn_command(plan.directory, *_gunicorn_options(plan))
             group.start("gunicorn", command, reloader.server_ready)
-            demo.leave_note(plan.directory, plan.url, has_demo_handlers=plan.has_demo_handlers)
+            demo.leave_note(plan.directory, plan.url, handlers=plan.demo_handlers)
             wait_until_ready(plan.url, group)
             group.each_turn = reloader.turn
             if opens and (link := demo.console_link(plan.directory)) is not None:

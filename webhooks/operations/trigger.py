@@ -86,8 +86,11 @@ def suggestion(registry: Routes, sources: Mapping[str, Source]) -> str | None:
     return None
 
 
-def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
-    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate."""
+def freshen(body: bytes, scheme: str, now: datetime, label: str = "") -> bytes:
+    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate.
+
+    label: of the key that signs it; where that is the subscription's, the event is one of it.
+    """
     if scheme != "close":
         return body
     try:
@@ -97,6 +100,8 @@ def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
         event["date_created"] = event["date_updated"] = now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "000"
     except (ValueError, KeyError, TypeError):
         return body
+    if label.startswith("whsub_"):
+        value["subscription_id"] = label
     return jsonio.dump(value)
 
 
