@@ -27,6 +27,7 @@ PYTEST =
 BENCH =
 
 demo: $(VENV)/.installed
+	@echo "make: a server, a worker and a Close of your own on this machine; a story of half a minute, then commands to try" >&2
 	@exec $(BIN)/webhooks dev --demo
 
 test: $(VENV)/.installed-test
@@ -88,6 +89,7 @@ clean:
 # One stamp for each set of packages, so that nothing is installed twice unless what is asked for changed.
 INSTALL = sh .ci/install "$(VENV)" "$(PYTHON)" "$(CONSTRAINTS)"
 
+# with what the demo's last commands ask a sender with
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@$(INSTALL) --editable '.[http]'
 	@touch $@

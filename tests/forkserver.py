@@ -42,6 +42,7 @@ _NOT_IMPORTED = (
     "pytest",
     "webhooks.testing",
     "demo_handlers",
+    "demo_deal",
 )
 _OTHERS = (
     "sqlite3",

@@ -330,7 +330,11 @@ class AttemptOver(WebhooksError):
 
 
 class AttemptTimeout(WebhooksError):
-    """An attempt ran longer than its handler's `timeout`."""
+    """An attempt ran longer than its handler's `timeout`. stack: where its thread stood then, as `traceback` writes it."""
+
+    def __init__(self, message: str = "", stack: str = "") -> None:
+        super().__init__(message)
+        self.stack = stack
 
 
 class WriteLockHeldTooLong(WebhooksError):

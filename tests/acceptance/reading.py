@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.acceptance.support import SCRIPTS, Process, Processes, free_port
 from tests.support import ROOT, wait_until
@@ -141,6 +142,13 @@ class Newcomer:
         if match := re.search(r'"event_id":"(\d+)"', process.output):
             self.event_id = match[1]
         return process.output
+
+    def save(self, path: Path, text: str) -> None:
+        """Write a module, and wait until the running `webhooks dev` has loaded it."""
+        assert self.dev is not None
+        before = self.dev.output.count(" reloaded ")
+        path.write_text(text)
+        self.dev.wait_for(rf"(?s)(?: reloaded .*?){{{before + 1}}}handlers: ")
 
     def restart(self, command: str = "webhooks dev") -> None:
         if self.dev is not None:

@@ -44,7 +44,7 @@ def bin(tmp_path: Path) -> Path:
     """The only directory on the PATH: the tools that a script needs, and no Python."""
     bin = tmp_path / "bin"
     bin.mkdir()
-    for tool in ("sh", "mkdir", "cp"):
+    for tool in ("sh", "mkdir", "cp", "date"):
         (bin / tool).symlink_to(next(p for p in (Path("/bin") / tool, Path("/usr/bin") / tool) if p.exists()))
     return bin
 

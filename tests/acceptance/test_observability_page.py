@@ -46,8 +46,7 @@ def test_an_operator_comes_to_a_first_alarm(processes: Processes) -> None:
     assert told["example"] in newcomer.type(told["command"])
     assert re.search(r"dead +stock .*here", newcomer.type(alarms))
 
-    stock.write_text(re.sub(r"raise .*", "pass", handler))
-    newcomer.restart()
+    newcomer.save(stock, re.sub(r"raise .*", "pass", handler))
     newcomer.type(requeue)
     newcomer.type(wait_again)
     assert notice(newcomer.type(tail_again))[0] == "alarm.resolved"

@@ -65,8 +65,7 @@ def test_the_quickstart_runs_as_printed(processes: Processes) -> None:
     section = part("docs/quickstart.md", "A handler", "When a handler fails")
     (code,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     handler = newcomer.directory / "handlers" / "greet.py"
-    handler.write_text(code)
-    newcomer.restart()
+    newcomer.save(handler, code)
     said = {command: newcomer.type(command) for command in typed(section)}
     newcomer.dev.wait_for(re.escape(HELLO))
     newcomer.dev.wait_for(r"WhatsApp from .*\n(?s:.*)WhatsApp from ")
@@ -75,15 +74,13 @@ def test_the_quickstart_runs_as_printed(processes: Processes) -> None:
     assert "filtered: " in cancelled
 
     section = part("docs/quickstart.md", "When a handler fails", "Run them again")
-    handler.write_text(code.replace("remote_phone", "remote_phon"))
-    newcomer.restart()
+    newcomer.save(handler, code.replace("remote_phone", "remote_phon"))
     trigger, failed, explain = typed(section)
     newcomer.type(trigger)
     newcomer.dev.wait_for("KeyError")
     assert "KeyError: 'remote_phon'" in newcomer.type(failed)
     assert "KeyError" in newcomer.type(explain.replace("EVENT", newcomer.event_id))
-    handler.write_text(code)
-    newcomer.restart()
+    newcomer.save(handler, code)
 
     dry, real = typed(part("docs/quickstart.md", "Run them again", "Real events"))
     assert "nothing was changed (--dry-run)" in newcomer.type(dry)

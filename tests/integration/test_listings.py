@@ -239,6 +239,37 @@ def test_failures_that_are_alike_are_grouped(store: Store) -> None:
         assert sum(group.count for group in part.groups) == 2
 
 
+def test_those_that_failed_and_are_tried_again_are_grouped_beside_the_dead(store: Store) -> None:
+    put(store, 2, handler="a")
+    run(store, "a", Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=LONG, reason="KeyError: 'x'"))
+    put(store, 1, handler="b")
+    run(store, "b", dead("KeyError: 'x'"))
+    put(store, 3, handler="c")  # never run
+    for selection in (Selection(), Selection(where=Expression.parse("data.n >= 0"))):
+        groups = store.listings.failures(selection, with_retrying=True).groups
+        assert [(group.handler, group.state.label, group.count) for group in groups] == [
+            ("a", "pending", 2), ("b", "dead", 1),
+        ]  # fmt: skip
+    assert [group.handler for group in store.listings.failures(Selection()).groups] == ["b"]
+
+
+def test_ids_are_told_apart_by_as_many_of_their_last_digits_as_it_takes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = put(store, 3, handler="a")
+    listings = store.listings
+    length = listings.ending_length("event", ids)
+    assert length is not None
+    for id in ids:
+        assert listings.ids_ending("event", str(id)[-length:]) == [id]
+    assert listings.ending_length("event", []) is None
+    assert sorted(listings.ids_ending("event", "", limit=9)) == sorted(ids)
+    assert listings.ids_ending("delivery", str(ids[0])) == []
+    monkeypatch.setattr("webhooks.store.listings.short_ids.MOST_ROWS", 2)
+    assert listings.ending_length("event", ids) is None
+    assert listings.has_many("event")
+
+
 def lane(store: Store, *, handler: str = "a", lane: str = "l", at: int = 0, **fields: Any) -> int:
     """An event that a delivery in a lane is made for; the delivery's id. at: its place in the lane."""
     id = new_id()

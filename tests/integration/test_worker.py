@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from webhooks.database.connect import connect
 from webhooks.delivery import REPLACE, STOPPED
 from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.errors import Locked, NoConnection, StorageUnavailable
+from webhooks.formats import frames_of
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.routing import RetryPolicy, Verdict
 from webhooks.session import Sessions
@@ -84,6 +86,39 @@ def test_a_handler_that_hangs_is_timed_out_retried_and_its_slot_replaced(made: R
         gate.open()
     assert made.outcomes(id) == ["timed-out", "timed-out"]
     assert made.row(id).reason == "AttemptTimeout: it ran longer than its timeout of 0.2 s (attempt 2 of 2)"
+
+
+def test_a_time_out_says_where_the_thread_stood(made: Rig) -> None:
+    gate = Gate()
+    stood: dict[int, str] = {}
+
+    def has_timed_out(id: int) -> bool:
+        return made.outcomes(id) == ["timed-out"]
+
+    @made.on(retry=NEVER)
+    def h() -> None:
+        gate()
+
+    @made.on("waits", retry=NEVER)
+    async def waits() -> None:
+        await asyncio.sleep(30)
+
+    @made.on("blocks", retry=NEVER)
+    async def blocks() -> None:
+        gate()
+
+    with made.running():
+        for name, last in (("h", "__call__"), ("waits", "waits"), ("blocks", "__call__")):
+            (id,) = made.put(1, name)
+            wait_until(functools.partial(has_timed_out, id))
+            stood[id] = last
+        gate.open()
+    for id, last in stood.items():
+        error = made.store.deliveries.attempts([id])[0].error or ""
+        assert error.startswith("AttemptTimeout: it ran longer than its timeout of 0.2 s\nwhere it stood then")
+        [own] = [frame for frame in frames_of(error) if frame.file == __file__][-1:]
+        assert own.name == last
+        assert "dispatcher.py" not in error
 
 
 def test_what_a_timed_out_handler_writes_never_commits(made: Rig) -> None:

@@ -34,19 +34,19 @@ def test_the_demo_secret_is_its_owners_and_kept(tmp_path: Path) -> None:
 
 def test_commands_beside_a_demo_get_its_source_and_its_handlers(tmp_path: Path) -> None:
     path = demo.make_secret(tmp_path)
-    demo.leave_note(tmp_path, "http://127.0.0.1:8123", has_demo_handlers=True)
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123", handlers=list(demo.HANDLERS.values()))
     assert demo.running_url(tmp_path) == "http://127.0.0.1:8123"
     assert demo.overrides_if_needed(tmp_path, {}) == {
         "sources": {"close": {"secret_file": str(path)}},
-        "handlers": ["webhooks.cli.demo_handlers"],
+        "handlers": ["webhooks.cli.demo_handlers", "webhooks.cli.demo_deal"],
     }
 
 
 def test_handlers_that_are_configured_stay_and_none_is_named_twice(tmp_path: Path) -> None:
-    demo.leave_note(tmp_path, "http://127.0.0.1:8123", has_demo_handlers=True)
+    demo.leave_note(tmp_path, "http://127.0.0.1:8123", handlers=list(demo.HANDLERS.values()))
     environ = {**CONFIGURED, "WEBHOOKS_HANDLERS": "mine"}
-    assert demo.overrides_if_needed(tmp_path, environ) == {"handlers": ["mine", demo.HANDLERS]}
-    environ["WEBHOOKS_HANDLERS"] = f"mine,{demo.HANDLERS}"
+    assert demo.overrides_if_needed(tmp_path, environ) == {"handlers": ["mine", *demo.HANDLERS.values()]}
+    environ["WEBHOOKS_HANDLERS"] = ",".join(["mine", *demo.HANDLERS.values()])
     assert demo.overrides_if_needed(tmp_path, environ) is None
 
 
@@ -58,7 +58,10 @@ def test_a_dev_with_handlers_of_its_own_brings_none(tmp_path: Path) -> None:
 def test_the_demos_handlers_are_gone_with_it(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    write(tmp_path, json.dumps({"url": "http://127.0.0.1:8123", "pid": ended.pid, "has_demo_handlers": True}))
+    write(
+        tmp_path,
+        json.dumps({"url": "http://127.0.0.1:8123", "pid": ended.pid, "demo_handlers": list(demo.HANDLERS.values())}),
+    )
     assert demo.running_url(tmp_path) is None
     assert demo.overrides_if_needed(tmp_path, {}) is None
 

@@ -79,3 +79,37 @@ def test_lines_carry_the_ids_of_the_current_span(log: Callable[[str], io.StringI
     assert within["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert within["span_id"] == "b7ad6b7169203331"
     assert "trace_id" not in without
+
+
+def test_lines_for_who_develops_are_short_and_leave_out_what_the_screen_tells(
+    log: Callable[[str], io.StringIO],
+) -> None:
+    written = log("dev")
+    handlers = logging.getLogger("handlers.hello")
+    handlers.info("from %s", "Ada\x1b[31m", extra={"handler": "hello", "delivery_id": 7})
+    ours = logging.getLogger("webhooks.delivery.worker")
+    ours.info("worker started", extra={"action": "start"})
+    ours.warning("the database is away")
+    ours.error("is dead", extra={"action": "fail"})
+    refusals = logging.getLogger("webhooks.intake.refusals")
+    refusals.warning("refused", extra={"action": "reject", "source": "close"})
+    refusals.warning("refused: no source", extra={"action": "reject", "source": ""})
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        handlers.exception("it broke")
+    lines = [line[9:] for line in written.getvalue().splitlines()]
+    assert lines[:4] == [
+        "log        hello: from Ada\\x1b[31m",
+        "warning    the database is away",
+        "warning    refused: no source",
+        "error      it broke",
+    ]
+    assert (
+        lines[4]
+        .strip()
+        .endswith(
+            'in test_lines_for_who_develops_are_short_and_leave_out_what_the_screen_tells: raise ValueError("broken")'
+        )
+    )
+    assert lines[5].strip() == "ValueError: broken"

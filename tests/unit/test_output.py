@@ -57,6 +57,21 @@ def test_in_a_pipe_nothing_is_cut_and_wide_letters_keep_the_columns(capsys: pyte
     assert columns_of(first) == columns_of(second) == 303
 
 
+def test_names_stay_whole_on_a_terminal_while_prose_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = a_terminal(monkeypatch)
+    row = ("47174", "activity.whatsapp_message.created", "handlers.whatsapp.mirror", "dead", "2", "why " * 30)
+    columns = ("ID", "TYPE", "HANDLER", "STATE", "TRIES", "REASON")
+    output.emit_table(columns, [row], empty="", spare=("TRIES", "REASON"))
+    shown = STYLE.sub("", terminal.getvalue())
+    assert "activity.whatsapp_message.created  handlers.whatsapp.mirror" in re.sub(r"  +", "  ", shown)
+    assert "TRIES" not in shown
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = a_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "40")
+    output.emit_table(columns, [row], empty="", spare=("TRIES", "REASON"))
+    assert "activity.whatsapp_message.created  handlers.whatsapp.mirror  dead" in terminal.getvalue()
+
+
 def test_no_rows_are_said_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:
     output.emit_table(COLUMNS, [], empty="nothing is there")
     shown = capsys.readouterr()

@@ -94,6 +94,10 @@ def everything(*arguments: Any, **named: Any) -> Any:
 def nothing() -> None: ...
 
 
+#: Where `nothing` stands, as warnings begin.
+AT = f"{__file__}, line {nothing.__code__.co_firstlineno}: "
+
+
 def positional(sender: str, /, event: Event) -> str:
     return sender
 
@@ -890,7 +894,7 @@ def test_a_pattern_of_no_known_type_is_one_warning_with_a_suggestion(registry: R
     registry.add(nothing, "lead.*", "lead.crated", name="h")
 
     assert registry.check_known({"close": CLOSE}) == [
-        "pattern 'lead.crated' of handler 'h' matches no event type that we know of close; did you mean 'lead.created'?"
+        f"{AT}pattern 'lead.crated' of handler 'h' matches no event type that we know of close; did you mean 'lead.created'?"
     ]
 
 
@@ -944,5 +948,36 @@ def test_a_source_that_is_not_configured_is_a_warning(registry: Registry) -> Non
     registry.add(nothing, "lead.created", source="clsoe", name="h")
 
     assert registry.check_known({"close": CLOSE}) == [
-        "handler 'h' wants events of source 'clsoe', which is not configured (did you mean 'close'?); configured: close"
+        f"{AT}handler 'h' wants events of source 'clsoe', which is not configured (did you mean 'close'?); configured: close"
     ]
+
+
+# -- former names --------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_says_what_it_was_called(registry: Registry) -> None:
+    assert registry.add(nothing, "x", name="a", formerly=("b", "c", "b")).formerly == ("b", "c")
+    registry.check_known({})
+
+
+@pytest.mark.parametrize(
+    ("formerly", "says"),
+    [
+        ("b", "formerly is 'b'; give the names that it had before"),
+        (("b c",), "give the names that it had before"),
+        (("a",), "formerly has the name that it has now"),
+    ],
+)
+def test_former_names_that_cannot_be_are_refused(registry: Registry, formerly: Any, says: str) -> None:
+    with pytest.raises(InvalidHandler, match=says):
+        registry.add(nothing, "x", name="a", formerly=formerly)
+
+
+def test_a_former_name_is_of_one_handler_that_is_not_there_any_more(registry: Registry) -> None:
+    registry.add(nothing, "x", name="a", formerly=("b",))
+    registry.add(positional_event, "x", name="b")
+    with pytest.raises(InvalidHandler, match="'b' is in formerly=, and is also the name"):
+        registry.check_known({})
+
+
+def positional_event(event: Event) -> None: ...

@@ -16,6 +16,7 @@ from webhooks.lazy import lazily
 if TYPE_CHECKING:
     from webhooks.app.assembly import ReadOnlyContext as ReadOnlyContext
     from webhooks.app.assembly import Role as Role
+    from webhooks.app.assembly import make_sources as make_sources
     from webhooks.app.assembly import make_subscriptions as make_subscriptions
     from webhooks.app.assembly import open_read_only as open_read_only
     from webhooks.app.assembly import open_store as open_store
@@ -33,7 +34,14 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "assembly": ["ReadOnlyContext", "Role", "make_subscriptions", "open_read_only", "open_store"],
+            "assembly": [
+                "ReadOnlyContext",
+                "Role",
+                "make_sources",
+                "make_subscriptions",
+                "open_read_only",
+                "open_store",
+            ],
             "dashboard": ["create_dashboard"],
             "flask": ["NOT_LOADED", "application", "create_app"],
             "running": ["make_maintenance", "make_runner"],

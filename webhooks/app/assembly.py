@@ -294,6 +294,8 @@ def make_dispatcher(webhooks: Webhooks) -> Dispatcher:
         around=webhooks.around_handlers,
     )
     dispatcher.announcements.tally = webhooks.tally
+    if webhooks.screen is not None:
+        dispatcher.announcements.slow = webhooks.screen.slow
     return dispatcher
 
 

@@ -20,12 +20,14 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
     queues: those whose handlers it runs; None: all.
     """
     from webhooks.delivery import IsolatedPool, Worker, WorkerSettings, handler_rows
+    from webhooks.operations import former_names, take_over
     from webhooks.version import VERSION
 
     settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
     slots = slots or settings.concurrency
     webhooks.database.serve_worker(slots)
     unregistered = store.handlers.register(handler_rows(webhooks.registry))
+    take_over(store, former_names(webhooks.registry))
     worker = Worker(
         store=store,
         registry=webhooks.registry,
@@ -43,7 +45,7 @@ def make_maintenance(webhooks: Webhooks) -> Maintenance:
     """The duties that one process is elected to: rescue, retention, catch-up, detached replays, actions, alarms."""
     from webhooks.app.actions import make_runners
     from webhooks.delivery import Maintenance, Retention
-    from webhooks.operations import CatchUpDuty, DetachedReplays
+    from webhooks.operations import CatchUpDuty, DetachedReplays, FormerNames, former_names
     from webhooks.operations.actions import ActionsDuty
     from webhooks.sources import with_log
 
@@ -56,6 +58,7 @@ def make_maintenance(webhooks: Webhooks) -> Maintenance:
         duties=[
             DetachedReplays(webhooks.make_replayer, store, lease=settings.lease),
             *figure_duties(webhooks),
+            FormerNames(store, former_names(webhooks.registry)),
             ActionsDuty(webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease),
             *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
             *alarms.duties(
@@ -84,12 +87,14 @@ def make_runner(webhooks: Webhooks, kind: str, *, slots: int, queues: frozenset[
     Raises `StorageUnavailable`.
     """
     from webhooks.delivery import IsolatedPool, Runner, RunnerSettings, handler_rows
+    from webhooks.operations import former_names, take_over
     from webhooks.version import VERSION
 
     webhooks.name_unmigrated()
     settings, dispatcher, store = webhooks.settings, webhooks.dispatcher, webhooks.store
     webhooks.database.serve_worker(slots)
     unregistered = store.handlers.register(handler_rows(webhooks.registry))
+    take_over(store, former_names(webhooks.registry))
     runner = Runner(
         store=store,
         registry=webhooks.registry,

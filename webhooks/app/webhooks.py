@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from flask import Flask
 
+    from webhooks.app.screen import Screen
     from webhooks.dashboard import DashboardUser
     from webhooks.database import Database
     from webhooks.delivery import Dispatcher, Rehearsal, Worker
@@ -47,6 +48,11 @@ logger = logging.getLogger(__name__)
 
 #: The environment variable by which `flask webhooks …` tells its children what `--app` named; "" is Flask's own guess.
 APPLICATION = "WEBHOOKS_APPLICATION"
+
+
+def _is_told(settings: Settings, role: Role) -> bool:
+    """Whether `webhooks dev`, which started this process, says what is wrong with the handlers."""
+    return role.serves and settings.log_format == "dev" and "WEBHOOKS_EMBEDDED" in os.environ
 
 
 class Webhooks:
@@ -139,10 +145,12 @@ class Webhooks:
         #: the same, with those of the modules that have none yet
         self.histories: Sequence[History] = histories_of(modules)
         self.registry.freeze()
-        doubts = self.registry.assign_queues(self.settings.queues)
-        for warning in (*doubts, *self.registry.check_known(self.sources, strict=self.settings.strict_types)):
-            logger.warning("%s", warning)
-        if role.serves and not self.registry.handlers():
+        known = self.registry.check_known(self.sources, strict=self.settings.strict_types)
+        #: what is probably a slip in the handlers
+        self.doubts = [*self.registry.assign_queues(self.settings.queues), *known]
+        for doubt in self.doubts if not _is_told(self.settings, role) else ():
+            logger.warning("%s", doubt)
+        if role.serves and not _is_told(self.settings, role) and not self.registry.handlers():
             logger.warning(
                 "no handler is registered: there is none in %s; events are stored, and nothing runs",
                 Path(self.settings.handlers_dir).resolve(),
@@ -152,6 +160,7 @@ class Webhooks:
     def _connect(self, role: Role) -> None:
         self.database: Database = assembly.open_database(self.settings, role, self.clock)
         self.store: Store = assembly.make_store(self.database, self.sources)
+        self.database.former_names = {h.name: h.formerly for h in self.registry.handlers() if h.formerly}
         #: how what writes is called in this process
         self.call = assembly.caller(self.database)
         intake = assembly.make_intake(self, self.call)
@@ -161,6 +170,13 @@ class Webhooks:
         self.tally = intake.tally
         self._dispatcher = PerProcess(lambda: assembly.make_dispatcher(self))
         self._probe = startup.Probe(self)
+        #: what tells on the screen of `webhooks dev`; None elsewhere
+        self.screen: Screen | None = None
+        if role.serves and self.settings.log_format == "dev":
+            from webhooks.app.screen import Screen
+
+            self.screen = Screen(self, is_whole=self.settings.log_level in ("debug", "info"))
+            self.screen.connect()
 
     def become(self, role: str) -> None:
         """Use the database as `role` does, in a process that found the application made for another."""

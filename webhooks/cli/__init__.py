@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "trigger": ("webhooks.cli.trigger:trigger", "Post a signed sample event, as its sender would."),
     "events": ("webhooks.cli.events:events", "List, show, follow and export stored events."),
     "deliveries": ("webhooks.cli.deliveries:deliveries", "List, show and cancel deliveries."),
-    "handlers": ("webhooks.cli.handlers:handlers", "Show handlers; pause and resume them."),
+    "handlers": ("webhooks.cli.handlers:handlers", "Show handlers; pause, resume and rename them."),
     "sources": ("webhooks.cli.sources:sources", "Show the configured sources; try one with vectors."),
     "explain": ("webhooks.cli.explain:explain", "Say why a request was refused, or what became of an event."),
     "quarantine": ("webhooks.cli.quarantine:quarantine", "Signed requests that could not be read."),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import getpass
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,13 +24,16 @@ import click
 from webhooks.cli import NO_SCHEMA, lacks_schema, output, typed
 from webhooks.errors import SelectionError, StorageUnavailable
 from webhooks.formats import is_by_the_wall, shown_instant
-from webhooks.selection import Selection, parse_duration
+from webhooks.selection import Selection, parse_duration, parse_id
 
 if TYPE_CHECKING:
     from webhooks.app import ReadOnlyContext, Webhooks
     from webhooks.database import Database
     from webhooks.operations import Actor
     from webhooks.settings import Settings
+
+#: Of so many digits is what is taken for the end of an id; whole ones have more.
+SHORTEST_ENDING, LONGEST_ENDING = 5, 12
 
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -203,16 +206,42 @@ def parse_selection(conditions: Mapping[str, Any], events: tuple[str, ...] = ())
         tell_instant(name, conditions.get(name), getattr(selection, name))
     ids: list[int] = []
     for event in events:
-        if event.isascii() and event.isdigit():
+        is_number = event.isascii() and event.isdigit()
+        if is_number and len(event) > LONGEST_ENDING:
             ids += Selection.parse({"event": event}, at.clock()).events
             continue
-        found = at.store.listings.ids_of_key(event)
+        found = at.store.listings.ids_of_key(event) or ([read_id(event, "event")] if is_number else [])
         if not found:
             raise NotFound(f"no event {event!r}: it is neither an id of ours nor a sender's key that is stored")
         ids += found
     _check_names(selection)
     _hint_at_type(selection)
     return selection.only(events=tuple(dict.fromkeys(ids))) if ids else selection
+
+
+def read_id(text: str, what: str) -> int:
+    """An id, or the one id that ends in the digits given. what: "event" or "delivery".
+
+    Raises `SelectionError` for what is no id, and where several end so, or too many would have to be looked at.
+    """
+    id = parse_id(text, what)
+    if not SHORTEST_ENDING <= len(text) <= LONGEST_ENDING:
+        return id
+    listings = read_only().store.listings
+    if listings.has_many(what):
+        raise SelectionError(f"there are too many to look for one that ends in {text}; give the whole id", text)
+    found = listings.ids_ending(what, text)
+    if len(found) > 1:
+        raise SelectionError(
+            f"several end in {text}, the latest {' and '.join(map(str, found))}; give more digits", text
+        )
+    return found[0] if found else id
+
+
+def shown_ids(what: str, ids: Collection[int]) -> Callable[[int], str]:
+    """How the ids of a page are shown: on a terminal by as many of their last digits as tell them apart from all others."""
+    length = read_only().store.listings.ending_length(what, ids) if output.is_terminal() else None
+    return str if length is None else lambda id: str(id)[-length:]
 
 
 def tell_instant(name: str, text: str | None, instant: datetime | None) -> None:

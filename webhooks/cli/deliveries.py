@@ -18,7 +18,16 @@ from webhooks.cli.changing import (
     require_yes,
     yes_option,
 )
-from webhooks.cli.context import actor, json_option, parse_selection, patience_option, read_only, selection_options
+from webhooks.cli.context import (
+    actor,
+    json_option,
+    parse_selection,
+    patience_option,
+    read_id,
+    read_only,
+    selection_options,
+    shown_ids,
+)
 from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.operations import Canceller, records
@@ -38,7 +47,7 @@ def deliveries() -> None:
 @click.argument("event", nargs=-1)
 @selection_options
 @click.option("--replay", "replay_id", metavar="ID", help="Made by this replay.")
-@click.option("--group", is_flag=True, help="Group those that failed alike, with counts.")
+@click.option("--group", is_flag=True, help="Group those that failed alike, dead or tried again, with counts.")
 @click.option("--blocked", is_flag=True, help="Ordered lanes that a dead delivery holds, and what frees them.")
 @click.option("--before", metavar="ID", help="Made before this delivery.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
@@ -72,7 +81,7 @@ def list_(
         _list_blocked(listings.blocked_lanes(selection, limit=limit), limit, as_json)
         return
     if group:
-        _list_failures(listings.failures(selection, limit=limit).groups, as_json)
+        _list_failures(listings.failures(selection, limit=limit, with_retrying=True).groups, as_json)
         return
     wanted = None if replay_id is None else parse_id(replay_id, "replay")
     last = None if before is None else parse_id(before, "delivery")
@@ -90,8 +99,10 @@ def _list_page(page: Page[DeliverySummary, int], limit: int, empty: str) -> None
         output.incomplete(output.counted(page.looked_at, "delivery"), page.back_to, f"--before {page.at}")
         if not found:
             return
-    rows = [cells.delivery_cells(delivery) for delivery in found]
-    output.emit_table(cells.DELIVERY_COLUMNS, rows, empty=empty, spare=("DUE", "TRIES", "EVENT"))
+    now, shown = read_only().clock(), shown_ids("delivery", [delivery.id for delivery in found])
+    of_event = shown_ids("event", {delivery.event_id for delivery in found})
+    rows = [cells.delivery_cells(delivery, now, shown, of_event) for delivery in found]
+    output.emit_table(cells.DELIVERY_COLUMNS, rows, empty=empty, spare=("DUE", "EVENT", "TRIES", "REASON"))
     if len(found) == limit:
         output.print_note(f"the first {limit}; --limit shows more, --before {found[-1].id} older ones")
 
@@ -100,7 +111,8 @@ def _list_failures(groups: Sequence[FailureGroup], as_json: bool) -> None:
     if as_json:
         output.emit_json({"failures": [records.failure_json(one) for one in groups]})
         return
-    rows = [cells.failure_cells(one) for one in groups]
+    shown = shown_ids("delivery", {one.example_id for one in groups})
+    rows = [cells.failure_cells(one, shown) for one in groups]
     output.emit_table(cells.FAILURE_COLUMNS, rows, empty="no failed deliveries match")
 
 
@@ -108,7 +120,8 @@ def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> No
     if as_json:
         output.emit_json({"lanes": [records.blocked_json(blocked) for blocked in found]})
         return
-    rows = [cells.blocked_cells(blocked) for blocked in found]
+    shown = shown_ids("delivery", {blocked.holder.id for blocked in found})
+    rows = [cells.blocked_cells(blocked, shown) for blocked in found]
     output.emit_table(cells.BLOCKED_COLUMNS, rows, empty="no lane is blocked", spare=("SINCE",))
     if len(found) == limit:
         output.print_note(f"the first {limit}; --limit shows more")
@@ -125,7 +138,7 @@ def _list_blocked(found: Sequence[BlockedLane], limit: int, as_json: bool) -> No
 def show(delivery: str, as_json: bool) -> None:
     """Show one delivery with its attempts."""
     store = read_only().store
-    id = parse_id(delivery, "delivery")
+    id = read_id(delivery, "delivery")
     found = store.listings.delivery(id)
     if found is None:
         raise NotFound(f"no delivery {id}{_perhaps_event(store, id)}")
@@ -174,7 +187,7 @@ def cancel(
     canceller = Canceller(read_only().store)
     if delivery:
         require_one_way(conditions, all_)
-        named = canceller.named([parse_id(one, "delivery") for one in delivery])
+        named = canceller.named([read_id(one, "delivery") for one in delivery])
         _cancel_named(canceller, named, reason, dry_run=dry_run, as_json=as_json)
         return
     chosen = parse_selection(conditions)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ SECRET_FILE = "webhooks.demo-secret"
 #: What a running `dev`, and a running local Close, leave for the commands beside them.
 NOTE_FILE = ".webhooks/dev.json"
 CLOSE_NOTE_FILE = ".webhooks/close.json"
-#: Loaded by `dev --demo` where no handler of the directory takes the demo's event.
-HANDLERS = "webhooks.cli.demo_handlers"
 #: The event that the demo sends itself.
 EVENT_TYPE = "activity.whatsapp_message.created"
+#: Loaded by `dev --demo`, each where no handler of the directory takes that event: {event type: module}.
+HANDLERS = {
+    EVENT_TYPE: "webhooks.cli.demo_handlers",
+    "activity.opportunity_status_change.created": "webhooks.cli.demo_deal",
+}
 SOURCE = "close"
 
 
@@ -83,13 +86,13 @@ def overrides_if_needed(directory: Path, environ: Mapping[str, str]) -> dict[str
     from webhooks.settings import load_settings
 
     path = secret_path(directory)
-    has_handlers = _has_demo_handlers(directory)
-    if not path.is_file() and not has_handlers:
+    handlers = _demo_handlers(directory)
+    if not path.is_file() and not handlers:
         return None
     settings = load_settings(environ)
     made = overrides(path) if path.is_file() and not settings.sources else {}
-    if has_handlers and HANDLERS not in settings.handlers:
-        made["handlers"] = [*settings.handlers, HANDLERS]
+    if missing := [module for module in handlers if module not in settings.handlers]:
+        made["handlers"] = [*settings.handlers, *missing]
     return made or None
 
 
@@ -109,12 +112,12 @@ def environment(secret: Path) -> dict[str, str]:
 # -- where they listen ---------------------------------------------------------------------------------------
 
 
-def leave_note(directory: Path, url: str, *, has_demo_handlers: bool = False) -> None:
-    """Tell the commands beside it where this process's server listens, and whether its worker has our handlers.
+def leave_note(directory: Path, url: str, *, handlers: Sequence[str] = ()) -> None:
+    """Tell the commands beside it where this process's server listens, and which of our handlers its worker has.
 
     Where that cannot be written, it is said: nothing but those commands needs it.
     """
-    note = {"url": url, "has_demo_handlers": has_demo_handlers}
+    note = {"url": url, "demo_handlers": list(handlers)}
     _leave(directory / NOTE_FILE, note, "commands beside this one do not find its server; set PORT for them")
 
 
@@ -152,9 +155,10 @@ def _is_local(url: object) -> bool:
     return isinstance(url, str) and url.startswith(("http://127.0.0.1:", "http://localhost:"))
 
 
-def _has_demo_handlers(directory: Path) -> bool:
-    """Whether the `dev` that runs in this directory has the demo's handlers."""
-    return _read(directory / NOTE_FILE).get("has_demo_handlers") is True
+def _demo_handlers(directory: Path) -> list[str]:
+    """Which of the demo's handlers the `dev` that runs in this directory has; no others, whatever the note says."""
+    noted = _read(directory / NOTE_FILE).get("demo_handlers")
+    return [module for module in HANDLERS.values() if isinstance(noted, list) and module in noted]
 
 
 # -- the console -----------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ def hello(event: Event, log: LoggerAdapter[Any]) -> None:
     "activity.whatsapp_message.updated",
     "activity.call.*",
     "activity.email.*",
-    "activity.opportunity_status_change.*",
     "contact.*",
     "lead.*",
     "opportunity.*",

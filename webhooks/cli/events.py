@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from webhooks.cli import Failure, LazyGroup, cells, output
-from webhooks.cli.context import actor, json_option, parse_selection, patience_option, read_only, selection_options
+from webhooks.cli.context import (
+    actor,
+    json_option,
+    parse_selection,
+    patience_option,
+    read_only,
+    selection_options,
+    shown_ids,
+)
 from webhooks.errors import NotFound
 from webhooks.formats import printable
 from webhooks.operations import Journal, Verb, records
@@ -73,7 +81,8 @@ def list_(
         )
         if not found:
             return
-    rows = [cells.event_cells(summary) for summary in found]
+    shown = shown_ids("event", [summary.id for summary in found])
+    rows = [cells.event_cells(summary, shown) for summary in found]
     output.emit_table(
         cells.EVENT_COLUMNS,
         rows,
@@ -151,9 +160,13 @@ def _show(seen: EventView, others: Sequence[int]) -> None:
     for moment in looking.timeline(seen):
         click.echo(f"{output.when(moment.at)}  {printable(moment.what)}")
     output.heading("Deliveries")
-    rows = [cells.delivery_cells(delivery) for delivery in seen.deliveries]
+    now, shown = read_only().clock(), shown_ids("delivery", [delivery.id for delivery in seen.deliveries])
+    rows = [cells.delivery_cells(delivery, now, shown) for delivery in seen.deliveries]
     output.emit_table(
-        cells.DELIVERY_COLUMNS, rows, empty="none: no handler asked for this event", spare=("EVENT", "DUE", "TRIES")
+        cells.DELIVERY_COLUMNS,
+        rows,
+        empty="none: no handler asked for this event",
+        spare=("EVENT", "TYPE", "DUE", "TRIES", "AGE"),
     )
     for delivery in seen.deliveries:
         last = [attempt for attempt in seen.attempts.get(delivery.id, ()) if attempt.error]

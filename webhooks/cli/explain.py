@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from webhooks.cli import output
-from webhooks.cli.context import json_option, read_only, webhooks
+from webhooks.cli.context import LONGEST_ENDING, json_option, read_id, read_only, webhooks
 from webhooks.formats import printable
 from webhooks.operations import explain as explaining
 from webhooks.operations import records
@@ -20,7 +20,10 @@ from webhooks.tracing import trace_id_of
 @json_option
 def explain(id: str, as_json: bool) -> None:
     """Say why a request was refused or quarantined (its request_id), or what became of an event (its id, or the sender's)."""
-    found = explaining.find(read_only().store, id)
+    store = read_only().store
+    if id.isascii() and id.isdigit() and len(id) <= LONGEST_ENDING and not store.listings.ids_of_key(id):
+        id = str(read_id(id, "event"))
+    found = explaining.find(store, id)
     if found.rejection is not None:
         _emit(records.rejection_json(found.rejection), as_json)
         return

@@ -6,8 +6,8 @@ import click
 
 from webhooks.cli import LazyGroup, output
 from webhooks.cli.context import actor, json_option, or_explain, webhooks
+from webhooks.operations import handler_names, records
 from webhooks.operations import handlers as known
-from webhooks.operations import records
 from webhooks.operations.handlers import PauseChange
 
 COLUMNS = (
@@ -28,7 +28,7 @@ COLUMNS = (
 @json_option
 @click.pass_context
 def handlers(ctx: click.Context, as_json: bool) -> None:
-    """Show handlers and replies; pause and resume handlers."""
+    """Show handlers and replies; pause, resume and rename handlers."""
     if ctx.invoked_subcommand is not None:
         return
     instance = webhooks()
@@ -80,6 +80,23 @@ def resume(name: str, as_json: bool) -> None:
     instance = webhooks()
     done = known.resume(instance.store, instance.registry, name, actor=actor())
     _tell(done, f"{name} runs again" if done.changed else f"{name} is not paused", as_json)
+
+
+@handlers.command("rename", epilog="Example: webhooks handlers rename handlers.leads.mirror leads.mirror")
+@click.argument("old")
+@click.argument("new")
+@json_option
+def rename(old: str, new: str, as_json: bool) -> None:
+    """Move what is stored of handler OLD to NEW, the name that it has in the code now: what waits or is dead, lanes, pause, breaker.
+
+    `formerly=` in the code does the same by itself, and goes on while processes of the old code live.
+    """
+    instance = webhooks()
+    done = handler_names.rename(instance.store, instance.registry, old, new, actor=actor())
+    if as_json:
+        output.emit_json({"old": done.old, "new": done.new, "moved": done.moved})
+    else:
+        output.print_note(f"{old} is {new} now; {output.counted(done.moved, 'row')} moved (a lane counts as one)")
 
 
 def _tell(done: PauseChange, text: str, as_json: bool) -> None:

@@ -63,11 +63,26 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
     cells = [[one_line(cell, 2_000) for cell in row] for row in rows]
     if is_terminal():
         _draw(columns, cells, spare)
-        return
+    else:
+        _emit_plain(columns, cells)
+
+
+def _emit_plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     widths = [max(_width(row[n]) for row in (columns, *cells)) for n in range(len(columns))]
     for row in (columns, *cells):
         padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(padded).rstrip())
+
+
+#: Columns of prose, which may be folded to this width; all others are words that are copied, and stay whole.
+_FOLDED = frozenset(("REASON", "ERROR", "WHY", "SHOWS", "OPTIONS", "PATTERNS", "DELIVERIES", "MESSAGE", "LAST ERROR"))
+_LEAST_FOLDED = 16
+
+
+def _least_width(column: str, cells: Sequence[str]) -> int:
+    """Characters that a column takes at least, with the gap beside it."""
+    width = max(map(_width, cells))
+    return (min(width, _LEAST_FOLDED) if column in _FOLDED else width) + 2
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
@@ -77,15 +92,17 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence
     from rich.text import Text
 
     console = Console(highlight=False)
-    widths = {name: max(_width(row[n]) for row in (columns, *rows)) + 2 for n, name in enumerate(columns)}
+    widths = {name: _least_width(name, [row[n] for row in (columns, *rows)]) for n, name in enumerate(columns)}
     for name in spare:
         if sum(widths.values()) > console.width:
             widths.pop(name, None)
     kept = [n for n, name in enumerate(columns) if name in widths]
+    if sum(widths.values()) > console.width:  # the terminal breaks the lines, not we the names
+        _emit_plain([columns[n] for n in kept], [[row[n] for n in kept] for row in rows])
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="" if os.environ.get("NO_COLOR") else "bold")
     for n in kept:
-        is_whole = columns[n] in ("ID", "EVENT", "STATE", "RECEIVED", "N", "TRIES")
-        table.add_column(columns[n], no_wrap=is_whole, overflow="fold")
+        table.add_column(columns[n], no_wrap=columns[n] not in _FOLDED, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[n], style=_COLOURS.get(row[n], "")) for n in kept))
     console.print(table)

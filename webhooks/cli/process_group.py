@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,8 @@ from webhooks.cli import Failure, output
 STOP_LIMIT = timedelta(seconds=30)
 #: A worker that ends sooner than this after its start is started again with a pause.
 MIN_UPTIME = timedelta(seconds=5)
+#: A worker that was replaced has so long to end what it runs, before that is given back for the other.
+LEAVING_SECONDS = 2.0
 #: Ends a process when the pipe on its own standard input closes. $1: the process.
 _GUARD = 'trap "" INT TERM HUP; read _; kill -TERM "$1" 2>/dev/null; exit 0'
 
@@ -40,24 +42,34 @@ class ManagedProcess:
     name: "gunicorn" or "worker".
     command, environment: what is run.
     lifeline: (read end, write end) of a pipe of this process.
+    ready: a variable that tells it a descriptor of ours, on which it says that it has begun; None where nothing listens.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], lifeline: tuple[int, int]
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        lifeline: tuple[int, int],
+        ready: tuple[str, int] | None = None,
     ) -> None:
         self.name = name
         self.command = command
         self.environment = dict(environment)
         self.lifeline = lifeline
+        self.ready = ready
         self.started = 0.0
         self.start()
 
     def start(self) -> None:
         """Run the command, and a guard beside it; also when it has ended before."""
         self.started = time.monotonic()
+        ready = self.ready
+        told = {} if ready is None else {ready[0]: str(ready[1])}
         self.process = subprocess.Popen(
             self.command,
-            env=self.environment,
+            env={**self.environment, **told},
+            pass_fds=() if ready is None else (ready[1],),
             stdin=subprocess.DEVNULL,
             process_group=0,  # a terminal's Ctrl-C reaches this process alone; a second signal would mean "at once" to a child
         )
@@ -102,13 +114,44 @@ class ProcessGroup:
         os.set_inheritable(self.lifeline[0], False)
         os.set_inheritable(self.lifeline[1], False)
         self.children: dict[str, ManagedProcess] = {}
+        #: Asked to end in favour of another, and not waited for: {process: when it is asked again, by `time.monotonic()`}
+        self._leaving: dict[ManagedProcess, float] = {}
+        #: Called again and again while the children are supervised.
+        self.each_turn: Callable[[], None] = lambda: None
         self._asked_to_stop = 0
         self._pause_until = 0.0
 
-    def start(self, name: str, command: Sequence[str]) -> ManagedProcess:
+    def start(self, name: str, command: Sequence[str], ready: tuple[str, int] | None = None) -> ManagedProcess:
         """Start a process. name: "gunicorn", which ends the group when it ends, or "worker", which is started again."""
-        self.children[name] = ManagedProcess(name, command, self.environment, self.lifeline)
+        self.children[name] = ManagedProcess(name, command, self.environment, self.lifeline, ready)
         return self.children[name]
+
+    def beside(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], ready: tuple[str, int]
+    ) -> ManagedProcess:
+        """Start a process that is not supervised yet: it may take the place of the one of that name by `replace`.
+
+        environment: of this process, and of the group once that takes it.
+        ready: see `ManagedProcess`.
+        """
+        process = ManagedProcess(name, command, environment, self.lifeline, ready)
+        process.ready = None  # told once; where it is started again, nothing listens any more
+        return process
+
+    def replace(self, process: ManagedProcess) -> None:
+        """Supervise `process` in place of the one of its name, which is asked to end; a worker ends what runs within 2 s."""
+        before = self.children.get(process.name)
+        self.children[process.name] = process
+        if before is not None:
+            before.send(signal.SIGTERM)
+            self._leaving[before] = time.monotonic() + LEAVING_SECONDS
+
+    def restart(self, name: str) -> None:
+        """End the process of that name, and start it again with what is in the environment now."""
+        child = self.children[name]
+        child.send(signal.SIGTERM)
+        child.join(time.monotonic() + STOP_LIMIT.total_seconds() / 3)
+        self.start(name, child.command, child.ready)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -150,9 +193,11 @@ class ProcessGroup:
 
     def supervise(self) -> int | None:
         """Start a worker that ended again; the exit code to end with once gunicorn has ended or we are to stop."""
-        gunicorn, worker = self.children.get("gunicorn"), self.children.get("worker")
         if self.is_asked_to_stop:
             return 0
+        self._see_off()
+        self.each_turn()
+        gunicorn, worker = self.children.get("gunicorn"), self.children.get("worker")
         if gunicorn is not None and (code := gunicorn.poll()) is not None:
             return code if code >= 0 else 128 - code
         if worker is not None and (code := worker.poll()) is not None and time.monotonic() >= self._pause_until:
@@ -164,6 +209,16 @@ class ProcessGroup:
             worker.start()
         return None
 
+    def _see_off(self) -> None:
+        """Reap those that were replaced, and tell those that do not end to end at once."""
+        for child, until in list(self._leaving.items()):
+            if child.poll() is not None:
+                child.reap_guard()
+                del self._leaving[child]
+            elif time.monotonic() >= until:
+                child.send(signal.SIGTERM)
+                self._leaving[child] = time.monotonic() + STOP_LIMIT.total_seconds()
+
     def wait(self) -> int:
         """Supervise the children until one of the reasons to end; that exit code."""
         while (code := self.supervise()) is None:
@@ -173,11 +228,13 @@ class ProcessGroup:
     def stop(self) -> None:
         """End the children, by force after `STOP_LIMIT`."""
         deadline = time.monotonic() + STOP_LIMIT.total_seconds()
-        for child in self.children.values():
+        children = [*self.children.values(), *self._leaving]
+        for child in children:
             child.send(signal.SIGTERM)
-        for child in self.children.values():
+        for child in children:
             child.join(deadline)
         self.children.clear()
+        self._leaving.clear()
         for descriptor in self.lifeline:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

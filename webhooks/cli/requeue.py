@@ -18,10 +18,10 @@ from webhooks.cli.changing import (
     require_yes,
     yes_option,
 )
-from webhooks.cli.context import actor, json_option, parse_selection, selection_options, webhooks
+from webhooks.cli.context import actor, json_option, parse_selection, read_id, selection_options, webhooks
 from webhooks.model import DeliveryState
 from webhooks.operations import Requeued, Requeuer, parse_rate
-from webhooks.selection import Selection, parse_id
+from webhooks.selection import Selection
 
 
 @click.command(epilog="Example: webhooks requeue --handler whatsapp.mirror --error '*Timeout*'")
@@ -51,7 +51,7 @@ def requeue(
     per_second = parse_rate(rate) if rate else None
     if delivery:
         require_one_way(conditions, all_)
-        named = requeuer.named([parse_id(one, "delivery") for one in delivery])
+        named = requeuer.named([read_id(one, "delivery") for one in delivery])
         if dry_run:
             print_count(len(named), "requeued", as_json=as_json, done=False)
         else:

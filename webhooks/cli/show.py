@@ -8,6 +8,7 @@ Not here: starting and ending the processes (`process_group`, `dev`), following 
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from webhooks.cli import demo, output
 from webhooks.formats import one_line
+from webhooks.version import install
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -47,7 +49,7 @@ def run_demo(plan: Development, group: ProcessGroup, tell: Callable[[str], None]
 def say_how_to_stop() -> None:
     """On a terminal, how to end it."""
     if sys.stderr.isatty():
-        output.print_note("Ctrl-C stops.")
+        output.print_note("Ctrl-C stops, and says what is left.")
 
 
 def show_event(plan: Development, tell: Callable[[str], None]) -> int | None:
@@ -111,6 +113,8 @@ def tell_story(plan: Development, group: ProcessGroup, tell: Callable[[str], Non
             _name_next(tell, follower.tally.last_event, plan)
             tell("")
             tell("or ask the local Close, while it runs:")
+            if not has_http_client():
+                tell(f"  first, since these two ask over HTTP: {install('http')}")
             tell(f"  {command_name()} subscriptions list")
             tell(f"  {command_name()} catch-up {demo.SOURCE} --since 1h")
             tell("")
@@ -136,6 +140,11 @@ def _name_next(tell: Callable[[str], None], event_id: int | None, plan: Developm
     tell(f"  {name} replay --type 'activity.whatsapp_message.**' --dry-run")
     if plan.secret is None:
         tell(f"  {name} sandbox    (a local Close; --demo plays its story here only with the demo source)")
+
+
+def has_http_client() -> bool:
+    """Whether what the commands need that ask a sender is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("httpx2", "stamina"))
 
 
 def command_name() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from webhooks.cli import demo, output
-from webhooks.cli.context import json_option, webhooks
+from webhooks.cli.context import json_option, read_only
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean, one_line
 from webhooks.operations.trigger import (
@@ -25,7 +25,7 @@ from webhooks.operations.trigger import (
 from webhooks.selection import parse_duration
 
 if TYPE_CHECKING:
-    from webhooks.app import Webhooks
+    from webhooks.app import ReadOnlyContext
     from webhooks.settings import Settings
     from webhooks.sources import Source
 
@@ -36,7 +36,7 @@ def default_url(settings: Settings, source: str) -> str:
     return f"{base}{settings.url_prefix}/{source}"
 
 
-def find_source(instance: Webhooks, name: str | None) -> Source:
+def find_source(instance: ReadOnlyContext, name: str | None) -> Source:
     """The source asked for, the only one, or Close's. Raises `NotFound`."""
     sources = instance.sources
     if name is None:
@@ -77,7 +77,7 @@ def trigger(
 
     Exit code 1 when an answer is not 2xx.
     """
-    instance = webhooks()
+    instance = read_only()  # a handler that does not import must not keep anyone from posting
     sender = find_source(instance, source)
     if what is None:
         _list_samples(sender, as_json)
@@ -86,7 +86,7 @@ def trigger(
     signed_at = instance.clock() - ago
     body, headers, is_sample = choose(what, sender)
     if is_sample and not as_is:
-        body = freshen(body, sender.settings.scheme, signed_at)
+        body = freshen(body, sender.settings.scheme, signed_at, next(iter(sender.labels()), ""))
     body = apply_sets(body, sets)
     settings = instance.settings
     url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)

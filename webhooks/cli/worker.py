@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import re
 import signal
@@ -35,6 +36,8 @@ class Stoppable(Protocol):
 
 Made = TypeVar("Made", bound=Stoppable)
 
+#: The variable that names the descriptor on which `webhooks dev` hears that a worker has loaded its handlers.
+READY_FD = "WEBHOOKS_READY_FD"
 #: A feeder beside a worker has so long to end: a broker that hangs holds it for 5 s.
 FEEDER_PATIENCE_SECONDS = 6.0
 #: The pauses between two tries to start begin with the first and double up to the second.
@@ -75,6 +78,7 @@ def worker(
         lambda: instance.make_worker(slots=concurrency, queues=chosen, without=left_out),
         "worker",
     )
+    _say_ready(instance)
     with _feeding(instance) if with_feeder else contextlib.nullcontext():
         result = made.run()
     if result == REPLACE:
@@ -82,6 +86,22 @@ def worker(
         os.environ.update(made.to_be_replaced())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     gc.freeze()  # the process ends: its last collection passes over what is there now
+
+
+def _say_ready(instance: Webhooks) -> None:
+    """Tell `webhooks dev`, where that started this worker, which handlers and sources it loaded."""
+    descriptor = os.environ.pop(READY_FD, "")
+    if not descriptor:
+        return
+    from webhooks.operations.trigger import suggestion
+
+    report = {
+        "handlers": [handler.name for handler in instance.registry.handlers()],
+        "doubts": instance.doubts,
+        "try": suggestion(instance.registry, instance.sources),
+    }
+    with contextlib.suppress(OSError), os.fdopen(int(descriptor), "w") as pipe:
+        json.dump(report, pipe)
 
 
 def _say_health() -> int:

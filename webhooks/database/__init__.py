@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from webhooks.database.errors import describe as describe
     from webhooks.database.errors import hide_values as hide_values
     from webhooks.database.errors import is_lock_wait as is_lock_wait
+    from webhooks.database.errors import is_missing_schema as is_missing_schema
     from webhooks.database.errors import means_not_now as means_not_now
     from webhooks.database.errors import translate_errors as translate_errors
     from webhooks.database.errors import unavailable as unavailable
@@ -56,6 +57,7 @@ else:
                 "describe",
                 "hide_values",
                 "is_lock_wait",
+                "is_missing_schema",
                 "means_not_now",
                 "translate_errors",
                 "unavailable",

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,6 +90,8 @@ class Database(ABC):
         pooler: Pooler = Pooler.NONE,
         listen_url: URL | None = None,
     ) -> None:
+        #: {handler: names that it had before, under which other processes may still put deliveries}
+        self.former_names: Mapping[str, Sequence[str]] = {}
         self.url = url
         self.pooler = pooler
         #: Where a process hears of commits; None where it cannot, so that it has to look.

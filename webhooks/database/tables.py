@@ -326,6 +326,8 @@ handlers = Table(
     Column("quiet", BigInteger, comment="microseconds without another one of its lane before the newest is due; null: none"),
     Column("at_most", BigInteger, comment="microseconds after the first of them it is due all the same"),
     Column("breaker_opened_at", Instant, comment="when it opened last, after it was closed"),
+    Column("renamed_to", Key, comment="the name that it has now; what is stored of it is moved there"),
+    Column("renamed_at", Instant),
 )
 # a few rows, updated with each start under a rate: the same, and vacuumed by number, since a share of few is nothing
 _storage(handlers, fillfactor="50", autovacuum_vacuum_scale_factor="0", autovacuum_vacuum_threshold="500")

@@ -7,9 +7,13 @@ Not here: the signals themselves (`webhooks.signals`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 from webhooks import signals
 from webhooks.delivery.attempt import RunningAttempt
+from webhooks.formats import frames_of, own_frames
 from webhooks.model import AttemptOutcome, Delivery, DeliveryState, Event
 from webhooks.routing import Verdict
 from webhooks.store.deliveries import Finished
@@ -17,14 +21,22 @@ from webhooks.store.tallies import TallyCounter
 
 logger = logging.getLogger(__name__)
 
+#: An attempt that has run for so long is slow to those who develop its handler.
+SLOW_AFTER = timedelta(seconds=1)
 #: Outcomes that a handler meant: what it raised is no error.
 _MEANT = (AttemptOutcome.RETRY, AttemptOutcome.CANCELLED)
 
 
 class Announcements:
-    """Tells observers and the log. tally: counts for charts, where tallies are on."""
+    """Tells observers and the log.
+
+    tally: counts for charts, where tallies are on.
+    slow: told once of each attempt that has run for `SLOW_AFTER`: the delivery, how long it has run, how long it may, and
+        where its handler stands, as `traceback` writes it; None where nothing wants to know.
+    """
 
     tally: TallyCounter | None = None
+    slow: Callable[[Delivery, timedelta, timedelta, str], None] | None = None
 
     def started(self, delivery: Delivery, event: Event) -> None:
         """The handler is about to be called."""
@@ -76,7 +88,12 @@ class Announcements:
             attempt.delivery.id,
             attempt.handler.name,
             seconds,
-            extra={"delivery_id": attempt.delivery.id, "handler": attempt.handler.name},
+            extra={
+                "action": "fail",
+                "delivery_id": attempt.delivery.id,
+                "handler": attempt.handler.name,
+                **_stood(attempt),
+            },
         )
 
     def outlived_grace(self, delivery: Delivery) -> None:
@@ -108,6 +125,12 @@ class Silent(Announcements):
         """Tell nothing."""
 
 
+def _stood(attempt: RunningAttempt) -> dict[str, str]:
+    """The author's last line, where it is known."""
+    own = own_frames(frames_of(attempt.stood_at), Path.cwd())
+    return {"stood_at": own[-1].said(Path.cwd())} if own else {}
+
+
 def _tell(finished: Finished) -> None:
     delivery, verdict = finished.delivery, finished.verdict
     if verdict.state is DeliveryState.SUCCEEDED:
@@ -135,7 +158,9 @@ def _tell(finished: Finished) -> None:
     if verdict.state is DeliveryState.DEAD:
         _tell_of_death(finished)
         return
-    logger.info("attempt failed, next in %s: %s", verdict.wait, verdict.reason, extra=_ids(delivery))
+    logger.info(
+        "attempt failed, next in %s: %s", verdict.wait, verdict.reason, extra={**_ids(delivery), "action": "fail"}
+    )
     signals.emit(
         signals.delivery_retried, delivery.handler, delivery=delivery, wait=verdict.wait, reason=verdict.reason
     )
@@ -148,7 +173,7 @@ def _tell_of_death(finished: Finished) -> None:
         delivery.id,
         delivery.handler,
         reason,
-        extra=_ids(delivery),
+        extra={**_ids(delivery), "action": "fail"},
     )
     signals.emit(signals.delivery_dead, delivery.handler, delivery=delivery, reason=reason)
     if finished.holds_lane:

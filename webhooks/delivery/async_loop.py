@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
+import traceback
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -72,6 +75,20 @@ class Job:
     def wait(self, seconds: float) -> bool:
         """Whether it is over within `seconds`."""
         return self._done.wait(seconds)
+
+    def frames(self) -> list[tuple[FrameType, int]]:
+        """(frame, line) of where the coroutine stands: its own, and those of what it awaits or calls, the outermost first."""
+        own: Any = self._coroutine
+        for top in sys._current_frames().values():
+            stack = list(traceback.walk_stack(top))[::-1]
+            for number, (frame, _) in enumerate(stack):
+                if frame is own.cr_frame:  # it runs, and perhaps blocks its loop
+                    return stack[number:]
+        found: list[tuple[FrameType, int]] = []
+        while (at := getattr(own, "cr_frame", None)) is not None:
+            found.append((at, at.f_lineno))
+            own = own.cr_await
+        return found
 
     def has_the_loop(self) -> bool:
         """Whether this coroutine is the one that runs right now, in its loop's thread."""

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import enum
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
+from types import FrameType
 from typing import Protocol
 
 from webhooks.delivery.async_loop import Job
@@ -84,13 +87,21 @@ _WORDS = {
 }
 
 
+#: The function of ours that calls a handler's; what stands above it on a thread is the handler.
+CALLER = "_call_function"
+
+
+def _outermost_first(frame: FrameType) -> list[tuple[FrameType, int]]:
+    return list(traceback.walk_stack(frame))[::-1]
+
+
 class RunningAttempt:
     """One delivery being run; see the module's docstring for its phases. Every method may be called by any thread."""
 
     __slots__ = (
-        "_job", "_kill", "_lock", "_session", "cause", "claimed", "committed", "delivery", "doubt", "fenced", "finished",
-        "handler", "is_over", "is_taken", "isolated", "leased_until", "mates", "phase", "single", "started", "together",
-        "waits_for_thread",
+        "_job", "_kill", "_lock", "_session", "_thread", "cause", "claimed", "committed", "delivery", "doubt", "fenced",
+        "finished", "handler", "is_over", "is_slow", "is_taken", "isolated", "leased_until", "mates", "phase", "single",
+        "started", "stood_at", "together", "waits_for_thread",
     )  # fmt: skip
 
     def __init__(self, claimed: Claimed, handler: Handler, leased_until: float = float("inf")) -> None:
@@ -117,6 +128,10 @@ class RunningAttempt:
         self.started: float | None = None
         #: Its thread is done with it.
         self.is_over = False
+        #: It ran for long enough to be told of.
+        self.is_slow = False
+        #: Where its thread stood when its time was up, as `traceback` writes it; "" where that is not known.
+        self.stood_at = ""
         #: Another thread ended it, records what came of it, and has given its place away.
         self.is_taken = False
         #: Its outcome is committed already, in the handler's own transaction.
@@ -130,6 +145,7 @@ class RunningAttempt:
         self._session: EndableSession | None = None
         self._job: Job | None = None
         self._kill: Callable[[], None] | None = None
+        self._thread: int | None = None
         self._lock = threading.Lock()
 
     def anew(self) -> RunningAttempt:
@@ -181,6 +197,21 @@ class RunningAttempt:
         """How long it has run."""
         return timedelta(seconds=time.monotonic() - self.started) if self.started is not None else timedelta(0)
 
+    def stands_at(self) -> str:
+        """Where its handler stands now, as `traceback` writes frames; "" where that cannot be seen, as in another process."""
+        if self.started is None or self.is_over or self.has_process:
+            return ""
+        job = self._job
+        if job is not None:
+            return "".join(traceback.StackSummary.extract(job.frames()).format())
+        frame = sys._current_frames().get(self._thread or 0)
+        if frame is None:
+            return ""
+        stack = _outermost_first(frame)
+        names = [at.f_code.co_name for at, _ in stack]
+        above = stack[names.index(CALLER) + 1 :] if CALLER in names else stack
+        return "".join(traceback.StackSummary.extract(iter(above)).format())
+
     # -- what happens to it --------------------------------------------------------------------------------
 
     def run_singly(self) -> None:
@@ -191,6 +222,7 @@ class RunningAttempt:
         """A thread has it from now on; False: it was revoked while it waited."""
         with self._lock:
             self.started = time.monotonic()
+            self._thread = threading.get_ident()
             if self.phase is not Phase.CLAIMED:
                 return False
             self.phase = Phase.RUNNING

@@ -121,15 +121,16 @@ class Outcomes:
         if attempt.cause is Cause.DIED:
             return self.died_isolated(delivery, took=attempt.took())
         handler = attempt.handler
-        verdict = _blocked() if innocent else self.timed_out(handler, delivery)
+        verdict = _blocked() if innocent else self.timed_out(handler, delivery, attempt.stood_at)
         return Finished(
             delivery, verdict, took=attempt.took(), ran=True, holds_lane=holds_lane(handler, delivery, verdict)
         )
 
-    def timed_out(self, handler: Handler, delivery: Delivery) -> Verdict:
-        """The verdict for an attempt that ran too long."""
+    def timed_out(self, handler: Handler, delivery: Delivery, stood_at: str = "") -> Verdict:
+        """The verdict for an attempt that ran too long. stood_at: frames, see `RunningAttempt.stands_at`."""
         seconds = self.timeout_of(handler).total_seconds()
-        return self.decide(handler, delivery, AttemptTimeout(f"it ran longer than its timeout of {seconds:g} s"))
+        error = AttemptTimeout(f"it ran longer than its timeout of {seconds:g} s", stood_at)
+        return self.decide(handler, delivery, error)
 
     # -- a run whose process is gone -------------------------------------------------------------------------
 

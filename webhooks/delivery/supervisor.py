@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from webhooks.delivery.announcements import SLOW_AFTER
 from webhooks.delivery.attempt import Cause, Ledger, RunningAttempt, fence
 from webhooks.delivery.breaker import CircuitBreaker
 from webhooks.delivery.buffer import Buffer
@@ -91,16 +92,28 @@ class Supervisor:
     def _end_late_ones(self) -> None:
         now = time.monotonic()
         for attempt in self.buffer.running():
+            self._tell_if_slow(attempt, now)
             if attempt.started is None or attempt.has_process:
                 continue  # the latter have processes, which `isolation` kills
             if now - attempt.started > self.dispatcher.outcomes.timeout_of(attempt.handler).total_seconds():
                 self._abandon(attempt)
 
+    def _tell_if_slow(self, attempt: RunningAttempt, now: float) -> None:
+        tell = self.dispatcher.announcements.slow
+        if tell is None or attempt.is_slow or attempt.started is None:
+            return
+        ran, limit = timedelta(seconds=now - attempt.started), self.dispatcher.outcomes.timeout_of(attempt.handler)
+        if SLOW_AFTER <= ran < limit:
+            attempt.is_slow = True
+            tell(attempt.delivery, ran, limit, attempt.stands_at())
+
     def _abandon(self, attempt: RunningAttempt) -> None:
         """Make an attempt whose time is up unable to commit, and give its place to another thread."""
+        stood_at = attempt.stands_at()  # before what runs is ended
         # before its token is moved: its session may hold the write lock, or the lock on its own row
         if not attempt.revoke(Cause.TIME_UP):
             return
+        attempt.stood_at = stood_at
         is_group = bool(attempt.mates)
         if is_group:
             self.groups.time_is_up(attempt)

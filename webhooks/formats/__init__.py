@@ -6,7 +6,7 @@ the only thing asked of the system is its time zone.
 
 `json` reads and writes bodies, `paths` finds and compares what is in them, `redaction` hides some of it, `lists` cuts lists into their elements,
 `quantities` reads what people write, `queues` says what a queue is called and which handlers are in it,
-`sqlstates` reads errors of databases, `text` makes any error, text, count, duration and instant fit for a line.
+`sqlstates` reads errors of databases, `frames` says where code stood, `screen` writes a line for who develops, `text` makes any error, text, count, duration and instant fit for a line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
+    from webhooks.formats.frames import Frame as Frame
+    from webhooks.formats.frames import frames_of as frames_of
+    from webhooks.formats.frames import own_frames as own_frames
     from webhooks.formats.paths import MISSING as MISSING
     from webhooks.formats.paths import OPERATORS as OPERATORS
     from webhooks.formats.paths import ROOTS as ROOTS
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from webhooks.formats.queues import queue_of as queue_of
     from webhooks.formats.queues import read_handler_pattern as read_handler_pattern
     from webhooks.formats.queues import read_queue as read_queue
+    from webhooks.formats.screen import screen_line as screen_line
+    from webhooks.formats.screen import wants_colour as wants_colour
     from webhooks.formats.text import ALMOST_THE_SAME as ALMOST_THE_SAME
     from webhooks.formats.text import counted as counted
     from webhooks.formats.text import did_you_mean as did_you_mean
@@ -60,6 +65,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "frames": ["Frame", "frames_of", "own_frames"],
             "paths": [
                 "EventPath",
                 "JsonPath",
@@ -86,6 +92,7 @@ else:
                 "show_duration",
             ],
             "queues": ["DEFAULT_QUEUE", "choose_queues", "queue_of", "read_handler_pattern", "read_queue"],
+            "screen": ["screen_line", "wants_colour"],
             "text": [
                 "ALMOST_THE_SAME",
                 "counted",

@@ -18,6 +18,9 @@ from webhooks.formats import sqlstates
 #: Stored error text is cut at this many characters.
 ERROR_TEXT_LIMIT = 10_000
 
+#: What is said before the frames of an attempt whose time was up.
+STOOD_AT = "where it stood then (most recent call last):"
+
 #: Bytes that an id, a type or an ordering key may have, on both databases.
 MAX_KEY_BYTES = 255
 
@@ -72,8 +75,12 @@ def error_summary(error: BaseException) -> str:
 def error_text(error: BaseException) -> str:
     """The traceback as text that can be stored: the last `ERROR_TEXT_LIMIT` characters; cannot fail.
 
-    Our own errors (`Retry`, a lost lease, a time-out, data of another type) have no traceback worth keeping.
+    Our own errors (`Retry`, a lost lease, data of another type) have no traceback worth keeping; a time-out has the frames
+    of the thread that was left behind.
     """
+    if isinstance(error, AttemptTimeout) and error.stack:
+        room = ERROR_TEXT_LIMIT - 400
+        return printable(f"{error_summary(error)}\n{STOOD_AT}\n{error.stack[-room:]}".rstrip(), ERROR_TEXT_LIMIT)
     if isinstance(error, (Retry, LeaseLost, AttemptTimeout, PayloadMismatch)):
         return error_summary(error)
     try:

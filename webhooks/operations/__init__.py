@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from webhooks.operations.examinations import DoctorDuty as DoctorDuty
     from webhooks.operations.figures import FigureKeeper as FigureKeeper
     from webhooks.operations.figures import FiguresDuty as FiguresDuty
+    from webhooks.operations.handler_names import FormerNames as FormerNames
+    from webhooks.operations.handler_names import former_names as former_names
+    from webhooks.operations.handler_names import take_over as take_over
     from webhooks.operations.rehearsal import ReplayRehearsal as ReplayRehearsal
     from webhooks.operations.replay import Options as Options
     from webhooks.operations.replay import Order as Order
@@ -68,6 +71,7 @@ else:
             "cancel": ["Canceller"],
             "catch_up": ["CatchUp", "CatchUpDuty", "Report", "caught_up"],
             "detached": ["DetachedReplays"],
+            "handler_names": ["FormerNames", "former_names", "take_over"],
             "doctor": ["Doctor", "Finding", "Level", "diagnose"],
             "examinations": ["DoctorDuty"],
             "figures": ["FigureKeeper", "FiguresDuty"],

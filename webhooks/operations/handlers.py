@@ -113,7 +113,7 @@ def _view(name: str, handler: Handler | None, known: HandlersOnRecord | None) ->
         source=handler.source if handler is not None else (row.source if row else None),
         is_registered=handler is not None,
         state=_state(handler, row, is_asked=known is not None),
-        paused_by=row.paused_by if row is not None else None,
+        paused_by=row.paused_by if row is not None and row.renamed_to is None else None,
         options=options_in_words(handler) if handler is not None else (),
         seen_at=row.seen_at if row is not None else None,
         workers=known.workers.get(name, 0) if known is not None else None,
@@ -125,6 +125,8 @@ def _view(name: str, handler: Handler | None, known: HandlersOnRecord | None) ->
 
 
 def _state(handler: Handler | None, row: HandlerState | None, *, is_asked: bool) -> str:
+    if row is not None and row.renamed_to is not None:
+        return f"renamed to {row.renamed_to}"
     if row is not None and row.paused:
         return "paused"
     if row is not None and row.breaker:
@@ -145,6 +147,7 @@ def options_in_words(handler: Handler) -> tuple[str, ...]:
         f"ordered by {handler.ordered_by if isinstance(handler.ordered_by, str) else 'a function'}": (
             handler.ordered_by is not None
         ),
+        f"formerly {', '.join(handler.formerly)}": bool(handler.formerly),
         f"data {'' if handler.data is None else handler.data.name}": handler.data is not None,
         f"latest by {handler.latest if isinstance(handler.latest, str) else 'a function'}": handler.latest is not None,
         f"debounce {'' if handler.debounce is None else _debounce(handler.debounce)}": handler.debounce is not None,

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from webhooks.errors import NotFound, SelectionError, WebhooksError
 from webhooks.formats import MISSING, JsonPath, did_you_mean, one_line, path_of, span
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 #: Longest wait for an answer.
 TIMEOUT_SECONDS = 10.0
 _LETTERS = string.ascii_letters + string.digits
+
+
+class Routes(Protocol):
+    """What says who gets an event: `routing.Registry`."""
+
+    def route(self, source: str, type: str) -> Sequence[object]:
+        """The handlers of an event."""
 
 
 class NoAnswer(WebhooksError):
@@ -65,8 +72,25 @@ def choose(what: str, source: Source) -> tuple[bytes, Mapping[str, str], bool]:
     )
 
 
-def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
-    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate."""
+def suggestion(registry: Routes, sources: Mapping[str, Source]) -> str | None:
+    """A command that posts a sample which a handler here gets; None where no sample is for one.
+
+    The first of its source's samples, of the first source that has one.
+    """
+    from webhooks.sources.samples import samples
+
+    for name, source in sources.items():
+        for sample in samples(source.settings.scheme):
+            if registry.route(name, sample.type):
+                return f"webhooks trigger {sample.type}" + (f" --source {name}" if len(sources) > 1 else "")
+    return None
+
+
+def freshen(body: bytes, scheme: str, now: datetime, label: str = "") -> bytes:
+    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate.
+
+    label: of the key that signs it; where that is the subscription's, the event is one of it.
+    """
     if scheme != "close":
         return body
     try:
@@ -76,6 +100,8 @@ def freshen(body: bytes, scheme: str, now: datetime) -> bytes:
         event["date_created"] = event["date_updated"] = now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "000"
     except (ValueError, KeyError, TypeError):
         return body
+    if label.startswith("whsub_"):
+        value["subscription_id"] = label
     return jsonio.dump(value)
 
 

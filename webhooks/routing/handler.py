@@ -1,6 +1,7 @@
 """One handler: a function, what it subscribes to and how it is to be run, checked when it is registered.
 
-Names are stable ids in the database: renaming a function without `name=` makes another handler of it.
+Names are stable ids in the database: renaming a function without `name=` makes another handler of it,
+unless `formerly=` says what it was called.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from webhooks.errors import InvalidHandler, InvalidPattern
@@ -37,6 +39,7 @@ class HandlerOptions(TypedDict, total=False):
     """The options of `on`, which describes them."""
 
     name: str | None
+    formerly: Sequence[str]
     source: str | None
     data: Any
     where: Condition | Callable[[Event], Any] | None
@@ -88,6 +91,7 @@ class Handler:
     effects: str = "anywhere"
     batch: int | None = None
     queue: str = DEFAULT_QUEUE
+    formerly: tuple[str, ...] = ()
     is_async: bool = False
 
     @property
@@ -146,6 +150,8 @@ def make_handler(
             "_ . : and -, at most 200, the first a letter, digit or _"
         )
     checked = _check_options(name, options)
+    if name in checked.get("formerly", ()):
+        raise InvalidHandler(f"handler {name!r}: formerly has the name that it has now; give those that it had before")
     arguments = arguments_of(function, name, is_plain, checked.get("batch") is not None)
     _require_batch(name, checked, arguments)
     checked["data"] = _payload_type(function, name, checked.get("data"))
@@ -327,6 +333,13 @@ def _read_queue(value: Any) -> str:
         raise ValueError(f"queue is {value!r}; {error}") from None
 
 
+def _read_formerly(value: Any) -> tuple[str, ...]:
+    what = f"formerly is {value!r}; give the names that it had before, such as formerly=('sales.leads',)"
+    _require(isinstance(value, list | tuple), what)
+    _require(all(isinstance(each, str) and _NAME.fullmatch(each) for each in value), what)
+    return tuple(dict.fromkeys(value))
+
+
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "data": lambda value: value,  # read with the annotations, beside which it stands
     "source": _read_source,
@@ -341,6 +354,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "concurrency": _read_concurrency,
     "rate": _read_rate,
     "queue": _read_queue,
+    "formerly": _read_formerly,
 }
 
 
@@ -410,6 +424,15 @@ def called(function: Any) -> str:
     """What a function is called, for people. Where it is registered stands in the traceback, and is said by `discovery`."""
     name: str = getattr(function, "__qualname__", "") or repr(function)
     return name
+
+
+def line_of(function: Any) -> str:
+    """`handlers/leads.py, line 9: `, where a function stands, to be put before what is wrong with it; "" where that is not known."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    if code is None:
+        return ""
+    path = Path(code.co_filename)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}, line {code.co_firstlineno}: "
 
 
 def place_of(function: Any) -> str:

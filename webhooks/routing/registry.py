@@ -27,6 +27,7 @@ from webhooks.routing.handler import (
     Handler,
     HandlerOptions,
     default_name,
+    line_of,
     make_handler,
     place_of,
     require_patterns,
@@ -288,6 +289,12 @@ class Registry:
 
         Raises `InvalidHandler` for an `ordered_by` or `latest` that names a key which no source of the handler gives.
         """
+        names = [was for handler in self._handlers.values() for was in handler.formerly]
+        for was in names:
+            if was in self._handlers or names.count(was) > 1:
+                raise InvalidHandler(
+                    f"{was!r} is in formerly=, and is also the name, or a former name, of another handler; one of them has to go"
+                )
         wrong = [text for handler in self._handlers.values() for text in _wrong_order(handler, sources)]
         if wrong:
             raise InvalidHandler("\n".join(wrong))
@@ -321,7 +328,7 @@ def _wrong_order(handler: Handler, sources: Mapping[str, KnowsTypes]) -> Iterabl
 def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsTypes]) -> Iterable[str]:
     if handler.source is not None and handler.source not in sources:
         yield (
-            f"{what} wants events of source {handler.source!r}, which is not configured"
+            f"{line_of(handler.function)}{what} wants events of source {handler.source!r}, which is not configured"
             f"{did_you_mean(handler.source, sources)}; configured: {', '.join(sources) or 'none'}"
         )
         return
@@ -333,7 +340,7 @@ def _doubts(what: str, handler: Handler | Reply, sources: Mapping[str, KnowsType
         if not expand(pattern, known):
             meant = suggest(pattern, known)
             yield (
-                f"pattern {pattern.text!r} of {what} matches no event type that we know of "
+                f"{line_of(handler.function)}pattern {pattern.text!r} of {what} matches no event type that we know of "
                 f"{', '.join(names)}" + (f"; did you mean {meant!r}?" if meant else "")
             )
 
@@ -349,6 +356,7 @@ def on(*patterns: str, registry: Registry | None = None, **options: Unpack[Handl
     patterns: event types; `*` is one segment, `**` any number.
     registry: where to register; None is the default one.
     name: its stable id in the database; default `module.function`.
+    formerly: names that it had before: what waits, runs or is dead under them, lanes, pause and breaker become its own.
     source: only events of this source.
     data: the type of `event.data` (a dataclass, TypedDict, msgspec.Struct, pydantic model or view), checked before each run;
         default: what `event: Event[…]` or `data: …` is annotated with.

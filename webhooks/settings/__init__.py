@@ -4,7 +4,7 @@ Promises: all mistakes are told at once, before anything starts, each with what 
 the environment. Not here: secrets themselves (`sources.keys` reads them), gunicorn's own settings
 (`http.gunicorn.settings`).
 
-`load` reads the layers with the readers of `values`, has `checks` look at them together, and makes `settings`, with each of `sources`, the
+`load` reads the layers with the readers of `values`, has `checks` look at them together, `directory` says which directory that was, and makes `settings`, with each of `sources`, the
 targets of `alarms` and the section of `dashboard`; `service_links` knows what Kubernetes sets beside us, `logs` sets up how the service
 writes its log.
 """
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from webhooks.settings.dashboard import DashboardSettings as DashboardSettings
     from webhooks.settings.dashboard import DashboardToken as DashboardToken
     from webhooks.settings.dashboard import PasswordUser as PasswordUser
+    from webhooks.settings.directory import is_project as is_project
+    from webhooks.settings.directory import project_near as project_near
+    from webhooks.settings.directory import where_read as where_read
     from webhooks.settings.load import load_settings as load_settings
     from webhooks.settings.load import require_labels as require_labels
     from webhooks.settings.logs import guard_tracebacks as guard_tracebacks
@@ -49,6 +52,7 @@ else:
             "alarms": ["TARGET_KEYS", "AlarmTarget"],
             "dashboard": ["UNIX", "DashboardProxy", "DashboardSettings", "DashboardToken", "PasswordUser"],
             "checks": ["require_dedup_covers", "require_sources"],
+            "directory": ["is_project", "project_near", "where_read"],
             "load": ["load_settings", "require_labels"],
             "logs": ["guard_tracebacks", "set_up_logging"],
             "settings": ["FALLBACKS", "FIELDS", "FILE", "SETTINGS", "Settings"],

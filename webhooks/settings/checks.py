@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from webhooks.errors import ConfigurationError
 from webhooks.formats import show_duration
+from webhooks.settings.directory import where_read
 from webhooks.settings.settings import FILE, Settings
 from webhooks.settings.values import shown
 
@@ -20,7 +22,7 @@ def require_sources(settings: Settings) -> None:
         raise ConfigurationError(
             "no source is configured, so nothing could be accepted; set WEBHOOKS_SOURCES__close__SECRET to the "
             f'signature key of your Close subscription, or write to {FILE}: [sources.close] and below it secret = "…". '
-            "To look around without one: webhooks dev --demo"
+            f"To look around without one: webhooks dev --demo ({where_read(Path.cwd())})"
         )
 
 

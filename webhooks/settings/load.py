@@ -52,7 +52,7 @@ from webhooks.settings.values import (
 )
 
 #: Environment variables that are no settings: set by our own processes for their children.
-RESERVED = frozenset(("embedded", "application", "console", "dashboard_bind", "dashboard_behind_tls"))
+RESERVED = frozenset(("embedded", "application", "console", "ready_fd", "dashboard_bind", "dashboard_behind_tls"))
 
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _SOURCE_NAME_RULE = "a source's name has a-z, 0-9, _ and -, at most 64 of them, and begins with a letter or digit"

@@ -12,9 +12,19 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, MutableMapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from webhooks.formats import error_summary, exception_text, printable
+from webhooks.formats import (
+    error_summary,
+    exception_text,
+    frames_of,
+    own_frames,
+    printable,
+    screen_line,
+    wants_colour,
+)
 
 #: What `logging` puts on every record; the rest is ours, handed over by `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -24,8 +34,27 @@ def set_up_logging(level: str, style: str) -> None:
     """Log to standard error.
 
     level: a name of `logging`.
-    style: "console" or "json".
+    style: "console", "json" or "dev".
     """
+    guard_tracebacks()
+    handler = logging.StreamHandler(sys.stderr)
+    if style == "dev":
+        handler.addFilter(_is_news)
+        handler.setFormatter(ScreenFormatter())
+    else:
+        handler.setFormatter(_structured(style))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("gunicorn.error", "gunicorn.access", "alembic"):
+        child = logging.getLogger(name)
+        child.handlers[:] = []
+        child.propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _structured(style: str) -> logging.Formatter:
+    """The formatter of the styles "console" and "json"."""
     with _hidden("rich"):  # structlog would load it for tracebacks, which are plain text here: 5 MB in every process
         import structlog
 
@@ -43,23 +72,45 @@ def set_up_logging(level: str, style: str) -> None:
         # structlog calls the text "event", which means something else here
         processors.append(structlog.processors.EventRenamer("message"))
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    guard_tracebacks()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=processors,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
+        renderer = structlog.dev.ConsoleRenderer(colors=wants_colour(sys.stderr), pad_event_to=0)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=processors,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("gunicorn.error", "gunicorn.access", "alembic"):
-        child = logging.getLogger(name)
-        child.handlers[:] = []
-        child.propagate = True
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+#: What `app.screen` tells in its own words, by the `action` of its line in the log; and what is no news while one develops.
+_TOLD = frozenset(("event", "fail", "start", "stop"))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is to be seen beside what `app.screen` tells."""
+    action = getattr(record, "action", None)
+    if action == "reject":  # of a source that there is, it is told with what its signature shows
+        return record.levelno >= logging.ERROR or not getattr(record, "source", "")
+    return action not in _TOLD and (record.levelno > logging.INFO or not record.name.startswith(_QUIET))
+
+
+#: Whose lines at info are about the service rather than about what one develops.
+_QUIET = ("webhooks.", "gunicorn.", "alembic.")
+
+
+class ScreenFormatter(logging.Formatter):
+    """A record as a short line: of a handler its name and what it said, of an exception the author's own frames."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and what stands below it; never raises for what was logged."""
+        is_plain = record.levelno == logging.INFO
+        handler = getattr(record, "handler", "")
+        text = f"{handler}: {record.getMessage()}" if handler and is_plain else record.getMessage()
+        below = []
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            here = Path.cwd()
+            frames = own_frames(frames_of(exception_text(error)), here)
+            below = [*(f"{frame.said(here)}: {frame.code}" for frame in frames[-5:]), error_summary(error)]
+        at = datetime.fromtimestamp(record.created)
+        word = "log" if is_plain else record.levelname.lower()
+        return screen_line(word, text, below, at=at, colours=wants_colour(sys.stderr)).rstrip("\n")
 
 
 @contextlib.contextmanager

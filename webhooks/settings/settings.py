@@ -243,7 +243,11 @@ class Settings:
     )
     log_format: str = field(
         default="console",
-        metadata=_about("one line for people or one JSON object; falls back to LOG_FORMAT", one_of("console", "json")),
+        metadata=_about(
+            "console: a line for people; json: an object; dev: short lines for a screen, as `webhooks dev` sets it; falls "
+            "back to LOG_FORMAT",
+            one_of("console", "json", "dev"),
+        ),
     )
 
     log_events: bool = field(

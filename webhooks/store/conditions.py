@@ -24,6 +24,12 @@ Condition = ColumnElement[bool]
 #: What a statement says, besides the state, to be given the index of the newest dead (see `database.tables`).
 NEWEST_DEAD: Condition = text("webhooks_deliveries.id > 0")  # type: ignore[assignment]
 
+#: A pending delivery that failed and waits for its next attempt; what is scheduled has an index of its own.
+RETRYING: tuple[Condition, ...] = (
+    text("webhooks_deliveries.scheduled_at is not null"),  # type: ignore[assignment]
+    schema.deliveries.c.failures > 0,
+)
+
 
 def on_events(
     selection: Selection, *, dialect: Dialect, deliveries_before: int | None = None, counting: bool = False

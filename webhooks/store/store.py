@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from webhooks.store.deliveries import Deliveries
     from webhooks.store.durability import Durability
     from webhooks.store.gauges import InstallationGauges
+    from webhooks.store.handlers import HandlerNames
     from webhooks.store.health import Health
     from webhooks.store.listings import Listings
     from webhooks.store.replays import Replays
@@ -76,6 +77,13 @@ class Store:
         from webhooks.store.retention import Pruning
 
         return Pruning(self.database)
+
+    @cached_property
+    def handler_names(self) -> HandlerNames:
+        """What is stored of a handler, under another name."""
+        from webhooks.store.handlers import HandlerNames
+
+        return HandlerNames(self.database)
 
     @cached_property
     def partitions(self) -> Partitions:

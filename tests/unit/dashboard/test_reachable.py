@@ -48,6 +48,7 @@ REACHED = {
 #: {command: why no page has it}
 LEFT_OUT = {
     "dev": "starts what the page runs in",
+    "handlers rename": "the name is in the code, where formerly= does it; by hand it belongs to a deployment that was taken back",
     "run": "starts a process",
     "worker": "starts a process",
     "feed": "starts a process",

@@ -138,6 +138,15 @@ def post_worker_init(worker: Any) -> None:
     ours = getattr(worker.app.callable, "extensions", {}).get("webhooks")
     if ours is not None:
         ours.stand_in_for_workers()
+    say_loaded(worker.pid)
+
+
+def say_loaded(pid: int) -> None:
+    """Tell `webhooks dev`, where that started us, that a worker has the application."""
+    descriptor = os.environ.get("WEBHOOKS_READY_FD", "")
+    if descriptor:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(int(descriptor), b"%d\n" % pid)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

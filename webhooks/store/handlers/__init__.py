@@ -5,7 +5,7 @@ open circuit breaker. Workers read the rows every second, so a change is felt ev
 
 On PostgreSQL another client may hold a lock on a row: what workers do here passes it over and says so, and they try again.
 
-`handlers` has the rows, `records` what they say, `limits` the arithmetic of concurrency and rate.
+`handlers` has the rows, `names` moves what is stored of one to another name, `records` what they say, `limits` the arithmetic of concurrency and rate.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from webhooks.lazy import lazily
 
 if TYPE_CHECKING:
     from webhooks.store.handlers.handlers import Handlers as Handlers
+    from webhooks.store.handlers.names import HandlerNames as HandlerNames
     from webhooks.store.handlers.records import BREAKER_LONGEST as BREAKER_LONGEST
     from webhooks.store.handlers.records import BreakerState as BreakerState
     from webhooks.store.handlers.records import HandlerRow as HandlerRow
@@ -25,6 +26,7 @@ else:
         __name__,
         {
             "handlers": ["Handlers"],
+            "names": ["HandlerNames"],
             "records": ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"],
         },
     )

@@ -256,6 +256,7 @@ def _state(row: Any) -> HandlerState:
         seen_at=row.seen_at,
         queue=row.queue or DEFAULT_QUEUE,
         run_seconds=None if row.run_microseconds is None else row.run_microseconds / 1_000_000,
+        renamed_to=row.renamed_to,
     )
 
 

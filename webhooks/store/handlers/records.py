@@ -80,6 +80,8 @@ class HandlerState:
     queue: str = DEFAULT_QUEUE
     run_seconds: float | None = None
     breaker_opened_at: datetime | None = None
+    #: The name that it has now, if it was given another one.
+    renamed_to: str | None = None
 
 
 __all__ = ["BREAKER_LONGEST", "BreakerState", "HandlerRow", "HandlerState"]

@@ -7,7 +7,16 @@ from typing import Any
 
 from webhooks.database import Database
 from webhooks.model import DeliveryCause
-from webhooks.store.lanes.rule import MOST_SUPERSEDED, Lane, Place, candidate, columns, newest, newest_of
+from webhooks.store.lanes.rule import (
+    MOST_SUPERSEDED,
+    Lane,
+    Place,
+    candidate,
+    columns,
+    former_lanes,
+    newest,
+    newest_of,
+)
 
 LOCK = """
     insert into webhooks_lanes as l (handler, lane, mark_at, mark_revision, touched_at)
@@ -78,6 +87,28 @@ POSTPONE = f"""
                      and (o.state < 2 or o.blocks) and o.state = 0 and o.replay_id = 0 and o.attempts = 0) as first_at) x
      where d.id = x.id and d.attempts = 0
 """
+#: Of lanes under former names, in three lists: former names, names, keys. Heads step down, so that the lanes can become one.
+_FORMER = "unnest((select %s::text[]), (select %s::text[]), (select %s::text[])) k(was, handler, lane)"
+STEP_DOWN = f"""
+    update webhooks_deliveries d set ready = false from {_FORMER}
+     where d.handler in (k.was, k.handler) and d.lane = k.lane and d.lane is not null and d.ready and d.state = 0
+       and exists (select 1 from webhooks_deliveries o where o.handler = k.was and o.lane = k.lane and o.lane is not null
+                      and (o.state < 2 or o.blocks))
+"""
+ADOPT = f"""
+    update webhooks_deliveries d set handler = k.handler from {_FORMER}
+     where d.handler = k.was and d.lane = k.lane and d.lane is not null and (d.state < 2 or d.blocks)
+       and not (d.state = 1 and exists (
+         select 1 from webhooks_deliveries r where r.handler = k.handler and r.lane = k.lane and r.lane is not null and r.ready
+            and r.state = 1))
+       and not exists (select 1 from webhooks_deliveries s where s.event_id = d.event_id and s.handler = k.handler
+                          and s.replay_id = d.replay_id)
+"""
+ADOPT_MARK = f"""
+    update webhooks_lanes l set mark_at = o.mark_at, mark_revision = o.mark_revision
+      from {_FORMER} join webhooks_lanes o on o.handler = k.was and o.lane = k.lane
+     where l.handler = k.handler and l.lane = k.lane and (l.mark_at, l.mark_revision) < (o.mark_at, o.mark_revision)
+"""
 
 
 class PostgresqlLanes:
@@ -90,6 +121,21 @@ class PostgresqlLanes:
         """An upsert locks a row that is there and makes one that is not, in the order of lanes."""
         if lanes:
             cursor.execute(LOCK, columns(lanes))
+            self._adopt(cursor, lanes)
+
+    def _adopt(self, cursor: Any, lanes: Collection[Lane]) -> None:
+        """Those that another transaction has locked are left: what it puts there comes later, and is adopted later."""
+        former = former_lanes(self.database.former_names, lanes)
+        if not former:
+            return
+        were = [(was, key) for was, _, key in former]
+        free = {tuple(row) for row in cursor.execute(FREE_LANES, columns(were)).fetchall()}
+        if found := [each for each in former if (each[0], each[2]) in free]:
+            heads = [*((was, key) for was, _, key in found), *((name, key) for _, name, key in found)]
+            cursor.execute(LOCK_HEADS, columns(heads))
+            lists = [list(column) for column in zip(*found, strict=True)]
+            for statement in (STEP_DOWN, ADOPT, ADOPT_MARK):
+                cursor.execute(statement, lists)
 
     def lock_free(self, cursor: Any, lanes: Collection[Lane]) -> set[Lane]:
         """Lock the rows of lanes that no other transaction has locked; the lanes that one has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 #: (handler, lane)
@@ -75,7 +75,10 @@ class Lanes(Protocol):
     """The statements on lanes. cursor: always the driver's, inside the transaction that changes the lanes' deliveries."""
 
     def lock(self, cursor: Any, lanes: Collection[Lane]) -> None:
-        """Make and lock the rows of `lanes`; no other transaction changes these lanes until this one ends."""
+        """Make and lock the rows of `lanes`; no other transaction changes these lanes until this one ends.
+
+        What stands in the same lanes under a former name of their handlers becomes theirs; `settle` then has to follow.
+        """
 
     def advance(self, cursor: Any, places: Collection[Place]) -> None:
         """Move the lanes' marks to the places of deliveries that ran, where those are newer."""
@@ -102,6 +105,12 @@ def columns(lanes: Iterable[Lane]) -> tuple[list[str], list[str]]:
     return [handler for handler, _ in ordered], [lane for _, lane in ordered]
 
 
+def former_lanes(former_names: Mapping[str, Sequence[str]], lanes: Iterable[Lane]) -> list[tuple[str, str, str]]:
+    """(former name, handler, key) of each lane whose handler had other names."""
+    found = {(was, handler, key) for handler, key in lanes for was in former_names.get(handler, ())}
+    return sorted(found)
+
+
 def newest_of(places: Iterable[Place]) -> list[Place]:
     """The newest place of each lane."""
     found: dict[Lane, Place] = {}
@@ -113,5 +122,5 @@ def newest_of(places: Iterable[Place]) -> list[Place]:
 
 
 __all__ = [
-    "MOST_SUPERSEDED", "Lane", "Lanes", "Place", "candidate", "columns", "is_latest", "newest", "newest_of",
+    "MOST_SUPERSEDED", "Lane", "Lanes", "Place", "candidate", "columns", "former_lanes", "is_latest", "newest", "newest_of",
 ]  # fmt: skip

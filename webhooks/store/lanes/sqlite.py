@@ -7,7 +7,16 @@ from typing import Any
 
 from webhooks.database import Database, to_microseconds
 from webhooks.model import DeliveryCause
-from webhooks.store.lanes.rule import MOST_SUPERSEDED, Lane, Place, candidate, columns, newest, newest_of
+from webhooks.store.lanes.rule import (
+    MOST_SUPERSEDED,
+    Lane,
+    Place,
+    candidate,
+    columns,
+    former_lanes,
+    newest,
+    newest_of,
+)
 
 LOCK = """
     insert into webhooks_lanes (handler, lane, mark_at, mark_revision, touched_at)
@@ -58,6 +67,30 @@ POSTPONE = f"""
               from (select :handler as handler, :lane as lane) k) x
      where h.name = x.handler and h.quiet is not null and u.id = x.id and u.attempts = 0
 """
+#: Whether there is something under a former name; heads then step down, so that the lanes can become one.
+HAS_FORMER = """
+    select 1 from webhooks_deliveries where handler = :was and lane = :lane and lane is not null and (state < 2 or blocks = 1)
+     limit 1
+"""
+STEP_DOWN = """
+    update webhooks_deliveries set ready = 0
+     where handler in (:was, :handler) and lane = :lane and lane is not null and ready = 1 and state = 0
+"""
+ADOPT = """
+    update webhooks_deliveries set handler = :handler
+     where handler = :was and lane = :lane and lane is not null and (state < 2 or blocks = 1)
+       and not (state = 1 and exists (
+         select 1 from webhooks_deliveries r where r.handler = :handler and r.lane = :lane and r.lane is not null and r.ready = 1
+            and r.state = 1))
+       and not exists (select 1 from webhooks_deliveries s where s.event_id = webhooks_deliveries.event_id
+                          and s.handler = :handler and s.replay_id = webhooks_deliveries.replay_id)
+"""
+ADOPT_MARK = """
+    update webhooks_lanes set mark_at = o.mark_at, mark_revision = o.mark_revision
+      from (select mark_at, mark_revision from webhooks_lanes where handler = :was and lane = :lane) o
+     where webhooks_lanes.handler = :handler and webhooks_lanes.lane = :lane
+       and (webhooks_lanes.mark_at, webhooks_lanes.mark_revision) < (o.mark_at, o.mark_revision)
+"""
 
 
 class SqliteLanes:
@@ -71,6 +104,11 @@ class SqliteLanes:
         if lanes:
             now = to_microseconds(self.database.clock())
             cursor.executemany(LOCK, [(handler, key, now) for handler, key in zip(*columns(lanes), strict=True)])
+            for was, handler, key in former_lanes(self.database.former_names, lanes):
+                names = {"was": was, "handler": handler, "lane": key}
+                if cursor.execute(HAS_FORMER, names).fetchone() is not None:
+                    for statement in (STEP_DOWN, ADOPT, ADOPT_MARK):
+                        cursor.execute(statement, names)
 
     def advance(self, cursor: Any, places: Collection[Place]) -> None:
         """A statement for each."""

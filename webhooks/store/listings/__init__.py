@@ -3,7 +3,7 @@
 A page or a step of a walk is one statement in autocommit, whatever is selected, so no long read transaction is held.
 What SQL cannot judge (`Selection.is_exact_in_sql`) is judged row by row, in bounded batches.
 
-`events` and `deliveries` are pages of each, `failures` and `statistics` what their names say; `records` is what they give,
+`events` and `deliveries` are pages of each, `failures` and `statistics` what their names say, `short_ids` knows ids by their last digits; `records` is what they give,
 `limits` how much one statement looks at, and `listings.Listings` all of it under one name.
 """
 

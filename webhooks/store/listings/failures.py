@@ -43,18 +43,24 @@ class Failures(DeliveryPages):
         limit: int = 50,
         look_at: int | None = None,
         until: datetime | None = None,
+        with_retrying: bool = False,
     ) -> FailureGroups:
         """Dead deliveries (or those in the states selected), grouped by handler and error, most frequent first.
 
         limit: groups.
         look_at: only the newest so many deliveries are counted; None: all of them.
         until: each group says when its deliveries ended in the day before that (`lately`); None: not asked for.
+        with_retrying: where no state is selected, also those that failed and wait to run again.
         """
         steps = [] if until is None else [until - DAY + DAY / STEPS * step for step in range(STEPS)]
         wanted = selection if selection.states else selection.only(states=(DeliveryState.DEAD,))
+        found = self._reasons(wanted, look_at, steps)
+        if with_retrying and not selection.states:
+            retrying = selection.only(states=(DeliveryState.PENDING,))
+            found = itertools.chain(found, self._reasons(retrying, look_at, steps, is_retrying=True))
         groups: dict[tuple[str, int, str], list[Any]] = {}
         looked_at = 0
-        for handler, state, reason, count, first, last, example, *since in self._reasons(wanted, look_at, steps):
+        for handler, state, reason, count, first, last, example, *since in found:
             looked_at += count
             key = (handler, state, alike(reason or ""))
             group = groups.setdefault(key, [0, first, last, example, [0] * len(steps)])
@@ -78,12 +84,15 @@ class Failures(DeliveryPages):
         selection: Selection,
         look_at: int | None,
         steps: Sequence[datetime],
+        *,
+        is_retrying: bool = False,
     ) -> Iterator[tuple[Any, ...]]:
         """Rows (handler, state, reason, how many, first, last, example, how many since each of `steps`)."""
         table, events = schema.deliveries.c, schema.events
         if not selection.is_exact_in_sql:
             walked = itertools.chain.from_iterable(self.walk_deliveries(selection))
-            for one in itertools.islice(walked, look_at):
+            failed = (one for one in walked if one.failures or not is_retrying)
+            for one in itertools.islice(failed, look_at):
                 at = one.finished_at or one.created_at
                 yield one.handler, int(one.state), one.reason, 1, at, at, one.id, *(int(at >= step) for step in steps)
             return
@@ -100,6 +109,8 @@ class Failures(DeliveryPages):
             ]
             if selection.states == (DeliveryState.DEAD,) and selection.handler is None:
                 wanted.append(conditions.NEWEST_DEAD)
+            if is_retrying:
+                wanted += conditions.RETRYING
             each = select(table.id, table.handler, table.state, table.reason, moment.label("at"))
             each = each.select_from(source).where(*wanted)
             if look_at is not None:

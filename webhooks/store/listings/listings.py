@@ -5,10 +5,11 @@ from __future__ import annotations
 from webhooks.store.listings.deliveries import DeliveryPages
 from webhooks.store.listings.events import EventPages
 from webhooks.store.listings.failures import Failures
+from webhooks.store.listings.short_ids import ShortIds
 from webhooks.store.listings.statistics import Statistics
 
 
-class Listings(EventPages, Failures, DeliveryPages, Statistics):
+class Listings(EventPages, Failures, DeliveryPages, Statistics, ShortIds):
     """Reads pages, groups and figures from one database. reader: makes events of rows."""
 
 
