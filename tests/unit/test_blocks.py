@@ -43,6 +43,7 @@ RUN_BY = {
     "docs/testing.md": "tests/integration/testing/test_plugin.py",
     "docs/tutorials/crm-mirror.md": "tests/acceptance/test_tutorials.py",
     "docs/tutorials/from-celery.md": "tests/acceptance/test_tutorials.py",
+    "docs/tutorials/from-dj-stripe.md": "tests/acceptance/test_tutorials.py",
     "docs/tutorials/from-flask-view.md": "tests/acceptance/test_tutorials.py",
     "docs/tutorials/production.md": "tests/acceptance/test_production_page.py",
     "docs/tutorials/stripe.md": "tests/acceptance/test_tutorials.py",
