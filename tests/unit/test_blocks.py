@@ -8,11 +8,12 @@ here as settings. `NOT_RUN` has the commands that no test types, each with its r
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -41,11 +42,13 @@ RUN_BY = {
     "docs/scaling.md": "tests/acceptance/hosts/test_scaling_page.py",
     "docs/sources.md#A sender of your own": "tests/unit/sources/test_documented.py",
     "docs/testing.md": "tests/integration/testing/test_plugin.py",
-    "docs/tutorials/crm-mirror.md": "tests/acceptance/test_tutorials.py",
-    "docs/tutorials/from-celery.md": "tests/acceptance/test_tutorials.py",
-    "docs/tutorials/from-flask-view.md": "tests/acceptance/test_tutorials.py",
     "docs/tutorials/production.md": "tests/acceptance/test_production_page.py",
-    "docs/tutorials/stripe.md": "tests/acceptance/test_tutorials.py",
+}
+#: Tutorials are followed as they come.
+RUN_BY |= {
+    f"docs/tutorials/{path.name}": "tests/acceptance/test_tutorials.py"
+    for path in PAGES
+    if path.parent.name == "tutorials" and path.name != "production.md"
 }
 #: Blocks that no test runs, and why.
 NOT_RUN = {
@@ -204,10 +207,16 @@ GIVEN: Mapping[str, Callable[[pytest.MonkeyPatch], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("block", left("python"), ids=lambda block: block.name)
-def test_python_runs_as_printed(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Handlers are registered with a registry of the block's own."""
-    registry = Registry()
-    monkeypatch.setattr(webhooks, "on", registry.on)
-    given = GIVEN[block.name](monkeypatch) if block.name in GIVEN else {}
-    exec(compile(block.text, block.name, "exec"), {"__name__": "handlers.printed", **given})
+@pytest.mark.parametrize("page", sorted({block.page for block in left("python")}))
+def test_python_runs_as_printed(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a page continue one another; each registers its handlers with a registry of its own, and may have `on` from the first."""
+    module = ModuleType("handlers.printed")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in left("python"):
+        if block.page == page:
+            registry = Registry()
+            for name in ("on", "reply"):
+                monkeypatch.setattr(webhooks, name, getattr(registry, name))
+                setattr(module, name, getattr(registry, name))
+            vars(module).update(GIVEN[block.name](monkeypatch) if block.name in GIVEN else {})
+            exec(compile(block.text, block.name, "exec"), vars(module))
