@@ -40,12 +40,13 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A button as a page draws it. address: of an endpoint that is there."""
+    """A button as a page draws it. address: of an endpoint that is there. is_quiet: it repairs nothing."""
 
     label: str
     address: str
     is_action: bool
     icon: str
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,20 @@ BUTTONS: Mapping[str, Sequence[Button]] = {
 }
 
 
+#: {code of a finding: the alarm that is told of it}
+ALARM_OF: Mapping[str, str] = {
+    "refusing": "refusing",
+    "source-silent": "source-silent",
+    "breaker-open": "circuit-open",
+    "handler-paused": "paused-long",
+    "handler-failing": "failing",
+    "dead-deliveries": "dead",
+    "lane-blocked": "lane-blocked",
+    "quarantine": "quarantine",
+    "queue-without-worker": "queue-without-worker",
+}
+
+
 def with_remedies(visit: Visit, findings: Sequence[Mapping[str, Any]]) -> list[Advised]:
     """Findings with what to press, those first that stop most. findings: the worst level first, which stays so."""
     order = list(BUTTONS)
@@ -110,11 +125,21 @@ def advised(visit: Visit, finding: Mapping[str, Any]) -> Advised:
         if visit.has(button.endpoint) and visit.may("operator" if button.is_action else button.needs)
         if (address := _address(visit, button, finding["subject"])) is not None
     ]
+    mute = _mute(visit, finding)
     command = finding["command"]
     has_action = any(remedy.is_action for remedy in remedies)
     if command is not None and not has_action and command.startswith("webhooks "):
         command = visit.services.command(command.removeprefix("webhooks "))
-    return Advised(finding, remedies, None if has_action else command)
+    return Advised(finding, [*mute, *remedies], None if has_action else command)
+
+
+def _mute(visit: Visit, finding: Mapping[str, Any]) -> list[Remedy]:
+    """The button that says nothing of it for two hours; none where no target would be told."""
+    alarm = ALARM_OF.get(finding["code"])
+    if alarm is None or not visit.services.settings.alarms or not visit.may("operator"):
+        return []
+    address = visit.url("mute_alarm", name=alarm, subject=finding["subject"])
+    return [Remedy("Mute 2 h", address, is_action=True, icon="pause", is_quiet=True)]
 
 
 def _address(visit: Visit, button: Button, subject: str) -> str | None:
@@ -132,4 +157,4 @@ def _address(visit: Visit, button: Button, subject: str) -> str | None:
     return visit.url(button.endpoint)
 
 
-__all__ = ["BUTTONS", "Advised", "Button", "Remedy", "advised", "with_remedies"]
+__all__ = ["ALARM_OF", "BUTTONS", "Advised", "Button", "Remedy", "advised", "with_remedies"]

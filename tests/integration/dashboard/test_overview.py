@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -15,8 +16,12 @@ from tests.integration.conftest import KEY
 from tests.integration.dashboard.conftest import Site, shown
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.kept import Remembered
+from webhooks.dashboard.remedies import ALARM_OF
 from webhooks.delivery import handler_rows
 from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState, Disposition
+from webhooks.operations.alarms import ALARMS
+from webhooks.operations.doctor import CHECKS
+from webhooks.operations.doctor.checks import code_of
 from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS
 from webhooks.routing import Registry, Verdict
 from webhooks.store.deliveries import Finished
@@ -140,6 +145,22 @@ def test_what_comes_is_judged_as_one_looks(make_site: Callable[..., Site]) -> No
     assert "3 things need you" in text
     assert "Quarantine 1 held" in text, "counts beside the links are of this moment too"
     assert "probably a wrong key" in site.text("/sources/close")
+
+
+def test_what_is_known_is_muted_from_the_verdict(make_site: Callable[..., Site], registry: Registry) -> None:
+    assert set(ALARM_OF) <= {code_of(check) for _, check in CHECKS}
+    assert set(ALARM_OF.values()) <= set(ALARMS)
+    site = make_site(registry, alarms={"ops": {"kind": "command", "command": "true"}})
+    site.store.handlers.register(handler_rows(registry))
+    site.store.handlers.pause("h", by="grace")
+    assert "Mute 2 h" in site.text("/")
+    assert "Mute 2 h" not in site.text("/", UserRole.VIEWER)
+    address = re.search(r'action="/dashboard(/alarms/mute[^"]+)"', site.get("/").text)
+    assert address is not None
+    assert site.post(html.unescape(address[1])).status_code == 303
+    row = site.store.alarms.rows()["paused-long", "h"]
+    assert row.muted_until is not None
+    assert row.muted_until - site.store.database.now() > timedelta(hours=1)
 
 
 def test_a_paused_subscription_is_resumed_from_the_verdict(site: Site) -> None:
