@@ -157,7 +157,7 @@ class CloseSource(Source):
 
     def connect(self) -> CloseClient:
         """A client of Close's API. Raises ConfigurationError when there is no key or the extra `http` is missing."""
-        from webhooks.sources.close.client import CloseClient, log_retries
+        from webhooks.sources.close.client import CloseClient
 
         client = CloseClient(self.api)
         log_retries()
