@@ -241,21 +241,11 @@ class Ingest:
         return Accepted(tuple(receipts), events=parsed)
 
     def reply(self, source: Source, request: InboundRequest, accepted: Accepted) -> Challenge | None:
-        """What a reply of the user's answers to an accepted request; None where none is asked, or it has nothing to say.
-
-        Asked for the first event of a body; called after `accept`, and waits for at most `replies.PATIENCE_SECONDS`.
-        Raises nothing.
-        """
-        if not accepted.events:
-            return None
-        first = accepted.events[0]
-        reply = self.registry.replies.find(source.name, first.type)
+        """What a reply of the user's says of an accepted request; None is the default answer. Raises nothing, and waits a bounded time."""
+        reply = self.registry.replies.find(source.name, accepted.events[0].type) if accepted.events else None
         if reply is None:
             return None
-        ids = [receipt.event_id for receipt in accepted.receipts if receipt.event_id is not None]
-        event = event_of(source, first, ids[0] if ids else 0, self.clock())
-        headers = request.headers.as_text(without=_unstored(source.sensitive_headers))
-        return self.replies.answer(reply, replace(event, headers=headers, request_id=request.id), request.id)
+        return self.replies.answer(reply, _first_event(source, request, accepted, self.clock()), request.id)
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""
@@ -439,6 +429,14 @@ def stored_headers(headers: Headers, source: Source, context: Mapping[str, str] 
 @functools.lru_cache(maxsize=256)
 def _unstored(sensitive: frozenset[str]) -> frozenset[str]:
     return _NOT_STORED | sensitive
+
+
+def _first_event(source: Source, request: InboundRequest, accepted: Accepted, received_at: datetime) -> Event:
+    """The first event of an accepted request, as it is stored."""
+    ids = [receipt.event_id for receipt in accepted.receipts if receipt.event_id is not None]
+    event = event_of(source, accepted.events[0], ids[0] if ids else 0, received_at)
+    headers = request.headers.as_text(without=_unstored(source.sensitive_headers))
+    return replace(event, headers=headers, request_id=request.id)
 
 
 def event_of(source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime) -> Event:

@@ -404,6 +404,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "held": report.held,
         "stripped": report.stripped,
         "unreadable": report.unreadable,
+        "refused": report.refused,
         "first_at": _iso(report.first_at),
         "last_at": _iso(report.last_at),
         "cause": report.cause,

@@ -5,7 +5,7 @@ bytes. Pure: no database, no HTTP but the client of a sender's own API. Not here
 (`intake`).
 
 A request meets `base` (what a source is), `keys` (secrets and where they come from) with `signing`, then `declared`
-(senders as rows of one table) or `close`; `diagnosis` says afterwards why one was refused. `remote` is what a sender's
+(senders as rows of one table), `logs` (those of them that can be asked) or `close`; `diagnosis` says afterwards why one was refused. `remote` is what a sender's
 API can do, `samples` are bodies to try with.
 """
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from webhooks.sources.remote import AskAgainClient as AskAgainClient
     from webhooks.sources.remote import LogClient as LogClient
     from webhooks.sources.remote import LogPage as LogPage
+    from webhooks.sources.remote import NotDeliveredAgain as NotDeliveredAgain
     from webhooks.sources.remote import StaleCursor as StaleCursor
     from webhooks.sources.remote import Subscription as Subscription
     from webhooks.sources.remote import SubscriptionClient as SubscriptionClient
@@ -65,6 +66,7 @@ else:
                 "AskAgainClient",
                 "LogClient",
                 "LogPage",
+                "NotDeliveredAgain",
                 "StaleCursor",
                 "Subscription",
                 "SubscriptionClient",

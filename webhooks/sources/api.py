@@ -53,7 +53,9 @@ def read_key(
     if not stripped:
         problems.append(f"source {source!r}: {name} is blank; give an API key of {sender}'s, or take the setting away")
     elif not stripped.isascii() or not stripped.isprintable() or " " in stripped or (":" in stripped and not joined):
-        problems.append(f"source {source!r}: {name} holds a character that no API key has; copy it as {sender} shows it")
+        problems.append(
+            f"source {source!r}: {name} holds a character that no API key has; copy it as {sender} shows it"
+        )
     elif joined and (stripped.count(":") != 1 or "" in stripped.split(":")):
         problems.append(f"source {source!r}: {name} must be {joined}")
     else:

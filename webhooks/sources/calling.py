@@ -111,9 +111,7 @@ class ApiCaller:
             import httpx2
             import stamina  # noqa: F401
         except ImportError:
-            raise ConfigurationError(
-                f"asking {manners.sender} needs the extra 'http': {install('http')}"
-            ) from None
+            raise ConfigurationError(f"asking {manners.sender} needs the extra 'http': {install('http')}") from None
         self.source = source
         self.url = url
         self.manners = manners
@@ -137,7 +135,7 @@ class ApiCaller:
         return f"<ApiCaller {self.url}>"
 
     def close(self) -> None:
-        """Close its connections."""
+        """End its connections."""
         self._http.close()
 
     def object(
@@ -174,7 +172,7 @@ class ApiCaller:
         import stamina
 
         content = None if body is None else jsonio.dump(body)
-        request = {"params": dict(parameters or {}), "content": content, "headers": dict(self.headers)}
+        request: dict[str, Any] = {"params": dict(parameters or {}), "content": content, "headers": dict(self.headers)}
         if content is not None:
             request["headers"]["Content-Type"] = "application/json"
         if form is not None:

@@ -20,10 +20,10 @@ from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_ret
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import ApiError, ApiMalformed, ApiRefused, ApiUnavailable, StaleCursor, Topic, make_source
+from webhooks.sources.calling import log_retries
 from webhooks.sources.close import envelope
 from webhooks.sources.close.answers import asked_wait
 from webhooks.sources.close.api import Api, read_api
-from webhooks.sources.calling import log_retries
 from webhooks.sources.close.client import CloseClient
 
 KEY = "api_4pMT9x.SecretOfTheseTests"

@@ -10,9 +10,8 @@ Needs the extra `http`. Source: developer.close.com/api/resources/events, …/we
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -139,6 +138,10 @@ class CloseClient:
             f"{self.api.url}/event/ answered {len(raw)} bytes that are no page of the event log; is api_url right, and "
             "does nothing stand between?"
         )
+
+    def check(self) -> None:
+        """Ask whose the key is. Raises ApiError."""
+        self._caller.ask("GET", "me/")
 
     # -- subscriptions -------------------------------------------------------------------------------------
 

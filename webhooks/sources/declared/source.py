@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from webhooks.errors import ChallengeFailed, ConfigurationError, SignatureError
 from webhooks.formats import read_duration
@@ -50,6 +50,9 @@ class DeclaredSource(Source):
     allow_published_secrets: accept secrets that stand in documents or are short; for tests with vendors' vectors.
     """
 
+    #: options that only a subclass knows, and reads in `more_problems`
+    own_options: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, settings: SourceSettings, row: Scheme, *, allow_published_secrets: bool = False) -> None:
         super().__init__(settings)
         self.row, found = self._own_row(row)
@@ -57,6 +60,7 @@ class DeclaredSource(Source):
         found += more
         self._decoder = KeyDecoder(self.row, checks_strength=not allow_published_secrets)
         problems = [f"source {settings.name!r}: {text}" for text in found + self._setting_problems()]
+        problems += self.more_problems()
         if not found:
             try:
                 provider = load_provider(settings.name, settings.options.get("secrets_from"))
@@ -138,13 +142,19 @@ class DeclaredSource(Source):
         """Why the file of keys could not be read again; "" where nothing is wrong."""
         return self.keys.problem
 
+    def more_problems(self) -> list[str]:
+        """Read what only a subclass knows; what is wrong with it, each naming the source. Called within the constructor."""
+        return []
+
     # -- at start --------------------------------------------------------------------------------------
 
     def _own_row(self, row: Scheme) -> tuple[Scheme, list[str]]:
         """The row with this source's options in it, and what is wrong with them."""
         settings = self.settings
         asks_for_token = row.handshake in handshakes.BY_GET or "handshake" in settings.options or row.greetings
-        own = COMMON_OPTIONS | manners.OPTIONS | ({"verify_token"} if asks_for_token else frozenset())
+        own = (
+            COMMON_OPTIONS | self.own_options | manners.OPTIONS | ({"verify_token"} if asks_for_token else frozenset())
+        )
         settable = READING_OPTIONS | (ROW_OPTIONS if row.name in ("custom", "hmac") else frozenset())
         row, found = with_options(row, {k: v for k, v in settings.options.items() if k not in own}, settable)
         row = replace(
