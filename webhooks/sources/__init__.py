@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webhooks.sources.base import with_log as with_log
     from webhooks.sources.declared.schemes import scheme_names as scheme_names
     from webhooks.sources.keys.keyfile import KeyFile as KeyFile
+    from webhooks.sources.keys.keyring import KeyRing as KeyRing
     from webhooks.sources.keys.keyring import read_secret_file as read_secret_file
     from webhooks.sources.making import make_source as make_source
     from webhooks.sources.remote import ApiError as ApiError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from webhooks.sources.remote import Subscription as Subscription
     from webhooks.sources.remote import SubscriptionClient as SubscriptionClient
     from webhooks.sources.remote import Topic as Topic
+    from webhooks.sources.samples import Sample as Sample
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -56,8 +58,9 @@ else:
             ],
             "declared.schemes": ["scheme_names"],
             "keys.keyfile": ["KeyFile"],
-            "keys.keyring": ["read_secret_file"],
+            "keys.keyring": ["KeyRing", "read_secret_file"],
             "making": ["make_source"],
+            "samples": ["Sample"],
             "remote": [
                 "ApiError",
                 "ApiMalformed",

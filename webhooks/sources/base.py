@@ -28,6 +28,7 @@ from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:
     from webhooks.formats.redaction import FixtureRules
+    from webhooks.sources.samples import Sample
 
 
 class LogKind(enum.StrEnum):
@@ -85,6 +86,8 @@ class Source(ABC):
 
         return STRICT
 
+    #: bodies to try it with, for `trigger` and the testing kit; empty: those of its scheme
+    samples: Sequence[Sample] = ()
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
     #: after what time a key is forgotten, counted from the copy that was accepted; None: the setting `dedup_retention` decides

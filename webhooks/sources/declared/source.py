@@ -25,6 +25,7 @@ from webhooks.sources.declared.greetings import Greeter
 from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with_options
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
+from webhooks.sources.declared.sample import made_sample
 from webhooks.sources.declared.scheme import DEDUP_KEYS, JWT, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.declared.selfcheck import why_never_verifies
 from webhooks.sources.declared.sign import Signer
@@ -34,6 +35,7 @@ from webhooks.sources.keys.jwt_keys import KeySet, require_jwt
 from webhooks.sources.keys.keyring import Key, KeyRing, load_provider
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.keys.public import RSA
+from webhooks.sources.samples import Sample
 
 #: What a 2xx carries where only some types have an answer of their own.
 OUR_OWN = Challenge(b'{"status":"accepted"}', "application/json")
@@ -132,6 +134,14 @@ class DeclaredSource(Source):
         if row.algorithm in RSA:
             return lambda request, now: within_dates(self.keys.current(request), now)
         return lambda request, now: self.keys.current(request)
+
+    @property
+    def samples(self) -> Sequence[Sample]:  # type: ignore[override]
+        """One that is made of its row, where that is the source's own; the others are kept by scheme."""
+        if self.row.name not in ("custom", "hmac"):
+            return ()
+        made = made_sample(self)
+        return () if made is None else (made,)
 
     def labels(self) -> Sequence[str]:
         """Of the keys that are held now."""
