@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webhooks.operations.keys import REST, KeyView, Rotation, Step, look, step
+from webhooks.operations.keys import REST, KeyChange, KeyStep, KeyView, look, step
 
 NOW = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -51,14 +51,14 @@ def test_a_key_that_is_gone_lets_none_go() -> None:
 @pytest.mark.parametrize(
     ("used", "found"),
     [
-        ({"a": NOW}, Rotation(Step.ADD, "a")),
-        ({"a": NOW, "b": None}, Rotation(Step.WAIT, "a", "b")),
-        ({"a": None, "b": None}, Rotation(Step.WAIT, "a", "b")),
-        ({"a": NOW - HOUR, "b": NOW}, Rotation(Step.REST, "a", "b")),
-        ({"b": NOW, "a": NOW - HOUR}, Rotation(Step.REST, "a", "b")),
-        ({"a": NOW - REST, "b": NOW}, Rotation(Step.REMOVE, "a", "b")),
-        ({"a": NOW - REST, "b": NOW, "c": None}, Rotation(Step.WAIT, "b", "c")),
+        ({"a": NOW}, KeyChange(KeyStep.ADD, "a")),
+        ({"a": NOW, "b": None}, KeyChange(KeyStep.WAIT, "a", "b")),
+        ({"a": None, "b": None}, KeyChange(KeyStep.WAIT, "a", "b")),
+        ({"a": NOW - HOUR, "b": NOW}, KeyChange(KeyStep.REST, "a", "b")),
+        ({"b": NOW, "a": NOW - HOUR}, KeyChange(KeyStep.REST, "a", "b")),
+        ({"a": NOW - REST, "b": NOW}, KeyChange(KeyStep.REMOVE, "a", "b")),
+        ({"a": NOW - REST, "b": NOW, "c": None}, KeyChange(KeyStep.WAIT, "b", "c")),
     ],
 )
-def test_what_comes_next_follows_from_what_was_used(used: dict[str, datetime | None], found: Rotation) -> None:
+def test_what_comes_next_follows_from_what_was_used(used: dict[str, datetime | None], found: KeyChange) -> None:
     assert step(seen(**used)) == found

@@ -113,18 +113,18 @@ def rotate(ctx: click.Context, name: str, label: str | None, make: bool, remove:
     source, store = _source(name), read_only().store
     keys.require_rotatable(source)
     held = keys.of_source(source, store.key_uses.of(name))
-    found = keys.Rotation(keys.Step.REMOVE, remove) if remove else keys.step(held)
-    if found.step is keys.Step.ADD:
+    found = keys.KeyChange(keys.KeyStep.REMOVE, remove) if remove else keys.step(held)
+    if found.step is keys.KeyStep.ADD:
         _add_key(source, label or f"{datetime.now(UTC):%Y-%m-%d}", make=make)
         ctx.exit(1)
-    if found.step is keys.Step.WAIT:
+    if found.step is keys.KeyStep.WAIT:
         output.print_note(
             f"no request was verified by {found.new!r} yet; set it at the sender, or, if it is set, have it send something. "
             f"{found.old!r} is accepted beside it, so nothing is lost meanwhile. Then: webhooks sources rotate {name}"
         )
         ctx.exit(1)
     used = {key.label: output.when(key.last_used_at) for key in held}
-    if found.step is keys.Step.REST:
+    if found.step is keys.KeyStep.REST:
         output.print_note(
             f"{found.new!r} is in use; {found.old!r} was last used {used[found.old]}, and the sender may repeat what it signed with it "
             f"for {output.span(keys.REST)}. Then: webhooks sources rotate {name}; or, now: webhooks sources rotate {name} --remove {found.old}"

@@ -83,7 +83,7 @@ def look(
     return views + [KeyView(label, False, last_used_at=at) for label, at in used.items() if label not in held]
 
 
-class Step(enum.Enum):
+class KeyStep(enum.Enum):
     """What comes next in a rotation."""
 
     ADD = "add"  #: one key is held, and a new one is put beside it
@@ -93,26 +93,26 @@ class Step(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class KeyChange:
     """Where a rotation is. old, new: labels; "" where there is no such key."""
 
-    step: Step
+    step: KeyStep
     old: str = ""
     new: str = ""
 
 
-def step(keys: Sequence[KeyView]) -> Rotation:
+def step(keys: Sequence[KeyView]) -> KeyChange:
     """Where the rotation of a source is, by its keys. Of several, the one that was used last is the new one."""
     held = [each for each in keys if each.is_held]
     if len(held) < 2:
-        return Rotation(Step.ADD, held[0].label if held else "")
+        return KeyChange(KeyStep.ADD, held[0].label if held else "")
     unused = [each for each in held if each.last_used_at is None]
     used = sorted((each for each in held if each.last_used_at is not None), key=lambda each: str(each.last_used_at))
     if unused or len(used) < 2:
         # the last of the file is the newest
-        return Rotation(Step.WAIT, used[-1].label if used else held[0].label, unused[-1].label)
+        return KeyChange(KeyStep.WAIT, used[-1].label if used else held[0].label, unused[-1].label)
     old = used[0]
-    return Rotation(Step.REMOVE if old.may_go else Step.REST, old.label, used[-1].label)
+    return KeyChange(KeyStep.REMOVE if old.may_go else KeyStep.REST, old.label, used[-1].label)
 
 
 def require_rotatable(source: Source) -> None:
@@ -162,4 +162,4 @@ def remove(store: Store, source: Source, label: str) -> None:
     store.key_uses.forget(source.name, [label])
 
 
-__all__ = ["REST", "KeyView", "Rotation", "Step", "add", "look", "of_source", "remove", "require_rotatable", "step"]
+__all__ = ["REST", "KeyChange", "KeyStep", "KeyView", "add", "look", "of_source", "remove", "require_rotatable", "step"]
