@@ -17,7 +17,7 @@ from webhooks.http import DirectRoute
 from webhooks.intake import ReplyRunner
 from webhooks.model import Event
 from webhooks.routing import Registry
-from webhooks.sources.samples import find
+from webhooks.sources.samples import samples
 
 SLACK = {"slack": {"secret": "made-up-slack-4f9d0c7be2"}}
 ERRORS = {"response_action": "errors", "errors": {"people": "Ten at most."}}
@@ -37,8 +37,7 @@ def consumer(make_consumer: Callable[..., Consumer]) -> Consumer:
 
 
 def request_of(consumer: Consumer, type: str = "view_submission") -> tuple[bytes, dict[str, str]]:
-    sample = find("slack", type)
-    assert sample is not None
+    sample = next(each for each in samples("slack") if each.type == type)
     return sample.body, {**sample.headers, **consumer.webhooks.sources["slack"].sign(sample.body, NOW)}
 
 

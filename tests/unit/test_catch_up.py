@@ -92,7 +92,9 @@ def handle(event: Any) -> None: ...
 
 
 def choice(*topics: str, handled: str | None = None) -> Choice:
-    source: Any = SimpleNamespace(name="shop", would_send=lambda entry, topic: entry.type == topic.type)
+    source: Any = SimpleNamespace(
+        name="shop", log_is_ours=False, would_send=lambda entry, topic: entry.type == topic.type
+    )
     registry = Registry()
     if handled is not None:
         registry.add(handle, handled, source="shop", name="h")
@@ -113,3 +115,10 @@ def choice(*topics: str, handled: str | None = None) -> Choice:
 )
 def test_an_entry_is_for_us_if_a_subscription_or_a_handler_asks_for_it(choice: Choice, type: str, wants: bool) -> None:
     assert choice.wants(event("a", type=type)) is wants
+
+
+def test_of_a_log_that_holds_nothing_else_everything_is_for_us() -> None:
+    source: Any = SimpleNamespace(name="shop", log_is_ours=True)
+    registry = Registry()
+    registry.add(handle, "lead.created", source="shop", name="h")
+    assert Choice(source, registry, ()).wants(event("a", type="contact.created"))

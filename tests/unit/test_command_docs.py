@@ -69,6 +69,7 @@ WITHOUT_JSON = {
     "db revision",
     "sources confirm",
     "sources listen",
+    "sources rotate",
     "events export",
 }
 DOCUMENTS = TEXT.split("## JSON")[1]

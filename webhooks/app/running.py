@@ -62,7 +62,10 @@ def make_maintenance(webhooks: Webhooks) -> Maintenance:
             ActionsDuty(webhooks.make_activity().changes, store, runners=make_runners(webhooks), lease=settings.lease),
             *([CatchUpDuty(logs, webhooks.make_catch_up, store, webhooks.clock)] if logs else []),
             *alarms.duties(
-                settings, store, webhooks.registry, lambda: alarms.ask_senders({log.name: log for log in logs})
+                settings,
+                store,
+                webhooks.registry,
+                lambda: alarms.ask_senders({log.name: log for log in logs if log.lists_subscriptions}),
             ),
         ],
         lease=settings.lease,

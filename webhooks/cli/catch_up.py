@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 @click.command("catch-up", epilog="Example: webhooks catch-up close --since 6h")
-@click.argument("source")
+@click.argument("source", required=False)
+@click.option("--source", "named", metavar="NAME", help="The same as SOURCE. Default: the only one that can be asked.")
 @click.option(
     "--since",
     metavar="TIME",
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
 @click.option("--until", metavar="TIME", help="Changed up to here. Default: now.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be added.")
 @json_option
-def catch_up(source: str, since: str | None, until: str | None, dry_run: bool, as_json: bool) -> None:
+def catch_up(
+    source: str | None, named: str | None, since: str | None, until: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Accept what happened according to SOURCE's event log and never reached us; known events stay as they are.
 
-    May be run at any time and again: what is stored already is not stored twice. An interrupted run continues where it was.
+    A sender whose log holds no events (PayPal, GitHub) is asked to deliver again what never came. May be run at any time and again: what is stored already is not stored twice. An interrupted run continues where it was.
     """
-    report = run(webhooks(), source, since, until, dry_run=dry_run)
+    instance = webhooks()
+    report = run(instance, source or named or only_log(instance), since, until, dry_run=dry_run)
     if as_json:
         output.emit_json(records.report_json(report))
     else:
@@ -65,6 +69,16 @@ def run(instance: Webhooks, name: str, since: str | None, until: str | None, *, 
         )
 
 
+def only_log(instance: Webhooks) -> str:
+    """The name of the only source whose sender can be asked. Raises SelectionError where there is not exactly one."""
+    from webhooks.sources import with_log
+
+    logs = sorted(each.name for each in instance.sources.values() if with_log(each) is not None)
+    if len(logs) != 1:
+        raise SelectionError(f"say with which source; there are: {', '.join(logs) or 'none that can be asked'}")
+    return logs[0]
+
+
 def holder() -> str:
     """By which name this command holds the duty."""
     return f"cli:{socket.gethostname()}:{os.getpid()}"
@@ -82,6 +96,8 @@ def source_with_log(instance: Webhooks, name: str) -> SourceWithLog:
         )
     log = with_log(found)
     if log is None:
+        if found.log_kind is not None:  # it would, with a key
+            cast("SourceWithLog", found).connect()
         raise SelectionError(
             f"the sender of source {name!r} keeps no event log that can be read; sources with one: {', '.join(logs) or 'none'}"
         )
@@ -114,11 +130,20 @@ class LogProgress:
         self._show(int((at - self._since).total_seconds() // 60))
 
 
+#: {(the sender is asked again, it is a dry run): what becomes of what was missing}
+_VERBS = {
+    (False, False): "added",
+    (False, True): "would be added",
+    (True, False): "asked for again; they come as webhooks do",
+    (True, True): "would be asked for again",
+}
+
+
 def tell(report: Report) -> None:
     """The report for people: what was added on stdout, the rest on stderr."""
     added = [(str(count), type) for type, count in sorted(report.added.items())]
     output.emit_table(("N", "TYPE"), added, empty="nothing was missing")
-    verb = "would be added" if report.is_dry else "added"
+    verb = _VERBS[report.is_asked_again, report.is_dry]
     if report.is_resumed:
         output.print_note(f"continued an interrupted run, from {output.when(report.since)}")
     output.print_note(
@@ -131,7 +156,8 @@ def tell(report: Report) -> None:
     for number, words in (
         (report.stale, "older than what is known"),
         (report.held, "held back, because they may still grow; the next run takes them"),
-        (report.unreadable, "could not be read (webhooks quarantine list)"),
+        (report.unreadable, "could not be read" + ("" if report.is_asked_again else " (webhooks quarantine list)")),
+        (report.refused, f"are not delivered again by {report.words.sender}; the log says why"),
     ):
         if number:
             output.print_note(f"{output.counted(number, 'entry')} {words}")

@@ -16,6 +16,7 @@ from webhooks.operations import records
 from webhooks.operations import sources as known
 
 if TYPE_CHECKING:
+    from webhooks.operations.keys import KeyView
     from webhooks.operations.sources import SourceView
     from webhooks.operations.vectors import Tried
     from webhooks.sources import Source
@@ -29,9 +30,9 @@ COLUMNS = ("NAME", "SCHEME", "PATH", "SECRETS", "TOLERANCE", "SIGNS", "EVENTS", 
 @json_option
 @click.pass_context
 def sources(ctx: click.Context, as_json: bool) -> None:
-    """Show the configured sources: path, scheme, events of the last day, and when each secret was last used.
+    """Show the configured sources: path, scheme, events of the last day, and each key: last used, since when, which may go.
 
-    A secret that is not used any more can go: that is how a rotation ends.
+    Key files are read as they are now. A key may go when another has been used for three days since: that is how a rotation ends.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -67,12 +68,88 @@ def _cells(view: SourceView) -> tuple[str, ...]:
 
 
 def _secrets(view: SourceView) -> str:
-    """The labels of its secrets, and when each was last used, to the second."""
-    if view.events_last_day is None:
-        return ", ".join(view.secrets) or "from a file"
-    used = {label: (output.iso(at) or "")[:19] for label, at in view.secrets.items()}
-    words = [f"{label} (last used {at})" if at else f"{label} (never used)" for label, at in used.items()]
-    return ", ".join(words) or "from a file, not used yet"
+    """The labels of its keys, since when each is held, when it was last used, and which may go."""
+    is_asked = view.events_last_day is not None
+    return ", ".join(_key(key, is_asked) for key in view.keys) or "published by the sender, or looked up"
+
+
+def _key(key: KeyView, is_asked: bool) -> str:
+    if not is_asked:
+        return key.label
+    words = [f"last used {_second(key.last_used_at)}" if key.last_used_at else "never used"]
+    if key.held_since is not None:
+        words.append(f"file of {_second(key.held_since)}")
+    if key.may_go:
+        words.append("may go")
+    if not key.is_held:
+        words.append("not held any more")
+    return f"{key.label} ({', '.join(words)})"
+
+
+def _second(at: datetime | None) -> str:
+    return (output.iso(at) or "")[:19]
+
+
+# -- rotate ----------------------------------------------------------------------------------------------------
+
+
+@sources.command("rotate", epilog="Example: webhooks sources rotate shop")
+@click.argument("name")
+@click.option("--label", metavar="LABEL", help="Of the new key. Default: today's date.")
+@click.option(
+    "--make", is_flag=True, help="Make the new key here, for senders that take one of ours, and show it once."
+)
+@click.option("--remove", metavar="LABEL", help="Take this key out, though it may still be used.")
+@click.option("--yes", "-y", is_flag=True, help="Take out without asking.")
+@click.pass_context
+def rotate(ctx: click.Context, name: str, label: str | None, make: bool, remove: str | None, yes: bool) -> None:
+    """Walk through the rotation of a source's key, for senders without an API for it; call it again for each next step.
+
+    The new key is read from the terminal or standard input, never from the command line, and goes into the secret_file beside the
+    old one: both are tried, and no event is lost. Exit code 1 while there is something to wait for.
+    """
+    from webhooks.operations import keys
+
+    source, store = _source(name), read_only().store
+    keys.require_rotatable(source)
+    held = keys.of_source(source, store.key_uses.of(name))
+    found = keys.KeyChange(keys.KeyStep.REMOVE, remove) if remove else keys.step(held)
+    if found.step is keys.KeyStep.ADD:
+        _add_key(source, label or f"{datetime.now(UTC):%Y-%m-%d}", make=make)
+        ctx.exit(1)
+    if found.step is keys.KeyStep.WAIT:
+        output.print_note(
+            f"no request was verified by {found.new!r} yet; set it at the sender, or, if it is set, have it send something. "
+            f"{found.old!r} is accepted beside it, so nothing is lost meanwhile. Then: webhooks sources rotate {name}"
+        )
+        ctx.exit(1)
+    used = {key.label: output.when(key.last_used_at) for key in held}
+    if found.step is keys.KeyStep.REST:
+        output.print_note(
+            f"{found.new!r} is in use; {found.old!r} was last used {used[found.old]}, and the sender may repeat what it signed with it "
+            f"for {output.span(keys.REST)}. Then: webhooks sources rotate {name}; or, now: webhooks sources rotate {name} --remove {found.old}"
+        )
+        ctx.exit(1)
+    if not yes and not click.confirm(f"Take out {found.old!r}, last used {used.get(found.old, 'never')}?", err=True):
+        ctx.exit(1)
+    keys.remove(store, source, found.old)
+    output.print_note(f"{found.old!r} is out of the secret_file of {name}; the rotation is over")
+
+
+def _add_key(source: Source, label: str, *, make: bool) -> None:
+    """Write a new key beside the old one, and say what comes next."""
+    import secrets as randomness
+
+    from webhooks.operations import keys
+
+    text = randomness.token_hex(32) if make else click.prompt("The new key", hide_input=True, err=True).strip()
+    keys.add(source, label, text)
+    if make:
+        click.echo(text)
+    output.print_note(
+        f"written to the secret_file of {source.name}, under the label {label!r}, beside the old one; running processes take it "
+        f"within a second. Set it at the sender now, then: webhooks sources rotate {source.name}"
+    )
 
 
 # -- test ------------------------------------------------------------------------------------------------------

@@ -75,8 +75,9 @@ def _make(
     settings: Settings, source: str | None, store: Store, registry: Callable[[], Registry]
 ) -> SubscriptionContext:
     from webhooks.app import make_subscriptions
+    from webhooks.sources.calling import log_retries
     from webhooks.sources.close.api import read_api
-    from webhooks.sources.close.client import CloseClient, log_retries
+    from webhooks.sources.close.client import CloseClient
     from webhooks.sources.close.signature import decode_key
     from webhooks.sources.close.source import words
 

@@ -113,9 +113,9 @@ def trigger(
 
 def _list_samples(source: Source, as_json: bool) -> None:
     """The samples of a source's scheme."""
-    from webhooks.sources.samples import samples
+    from webhooks.sources.samples import samples_of
 
-    rows = [(sample.type, one_line(sample.shows)) for sample in samples(source.settings.scheme)]
+    rows = [(sample.type, one_line(sample.shows)) for sample in samples_of(source)]
     if as_json:
         output.emit_json({"samples": [{"type": type, "shows": shows} for type, shows in rows]})
     else:

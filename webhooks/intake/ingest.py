@@ -10,15 +10,12 @@ Not here: how a sender signs (`sources`), which handlers subscribe (`routing`), 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-import msgspec
 
 from webhooks import signals
 from webhooks.errors import (
@@ -34,6 +31,7 @@ from webhooks.forks import PerProcess
 from webhooks.formats import one_line
 from webhooks.intake.aside import SetAside
 from webhooks.intake.group_commit import GroupCommit
+from webhooks.intake.headers import kept_headers, stored_headers
 from webhooks.intake.keys import require_storable
 from webhooks.intake.observations import KeyUseRecorder, RejectionSampler
 from webhooks.intake.overload import DatabaseTrouble, InFlight
@@ -43,7 +41,6 @@ from webhooks.model import (
     Challenge,
     Disposition,
     Event,
-    Headers,
     InboundRequest,
     OddItem,
     Origin,
@@ -56,7 +53,7 @@ from webhooks.routing import Handler, Registry, ordering_failed, ordering_key
 from webhooks.sources import Source
 from webhooks.store import Store
 from webhooks.store.intake import Bound, Item, Routed
-from webhooks.tracing import STORED, STORED_STATE, Tracing
+from webhooks.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -64,24 +61,7 @@ logger = logging.getLogger(__name__)
 TRY_EVERY = 5.0
 #: Seconds between two looks whether an operator listens for a source, in one process.
 LISTEN_EVERY = 1.0
-#: Request headers that are never stored: credentials, what servers and proxies add, and what others say of a user.
-_NOT_STORED = frozenset(
-    (
-        *(
-            "authorization",
-            "proxy-authorization",
-            "cookie",
-            "host",
-            "connection",
-            "content-length",
-            "transfer-encoding",
-        ),
-        *("accept", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
-        *("x-forwarded-port", "x-real-ip", "baggage", STORED, STORED_STATE),
-    )
-)
 _DUPLICATE = Disposition.DUPLICATE
-_encode_json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,21 +221,11 @@ class Ingest:
         return Accepted(tuple(receipts), events=parsed)
 
     def reply(self, source: Source, request: InboundRequest, accepted: Accepted) -> Challenge | None:
-        """What a reply of the user's answers to an accepted request; None where none is asked, or it has nothing to say.
-
-        Asked for the first event of a body; called after `accept`, and waits for at most `replies.PATIENCE_SECONDS`.
-        Raises nothing.
-        """
-        if not accepted.events:
-            return None
-        first = accepted.events[0]
-        reply = self.registry.replies.find(source.name, first.type)
+        """What a reply of the user's says of an accepted request; None is the default answer. Raises nothing, and waits a bounded time."""
+        reply = self.registry.replies.find(source.name, accepted.events[0].type) if accepted.events else None
         if reply is None:
             return None
-        ids = [receipt.event_id for receipt in accepted.receipts if receipt.event_id is not None]
-        event = event_of(source, first, ids[0] if ids else 0, self.clock())
-        headers = request.headers.as_text(without=_unstored(source.sensitive_headers))
-        return self.replies.answer(reply, replace(event, headers=headers, request_id=request.id), request.id)
+        return self.replies.answer(reply, _first_event(source, request, accepted, self.clock()), request.id)
 
     def require_writable(self) -> None:
         """Raise `StorageUnavailable` when events cannot be stored: a trial write fails, or the latest event was refused."""
@@ -428,17 +398,12 @@ def _storable_or_odd(event: ParsedEvent) -> ParsedEvent | OddItem:
     return event
 
 
-def stored_headers(headers: Headers, source: Source, context: Mapping[str, str] | None = None) -> str:
-    """The request's headers as JSON, without credentials, signatures and what servers add. context: of its trace."""
-    kept = headers.as_text(without=_unstored(source.sensitive_headers))
-    if context:
-        kept |= context
-    return _encode_json(kept).decode() if kept else ""
-
-
-@functools.lru_cache(maxsize=256)
-def _unstored(sensitive: frozenset[str]) -> frozenset[str]:
-    return _NOT_STORED | sensitive
+def _first_event(source: Source, request: InboundRequest, accepted: Accepted, received_at: datetime) -> Event:
+    """The first event of an accepted request, as it is stored."""
+    id = next((receipt.event_id for receipt in accepted.receipts if receipt.event_id is not None), 0)
+    event = event_of(source, accepted.events[0], id, received_at)
+    kept = kept_headers(request.headers, source)
+    return replace(event, headers=kept, request_id=request.id)
 
 
 def event_of(source: Source, parsed: ParsedEvent, event_id: int, received_at: datetime) -> Event:

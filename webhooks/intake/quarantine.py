@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from webhooks.errors import Malformed, NotFound, Rejected, RowRefused, UnknownSource
 from webhooks.formats import one_line
-from webhooks.intake.ingest import Ingest, stored_headers
+from webhooks.intake.headers import stored_headers
+from webhooks.intake.ingest import Ingest
 from webhooks.intake.keys import require_storable
 from webhooks.model import Headers, InboundRequest, Origin, ParsedEvent, Receipt
 from webhooks.sources import Source, with_log

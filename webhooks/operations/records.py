@@ -292,6 +292,16 @@ def source_json(source: SourceView) -> dict[str, Any]:
         "path": source.path,
         "secrets": list(source.secrets),
         "secrets_last_used_at": {label: _iso(used_at) for label, used_at in source.secrets.items()},
+        "keys": [
+            {
+                "label": key.label,
+                "is_held": key.is_held,
+                "held_since": _iso(key.held_since),
+                "last_used_at": _iso(key.last_used_at),
+                "may_go": key.may_go,
+            }
+            for key in source.keys
+        ],
         "tolerance_seconds": None if source.tolerance is None else source.tolerance.total_seconds(),
         "signs_whole_body": source.signs_whole_body,
         "events_last_day": source.events_last_day,
@@ -404,6 +414,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "held": report.held,
         "stripped": report.stripped,
         "unreadable": report.unreadable,
+        "refused": report.refused,
         "first_at": _iso(report.first_at),
         "last_at": _iso(report.last_at),
         "cause": report.cause,

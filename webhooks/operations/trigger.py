@@ -54,16 +54,15 @@ class PostAnswer:
 
 def choose(what: str, source: Source) -> tuple[bytes, Mapping[str, str], bool]:
     """The body and its headers for a TYPE or FILE, and whether it is a sample. Raises `NotFound`."""
-    from webhooks.sources.samples import find, samples
+    from webhooks.sources.samples import find, samples_of
 
-    scheme = source.settings.scheme
     path = Path(what)
     if path.is_file():
         return path.read_bytes(), {"content-type": "application/json"}, False
-    sample = find(scheme, what)
+    sample = find(source, what)
     if sample is not None:
         return sample.body, {"content-type": "application/json", **sample.headers}, True
-    types = sorted({each.type for each in samples(scheme)})
+    types = sorted({each.type for each in samples_of(source)})
     if "/" in what or what.endswith(".json"):
         raise NotFound(f"there is no file {what!r}, and no sample of that type")
     others = f", or one of {', '.join(types)}" if types else ""

@@ -5,7 +5,7 @@ bytes. Pure: no database, no HTTP but the client of a sender's own API. Not here
 (`intake`).
 
 A request meets `base` (what a source is), `keys` (secrets and where they come from) with `signing`, then `declared`
-(senders as rows of one table) or `close`; `diagnosis` says afterwards why one was refused. `remote` is what a sender's
+(senders as rows of one table), `logs` (those of them that can be asked) or `close`; `diagnosis` says afterwards why one was refused. `remote` is what a sender's
 API can do, `samples` are bodies to try with.
 """
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webhooks.sources.base import with_log as with_log
     from webhooks.sources.declared.schemes import scheme_names as scheme_names
     from webhooks.sources.keys.keyfile import KeyFile as KeyFile
+    from webhooks.sources.keys.keyring import KeyRing as KeyRing
     from webhooks.sources.keys.keyring import read_secret_file as read_secret_file
     from webhooks.sources.making import make_source as make_source
     from webhooks.sources.remote import ApiError as ApiError
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from webhooks.sources.remote import AskAgainClient as AskAgainClient
     from webhooks.sources.remote import LogClient as LogClient
     from webhooks.sources.remote import LogPage as LogPage
+    from webhooks.sources.remote import NotDeliveredAgain as NotDeliveredAgain
     from webhooks.sources.remote import StaleCursor as StaleCursor
     from webhooks.sources.remote import Subscription as Subscription
     from webhooks.sources.remote import SubscriptionClient as SubscriptionClient
     from webhooks.sources.remote import Topic as Topic
+    from webhooks.sources.samples import Sample as Sample
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -55,8 +58,9 @@ else:
             ],
             "declared.schemes": ["scheme_names"],
             "keys.keyfile": ["KeyFile"],
-            "keys.keyring": ["read_secret_file"],
+            "keys.keyring": ["KeyRing", "read_secret_file"],
             "making": ["make_source"],
+            "samples": ["Sample"],
             "remote": [
                 "ApiError",
                 "ApiMalformed",
@@ -65,6 +69,7 @@ else:
                 "AskAgainClient",
                 "LogClient",
                 "LogPage",
+                "NotDeliveredAgain",
                 "StaleCursor",
                 "Subscription",
                 "SubscriptionClient",

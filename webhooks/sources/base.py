@@ -28,6 +28,7 @@ from webhooks.sources.remote import Topic
 
 if TYPE_CHECKING:
     from webhooks.formats.redaction import FixtureRules
+    from webhooks.sources.samples import Sample
 
 
 class LogKind(enum.StrEnum):
@@ -46,6 +47,7 @@ class SenderWords:
     no_content: why entries of its log may come without their content.
     remedy: what ends that.
     no_test: what a rotation waits for, where the sender has no test delivery that could be ordered.
+    no_subscriptions: why nothing is known of its subscriptions, though it was asked.
     """
 
     sender: str = "the sender"
@@ -53,6 +55,7 @@ class SenderWords:
     no_content: str = "the API key may not see it"
     remedy: str = "set a key that may"
     no_test: str = "waiting for the next event"
+    no_subscriptions: str = "its subscriptions cannot be seen with this API key"
 
 
 #: Of a sender that says nothing of itself.
@@ -83,6 +86,8 @@ class Source(ABC):
 
         return STRICT
 
+    #: bodies to try it with, for `trigger` and the testing kit; empty: those of its scheme
+    samples: Sequence[Sample] = ()
     #: whether the signature covers the whole body
     signs_whole_body: bool = True
     #: after what time a key is forgotten, counted from the copy that was accepted; None: the setting `dedup_retention` decides
@@ -105,6 +110,11 @@ class Source(ABC):
     timestamp_header: str | None = None
     #: whether the sender can be asked for what never reached us, and how; then this is a `SourceWithLog` as well
     log_kind: ClassVar[LogKind | None] = None
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether its settings may say how the sender is asked; without, it counts as one that cannot be."""
+        return True
 
     def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
@@ -189,14 +199,22 @@ class Source(ABC):
 class SourceWithLog(Protocol):
     """A source whose sender keeps a log of what it sent, and subscriptions. What catch-up, subscriptions and doctor ask.
 
-    log_kind: how what is missing is fetched. log_keeps: how long the sender keeps an entry. published_types: the event
-    types that a subscription may ask for. known_types: those, and other spellings that are taken when named exactly.
+    log_kind: how what is missing is fetched.
+    log_keeps: how long the sender keeps an entry.
+    log_by_time: it can be asked for what lies between two instants; else it is walked from its newest entry.
+    log_is_ours: it holds what was sent to us and nothing else, so that all of it is for us.
+    lists_subscriptions: the sender is asked for its subscriptions, and they are managed here.
+    published_types: the event types that a subscription may ask for.
+    known_types: those, and other spellings that are taken when named exactly.
     """
 
     name: str
     settings: SourceSettings
     words: SenderWords
     log_keeps: timedelta
+    log_by_time: bool
+    log_is_ours: bool
+    lists_subscriptions: bool
     published_types: Collection[str]
     known_types: Collection[str]
 
@@ -232,7 +250,7 @@ class SourceWithLog(Protocol):
 
 def with_log(source: Source) -> SourceWithLog | None:
     """`source` as one whose sender can be asked; None when it cannot be."""
-    return cast(SourceWithLog, source) if source.log_kind is not None else None
+    return cast(SourceWithLog, source) if source.log_kind is not None and source.can_be_asked else None
 
 
 __all__ = ["ANY_SENDER", "LogKind", "Secret", "SenderWords", "Source", "SourceSettings", "SourceWithLog", "with_log"]

@@ -61,7 +61,7 @@ def diagnose(
     try:
         return f"the signature is right (secret {source.verify(request, now).label!r})"
     except StaleSignature as error:
-        return f"{error.reason}; the signature itself is right: see whether both clocks are"
+        return f"{error.reason}; the signature itself is right: set both clocks by NTP, or tolerance"
     except NoSecretMatches as error:
         reason, is_unmatched = error.reason, True
     except (Rejected, StorageUnavailable) as error:
@@ -71,12 +71,27 @@ def diagnose(
             return f"{reason}; {guess}"
     for other in others:
         if other.name != source.name and _is_right(other, request, now):
-            return f"{reason}; it is signed for source {other.name!r}: the sender calls the wrong address"
+            return f"{reason}; it is signed for source {other.name!r}: set the sender to the path of that one"
     foreign = [other for other in others if other.name != source.name and _has_headers(other, request)]
     if foreign and not _has_headers(source, request):
-        return f"{reason}; it carries the headers of scheme {foreign[0].settings.scheme!r}, not of this source's"
+        return f"{reason}; it carries the headers of scheme {foreign[0].settings.scheme!r}, not of this source's: set scheme, or the sender to that source's path"
     tried = ", ".join(repr(secret.label) for secret in (facts.secrets if facts is not None else ()))
-    return f"{reason}; tried: {tried}" if tried and is_unmatched else reason
+    if tried and is_unmatched:
+        return f"{reason}; tried: {tried}; copy the secret of this very endpoint from the sender's page again"
+    return f"{reason}{_repair(reason)}"
+
+
+def _repair(reason: str) -> str:
+    """What to change about a refusal before any key is tried; "" where the reason says so itself."""
+    return next((f"; {what}" for words, what in _REPAIRS if words in reason), "")
+
+
+#: (words of a reason, what to change)
+_REPAIRS = (
+    ("is missing", "turn signing on at the sender, let the proxy pass that header, or name the right one"),
+    ("10 digits", "set timestamp_format to 'milliseconds' or 'iso', as the sender writes it"),
+    ("13 digits", "set timestamp_format to 'seconds' or 'iso', as the sender writes it"),
+)
 
 
 def _is_right(source: Source, request: InboundRequest, now: datetime) -> bool:
@@ -99,7 +114,11 @@ def _guesses(facts: SignatureFacts) -> Iterator[str]:
         yield from _try(facts, what, entries=entries)
     for kind in ("text", "hex", "base64"):
         if kind != facts.secret_kind:
-            yield from _try(facts, f"the sender used the key as {kind}, not as {facts.secret_kind}", kind=kind)
+            yield from _try(
+                facts,
+                f"the sender used the key as {kind}, not as {facts.secret_kind}: secret_encoding = {kind!r}",
+                kind=kind,
+            )
     for what, url in _addresses(facts.values.get("url", b"")):
         yield from _try(facts, what, values={**facts.values, "url": url})
     for what, template in _templates(facts):
@@ -109,10 +128,14 @@ def _guesses(facts: SignatureFacts) -> Iterator[str]:
         yield from _try(facts, what, values={**facts.values, "body": body})
     for digest in ("sha256", "sha1", "sha512"):
         if digest != facts.digest:
-            yield from _try(facts, f"it was made with {digest}, not {facts.digest}", digest=digest)
+            yield from _try(
+                facts, f"it was made with {digest}, not {facts.digest}: algorithm = 'hmac-{digest}'", digest=digest
+            )
     for encoding in ("hex", "base64", "base64url"):
         if encoding != facts.encoding:
-            yield from _try(facts, f"it is written as {encoding}, not {facts.encoding}", encoding=encoding)
+            yield from _try(
+                facts, f"it is written as {encoding}, not {facts.encoding}: encoding = {encoding!r}", encoding=encoding
+            )
     yield from _plain(facts)
 
 
@@ -121,7 +144,7 @@ def _entries(facts: SignatureFacts) -> Iterator[tuple[str, list[bytes]]]:
     given = list(facts.entries)
     bare = [entry.strip() for entry in given]
     forms = [
-        ("it is cut or has something around it", bare),
+        ("it has blanks around it: have the sender, or what is between, leave them out", bare),
         ("it has quotes around it: take them off on the way", [entry.strip(b"\"'") for entry in bare]),
     ]
     if facts.encoding == "hex":
@@ -136,7 +159,9 @@ def _entries(facts: SignatureFacts) -> Iterator[tuple[str, list[bytes]]]:
         match = _PREFIX.match(entry)
         if match is not None:
             prefix = match[0].decode("ascii", "replace")
-            forms.append((f"it begins with {prefix!r}, which prefix does not name", [entry[match.end() :]]))
+            forms.append(
+                (f"it begins with {prefix!r}, which prefix does not name: prefix = {prefix!r}", [entry[match.end() :]])
+            )
     parts = [part.partition(b"=")[2] for entry in bare for part in _SEPARATORS.split(entry)]
     what = "the header holds several parts, such as t=…,v1=…: name split, prefix, and timestamp = 'part:t='"
     forms.append((what, [part for part in parts if part]))
@@ -160,7 +185,7 @@ def _addresses(url: bytes) -> Iterator[tuple[str, bytes]]:
     slashed = path[:-1] if has_slash else path + b"/"
     other = b"http" if scheme == b"https" else b"https"
     standard = b":443" if scheme == b"https" else b":80"
-    said = "the sender's address differs from public_url: there it "
+    said = "make public_url the address that the sender calls: there it "
     yield (
         said + ("has no" if has_slash else "has a") + " slash at its end",
         scheme + b"://" + www + host + port + slashed + query,
@@ -202,7 +227,7 @@ def _plain(facts: SignatureFacts) -> Iterator[str]:
         for template in dict.fromkeys((facts.template, "{body}")):
             made = hmac.digest(_key_of(facts, secret), _message(template, facts.values), facts.digest)
             if any(is_equal(base64.b64encode(form), entry) for form in _forms(made)[:2] for entry in facts.entries):
-                yield f"it is the base64 of the hex digest, which no sender needs (secret {secret.label!r})"
+                yield f"it is the base64 of the hex digest: sign once, and write that digest once (secret {secret.label!r})"
 
 
 def _forms(made: bytes) -> list[bytes]:
@@ -227,16 +252,17 @@ def _message(template: str, values: Mapping[str, bytes]) -> bytes:
 def _templates(facts: SignatureFacts) -> Iterator[tuple[str, str]]:
     plain = "{timestamp}{body}"
     if facts.template != "{body}":
-        yield "the sender signed the body alone", "{body}"
+        yield "the sender signed the body alone: signed = '{body}'", "{body}"
     if "timestamp" in facts.values:
         if facts.template != plain:
-            yield "the sender joined timestamp and body with nothing between", plain
+            yield f"the sender joined timestamp and body with nothing between: signed = {plain!r}", plain
         for mark, name in ((".", "a dot"), (":", "a colon"), ("\n", "a line break"), (" ", "a space")):
             template = f"{{timestamp}}{mark}{{body}}"
             if facts.template != template:
-                yield f"the sender joined timestamp and body with {name}", template
+                yield f"the sender joined timestamp and body with {name}: signed = {template!r}", template
     if "url" in facts.values:
-        yield "the sender left the address out", facts.template.replace("{url}", "")
+        without = facts.template.replace("{url}", "")
+        yield f"the sender left the address out: signed = {without!r}", without
 
 
 def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
@@ -245,11 +271,17 @@ def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
         return
     trimmed = body.strip()
     for what, other in (
-        ("space or a line break at the end of the body was added on the way", trimmed),
-        ("a line break at the end of the body was lost on the way", body + b"\n"),
-        ("a line break at the end of the body was lost on the way", body + b"\r\n"),
-        ("line breaks of the body were changed on the way", body.replace(b"\r\n", b"\n")),
-        ("line breaks of the body were changed on the way", body.replace(b"\n", b"\r\n")),
+        ("space or a line break at the end of the body was added on the way: forward its bytes as they came", trimmed),
+        ("a line break at the end of the body was lost on the way: forward its bytes as they came", body + b"\n"),
+        ("a line break at the end of the body was lost on the way: forward its bytes as they came", body + b"\r\n"),
+        (
+            "line breaks of the body were changed on the way: forward its bytes as they came",
+            body.replace(b"\r\n", b"\n"),
+        ),
+        (
+            "line breaks of the body were changed on the way: forward its bytes as they came",
+            body.replace(b"\n", b"\r\n"),
+        ),
     ):
         if other != body:
             yield what, other
@@ -275,9 +307,12 @@ def _of_form(body: bytes) -> Iterator[tuple[str, bytes]]:
     if b"=" not in body or body[:1] in (b"{", b"["):
         return
     decoded = unquote_to_bytes(body.replace(b"+", b" "))
-    yield "the sender signed the form decoded, and must sign its bytes", decoded
+    yield "the sender signed the form decoded: have it sign the bytes that it sends", decoded
     name, _, value = decoded.partition(b"=")
-    yield f"the sender signed the decoded field {name[:40].decode('ascii', 'replace')!r} alone, not the body", value
+    yield (
+        f"the sender signed the decoded field {name[:40].decode('ascii', 'replace')!r} alone: have it sign the whole body",
+        value,
+    )
 
 
 def _escapes(body: bytes) -> Iterator[tuple[str, bytes]]:
@@ -285,18 +320,30 @@ def _escapes(body: bytes) -> Iterator[tuple[str, bytes]]:
     for change in (bytes.lower, bytes.upper):
         other = re.sub(rb"(?<=\\u)[0-9a-fA-F]{4}", lambda match, change=change: change(match[0]), body)  # type: ignore[misc]
         if other != body:
-            yield "escapes such as \\u001B were written in the other case on the way", other
+            yield (
+                "escapes such as \\u001B were written in the other case on the way: forward the bytes as they came",
+                other,
+            )
 
 
 def _rewritten(value: Any) -> Iterator[tuple[str, bytes]]:
     """JSON as software writes it that knows no order of keys, or no 1.0."""
     for separators in ((",", ":"), (", ", ": ")):
         text = json.dumps(value, separators=separators, sort_keys=True, ensure_ascii=False)
-        yield "the keys of the body were sorted on the way", text.encode("utf-8", "surrogatepass")
+        yield (
+            "the keys of the body were sorted on the way: forward its bytes as they came",
+            text.encode("utf-8", "surrogatepass"),
+        )
         whole = json.dumps(_whole(value), separators=separators, ensure_ascii=False)
-        yield "numbers such as 1.0 became 1 on the way", whole.encode("utf-8", "surrogatepass")
+        yield (
+            "numbers such as 1.0 became 1 on the way: forward its bytes as they came",
+            whole.encode("utf-8", "surrogatepass"),
+        )
         real = json.dumps(_real(value), separators=separators, ensure_ascii=False)
-        yield "numbers such as 1 became 1.0 on the way", real.encode("utf-8", "surrogatepass")
+        yield (
+            "numbers such as 1 became 1.0 on the way: forward its bytes as they came",
+            real.encode("utf-8", "surrogatepass"),
+        )
 
 
 def _whole(value: Any) -> Any:
@@ -315,7 +362,7 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
 
 
-_REENCODED = "the body looks re-encoded: something between the sender and us parsed it and wrote it anew"
+_REENCODED = "the body was parsed and re-encoded between the sender and us: forward its bytes as they came"
 
 
 def _try(

@@ -37,16 +37,26 @@ class ApiMalformed(ApiError):
     """An answer that is not what this address should answer."""
 
 
+class NotDeliveredAgain(ApiError):
+    """One entry of the log is not delivered again: the sender refuses, or it was tried often enough. Others may be."""
+
+
 class StaleCursor(ApiError):
     """The API no longer knows the place where a walk was: it begins again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """One page of a sender's event log, newest entry first. entries: their bytes, as written. next: cursor to older ones."""
+    """One page of a sender's event log, newest entry first.
+
+    entries: their bytes, as written.
+    next: cursor to older ones.
+    passed_over: entries that were read besides, and that nothing has to be done about.
+    """
 
     entries: tuple[bytes, ...]
     next: str | None = None
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +111,15 @@ class LogClient(Protocol):
     def subscriptions(self) -> list[Subscription]:
         """Every subscription that the key may see. Raises `ApiError`."""
 
+    def check(self) -> None:
+        """Ask for as little as shows that the key is right; for senders whose subscriptions are not listed. Raises `ApiError`."""
+
 
 class AskAgainClient(LogClient, Protocol):
     """The same of a sender that is asked to deliver again."""
 
     def ask_again(self, entry: ParsedEvent) -> None:
-        """Have an entry of the log delivered again. Raises `ApiError`."""
+        """Have an entry of the log delivered again. Raises `ApiError`, `NotDeliveredAgain` among them."""
 
 
 class SubscriptionClient(Protocol):

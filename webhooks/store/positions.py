@@ -22,6 +22,8 @@ from webhooks.store.processes import MARGIN
 
 #: Keys in one question; SQLite takes 32,766 parameters.
 STEP = 500
+#: Ids in one question; each takes two parameters and a range of the index.
+SOME = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,21 @@ class LogPositions:
                 for key, revision, older in connection.execute(query):
                     found[key] = KnownRevision(revision, _revisions(older))
         return found
+
+    def seen_ids(self, source: str, ids: Iterable[str]) -> dict[str, KnownRevision]:
+        """The same by the sender's ids alone, of keys that are an id, or begin with it and a colon (id and digest)."""
+        table = schema.dedup_log.c
+        found: dict[str, KnownRevision] = {}
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), SOME):
+            some = wanted[start : start + SOME]
+            # keys compare as bytes, and ";" comes right after ":"
+            ranges = [(table.dedup_key >= f"{id}:") & (table.dedup_key < f"{id};") for id in some]
+            query = select(table.dedup_key).where(table.source == source, or_(*ranges))
+            with self.database.read() as connection:
+                keys = connection.execute(query).scalars().all()
+            found |= {id: KnownRevision(0) for id in some if any(key.startswith(f"{id}:") for key in keys)}
+        return found | self.seen(source, wanted)
 
     def first_webhook_at(self, source: str) -> datetime | None:
         """When the first stored event of `source` arrived; None when there is none."""

@@ -98,6 +98,9 @@ class Calling(KitPart):
         what, source, set: see `post`, whose `Posted.body` has what the sender would hear.
 
         Raises `Filtered` where no reply is asked, ValueError for what cannot be sent, and what the reply raises.
+
+        >>> kit.reply("lead.deleted")
+        {'deleted': 'lead.deleted'}
         """
         event = what if isinstance(what, Event) else self.event(what, source=source, set=set)
         replies = self.webhooks.registry.replies

@@ -58,7 +58,7 @@ class Poster:
             return sources[name]
         if len(sources) == 1:
             return next(iter(sources.values()))
-        having = [each for each in sources.values() if isinstance(what, str) and find(each.settings.scheme, what)]
+        having = [each for each in sources.values() if isinstance(what, str) and find(each, what)]
         if len(having) != 1:
             raise NotFound(f"there are several sources; say which with source=: {', '.join(sources)}")
         return having[0]

@@ -38,6 +38,10 @@ def registry() -> Registry:
     @made.on("opportunity.updated", name="won", where=lambda event: event.data["status_type"] == "won")
     def won(event: Any, session: Any) -> None: ...
 
+    @made.reply("lead.deleted", name="answer")
+    def answer(event: Any) -> Any:
+        return {"deleted": event.type}
+
     return made
 
 

@@ -61,6 +61,7 @@ LEFT_OUT = {
     "subscriptions rotate": "takes minutes and writes a key into a file; the page of the source says its steps, and how far they are",
     "sources listen": "brings a secret, which is written into a file of the machine that verifies",
     "sources confirm": "follows an address of the sender's on behalf of the operator; the page says the command",
+    "sources rotate": "reads a key from a terminal, and writes it into a file; the page of the source says the steps",
     "sources test": "reads files of the machine where a source is configured",
     "alarms test": "sends to an address that only the machine's operator sets; the page says the command",
     "db upgrade": "changes tables: a step of a deployment",

@@ -20,10 +20,11 @@ from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_ret
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import ApiError, ApiMalformed, ApiRefused, ApiUnavailable, StaleCursor, Topic, make_source
+from webhooks.sources.calling import log_retries
 from webhooks.sources.close import envelope
 from webhooks.sources.close.answers import asked_wait
 from webhooks.sources.close.api import Api, read_api
-from webhooks.sources.close.client import CloseClient, log_retries
+from webhooks.sources.close.client import CloseClient
 
 KEY = "api_4pMT9x.SecretOfTheseTests"
 SINCE = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
@@ -253,7 +254,7 @@ def test_retries_are_told_to_logging_and_not_to_standard_output(
     finally:
         set_on_retry_hooks(before)
     assert capsys.readouterr().out == ""
-    assert "asking Close again in 0.0 s: " in caplog.text
+    assert "asking again in 0.0 s: " in caplog.text
     assert "HTTP Request" not in caplog.text
     assert KEY not in caplog.text
 

@@ -44,10 +44,13 @@ RAW = bytes.fromhex(CLOSE.secrets[0])
         (lambda: close_request(RAW, STAMP + b"." + BODY), "joined timestamp and body with a dot"),
         (lambda: close_request(RAW, STAMP + b":" + BODY), "joined timestamp and body with a colon"),
         (lambda: close_request(RAW, BODY), "signed the body alone"),
-        (lambda: close_request(RAW, STAMP + json.dumps(json.loads(BODY)).encode()), "the body looks re-encoded"),
+        (
+            lambda: close_request(RAW, STAMP + json.dumps(json.loads(BODY)).encode()),
+            "the body was parsed and re-encoded",
+        ),
         (
             lambda: close_request(RAW, STAMP + json.dumps(json.loads(BODY), separators=(",", ":")).encode()),
-            "the body looks re-encoded",
+            "the body was parsed and re-encoded",
         ),
         (lambda: close_request(RAW, STAMP + json.dumps(json.loads(BODY), indent=2).encode()), "re-encoded"),
         (lambda: close_request(RAW, STAMP + BODY, BODY + b"\n"), "at the end of the body was added"),

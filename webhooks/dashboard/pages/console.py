@@ -32,7 +32,7 @@ from webhooks.operations.fixtures import replaced
 from webhooks.operations.trigger import PostAnswer
 from webhooks.selection import Selection, parse_id
 from webhooks.sources import Source
-from webhooks.sources.samples import samples
+from webhooks.sources.samples import samples_of
 
 PAGES = Pages()
 
@@ -112,7 +112,7 @@ def _form(visit: Visit, status: int = 200, **more: Any) -> Response:
     names = list(visit.services.sources)
     source = visit.services.sources.get(visit.text("source")) or visit.services.sources[names[0]]
     own = _own_samples(_console(visit))
-    types = [sample.type for sample in samples(source.settings.scheme)]
+    types = [sample.type for sample in samples_of(source)]
     wanted = visit.text("type") or next(iter([*types, *own]), "")
     body = visit.text("body") if visit.request.method == "POST" else _sample(source, wanted, own, visit.now)
     return visit.page(

@@ -22,7 +22,7 @@ from webhooks.operations import records
 from webhooks.operations import sources as known
 from webhooks.operations.examinations import SUBSCRIPTIONS
 from webhooks.sources import with_log
-from webhooks.sources.samples import samples
+from webhooks.sources.samples import samples_of
 from webhooks.store.listings import SourceStats
 from webhooks.store.tallies import WINDOWS, Kind, quantile_ms
 
@@ -156,7 +156,7 @@ def source(visit: Visit, name: str) -> Response:
             line.view, str(services.sources[name].settings.secret_file or ""), said.get("subscriptions") or ()
         ),
         key_file=services.sources[name].settings.secret_file,
-        sample=next((each.type for each in samples(services.sources[name].settings.scheme)), ""),
+        sample=next((each.type for each in samples_of(services.sources[name])), ""),
         public_url=services.sources[name].settings.public_url,
         findings=remedies.with_remedies(visit, looks.about_source(services, name, visit.now)),
         window=window,

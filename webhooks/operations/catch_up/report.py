@@ -20,6 +20,7 @@ class Report:
     """What one run did, or would do (`is_dry`).
 
     words: what messages say of the sender.
+    is_asked_again: nothing is stored by the run; what is missing is delivered again at our request.
     is_resumed: it continued an interrupted run.
     fetched: entries read.
     chosen: those that a webhook should have brought.
@@ -30,6 +31,7 @@ class Report:
     held: may still grow, for the next run.
     stripped: shown without content and not known in full; the mark stays before them.
     unreadable: could not be read; quarantined.
+    refused: the sender does not deliver these again.
     first_at, last_at: of what was added.
     mark_at: where the mark is now.
     gap_from: the mark stayed here, because the window began after it.
@@ -43,6 +45,7 @@ class Report:
     until: datetime
     words: SenderWords = ANY_SENDER
     is_dry: bool = False
+    is_asked_again: bool = False
     is_resumed: bool = False
     fetched: int = 0
     chosen: int = 0
@@ -52,6 +55,7 @@ class Report:
     held: int = 0
     stripped: int = 0
     unreadable: int = 0
+    refused: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
     mark_at: datetime | None = None
@@ -86,11 +90,7 @@ def likely_cause(report: Report, was_quiet: bool) -> str:
             f"nothing arrived from {shown_instant(report.first_at)} to {shown_instant(report.last_at)}: the server was down, could "
             "not be reached, or the subscription was paused"
         )
-    known = (
-        "its subscriptions cannot be seen with this API key"
-        if report.subscriptions is None
-        else "its subscriptions look well"
-    )
+    known = report.words.no_subscriptions if report.subscriptions is None else "its subscriptions look well"
     return f"unknown: {known}; see webhooks doctor"
 
 
@@ -124,6 +124,17 @@ def log_report(report: Report) -> None:
     extra = {"source": report.source, "action": "catch-up", "repaired": report.repaired}
     if report.repaired:
         types = ", ".join(f"{count} {type}" for type, count in report.added.most_common(5))
+    if report.repaired and report.is_asked_again:
+        logger.warning(
+            "catch-up had %s deliver %d events of %s again (%s); likely cause: %s",
+            report.words.sender,
+            report.repaired,
+            report.source,
+            types,
+            report.cause,
+            extra=extra,
+        )
+    elif report.repaired:
         logger.warning("catch-up repaired %d events of %s (%s); likely cause: %s", report.repaired, report.source, types, report.cause, extra=extra)  # fmt: skip
     if report.stripped:
         logger.warning(

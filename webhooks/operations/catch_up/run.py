@@ -10,7 +10,7 @@ request, with the sender's bytes and signature, through the front door.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -42,6 +42,7 @@ from webhooks.sources import (
     AskAgainClient,
     LogClient,
     LogKind,
+    NotDeliveredAgain,
     SourceWithLog,
     StaleCursor,
     Subscription,
@@ -227,6 +228,7 @@ class CatchUp:
             until,
             self._source.words,
             is_dry=dry_run,
+            is_asked_again=self._source.log_kind is LogKind.ASK_AGAIN,
             is_resumed=window.is_resumed,
             lost_before=mark.mark_at if mark.mark_at is not None and mark.mark_at < oldest else None,
             mark_at=mark.mark_at,
@@ -237,7 +239,9 @@ class CatchUp:
         return Run(now, asked_at, mark, window, report, Choice(self._source, self._registry, subscriptions or ()))
 
     def _subscriptions(self) -> list[Subscription] | None:
-        """Those that post to us; None when the key may not see them, which leaves the choice to the handlers."""
+        """Those that post to us; None when they cannot be seen, which leaves the choice to the handlers."""
+        if not self._source.lists_subscriptions:
+            return None
         try:
             return self._pick(self._log.subscriptions())
         except ApiRefused as error:
@@ -274,7 +278,9 @@ class CatchUp:
 
     def _slices(self, run: Run) -> Iterator[Slice]:
         """The window in slices, oldest first, each read whole."""
-        at, length = run.window.start, FIRST_SLICE
+        at = run.window.start
+        # a log that has to be walked from its newest entry is walked once
+        length = FIRST_SLICE if self._source.log_by_time else max(run.window.until - at, SHORTEST)
         while True:
             piece = self._slice(at, min(at + length, run.window.until))
             if piece.is_too_large:
@@ -293,7 +299,8 @@ class CatchUp:
         for restart in range(RESTARTS + 1):
             piece = Slice(since, until, self.most_entries)
             try:
-                for page in self._walk(since, until):
+                for passed_over, page in self._walk(since, until):
+                    piece.fetched += passed_over
                     piece.add(page)
                     if piece.is_too_large or piece.is_complete:
                         break
@@ -307,17 +314,17 @@ class CatchUp:
                 logger.info("the cursor of %s's event log went stale; the window begins again", self.name)
         raise AssertionError("the loop returns or raises")
 
-    def _walk(self, since: datetime, until: datetime) -> Iterator[list[LogEntry]]:
-        """The pages of the log from `until` back to `since`, each newest entry first."""
+    def _walk(self, since: datetime, until: datetime) -> Iterator[tuple[int, list[LogEntry]]]:
+        """(how many entries were passed over, the others, newest first) of each page from `until` back to `since`."""
         cursor: str | None = None
         empty = 0
         while True:
             self._exclusive.keep()
             page = self._log.page(since, until, cursor)
-            empty = 0 if page.entries else empty + 1
+            empty = 0 if page.entries or page.passed_over else empty + 1
             if empty > EMPTY_PAGES:
                 raise ApiMalformed(f"the event log of {self.name} answered {empty} pages without an entry in a row")
-            yield [self._parse(raw) for raw in page.entries]
+            yield page.passed_over, [self._parse(raw) for raw in page.entries]
             if page.next is None:
                 return
             cursor = page.next
@@ -340,7 +347,7 @@ class CatchUp:
         ready = run.hold_growing(piece.entries(), lambda entry: self._source.still_grows(entry, self._clock()))
         for start in range(0, len(ready), BATCH):
             batch = ready[start : start + BATCH]
-            seen = self._store.marks.seen(self.name, [entry.dedup_key for entry in batch])
+            seen = self._seen([entry.dedup_key for entry in batch])
             missing = [entry for entry in batch if not run.is_known(entry, seen.get(entry.dedup_key))]
             if run.report.is_dry:
                 for entry in missing:
@@ -352,11 +359,30 @@ class CatchUp:
                 else:
                     self._record(run, missing)
 
+    def _seen(self, keys: Sequence[str]) -> Mapping[str, KnownRevision]:
+        """What is stored of these. A log that holds no bodies tells the sender's id alone, and not the rest of a key."""
+        if self._source.log_kind is LogKind.ASK_AGAIN:
+            return self._store.marks.seen_ids(self.name, keys)
+        return self._store.marks.seen(self.name, keys)
+
     def _ask_again(self, run: Run, missing: Sequence[ParsedEvent]) -> None:
         """Have the sender deliver these again; they arrive as webhooks do."""
         client = cast(AskAgainClient, self._log)
         for entry in missing:
-            client.ask_again(entry)
+            self._exclusive.keep()
+            try:
+                client.ask_again(entry)
+            except NotDeliveredAgain as error:
+                run.report.refused += 1
+                logger.warning(
+                    "event %s (%s) of %s is not delivered again: %s",
+                    one_line(entry.dedup_key),
+                    one_line(entry.type),
+                    self.name,
+                    one_line(str(error)),
+                    extra={"source": self.name, "action": "catch-up"},
+                )
+                continue
             run.count(entry, None)
 
     def _record(self, run: Run, batch: Sequence[ParsedEvent]) -> None:

@@ -86,7 +86,7 @@ class Choice:
     """Which entries are for us: those that a subscription asks for, or a handler.
 
     subscriptions: those that post to us; empty leaves the choice to the handlers. With neither, everything is for us,
-    as a webhook would be.
+    as a webhook would be; so it is where the log holds nothing else.
     """
 
     def __init__(self, source: SourceWithLog, registry: Registry, subscriptions: Sequence[Subscription]) -> None:
@@ -97,7 +97,7 @@ class Choice:
             for topic in subscription.topics:
                 topics.setdefault(topic.type, []).append(topic)
         self._topics: Mapping[str, list[Topic]] = topics
-        self._takes_all = not topics and not registry.handlers()
+        self._takes_all = source.log_is_ours or (not topics and not registry.handlers())
 
     def wants(self, entry: ParsedEvent) -> bool:
         """Whether a webhook should have brought this entry."""

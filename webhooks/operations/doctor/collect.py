@@ -195,6 +195,7 @@ class Doctor:
             answered = _ask(log)
             asked = {
                 "has_log": True,
+                "lists_subscriptions": log.lists_subscriptions,
                 "subscriptions": None
                 if answered.every is None
                 else subscriptions_of_this_endpoint(answered.every, labels, public_url, path),
@@ -285,6 +286,9 @@ def _ask(source: SourceWithLog) -> Answered:
         return Answered(why_not=source.words.no_connection)
     try:
         with source.connect() as client:
+            if not source.lists_subscriptions:
+                client.check()
+                return Answered(ahead=client.clock_ahead)
             return Answered(client.subscriptions(), ahead=client.clock_ahead)
     except (ApiError, ConfigurationError) as error:
         return Answered(why_not=one_line(str(error)), is_refused=isinstance(error, ApiError))

@@ -39,6 +39,7 @@ class SourceFacts:
     subscriptions: those that post to us; None when the sender could not be asked, and why_not says why.
     every: all that the API key may see.
     is_refused: the sender was asked and refused, or did not answer; else it was never asked.
+    lists_subscriptions: its subscriptions are asked for; else only whether the key is right.
     path: of our route.
     wanted: what handlers want that can be subscribed to.
     seen: {event type: how often and when last} of those that came lately; empty when the database was not looked at.
@@ -66,6 +67,7 @@ class SourceFacts:
     every: Sequence[Subscription] = ()
     why_not: str | None = None
     is_refused: bool = False
+    lists_subscriptions: bool = True
     public_url: str = ""
     path: str = ""
     wanted: Wanted = field(default_factory=lambda: Wanted(frozenset()))

@@ -197,7 +197,9 @@ def source_silent(source: SourceFacts) -> Complaint | None:
         source.name,
         f"nothing came from {source.name} for {span(silent)}; after what came before, {span(expected)} would be long",
         f"webhooks catch-up {source.name}" if source.has_log else "webhooks sources",
-        Fix.CATCH_UP if source.has_log and source.subscriptions is not None else None,
+        Fix.CATCH_UP
+        if source.has_log and (source.subscriptions is not None or not source.lists_subscriptions)
+        else None,
     )
 
 
@@ -306,7 +308,9 @@ def events_without_content(source: SourceFacts) -> Complaint | None:
 def _is_caught_up(source: SourceFacts) -> bool:
     """Whether catch-up runs here, or once did; without an API key it never does."""
     return (
-        source.has_log and source.mark is not None and not (source.mark.ran_at is None and source.subscriptions is None)
+        source.has_log
+        and source.mark is not None
+        and not (source.mark.ran_at is None and source.subscriptions is None and source.lists_subscriptions)
     )
 
 
@@ -365,6 +369,9 @@ def not_checked(source: SourceFacts) -> Complaint | None:
 def _of_asking(source: SourceFacts, level: Level) -> Complaint | None:
     if not source.has_log or source.why_not is None:
         return None
+    if not source.lists_subscriptions:
+        text = f"{source.words.sender} cannot be asked for what never came of {source.name}: {source.why_not}"
+        return Complaint(level, source.name, text, f"webhooks catch-up {source.name} --dry-run")
     return Complaint(
         level,
         source.name,

@@ -149,6 +149,9 @@ class CloseSource(Source):
 
     #: how long Close keeps entries
     log_keeps: ClassVar[timedelta] = timedelta(days=30)
+    log_by_time: ClassVar[bool] = True
+    log_is_ours: ClassVar[bool] = False
+    lists_subscriptions: ClassVar[bool] = True
 
     @property
     def can_connect(self) -> bool:
@@ -157,7 +160,8 @@ class CloseSource(Source):
 
     def connect(self) -> CloseClient:
         """A client of Close's API. Raises ConfigurationError when there is no key or the extra `http` is missing."""
-        from webhooks.sources.close.client import CloseClient, log_retries
+        from webhooks.sources.calling import log_retries
+        from webhooks.sources.close.client import CloseClient
 
         client = CloseClient(self.api)
         log_retries()

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from webhooks.errors import ConfigurationError
 from webhooks.formats import did_you_mean
 from webhooks.settings import shown
+from webhooks.sources import logs
 from webhooks.sources.base import Source, SourceSettings
 from webhooks.sources.declared.rows import (
     COMMERCE_ROWS,
@@ -40,6 +41,8 @@ ROWS: tuple[Scheme, ...] = (
 )
 #: {name in `scheme = "…"`: row}.
 SCHEMES: Mapping[str, Scheme] = {row.name: row for row in ROWS} | {"hmac": CUSTOM}
+#: {name: the class of its sources}: rows whose senders can be asked for what never reached us.
+LOGGED: Mapping[str, str] = {"github": "GitHubSource", "paypal": "PayPalSource", "stripe": "StripeSource"}
 
 
 def scheme_names() -> list[str]:
@@ -50,7 +53,9 @@ def scheme_names() -> list[str]:
 def make_declared(settings: SourceSettings) -> Source:
     """The source that `settings` describe. Raises ConfigurationError with every mistake in them."""
     if settings.scheme in SCHEMES:
-        return DeclaredSource(settings, SCHEMES[settings.scheme])
+        kind = getattr(logs, LOGGED[settings.scheme]) if settings.scheme in LOGGED else DeclaredSource
+        made: Source = kind(settings, SCHEMES[settings.scheme])
+        return made
     if settings.scheme in _foreign():
         return _make_foreign(settings)
     raise ConfigurationError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from webhooks.errors import ChallengeFailed, ConfigurationError, SignatureError
 from webhooks.formats import read_duration
@@ -25,6 +25,7 @@ from webhooks.sources.declared.greetings import Greeter
 from webhooks.sources.declared.options import READING_OPTIONS, ROW_OPTIONS, with_options
 from webhooks.sources.declared.parse import Parser
 from webhooks.sources.declared.proof import Proof
+from webhooks.sources.declared.sample import made_sample
 from webhooks.sources.declared.scheme import DEDUP_KEYS, JWT, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.declared.selfcheck import why_never_verifies
 from webhooks.sources.declared.sign import Signer
@@ -34,6 +35,7 @@ from webhooks.sources.keys.jwt_keys import KeySet, require_jwt
 from webhooks.sources.keys.keyring import Key, KeyRing, load_provider
 from webhooks.sources.keys.keys import VerifyingKey
 from webhooks.sources.keys.public import RSA
+from webhooks.sources.samples import Sample
 
 #: What a 2xx carries where only some types have an answer of their own.
 OUR_OWN = Challenge(b'{"status":"accepted"}', "application/json")
@@ -50,6 +52,9 @@ class DeclaredSource(Source):
     allow_published_secrets: accept secrets that stand in documents or are short; for tests with vendors' vectors.
     """
 
+    #: options that only a subclass knows, and reads in `more_problems`
+    own_options: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, settings: SourceSettings, row: Scheme, *, allow_published_secrets: bool = False) -> None:
         super().__init__(settings)
         self.row, found = self._own_row(row)
@@ -57,6 +62,7 @@ class DeclaredSource(Source):
         found += more
         self._decoder = KeyDecoder(self.row, checks_strength=not allow_published_secrets)
         problems = [f"source {settings.name!r}: {text}" for text in found + self._setting_problems()]
+        problems += self.more_problems()
         if not found:
             try:
                 provider = load_provider(settings.name, settings.options.get("secrets_from"))
@@ -129,6 +135,14 @@ class DeclaredSource(Source):
             return lambda request, now: within_dates(self.keys.current(request), now)
         return lambda request, now: self.keys.current(request)
 
+    @property
+    def samples(self) -> Sequence[Sample]:  # type: ignore[override]
+        """One that is made of its row, where that is the source's own; the others are kept by scheme."""
+        if self.row.name not in ("custom", "hmac"):
+            return ()
+        made = made_sample(self)
+        return () if made is None else (made,)
+
     def labels(self) -> Sequence[str]:
         """Of the keys that are held now."""
         return [key.label for key in self.keys.current()]
@@ -138,13 +152,19 @@ class DeclaredSource(Source):
         """Why the file of keys could not be read again; "" where nothing is wrong."""
         return self.keys.problem
 
+    def more_problems(self) -> list[str]:
+        """Read what only a subclass knows; what is wrong with it, each naming the source. Called within the constructor."""
+        return []
+
     # -- at start --------------------------------------------------------------------------------------
 
     def _own_row(self, row: Scheme) -> tuple[Scheme, list[str]]:
         """The row with this source's options in it, and what is wrong with them."""
         settings = self.settings
         asks_for_token = row.handshake in handshakes.BY_GET or "handshake" in settings.options or row.greetings
-        own = COMMON_OPTIONS | manners.OPTIONS | ({"verify_token"} if asks_for_token else frozenset())
+        own = (
+            COMMON_OPTIONS | self.own_options | manners.OPTIONS | ({"verify_token"} if asks_for_token else frozenset())
+        )
         settable = READING_OPTIONS | (ROW_OPTIONS if row.name in ("custom", "hmac") else frozenset())
         row, found = with_options(row, {k: v for k, v in settings.options.items() if k not in own}, settable)
         row = replace(

@@ -54,6 +54,10 @@ class KeyFile:
         """The labels of the keys in the file; none when there is no file."""
         return [secret.label for secret in self._read()]
 
+    def secrets(self) -> list[Secret]:
+        """The keys in the file; none when there is no file."""
+        return self._read()
+
     def put(self, label: str, secret: Secret) -> None:
         """Add a key, or replace the one of that label. A key has one label: held under another, it loses that."""
         value = secret.reveal()

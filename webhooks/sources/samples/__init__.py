@@ -5,7 +5,7 @@ Bodies are unsigned; `Source.prepare` and `Source.sign` make a request of one. F
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -43,9 +43,14 @@ def samples(scheme: str) -> tuple[Sample, ...]:
     return tuple(_sample(each) for each in jsonio.load(path.read_bytes()))
 
 
+def samples_of(source: Source) -> Sequence[Sample]:
+    """The samples of a source: its own, or those of its scheme."""
+    return tuple(source.samples) or samples(source.settings.scheme)
+
+
 def signed_sample(source: Source, now: datetime) -> InboundRequest:
     """The first sample of a source's scheme, signed as its sender would. Raises ConfigurationError where only the sender can."""
-    own = samples(source.settings.scheme)
+    own = samples_of(source)
     sample = own[0] if own else Sample("event", b'{"type":"event","id":"1"}')
     body = source.prepare(sample.body, now)
     query = source.settings.public_url.partition("?")[2].encode("utf-8")
@@ -53,9 +58,9 @@ def signed_sample(source: Source, now: datetime) -> InboundRequest:
     return InboundRequest(headers, body, "POST", query, source.settings.public_url, "sample")
 
 
-def find(scheme: str, type: str) -> Sample | None:
+def find(source: Source, type: str) -> Sample | None:
     """The first sample of an event type."""
-    return next((each for each in samples(scheme) if each.type == type), None)
+    return next((each for each in samples_of(source) if each.type == type), None)
 
 
 def _sample(each: Mapping[str, Any]) -> Sample:
