@@ -32,7 +32,7 @@ def source(**options: Any) -> Source:
         {"prefix": "v1,", "split": ","},
         {"prefix": "sha256=", "split": "="},
         {"encoding": "base64", "split": "="},
-        {"split": ",", "timestamp": "part:5", "signed": "{timestamp}{body}"},
+        {"split": ".", "timestamp": "part:t=", "prefix": "v.", "signed": "{timestamp}{body}"},
     ],
 )
 def test_what_contradicts_itself_does_not_start(options: Any) -> None:
@@ -49,6 +49,8 @@ def test_what_contradicts_itself_does_not_start(options: Any) -> None:
         {"expect": {"a.b": ["c"]}},
         {"timestamp": "sent.at", "timestamp_format": "iso"},
         {"split": ",", "timestamp": "part:0", "signed": "{timestamp}.{body}"},
+        {"split": ",", "timestamp": "part:1", "signed": "{timestamp}.{body}"},
+        {"split": ",", "timestamp": "part:5", "signed": "{timestamp}.{body}"},
     ],
 )
 def test_what_fits_starts(options: Any) -> None:

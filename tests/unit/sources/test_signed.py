@@ -103,3 +103,79 @@ def test_a_ping_is_a_whole_body() -> None:
     assert made.unsigned(InboundRequest(Headers({}), b"id=12")) is not None
     for body in (b"id=12&x=1", b"xid=12", b"id=", b"", b"id=12\n"):
         assert made.unsigned(InboundRequest(Headers({}), body)) is None
+
+
+def test_a_signed_form_may_come_by_get_only_where_the_address_has_no_query() -> None:
+    """Else what was signed as a form could be moved into the query."""
+    assert twilio(f"{URL}?CallSid=C1", b"", "CallSid=C1", URL, "GET") == "1"
+    with pytest.raises(SignatureError, match="a GET could be made"):
+        twilio(f"{URL}?t=1&CallSid=C1", b"", "t=1&CallSid=C1", f"{URL}?t=1", "GET")
+
+
+def test_an_address_is_taken_with_its_port_and_without() -> None:
+    url = URL.replace(".org/", ".org:8443/")
+    assert twilio(f"{url}CallSidC1", url=url) == twilio(f"{URL}CallSidC1", url=url) == "1"
+    with pytest.raises(SignatureError):
+        twilio(f"{URL.replace('.org/', '.org:81/')}CallSidC1", url=url)
+
+
+@each(
+    ("header", "said"),
+    [
+        ("{mac},x,{time}", "1"),
+        ("{mac},{mac},{time},x", "1"),
+        ("{time},x,{mac}", "timestamp"),
+        ("{mac},{time}", "none at 2"),
+        ("{mac}", "none at 2"),
+    ],
+)
+def test_a_time_stands_at_its_position_and_nowhere_else(header: str, said: str) -> None:
+    made = source(split=",", timestamp="part:2", signed="{timestamp}.{body}")
+    time = str(int(NOW.timestamp()))
+    mac = hmac.new(KEY.encode(), f"{time}.{{}}".encode(), "sha256").hexdigest()
+    request = InboundRequest(Headers({"x-sig": header.format(mac=mac, time=time)}), b"{}")
+    if said == "1":
+        assert made.verify(request, NOW).label == said
+    else:
+        with pytest.raises(SignatureError, match=said):
+            made.verify(request, NOW)
+
+
+def unsigned(scheme: str, **options: Any) -> Source:
+    settings = SourceSettings("it", scheme, [Secret(KEY)], accept_unsigned_body=True, options=options)
+    return make_source(settings)
+
+
+def test_a_token_in_the_address_stands_there_once() -> None:
+    made = unsigned("custom", algorithm="token", signature="query:token")
+
+    def said(query: str) -> str:
+        return made.verify(InboundRequest(Headers({}), b"{}", query=query.encode()), NOW).label
+
+    assert said(f"a=1&token={KEY}") == said(f"tok%65n={KEY.replace('-', '%2D')}") == "1"
+    for query in (
+        f"token={KEY}&token={KEY}",
+        f"token=x&token={KEY}",
+        "token=",
+        "",
+        f"Token={KEY}",
+        f"token={KEY[:-1]}",
+        f"x=token={KEY}",
+    ):
+        with pytest.raises(SignatureError):
+            said(query)
+
+
+def test_a_body_that_carries_its_signature_is_read_up_to_a_bound_and_as_a_form_too() -> None:
+    made, time = unsigned("mailgun"), str(int(NOW.timestamp()))
+    mac = hmac.new(KEY.encode(), f"{time}abc".encode(), "sha256").hexdigest()
+
+    def said(body: str) -> str:
+        return made.verify(InboundRequest(Headers({}), body.encode()), NOW).label
+
+    json = f'{{"signature":{{"timestamp":"{time}","token":"abc","signature":"{mac}"}}%s}}'
+    assert said(json % "") == said(f"timestamp={time}&token=abc&signature={mac}") == "1"
+    assert said(json % f',"x":"{"y" * 250_000}"') == "1"
+    for body in (json % f',"x":"{"y" * 262_144}"', f"timestamp={time}&token=abd&signature={mac}", "a=1", ""):
+        with pytest.raises(SignatureError):
+            said(body)

@@ -65,9 +65,18 @@ class Signer:
         entry = key.sign(text).decode("ascii")
         if self.row.timestamp.startswith("part:"):
             label = self.row.timestamp.removeprefix("part:")
-            entry = f"{'' if label.isdigit() else label}{stamp}{self.row.split}{entry}"
+            entry = self.row.split.join(_with_time(entry, stamp, label))
         headers[self.row.signature_headers[0]] = entry
         return headers
+
+
+def _with_time(entry: str, stamp: str, label: str) -> list[str]:
+    """The parts of a header: the signature, and the time behind its label or at its position."""
+    if not label.isdigit():
+        return [label + stamp, entry]
+    parts = [entry] + ["0"] * (int(label) - 1)
+    parts.insert(int(label), stamp)
+    return parts
 
 
 def _put(part: Any, path: str, value: str) -> None:
