@@ -1,6 +1,6 @@
 """Deliveries of a handler that does nothing, finished durably: per second, and how soon after their commit they start.
 
-    python -m benchmarks.dispatch                    all, both databases: about three minutes
+    python -m benchmarks.dispatch                    all, both databases: about five minutes
     python -m benchmarks.dispatch --only ours-postgresql celery --rounds 9
     python -m benchmarks.dispatch --latency          only: commit to start of the handler, idle
 
@@ -96,8 +96,8 @@ def _nothing(event: object) -> None:
     pass
 
 
-def record_ours(environ: dict[str, str], jobs: int, handler: str) -> None:
-    """Store `jobs` events with a delivery each."""
+def record_ours(environ: dict[str, str], jobs: int, handler: str, kind: str) -> None:
+    """Store `jobs` events with a delivery each. kind: see `benchmarks.peers.ours`."""
     url = environ["DATABASE_URL"]
     databases.upgrade(url)
     databases.query(url, "create table benchmark_effects (event_id bigint)")
@@ -107,6 +107,9 @@ def record_ours(environ: dict[str, str], jobs: int, handler: str) -> None:
         while jobs > 0:
             store(min(jobs, 200))
             jobs -= 200
+    databases.query(url, "create table benchmark_rows (event_id bigint primary key, n bigint not null)")
+    if kind == "update":
+        databases.query(url, "insert into benchmark_rows select id, 0 from webhooks_events")
 
 
 def batches(webhooks: Webhooks, make: Callable[[], tuple[str, bytes]]) -> Callable[[int], None]:
@@ -128,9 +131,25 @@ def contenders() -> list[Contender]:
 
     def ours(name: str, label: str, database: str, jobs: int, kind: str, handler: str, workers: int) -> Contender:
         def enqueue(environ: dict[str, str], jobs: int) -> None:
-            record_ours(environ, jobs, handler)
+            record_ours(environ, jobs, handler, kind)
 
         return Contender(name, label, database, jobs, enqueue, worker, unfinished, workers, kind)
+
+    def by_effects() -> Iterator[Contender]:
+        """One handler twice: in a transaction for each delivery, and with `effects="session"`; and a row each by `batch=`."""
+        for database, label, workers in (("postgresql", "PostgreSQL", 2), ("sqlite", "SQLite", 1)):
+            for kind, what in (("add", "ORM add"), ("upsert", "Core upsert"), ("update", "get, then update")):
+                alone = ours(
+                    f"ours-{database}-{kind}", f"webhooks, {label}, {what}", database, 4000, kind, "effect", workers
+                )
+                yield alone
+                yield replace(
+                    alone, name=f"{alone.name}-effects", label=f'{alone.label}, effects="session"', jobs=20_000,
+                    environ={"BENCHMARK_EFFECTS": "1"},
+                )  # fmt: skip
+            yield ours(
+                f"ours-{database}-batch", f"webhooks, {label}, batch=100", database, 40_000, "batch", "effect", workers
+            )
 
     celery = (
         sys.executable,
@@ -159,6 +178,7 @@ def contenders() -> list[Contender]:
         ours("ours-postgresql-session", "webhooks, PostgreSQL, session", "postgresql", 6000, "session", "effect", 2),
         ours("ours-sqlite", "webhooks, SQLite", "sqlite", 40_000, "nothing", "nothing", 1),
         ours("ours-sqlite-session", "webhooks, SQLite, session", "sqlite", 4000, "session", "effect", 1),
+        *by_effects(),
         Contender(
             "celery", "Celery (Redis)", "redis", 3000, python("tasks_celery"),
             (*celery, "--without-gossip", "--without-mingle", "--without-heartbeat"), "celery", 1,
@@ -206,6 +226,16 @@ GOALS = (
     ("ours-postgresql-session", "procrastinate", None),
     ("ours-sqlite", "huey", 8),
     ("ours-sqlite-session", "huey", 2),
+    ("ours-postgresql-add-effects", "ours-postgresql-add", 5),
+    ("ours-postgresql-upsert-effects", "ours-postgresql-upsert", 4),
+    ("ours-postgresql-update-effects", "ours-postgresql-update", None),
+    ("ours-postgresql-batch", "ours-postgresql-upsert", None),
+    ("ours-postgresql-add-effects", "celery", 12),
+    ("ours-sqlite-add-effects", "ours-sqlite-add", 5),
+    ("ours-sqlite-upsert-effects", "ours-sqlite-upsert", 2.5),
+    ("ours-sqlite-update-effects", "ours-sqlite-update", None),
+    ("ours-sqlite-batch", "ours-sqlite-upsert", None),
+    ("ours-sqlite-add-effects", "huey", 3),
 )
 COLUMNS = (
     report.Column("per_second", "done / s", 0),

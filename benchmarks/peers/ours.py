@@ -29,6 +29,59 @@ if KIND == "session":
         session.execute(INSERT, {"id": event.id})
 
 
+if KIND in ("add", "upsert", "update", "batch"):
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from sqlalchemy import BigInteger, insert
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Row(Base):
+        __tablename__ = "benchmark_rows"
+
+        event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+        n: Mapped[int] = mapped_column(BigInteger)
+
+    EFFECTS: Literal["session", "anywhere"] = "session" if os.environ.get("BENCHMARK_EFFECTS") else "anywhere"
+    DIALECT = postgresql if os.environ["DATABASE_URL"].startswith("postgresql") else sqlite
+    UPSERT = DIALECT.insert(Row)
+    UPSERT = UPSERT.on_conflict_do_update(index_elements=["event_id"], set_={"n": UPSERT.excluded.n})
+
+
+if KIND == "add":
+
+    @on("**", source="close", name="effect", effects=EFFECTS)
+    def add(event: Event, session: Session) -> None:
+        session.add(Row(event_id=event.id, n=1))
+
+
+if KIND == "upsert":
+
+    @on("**", source="close", name="effect", effects=EFFECTS)
+    def upsert(event: Event, session: Session) -> None:
+        session.execute(UPSERT, {"event_id": event.id, "n": 1})
+
+
+if KIND == "update":
+
+    @on("**", source="close", name="effect", effects=EFFECTS)
+    def update(event: Event, session: Session) -> None:
+        row = session.get(Row, event.id)
+        assert row is not None
+        row.n += 1
+
+
+if KIND == "batch":
+
+    @on("**", source="close", name="effect", batch=100)
+    def batch(events: Sequence[Event], session: Session) -> None:
+        session.execute(insert(Row).values([{"event_id": event.id, "n": 1} for event in events]))
+
+
 if KIND == "clock":
     SOCKET = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     ADDRESS = os.environ["BENCHMARK_SOCKET"]

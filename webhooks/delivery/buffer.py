@@ -216,9 +216,13 @@ class Buffer:
         mean = self._mean.get(name)
         self._mean[name] = seconds if mean is None else mean + (seconds - mean) * MEAN_WEIGHT
 
-    def mean(self, name: str) -> float | None:
-        """Mean seconds of a run of the handler; None until one has ended."""
-        return self._mean.get(name)
+    def mean_alone(self, name: str) -> float | None:
+        """Mean seconds of a run of the handler, as if no other thread ran it; None until one has ended.
+
+        Threads take turns in one interpreter, and on SQLite at one lock, so a run takes longer the more of them there are.
+        """
+        mean = self._mean.get(name)
+        return None if mean is None else mean / max(1, self._running[name])
 
     def means(self) -> dict[str, float]:
         """{handler: mean seconds of its runs here}; until a first one has ended, for how long the oldest of them runs."""

@@ -60,7 +60,7 @@ class Groups:
         name = first.handler.name
         if first.together == 1:
             return False
-        most = first.handler.batch or self.sizes.begin(name, self.buffer.mean(name))
+        most = first.handler.batch or self.sizes.begin(name, self.buffer.mean_alone(name))
         if most == 1:
             return False
         first.mates = self.buffer.gather(first, most)
