@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from tests.integration.conftest import Consumer
 from tests.integration.rig import Rig, rig
 from tests.support import wait_until
 from webhooks.database import tables as schema
 from webhooks.errors import InvalidHandler, NotFound
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.operations import Actor, FormerNames, Via, former_names, handler_names, take_over
-from webhooks.routing import Verdict
+from webhooks.routing import Registry, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.store.tallies import Kind
@@ -250,6 +251,20 @@ def test_the_command_refuses_names_that_are_not_there(old: Rig, new: Rig) -> Non
     old.registry.on("**", name=OLD)(lambda event: None)
     with pytest.raises(InvalidHandler, match="is registered here; give it its new name in the code first"):
         handler_names.rename(old.store, old.registry, OLD, NEW, actor=actor)
+
+
+def test_a_worker_takes_over_what_its_handlers_were_called(old: Rig, make_consumer: Callable[..., Consumer]) -> None:
+    known(old, OLD)
+    (id,) = old.put(1, OLD, lane="l")
+    registry = Registry()
+    registry.on("**", name=NEW, formerly=(OLD,))(lambda event: None)
+    webhooks = make_consumer(registry).webhooks
+    worker = webhooks.make_worker(slots=1)
+    assert row(old, id).handler == NEW
+    (late,) = old.put(1, OLD, lane="l")
+    assert worker.maintenance is not None
+    worker.maintenance.tick("test")
+    assert row(old, late).handler == NEW
 
 
 def test_the_order_of_retries_is_kept(old: Rig, new: Rig) -> None:

@@ -52,7 +52,7 @@ APPLICATION = "WEBHOOKS_APPLICATION"
 
 def _is_told(settings: Settings, role: Role) -> bool:
     """Whether `webhooks dev`, which started this process, says what is wrong with the handlers."""
-    return role.serves and settings.log_format == "dev" and "WEBHOOKS_EMBEDDED" in os.environ
+    return role.serves and settings.log_format == "dev" and "WEBHOOKS_CONSOLE" in os.environ
 
 
 class Webhooks:

@@ -12,6 +12,6 @@ from webhooks.model import Event
 from webhooks.routing import on
 
 
-@on("activity.opportunity_status_change.created", name="demo.deal_won", ordered_by="object_id")
-def deal_won(event: Event, log: LoggerAdapter[Any]) -> None:
+@on("activity.opportunity_status_change.created", name="demo.won", ordered_by="object_id")
+def won(event: Event, log: LoggerAdapter[Any]) -> None:
     log.info("a deal changed its status: %s", (event.data or {}).get("new_status_label"))
