@@ -11,6 +11,7 @@
 # make oldest     what touches the database, on SQLAlchemy 2.0 in a virtual environment of its own (minutes)
 # make mutants    break the verifying code in 142 ways and see each noticed (a quarter of an hour)
 # make bench      side by side with what people would use instead (minutes; wants an idle machine)
+# make bench BENCH=quick   what an event and a delivery cost, to look at before and after a change (two minutes)
 # make crash      the long harness: kill -9 again and again (minutes)
 # .ci/run         what CI runs: all of the tests with every example, and the checks above (under an hour)
 # .ci/nightly     the long ones: crash, mutants, coverage, every Python that is here (hours)

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 #: In the order in which they run when none is named.
-PARTS = ("ingest", "dispatch", "growth", "mixed", "replay", "slow_crowd")
+PARTS = ("ingest", "dispatch", "handlers", "growth", "mixed", "replay", "slow_crowd")
 #: Only when named.
-OTHERS = ("dashboard", "health", "metrics", "synced")
+OTHERS = ("dashboard", "health", "metrics", "quick", "synced")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 #: A contender that has not finished after this long is stopped; what it did until then is counted.
 LIMIT_SECONDS = 60
 LOOK_SECONDS = 0.05
+#: What our handlers write to.
+EFFECTS = (
+    "create table benchmark_effects (event_id bigint)",
+    "create table benchmark_objects (id integer primary key, n integer not null)",
+    "insert into benchmark_objects with recursive k(id) as (select 0 union all select id + 1 from k where id < 999)"
+    " select id, 0 from k",
+)
+
+
+#: In place of an interpreter in a command: the one of `services.newer_python`.
+NEWER_PYTHON = "python ≥ 3.12"
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,12 @@ def by_script(*command: str) -> Callable[[dict[str, str], int], None]:
             Process([*command, str(jobs)], log=log, environ=environ, directory=Path(directory)).wait(LIMIT_SECONDS)
 
     return enqueue
+
+
+def newer_python(module: str) -> Callable[[dict[str, str], int], None]:
+    """As `python`, by an interpreter that is looked for when it is needed."""
+    call = f"import sys; from benchmarks.peers import {module} as peer; peer.enqueue(int(sys.argv[1]))"
+    return lambda environ, jobs: by_script(services.newer_python(), "-c", call)(environ, jobs)
 
 
 def python(module: str) -> Callable[[dict[str, str], int], None]:
@@ -100,7 +117,8 @@ def record_ours(environ: dict[str, str], jobs: int, handler: str, kind: str) -> 
     """Store `jobs` events with a delivery each. kind: see `benchmarks.peers.ours`."""
     url = environ["DATABASE_URL"]
     databases.upgrade(url)
-    databases.query(url, "create table benchmark_effects (event_id bigint)")
+    for statement in EFFECTS:
+        databases.query(url, statement)
     make = events.make_bodies()
     with application(url, handler) as webhooks:
         store = batches(webhooks, make)
@@ -207,6 +225,16 @@ def contenders() -> list[Contender]:
             environ={"BENCHMARK_FAST": "1"},
         ),
         Contender(
+            "oban", "Oban for Python (PostgreSQL)", "postgresql", 10_000, newer_python("tasks_oban"),
+            (NEWER_PYTHON, "-m", "benchmarks.peers.tasks_oban"),
+            "select count(*) from oban_jobs where state in ('available', 'scheduled', 'executing', 'retryable')",
+        ),
+        Contender(
+            "dbos", "DBOS, SQLAlchemy datasource (PostgreSQL)", "postgresql", 1000, newer_python("tasks_dbos"),
+            (NEWER_PYTHON, "-m", "benchmarks.peers.tasks_dbos"),
+            "select count(*) from dbos.workflow_status where status in ('ENQUEUED', 'PENDING')",
+        ),
+        Contender(
             "huey", "Huey (SQLite)", "huey", 4000, python("tasks_huey"),
             (sys.executable, "-m", "huey.bin.huey_consumer", "benchmarks.peers.tasks_huey.huey", "-q"),
             "select count(*) from task", 1,
@@ -222,7 +250,9 @@ GOALS = (
     ("ours-postgresql", "pgqueuer-100", None),
     ("ours-postgresql", "dramatiq", 6),
     ("ours-postgresql", "procrastinate", None),
+    ("ours-postgresql", "oban", 5),
     ("ours-postgresql-session", "celery", 6),
+    ("ours-postgresql-session", "dbos", None),
     ("ours-postgresql-session", "procrastinate", None),
     ("ours-sqlite", "huey", 8),
     ("ours-sqlite-session", "huey", 2),
@@ -290,6 +320,7 @@ def our_environ(contender: Contender) -> dict[str, str]:
         "WEBHOOKS_SOURCES__close__SECRET": events.SECRET,
         "WEBHOOKS_HANDLERS": "benchmarks.peers.ours",
         "BENCHMARK_HANDLER": contender.handler,
+        "BENCHMARK_EFFECTS": "",
     }
 
 
@@ -305,9 +336,10 @@ def run_once(bench: Bench, contender: Contender, share: float) -> dict[str, floa
         queued = left()
         log = bench.directory / f"{contender.name}.log"
         log.unlink(missing_ok=True)
+        command = [services.newer_python() if word == NEWER_PYTHON else word for word in contender.command]
         workers = [
             stack.enter_context(
-                processes.running(Process(contender.command, log=log, environ=environ, directory=bench.directory))
+                processes.running(Process(command, log=log, environ=environ, directory=bench.directory))
             )
             for _ in range(contender.workers)
         ]

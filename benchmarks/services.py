@@ -1,6 +1,6 @@
-"""What the peers need besides PostgreSQL: a Redis of our own, and the packages of the Node peers.
+"""What the peers need besides PostgreSQL: a Redis of our own, packages of the Node peers, a newer Python for two of them.
 
-Either may be missing on a machine. Then its peers are left out, each with the reason, and the rest is measured.
+Each may be missing on a machine. Then its peers are left out, each with the reason, and the rest is measured.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,41 @@ def redis() -> Iterator[tuple[str, Process]]:
         with running(Process(command, log=Path(directory) / "redis.log")) as process:
             process.wait_for_port(port)
             yield f"redis://127.0.0.1:{port}/0", process
+
+
+def newer_python() -> str:
+    """An interpreter of at least 3.12 with the packages of peers/requirements-newer.txt; made at first use. Raises `Unavailable`."""
+    wanted = PEERS / "requirements-newer.txt"
+    name = f"{PREFIX}python_{os.getuid()}_{hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]}"
+    directory = Path(tempfile.gettempdir()) / name
+    python, is_done = directory / "bin" / "python", directory / "is_done"
+    if is_done.exists():
+        return str(python)
+    found = _interpreter()
+    shutil.rmtree(directory, ignore_errors=True)
+    for command in (
+        [found, "-m", "venv", str(directory)],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(wanted)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise Unavailable(f"{' '.join(command[:4])} failed: {done.stderr.strip()[-300:]}")
+    is_done.touch()
+    return str(python)
+
+
+def _interpreter() -> str:
+    """A Python of at least 3.12: ours, one on the PATH, or one of pyenv's. Raises `Unavailable`."""
+    if sys.version_info >= (3, 12):
+        return sys.executable
+    of_pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.1[2-9]*/bin/python"))
+    on_path = [found for minor in (14, 13, 12) if (found := shutil.which(f"python3.{minor}"))]
+    for candidate in [*on_path, *map(str, reversed(of_pyenv))]:
+        # pyenv's shims are on the PATH for versions that are not chosen, and then only say so
+        if subprocess.run([candidate, "-c", "import venv"], capture_output=True).returncode == 0:
+            return candidate
+    raise Unavailable("it needs a Python of at least 3.12, and none is on the PATH or among pyenv's")
 
 
 def node_modules() -> Path:

@@ -1,4 +1,7 @@
-"""Handlers for our side of the benchmarks; the module to load is named by the setting HANDLERS."""
+"""Handlers for our side of the benchmarks; the module to load is named by the setting HANDLERS.
+
+BENCHMARK_HANDLER: which one. BENCHMARK_EFFECTS: "session" where deliveries that wait together may share a transaction.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,54 @@ if KIND == "nothing":
         pass
 
 
-if KIND == "session":
-    from sqlalchemy.orm import Session
+if KIND.startswith("sleep-"):
+    SECONDS = float(KIND.removeprefix("sleep-")) / 1000
+
+    @on("**", source="close", name="nothing")
+    def sleep(event: Event) -> None:
+        time.sleep(SECONDS)
+
+
+if KIND in ("session", "orm", "update", "get-update"):
+    from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
     INSERT = text("insert into benchmark_effects (event_id) values (:id)")
+    UPDATE = text("update benchmark_objects set n = n + 1 where id = :id")
+    OBJECTS = 1000
 
-    @on("**", source="close", name="effect")
-    def effect(event: Event, session: Session) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Effect(Base):
+        __tablename__ = "benchmark_effects"
+
+        event_id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Object(Base):
+        __tablename__ = "benchmark_objects"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        n: Mapped[int]
+
+    def insert(event: Event, session: Session) -> None:
         session.execute(INSERT, {"id": event.id})
+
+    def add(event: Event, session: Session) -> None:
+        session.add(Effect(event_id=event.id))
+
+    def update(event: Event, session: Session) -> None:
+        session.execute(UPDATE, {"id": event.id // 4096 % OBJECTS})
+
+    def get_then_update(event: Event, session: Session) -> None:
+        found = session.get(Object, event.id // 4096 % OBJECTS, with_for_update=True)
+        assert found is not None
+        found.n += 1
+
+    FUNCTIONS = {"session": insert, "orm": add, "update": update, "get-update": get_then_update}
+    if os.environ.get("BENCHMARK_EFFECTS") == "session":
+        on("**", source="close", name="effect", effects="session")(FUNCTIONS[KIND])
+    else:
+        on("**", source="close", name="effect")(FUNCTIONS[KIND])
 
 
 if KIND in ("add", "upsert", "update", "batch"):
