@@ -104,7 +104,13 @@ class Kit(Operating, Calling, Adverse):
     # -- running -------------------------------------------------------------------------------------------
 
     def drain(
-        self, *, handlers: Collection[str] | None = None, limit: int = LIMIT, raises: bool = True, twice: bool = False
+        self,
+        *,
+        handlers: Collection[str] | None = None,
+        limit: int = LIMIT,
+        raises: bool = True,
+        twice: bool = False,
+        together: bool = False,
     ) -> list[Run]:
         """Run what is due in this thread, and what becomes due by it; the runs in their order.
 
@@ -113,6 +119,7 @@ class Kit(Operating, Calling, Adverse):
         raises: raise what a handler raised (not `Retry` or `Discard`), once its attempt is recorded; False: give the run back.
         twice: call what succeeds a second time, with the same idempotency key, unless it has a session: without one a handler
             runs at least once, and its worker may die before that is recorded.
+        together: run deliveries of a handler with `effects="session"` in one transaction, as a busy worker does.
 
         >>> kit.post("lead.created").status
         'stored'
@@ -120,7 +127,7 @@ class Kit(Operating, Calling, Adverse):
         ['succeeded']
         """
         try:
-            return self._drainer.drain(handlers, limit, raises=raises, twice=twice)
+            return self._drainer.drain(handlers, limit, raises=raises, twice=twice, together=together)
         except BaseException:
             self._note_dead()  # the test sees why
             raise
