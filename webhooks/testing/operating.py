@@ -122,11 +122,7 @@ class Operating(Looking):
         ...     worker.settle()
         >>> kit.assert_delivered("welcome")
         """
-        from webhooks.delivery import IsolatedPool
-
-        made = self.webhooks.make_worker(slots=slots)
-        here = IsolatedPool(command=None, dispatcher=self.webhooks.dispatcher, store=self.webhooks.store)
-        made.runner.isolated = here
+        made = self.webhooks.make_worker(slots=slots, isolates=False)
         thread = threading.Thread(target=made.run, name="webhooks.testing-worker")
         thread.start()
         try:
