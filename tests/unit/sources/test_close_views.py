@@ -206,7 +206,12 @@ def test_known_fields_with_any_value_do_not_make_a_view_raise(view: type[View], 
     hash(made)
 
 
-@given(view=st.sampled_from(VIEWS), data=JSON, previous=JSON, action=st.sampled_from(["created", "updated", "deleted", "sent"]))
+@given(
+    view=st.sampled_from(VIEWS),
+    data=JSON,
+    previous=JSON,
+    action=st.sampled_from(["created", "updated", "deleted", "sent"]),
+)
 def test_no_event_makes_a_view_raise(view: type[View], data: Any, previous: Any, action: str) -> None:
     body = {"event": {"id": "ev_1", "object_type": "x", "object_id": "x_1", "action": action}}
     body["event"] |= {"data": data, "previous_data": previous}
