@@ -273,9 +273,14 @@ def _no_threads_left(_own_environment: None) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_application_context_left() -> Iterator[None]:
     """Fail a test that leaves a Flask context pushed: the next one would run inside it."""
+
+    def is_pushed() -> bool:
+        flask = sys.modules.get("flask")
+        return flask is not None and flask.has_app_context()
+
+    was_pushed = is_pushed()  # by a test before, which was told
     yield
-    flask = sys.modules.get("flask")
-    if flask is not None and flask.has_app_context():
+    if is_pushed() and not was_pushed:
         pytest.fail("the test left a Flask application context pushed", pytrace=False)
 
 

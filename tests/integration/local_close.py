@@ -59,9 +59,7 @@ class Pair:
     ) -> None:
         self.world = World(clock, seed=7)
         self.clock = WorldClock(self.world, clock)
-        self.close: LocalClose = serve(self.world, post=nothing_posted)
-        # its own thread would deliver at moments of its own; the API alone is wanted
-        self.close._threads = self.close._threads[:1]
+        self.close: LocalClose = serve(self.world, post=nothing_posted, pumps=False)
         self.close.start()
         self.secret_file = directory / "keys.json"
         self.subscription: LocalSubscription = subscribe_all(self.world, URL, events)

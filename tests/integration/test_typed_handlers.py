@@ -100,6 +100,23 @@ def test_a_rehearsal_says_it_too(registry: Registry, tmp_path: Path) -> None:
         assert told == [("would succeed", None), ("would fail", "PayloadMismatch: data.name: expected str, got int")]
 
 
+def test_of_several_events_those_of_another_type_fail_alone(tmp_path: Path) -> None:
+    registry, names = Registry(), list[str]()
+
+    def takes(events: list[Event[Lead]], session: Any) -> None:
+        names.extend(event.data.name for event in events)
+
+    registry.add(takes, "lead.*", name="takes", batch=10, data=Lead)
+    with make_kit(directory=tmp_path, registry=registry) as kit:
+        for name in ("one", 3, "two"):
+            kit.post("lead.updated", set={"data.name": name})
+        runs = kit.drain(raises=False)
+        assert sorted(run.outcome for run in runs) == ["failed", "succeeded", "succeeded"]
+        assert sorted(names) == ["one", "two"]
+        [failed] = [run for run in runs if run.outcome == "failed"]
+        assert failed.reason == "PayloadMismatch: data.name: expected str, got int"
+
+
 def test_a_view_of_close_is_never_a_gate(tmp_path: Path) -> None:
     registry, names = Registry(), list[Any]()
     registry.on("lead.*", name="view", data=LeadView)(lambda data: names.append(data.name))

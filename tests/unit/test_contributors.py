@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,30 @@ def test_the_glossary_says_each_word_once() -> None:
 @pytest.mark.parametrize("option", HandlerOptions.__annotations__)
 def test_every_option_of_a_handler_is_described(option: str) -> None:
     assert re.search(rf"`{option}(=[^`]*)?`", read("docs/handlers.md")) or f"{option}=" in read("docs/handlers.md")
+
+
+def test_the_nightly_finds_pythons_that_only_pyenv_has(tmp_path: Path) -> None:
+    """One on the PATH wins; a shim without a Python behind it does not."""
+    function = re.search(r"^pythons\(\) \{.*?^\}", read(".ci/nightly"), re.MULTILINE | re.DOTALL)
+    assert function is not None
+    shims, versions = tmp_path / "shims", tmp_path / "pyenv" / "versions"
+    made = {
+        shims / "python3.11": 0,
+        shims / "python3.12": 1,
+        versions / "3.12.1/bin/python3.12": 0,
+        versions / "3.11.7/bin/python3.11": 0,
+    }
+    for path, code in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\nexit {code}\n")
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{function[0]}\npythons"],
+        env={"PATH": str(shims), "PYENV_ROOT": str(tmp_path / "pyenv")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        "python3.11", str(shims / "python3.11"), "python3.12", str(versions / "3.12.1/bin/python3.12"),
+    ]  # fmt: skip

@@ -27,7 +27,7 @@ from webhooks.routing import Handler, Registry, field
 from webhooks.sources.close.views import Lead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from elsewhere import Unknown  # type: ignore[import-not-found]
 
@@ -97,6 +97,10 @@ def by_both(event: Event[Note], data: Note) -> None: ...
 def perhaps(event: Event[Note | None]) -> None: ...
 def several(data: list[Person] | Note) -> None: ...
 async def waits(event: Event[Note], session: Any) -> None: ...
+def several_events(events: Sequence[Event[Note]]) -> None:
+    assert_type(events[0].data, Note)
+
+
 def receives(sender: str, event: Event[Note]) -> None: ...
 
 
@@ -111,6 +115,12 @@ def wrapped(*given: Any, **named: Any) -> None: ...
 @each("function", [by_event, by_data, by_both, perhaps, several, waits, Object(), wrapped, functools.partial(by_event)])
 def test_an_annotation_says_it(function: Any) -> None:
     assert read(register(function), {"note": "x"}) == Note("x")
+
+
+def test_what_takes_several_events_says_it_of_each() -> None:
+    handler = register(several_events, batch=10)
+    assert read(handler, {"note": "x"}) == Note("x")
+    assert register(lambda events: None, batch=10).data is None
 
 
 def test_a_receiver_of_a_signal_says_it_too() -> None:

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from webhooks.settings import Settings
 
 
-def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None) -> Worker:
+def make_worker(
+    webhooks: Webhooks, *, slots: int | None = None, queues: frozenset[str] | None = None, isolates: bool = True
+) -> Worker:
     """A worker for this process, all handlers registered.
 
     slots: in place of the setting `concurrency`.
     queues: those whose handlers it runs; None: all.
+    isolates: whether attempts are given to processes of their own that are to have one.
     """
     from webhooks.delivery import IsolatedPool, Worker, WorkerSettings, handler_rows
     from webhooks.operations import former_names, take_over
@@ -34,7 +37,9 @@ def make_worker(webhooks: Webhooks, *, slots: int | None = None, queues: frozens
         dispatcher=dispatcher,
         settings=WorkerSettings(poll_interval=settings.poll_interval, **_terms(settings, slots, queues)),
         version=VERSION,
-        isolated=IsolatedPool(command=assembly.isolated_command(), dispatcher=dispatcher, store=store),
+        isolated=IsolatedPool(
+            command=assembly.isolated_command() if isolates else None, dispatcher=dispatcher, store=store
+        ),
         maintenance=make_maintenance(webhooks),
     )
     worker.register_later(unregistered)

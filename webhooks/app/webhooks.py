@@ -223,18 +223,24 @@ class Webhooks:
             raise ConfigurationError(str(error)) from None
 
     def make_worker(
-        self, *, slots: int | None = None, queues: Sequence[str] = (), without: Sequence[str] = ()
+        self,
+        *,
+        slots: int | None = None,
+        queues: Sequence[str] = (),
+        without: Sequence[str] = (),
+        isolates: bool = True,
     ) -> Worker:
         """A worker for this process; `run` it in the main thread.
 
         slots: in place of the setting `concurrency`.
         queues, without: see `choose_queues`.
+        isolates: whether `isolation="process"` has processes of its own; else it runs in place.
 
         Raises `ConfigurationError`.
         """
         chosen = self.choose_queues(queues, without)
         self.name_unmigrated()
-        worker = running.make_worker(self, slots=slots, queues=chosen)
+        worker = running.make_worker(self, slots=slots, queues=chosen, isolates=isolates)
         if self.settings.metrics_port is not None:
             metrics.serve(self, worker)
         return worker

@@ -1,14 +1,16 @@
-"""`webhooks handlers`: what is registered here, what the database knows of it, pause and resume."""
+"""`webhooks handlers`: what is registered here, what the database knows of it, pause and resume, and try one."""
 
 from __future__ import annotations
 
 import click
 
-from webhooks.cli import LazyGroup, output
+from webhooks.cli import LazyGroup, cells, output
 from webhooks.cli.context import actor, json_option, or_explain, webhooks
+from webhooks.formats import printable
 from webhooks.operations import handler_names, records
 from webhooks.operations import handlers as known
 from webhooks.operations.handlers import PauseChange
+from webhooks.operations.trigger import read_sets
 
 COLUMNS = (
     "NAME",
@@ -97,6 +99,35 @@ def rename(old: str, new: str, as_json: bool) -> None:
         output.emit_json({"old": done.old, "new": done.new, "moved": done.moved})
     else:
         output.print_note(f"{old} is {new} now; {output.counted(done.moved, 'row')} moved (a lane counts as one)")
+
+
+@handlers.command(
+    "test", epilog="Example: webhooks handlers test whatsapp.mirror --sample activity.whatsapp_message.created"
+)
+@click.argument("name")
+@click.option("--sample", metavar="TYPE|FILE", help="With this event; default: the first sample that it would get.")
+@click.option("--source", metavar="NAME", help="As an event of this source; default: the handler's, or the only one.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the body; may be repeated."
+)
+@json_option
+def test(name: str, sample: str | None, source: str | None, sets: tuple[str, ...], as_json: bool) -> None:
+    """Run a handler with one event that is stored nowhere, and show what it would write; that is rolled back.
+
+    Over an empty database of its own, with keys made up: no secret of yours is read. What the handler does outside
+    `session`, it does. Exit code 1 when it fails.
+    """
+    from webhooks.testing.trying import try_handler
+
+    type, done = try_handler(name, sample, source=source, set={path: value for path, value, _ in read_sets(sets)})
+    if as_json:
+        output.emit_json({"type": type, **records.rehearsal_json(done)})
+    else:
+        click.echo(printable(f"{name} with {type}: {done.outcome}" + (f": {done.reason}" if done.reason else "")))
+        for line in cells.write_lines(done.writes):
+            click.echo(f"    {printable(line)}")
+    if done.outcome == "would fail":
+        raise SystemExit(1)
 
 
 def _tell(done: PauseChange, text: str, as_json: bool) -> None:

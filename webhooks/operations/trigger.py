@@ -109,6 +109,11 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
 
     A path that begins with a member of the inner `event` may leave `event.` out. Raises `SelectionError`.
     """
+    return replace_values(body, read_sets(sets), "--set")
+
+
+def read_sets(sets: Sequence[str]) -> list[tuple[str, Any, str]]:
+    """(path, value, what was written) of each `path=value`; a value is JSON if it can be, else text. Raises `SelectionError`."""
     values: list[tuple[str, Any, str]] = []
     for text in sets:
         path, equals, raw = text.partition("=")
@@ -120,7 +125,7 @@ def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
             values.append((path, json.loads(raw), text))
         except ValueError:
             values.append((path, raw, text))
-    return replace_values(body, values, "--set")
+    return values
 
 
 def replace_values(body: bytes, values: Sequence[tuple[str, Any, str]], called: str) -> bytes:

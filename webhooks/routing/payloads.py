@@ -175,11 +175,15 @@ def _name(annotation: Any) -> str:
 
 
 def _annotated(parameters: Mapping[str, inspect.Parameter], function: Callable[..., Any]) -> Iterator[Any]:
-    """What `event: Event[…]` and `data: …` say."""
+    """What `event: Event[…]`, `events: list[Event[…]]` and `data: …` say."""
     if "event" in parameters:
         annotation = _evaluated(parameters["event"], function)
         if typing.get_origin(annotation) is Event:
             yield typing.get_args(annotation)[0]
+    if "events" in parameters:
+        for each in typing.get_args(_evaluated(parameters["events"], function)):
+            if typing.get_origin(each) is Event:
+                yield typing.get_args(each)[0]
     if "data" in parameters:
         yield _evaluated(parameters["data"], function)
 
@@ -192,7 +196,7 @@ def _evaluated(parameter: inspect.Parameter, function: Callable[..., Any]) -> An
     try:
         return eval(annotation, {**_KNOWN, **_globals_of(function)})
     except Exception as error:  # whatever a text may raise
-        if parameter.name == "event" and "[" not in annotation:
+        if parameter.name in ("event", "events") and "Event[" not in annotation:
             return parameter.empty
         raise ValueError(
             f"its annotation {parameter.name}: {annotation} cannot be read ({one_line(str(error), 200)}); import its names "

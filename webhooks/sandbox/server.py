@@ -111,14 +111,14 @@ class _Quiet(WSGIRequestHandler):
 class LocalClose:
     """A running local Close: `with serve(world) as close: close.url`."""
 
-    def __init__(self, world: World, server: BaseWSGIServer, post: Post) -> None:
+    def __init__(self, world: World, server: BaseWSGIServer, post: Post, *, pumps: bool = True) -> None:
         self.world = world
         self._server = server
         self._post = post
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="sandbox-server"),
-            threading.Thread(target=self._pump, name="sandbox-deliveries"),
+            *([threading.Thread(target=self._pump, name="sandbox-deliveries")] if pumps else []),
         ]
 
     @property
@@ -160,8 +160,12 @@ def serve(
     port: int = 0,
     post: Post = poster.post,
     latency: timedelta = timedelta(0),
+    *,
+    pumps: bool = True,
 ) -> LocalClose:
     """A server for `world`, not yet started; port 0 takes a free one. Raises ConfigurationError.
+
+    pumps: posts what is due by itself; else only `World.deliver` does.
 
     Only loopback: the keys of a local Close are known to everyone.
     """
@@ -172,7 +176,7 @@ def serve(
         server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
     except (OSError, SystemExit) as error:  # werkzeug ends the process when the port is taken
         raise ConfigurationError(f"cannot listen on {host}:{port}; choose a free port") from error
-    return LocalClose(world, server, post)
+    return LocalClose(world, server, post, pumps=pumps)
 
 
 def _is_loopback(host: str) -> bool:

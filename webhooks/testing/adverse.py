@@ -62,10 +62,10 @@ class Adverse(KitPart):
         now = self._clock()
         bodies = []
         for number, what in enumerate(events):
-            source = self._poster.source(None, what)
+            source = self.poster.source(None, what)
             at = now - timedelta(seconds=len(events) - number)
-            bodies.append((source, *self._poster.body(what, source, {}, at)))
-        got = {number: self._poster.post(*bodies[number], now) for number in shuffled(len(events), seed)}
+            bodies.append((source, *self.poster.body(what, source, {}, at)))
+        got = {number: self.poster.post(*bodies[number], now) for number in shuffled(len(events), seed)}
         return [got[number] for number in range(len(events))]
 
 

@@ -39,9 +39,9 @@ class Calling(KitPart):
         >>> event.type, event.data["name"], event.previous["name"], event.changed_fields
         ('lead.created', 'Quayside', 'Quay', ('name',))
         """
-        sender = self._poster.source(source, what)
+        sender = self.poster.source(source, what)
         now = self._clock()
-        body, headers = self._poster.body(what, sender, set or {}, now)
+        body, headers = self.poster.body(what, sender, set or {}, now)
         first, *_ = sender.parse(InboundRequest(Headers(headers), sender.prepare(body, now)))
         return Event(
             id=new_id(),

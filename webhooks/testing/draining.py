@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from webhooks.delivery import CircuitBreaker, Dispatcher, RunningAttempt, run_batch
 from webhooks.delivery.announcements import Announcements, Silent
 from webhooks.delivery.scheduling import allocate
+from webhooks.delivery.together import Ran, run_together
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean, show_duration
 from webhooks.model import AttemptOutcome, DeliveryState, Event
@@ -43,13 +44,23 @@ class Drainer:
         self._paused = CircuitBreaker(webhooks.store, self._handlers)
         self._round = 0
 
-    def drain(self, handlers: Collection[str] | None, limit: int, *, raises: bool, twice: bool = False) -> list[Run]:
+    def drain(
+        self,
+        handlers: Collection[str] | None,
+        limit: int,
+        *,
+        raises: bool,
+        twice: bool = False,
+        together: bool = False,
+    ) -> list[Run]:
         """Run what is due, and what becomes due by it.
 
         handlers: names; only theirs. None: all.
         limit: of runs.
         raises: raise what a handler raised, once that is recorded; what was not run stays due.
         twice: what succeeded without a session runs a second time, as after a worker that died before it recorded it.
+        together: deliveries of a handler without effects outside its session run in one transaction, as many as a worker puts
+            together at most.
 
         Raises `StillBusy` over the limit, and `NotFound` for a handler that there is not.
         """
@@ -59,7 +70,7 @@ class Drainer:
             if len(runs) >= limit:
                 self._webhooks.store.deliveries.release([claimed.delivery])
                 raise StillBusy(_busy(runs, limit))
-            now = self._run_with_those_due(claimed, limit - len(runs), twice=twice)
+            now = self._run_with_those_due(claimed, limit - len(runs), twice=twice, together=together)
             runs += now
             for run in now:
                 if raises and run.error is not None and run.outcome == AttemptOutcome.FAILED:
@@ -85,18 +96,22 @@ class Drainer:
         claimed = deliveries.claim(quotas, lease=self._webhooks.settings.lease, worker=WORKER)
         return claimed[0] if claimed else None
 
-    def _run_with_those_due(self, claimed: Claimed, most: int, *, twice: bool) -> list[Run]:
-        """Run one claimed delivery; of a handler with `batch=` together with what else is due of it, up to `most`."""
+    def _run_with_those_due(self, claimed: Claimed, most: int, *, twice: bool, together: bool) -> list[Run]:
+        """Run one claimed delivery; with what else is due of its handler, up to `most`, where those may run as one.
+
+        By one call with `batch=`; in one transaction where `together` asks for it and the handler has no other effects.
+        """
         handler = self._handlers[claimed.delivery.handler]
-        if handler.batch is None:
-            return [self.run(claimed, twice=twice)]
+        size = handler.batch or (handler.together if together else 1)
         more: Sequence[Claimed] = ()
-        if (room := min(handler.batch, most) - 1) > 0 and not claimed.delivery.alone:
+        if (room := min(size, most) - 1) > 0 and not claimed.delivery.alone:
             quotas = allocate(
                 self._webhooks.store.deliveries.waiting([handler.name], room)[0], room, {handler.name: room}
             )
             more = self._webhooks.store.deliveries.claim(quotas, lease=self._webhooks.settings.lease, worker=WORKER)
-        return self._run_batch([claimed, *more])
+        if not more:
+            return [self.run(claimed, twice=twice)]
+        return self._run_batch([claimed, *more]) if handler.batch is not None else self._run_group([claimed, *more])
 
     def _run_batch(self, claimed: Sequence[Claimed]) -> list[Run]:
         """Run several by one call, and in halves what nothing came of, as a worker does."""
@@ -125,6 +140,32 @@ class Drainer:
             attempt, finished = self._attempt(claimed)
         if finished is not None and not attempt.committed:
             if self._webhooks.store.deliveries.finish([finished]):
+                self._told.recorded(finished)
+            else:
+                finished = None
+        return self._run_of(claimed, finished)
+
+    def _run_group(self, group: Sequence[Claimed]) -> list[Run]:
+        """Run deliveries of one handler in one transaction; alone, one after the other, where they do not commit together."""
+        attempts = [RunningAttempt(claimed, self._handlers[claimed.delivery.handler]) for claimed in group]
+        attempts[0].begin()
+        try:
+            ran = run_together(self._dispatcher, attempts)
+        finally:
+            for attempt in attempts:
+                attempt.end()
+        return [self._run_of_group(claimed, attempt, ran) for claimed, attempt in zip(group, attempts, strict=True)]
+
+    def _run_of_group(self, claimed: Claimed, attempt: RunningAttempt, ran: Ran) -> Run:
+        """What became of one, which is told and recorded where its transaction did not; or its run alone."""
+        finished = ran.committed.get(attempt) or ran.ended.get(attempt)
+        if finished is None and attempt not in ran.lost:
+            return self.run(claimed)
+        self._told.begin()
+        if finished is not None:
+            if (event := ran.events.get(attempt)) is not None:
+                self._told.started(claimed.delivery, event)
+            if attempt in ran.committed or self._webhooks.store.deliveries.finish([finished]):
                 self._told.recorded(finished)
             else:
                 finished = None

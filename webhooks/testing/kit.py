@@ -12,9 +12,9 @@ from webhooks import signals
 from webhooks.model import DeliveryState
 from webhooks.testing.adverse import Adverse
 from webhooks.testing.calling import Calling
-from webhooks.testing.clock import StandingClock, require_aware
+from webhooks.testing.clock import KitClock
 from webhooks.testing.fixtures import parsed, read_fixtures
-from webhooks.testing.looking import Looking
+from webhooks.testing.operating import Operating
 from webhooks.testing.records import NothingScheduled, Posted, Run, Values, What
 
 if TYPE_CHECKING:
@@ -22,20 +22,26 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from webhooks.app import Webhooks
+    from webhooks.testing.sandbox import Sandbox
 
 #: `drain` runs so many deliveries, and then says that something goes in a circle.
 LIMIT = 1000
 
 
-class Kit(Looking, Calling, Adverse):
+class Kit(Operating, Calling, Adverse):
     """The consumer of a project over a database of the test's own; made by `make_kit` or by the fixture `webhooks`.
 
     webhooks: the consumer itself: its settings, sources, store and operations.
     clock: which all of it sees.
     """
 
-    def __init__(self, webhooks: Webhooks, clock: StandingClock) -> None:
+    def __init__(self, webhooks: Webhooks, clock: KitClock, sandbox: Sandbox | None = None) -> None:
         super().__init__(webhooks, clock)
+        #: what ends with it, besides the consumer
+        self.ending = contextlib.ExitStack()
+        self._sandbox = sandbox
+        if sandbox is not None:
+            sandbox.stand_beside(self)
         self._app: Flask | None = None
         self._watched: list[tuple[Any, Any]] = []
 
@@ -67,12 +73,12 @@ class Kit(Looking, Calling, Adverse):
         >>> kit.post("lead.created").status
         'stored'
         """
-        sender = self._poster.source(source, what)
+        sender = self.poster.source(source, what)
         signed_at = self._clock() - (age or timedelta(0))
-        body, own = self._poster.body(what, sender, set or {}, signed_at)
+        body, own = self.poster.body(what, sender, set or {}, signed_at)
         given = {name.lower(): value for name, value in (headers or {}).items()}
         first, *_ = [
-            self._poster.post(sender, body, {**own, **given}, signed_at, signature) for _ in range(max(1, times))
+            self.poster.post(sender, body, {**own, **given}, signed_at, signature) for _ in range(max(1, times))
         ]
         return first
 
@@ -90,7 +96,7 @@ class Kit(Looking, Calling, Adverse):
         """
         ids: list[int] = []
         for fixture in read_fixtures(Path(place)):
-            source = self._poster.source(fixture.source, None)
+            source = self.poster.source(fixture.source, None)
             (receipt,) = self.webhooks.ingest.record(source, [parsed(fixture, source)], received_at=self._clock())
             ids += [] if receipt.event_id is None else [receipt.event_id]
         return ids
@@ -98,7 +104,13 @@ class Kit(Looking, Calling, Adverse):
     # -- running -------------------------------------------------------------------------------------------
 
     def drain(
-        self, *, handlers: Collection[str] | None = None, limit: int = LIMIT, raises: bool = True, twice: bool = False
+        self,
+        *,
+        handlers: Collection[str] | None = None,
+        limit: int = LIMIT,
+        raises: bool = True,
+        twice: bool = False,
+        together: bool = False,
     ) -> list[Run]:
         """Run what is due in this thread, and what becomes due by it; the runs in their order.
 
@@ -107,6 +119,7 @@ class Kit(Looking, Calling, Adverse):
         raises: raise what a handler raised (not `Retry` or `Discard`), once its attempt is recorded; False: give the run back.
         twice: call what succeeds a second time, with the same idempotency key, unless it has a session: without one a handler
             runs at least once, and its worker may die before that is recorded.
+        together: run deliveries of a handler with `effects="session"` in one transaction, as a busy worker does.
 
         >>> kit.post("lead.created").status
         'stored'
@@ -114,7 +127,7 @@ class Kit(Looking, Calling, Adverse):
         ['succeeded']
         """
         try:
-            return self._drainer.drain(handlers, limit, raises=raises, twice=twice)
+            return self._drainer.drain(handlers, limit, raises=raises, twice=twice, together=together)
         except BaseException:
             self._note_dead()  # the test sees why
             raise
@@ -130,19 +143,20 @@ class Kit(Looking, Calling, Adverse):
         return self._clock()
 
     def freeze(self, at: datetime) -> None:
-        """Set the clock to an instant, which is aware; it may lie back.
+        """Set the clock to an instant, which is aware; it may lie back. Raises ValueError on PostgreSQL, whose clock cannot be held.
 
         >>> from datetime import datetime, timezone
         >>> kit.freeze(datetime(2027, 1, 1, tzinfo=timezone.utc))
         >>> kit.now().year
         2027
         """
-        self._clock.now = require_aware(at)
+        self._clock.freeze(at)
 
     def advance(self, by: timedelta | None = None) -> timedelta:
         """Move the clock, and say how far. by: None: to the next due time.
 
-        A wait has jitter, so that a given time may miss what is due by a moment; without `by` it is met.
+        A wait has jitter, so that a given time may miss what is due by a moment; without `by` it is met. On PostgreSQL the server's
+        clock cannot be moved: what waits is moved back instead, and `now` follows the wall.
 
         Raises `NothingScheduled` where no delivery waits for its time.
 
@@ -155,7 +169,7 @@ class Kit(Looking, Calling, Adverse):
         return by
 
     def _until_next(self) -> timedelta:
-        now = self._clock()
+        now = self.webhooks.database.now()
         waiting = [each for each in self._listed() if each.state is DeliveryState.PENDING and each.is_head]
         ahead = [each.due_at - now for each in waiting if each.due_at > now]
         if not ahead:
@@ -215,11 +229,12 @@ class Kit(Looking, Calling, Adverse):
     # -- life ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End every connection and thread of the kit."""
+        """End every connection and thread of the kit; a database on a server is dropped, a file goes with its directory."""
         for signal, note in self._watched:
             signal.disconnect(note)
         self.webhooks.dispatcher.loop.stop()
         self.webhooks.close()
+        self.ending.close()
 
     def __enter__(self) -> Kit:
         return self

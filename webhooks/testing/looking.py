@@ -15,7 +15,7 @@ from webhooks.testing.records import Posted
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
     from webhooks.store.listings import DeliverySummary
-    from webhooks.testing.clock import StandingClock
+    from webhooks.testing.clock import KitClock
 
 #: So many lines are shown of what there is.
 SHOWN = 20
@@ -25,7 +25,7 @@ _HEAD = ("HANDLER", "STATE", "TYPE", "ATTEMPTS", "REASON")
 class Looking(KitPart):
     """The part of a `Kit` that says what became of deliveries."""
 
-    def __init__(self, webhooks: Webhooks, clock: StandingClock) -> None:
+    def __init__(self, webhooks: Webhooks, clock: KitClock) -> None:
         super().__init__(webhooks, clock)
         #: dead deliveries that the test has seen
         self._seen_dead: set[int] = set()

@@ -1,36 +1,27 @@
-"""Make a kit: the settings of a project for tests, its handlers, and a copy of a database that was migrated once."""
+"""Make a kit: the settings of a project for tests, its handlers, a database, and a local Close where one is asked for."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import hashlib
 import importlib
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean
 from webhooks.routing import Registry, default_registry, find_modules, load_modules
 from webhooks.settings import Settings, load_settings
-from webhooks.testing.clock import START, StandingClock
+from webhooks.testing.clock import START, KitClock
+from webhooks.testing.databases import KitDatabase, ServerDatabase, SqliteFile
 from webhooks.testing.kit import Kit
-from webhooks.testing.project import find_project, read_table, table_for_tests
-
-if TYPE_CHECKING:
-    from webhooks.database import History
+from webhooks.testing.project import find_project, read_table, table_for_tests, with_source
+from webhooks.testing.sandbox import SOURCE, Sandbox
 
 #: How long a handler may hold SQLite's write lock: a debugger may stand in it.
 WRITE_LIMIT = timedelta(hours=1)
-DATABASE_FILE = "webhooks.db"
-
-#: {what it holds, by digest: a migrated file}
-_templates: dict[str, Path] = {}
 
 
 def make_kit(
@@ -43,6 +34,9 @@ def make_kit(
     project: Path | str | None = None,
     secrets: Mapping[str, str] | None = None,
     at: datetime = START,
+    database_url: str | None = None,
+    sandbox: bool = False,
+    keep: bool = False,
 ) -> Kit:
     """Make a kit for one test; `close` it, or use it in a `with`.
 
@@ -54,6 +48,10 @@ def make_kit(
     project: where `webhooks.toml` and `handlers/` are; None: the working directory, or what is above it.
     secrets: {source: key}, where a made one is no use.
     at: where the clock starts, aware.
+    database_url: a server of PostgreSQL, on which the kit has a database of its own; the user must be allowed to create some.
+        None: a SQLite file in the directory.
+    sandbox: a local Close stands beside it (`Kit.sandbox`), as the sender of the source "close".
+    keep: leave the database on the server.
 
     Raises `ConfigurationError`, `RegistrationError`, and `NotFound` for a handler that there is not.
     """
@@ -61,23 +59,38 @@ def make_kit(
 
     root = find_project(Path.cwd()) if project is None else Path(project)
     table, said = read_table(root), dict(overrides or {})
-    with contextlib.chdir(root):
+    with contextlib.chdir(root), contextlib.ExitStack() as begun:
+        database: KitDatabase = SqliteFile(Path(directory)) if database_url is None else ServerDatabase(database_url)
+        clock = database.clock(at)
+        close = _begin_sandbox(begun, clock, Path(directory)) if sandbox else None
+        if close is not None:
+            said = with_source(said, SOURCE, close.settings())
         if registry is None:
             registry = _load(_settings(table, said, secrets), modules)
         chosen = registry.only(_names(registry, handlers))
-        wanted = [each.source for each in registry.handlers() if each.source is not None]
-        wanted += [each.source for each in registry.replies.all() if each.source is not None]
-        file = Path(directory).absolute() / DATABASE_FILE
+        named = (*(each.source for each in registry.handlers()), *(each.source for each in registry.replies.all()))
+        wanted = [source for source in named if source is not None]
         settings = replace(
             _settings(table, said, secrets, wanted),
-            database_url=f"sqlite:///{file}",
+            database_url=database.url,
             has_default_database=False,
             sqlite_write_limit=WRITE_LIMIT,
         )
-        clock = StandingClock(at)
-        webhooks = Webhooks(registry=chosen, settings=settings, clock=clock).assemble(role="cli")
-        shutil.copyfile(_template(webhooks.plugins), file)
-    return Kit(webhooks, clock)
+        made = Webhooks(registry=chosen, settings=settings, clock=clock)
+        webhooks = made.assemble(role="web" if settings.metrics else "cli")  # a command never counts
+        if not keep:
+            begun.callback(database.drop)
+        database.fill(webhooks.plugins)
+        clock.serve(webhooks.database)
+        kit = Kit(webhooks, clock, close)
+        kit.ending = begun.pop_all()
+    return kit
+
+
+def _begin_sandbox(begun: contextlib.ExitStack, clock: KitClock, directory: Path) -> Sandbox:
+    sandbox = Sandbox(clock, directory)
+    begun.callback(sandbox.stop)
+    return sandbox
 
 
 def _settings(
@@ -111,23 +124,4 @@ def _names(registry: Registry, handlers: Collection[str] | None) -> list[str]:
     return known if handlers is None else list(handlers)
 
 
-def _template(plugins: Sequence[History]) -> Path:
-    """A migrated SQLite file, made once in a process for each state of the migrations."""
-    from webhooks.database.connect import connect
-    from webhooks.database.migrations import run as migrate
-
-    said = ";".join(f"{history.name}={history.head}" for history in (migrate.core(), *plugins))
-    key = hashlib.sha256(said.encode()).hexdigest()
-    if key not in _templates:
-        folder = Path(tempfile.mkdtemp(prefix="webhooks-testing-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        database = connect(f"sqlite:///{folder / DATABASE_FILE}")
-        try:
-            migrate.upgrade(database, plugins=plugins)
-        finally:
-            database.dispose()
-        _templates[key] = folder / DATABASE_FILE
-    return _templates[key]
-
-
-__all__ = ["DATABASE_FILE", "make_kit"]
+__all__ = ["make_kit"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webhooks.delivery import handler_rows
-from webhooks.testing.clock import StandingClock
+from webhooks.testing.clock import KitClock
 from webhooks.testing.draining import Drainer
 from webhooks.testing.posting import Poster
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class KitPart:
     """Of one consumer. webhooks: the consumer itself. clock: which all of it sees."""
 
-    def __init__(self, webhooks: Webhooks, clock: StandingClock) -> None:
+    def __init__(self, webhooks: Webhooks, clock: KitClock) -> None:
         self.webhooks = webhooks
         self._clock = clock
-        self._poster = Poster(webhooks)
+        self.poster = Poster(webhooks)
         webhooks.store.handlers.register(handler_rows(webhooks.registry))
         self._drainer = Drainer(webhooks)
 

@@ -100,8 +100,12 @@ class Poster:
             raise ValueError(
                 f"the body has {len(prepared)} bytes; a server answers 413 to more than {limit} (max_body)"
             )
+        return self.send(source.name, {**headers, **signed}, prepared)
+
+    def send(self, source: str, headers: Mapping[str, str], body: bytes) -> Posted:
+        """Post a body as it is. source: its name."""
         self._noting.last = None
-        answer = self._route.post(source.name, Headers({**headers, **signed}), prepared)
+        answer = self._route.post(source, Headers(headers), body)
         return _posted(answer, self._noting.last)
 
 

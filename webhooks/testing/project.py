@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from webhooks.errors import ConfigurationError
@@ -71,7 +72,15 @@ def table_for_tests(
     for name in wanted if sections or wanted else ("close",):
         sections.setdefault(name, {"accept_unsigned_body": True})
     sources = {name: _with_key(name, section, (secrets or {}).get(name)) for name, section in sections.items()}
-    return {**DEFAULTS, **kept, **said, "sources": sources}
+    made = {"metrics_token": token_hex()} if said.get("metrics") else {}
+    return {**DEFAULTS, **made, **kept, **said, "sources": sources}
+
+
+def with_source(overrides: Mapping[str, Any], name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """What a test says, with settings of one source that it has not said itself."""
+    said = {key.lower(): value for key, value in overrides.items()}
+    sources = dict(_sections(said.get("sources")))
+    return {**said, "sources": {**sources, name: {**section, **sources.get(name, {})}}}
 
 
 def _sections(sources: Any) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -91,4 +100,4 @@ def _with_key(name: str, section: Mapping[str, Any], given: str | None) -> dict[
     return made
 
 
-__all__ = ["find_project", "read_table", "table_for_tests"]
+__all__ = ["find_project", "read_table", "table_for_tests", "with_source"]

@@ -52,7 +52,7 @@ def make(tmp_path: Path, registry: Registry) -> Iterator[Callable[..., Kit]]:
 
     def make(**options: Any) -> Kit:
         directory = tmp_path / str(len(kits))
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         kits.append(make_kit(**{"directory": directory, "registry": registry, **options}))
         return kits[-1]
 

@@ -44,7 +44,8 @@ def run(project: Path, *arguments: str) -> str:
             *arguments,
         ],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)])},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)]), "WEBHOOKS_TEST_DATABASE_URL": ""},
         capture_output=True,
         text=True,
         timeout=120,
@@ -84,10 +85,19 @@ def test_every_block_of_the_page_runs(project: Path) -> None:
 
 
 def test_each_fixture_option_and_marker_is_listed(project: Path) -> None:
-    assert "--webhooks-keep" in run(project, "--help")
+    helped = run(project, "--help")
+    assert "--webhooks-keep" in helped
+    assert "--webhooks-database=URL" in helped
     assert "@pytest.mark.webhooks(handlers=[names]" in run(project, "--markers")
     listed = run(project, "--fixtures")
-    for name in ("webhooks", "webhooks_kit", "webhooks_settings", "webhooks_client", "webhooks_session"):
+    for name in (
+        "webhooks",
+        "webhooks_kit",
+        "webhooks_settings",
+        "webhooks_client",
+        "webhooks_session",
+        "webhooks_sandbox",
+    ):
         assert re.search(rf"^{name}( \[session scope\])? -- .*\n    \S", listed, re.MULTILINE), name
         assert f"`{name}`" in PAGE
 
@@ -152,6 +162,33 @@ def test_what_a_test_leaves_and_what_it_writes_wrong_is_said(project: Path) -> N
         "test_deaths_unseen", "test_an_option_that_there_is_not", "test_an_option_without_its_name",
     }  # fmt: skip
     assert ended["test_another_fails_for_its_own_reason"] == "FAILED"
+
+
+SERVER = """
+import pytest
+
+def test_where_the_command_line_says(webhooks):
+    assert webhooks.webhooks.settings.database_url.startswith("postgresql")
+    assert webhooks.post("lead.created").status == "stored"
+
+@pytest.mark.webhooks(database="sqlite", at="2027-01-01T09:00Z")
+def test_on_sqlite_all_the_same(webhooks):
+    assert webhooks.now().year == 2027
+
+@pytest.mark.webhooks(database="mysql")
+def test_elsewhere(webhooks): ...
+"""
+
+
+def test_a_server_is_named_on_the_command_line(project: Path, postgresql_url: str) -> None:
+    write(project, "tests/test_server.py", SERVER)
+    said = run(project, "-q", "--webhooks-database", postgresql_url, "tests/test_server.py")
+    assert "2 passed, 1 error" in said, said
+    assert "@pytest.mark.webhooks: database is 'mysql'; give one of sqlite, postgresql" in said
+    only = "import pytest\n\n@pytest.mark.webhooks(database='postgresql')\ndef test_it(webhooks): ...\n"
+    write(project, "tests/test_server.py", only)
+    said = run(project, "-q", "tests/test_server.py")
+    assert "this test wants PostgreSQL; name a server, whose user may create databases: --webhooks-database URL" in said
 
 
 def test_a_fixture_of_that_name_in_a_project_wins(project: Path) -> None:

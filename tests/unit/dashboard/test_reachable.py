@@ -47,6 +47,7 @@ REACHED = {
 
 #: {command: why no page has it}
 LEFT_OUT = {
+    "handlers test": "runs code of a project on the machine where it is written",
     "dev": "starts what the page runs in",
     "handlers rename": "the name is in the code, where formerly= does it; by hand it belongs to a deployment that was taken back",
     "run": "starts a process",
