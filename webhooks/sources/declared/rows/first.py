@@ -267,6 +267,10 @@ FIRST_ROWS: tuple[Scheme, ...] = (
         name="discord",
         title="Discord (interactions and webhook events)",
         documentation="https://docs.discord.com/developers/interactions/overview",
+        retries=(
+            "Webhook events are tried again for 10 min, until an answer within 3 s; where too many fail Discord "
+            "stops (https://docs.discord.com/developers/events/webhook-events)."
+        ),
         algorithm="ed25519",
         signature=("@x-signature-ed25519",),
         signed="{timestamp}{body}",

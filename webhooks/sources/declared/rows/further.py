@@ -61,6 +61,7 @@ FURTHER_ROWS: tuple[Scheme, ...] = (
         name="google-pubsub",
         title="Google Pub/Sub push (Gmail, Play, Chat)",
         documentation="https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions",
+        retries="Tries again until 102, 200, 201, 202 or 204 (https://cloud.google.com/pubsub/docs/push).",
         algorithm="jwt",
         signature=("@authorization",),
         prefix="Bearer ",
