@@ -568,3 +568,26 @@ def test_a_worker_cancels_what_is_stale_as_superseded(database_url: str) -> None
         assert made.row(late).reason == f"superseded by delivery {first}"
         assert made.row(older).reason == "superseded: a newer event of its key ran before"
         assert made.row(older).cause == DeliveryCause.SUPERSEDED
+
+
+def test_the_newest_of_many_keys_share_transactions(database_url: str) -> None:
+    """Deliveries that wait together run in one transaction: of each key the newest, and the older end with it."""
+    from sqlalchemy import insert
+
+    from tests.integration.rig import effects, rig
+
+    with rig(database_url) as made:
+        seen: list[int] = []
+
+        @made.on(latest="object_id", effects="session")
+        def h(delivery: Any, session: Any) -> None:
+            session.execute(insert(effects).values(what=str(delivery.id)))
+            seen.append(delivery.id)
+
+        made.store.handlers.register([HandlerRow("h", ["**"], latest=True)])
+        newest = [[made.put(lane=f"k{n}", at=at)[0] for at in (1, 3, 2)][1] for n in range(12)]
+        with made.running():
+            made.wait_for(DeliveryState.SUCCEEDED, 12)
+            made.wait_for(DeliveryState.CANCELLED, 24)
+        assert made.count_effects() == 12
+        assert sorted(set(seen)) == sorted(newest)
