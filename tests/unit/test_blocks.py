@@ -62,6 +62,7 @@ NOT_RUN = {
     "docs/sandbox.md#In tests python": "is what tests/integration/handlers/test_equality.py does with all plugins",
     "docs/celery.md#The recipe: call a task python": "names modules of the reader's; docs/tutorials/from-celery.md has the same whole",
     "docs/celery.md#The engine: Celery runs deliveries python": "needs a broker; tests/acceptance/test_celery.py attaches so",
+    "docs/sources.md#Rotation console": "asks, and waits for the sender; tests/integration/test_rotation.py answers",
     "docs/traces.md#Set it up python": "needs the OTLP exporter, which is not among what the tests install",
 }
 
