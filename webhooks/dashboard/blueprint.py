@@ -112,6 +112,8 @@ class Site:
             response = (
                 self._look(endpoint, visit, values) if POLL in request.headers else endpoint.view(visit, **values)
             )
+            if not is_read:
+                self.services.kept.clear()
             if visit.__dict__.get("said") is not None:
                 response.delete_cookie(SAID, path=cookie_path(request))
         except Exception as error:

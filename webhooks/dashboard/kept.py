@@ -34,6 +34,11 @@ class Remembered:
                 del self._values[next(iter(self._values))]
         return made
 
+    def clear(self) -> None:
+        """Forget every value: something was changed, and the next page is to show it."""
+        with self._lock:
+            self._values.clear()
+
     def peek(self, name: str) -> Any:
         """The value of that name, however old; None where there is none."""
         with self._lock:

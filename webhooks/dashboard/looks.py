@@ -27,8 +27,9 @@ from webhooks.store.snapshots import Snapshot
 from webhooks.store.tallies import WINDOWS, ChartWindow, Points, Ran, instant_of_minute, quantile_ms
 
 Made = TypeVar("Made")
-#: Seconds for which what moves is kept, and what is the same for a while.
-MOMENT, WHILE = 1.0, 10.0
+#: Seconds for which what moves is kept, and what is the same for a while. A slow page asks once for what it needs twice;
+#: what someone changes by this process is seen at once (`Remembered.clear`).
+MOMENT, WHILE = 2.0, 10.0
 #: Of the dead the newest so many are grouped.
 LOOK_AT = 20_000
 

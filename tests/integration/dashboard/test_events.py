@@ -231,3 +231,14 @@ def test_what_is_not_there_is_a_404_with_its_reason(site: Site) -> None:
         assert response.status_code == 404
         assert "has been pruned" in response.text
     assert site.get("/events/abc").status_code == 400
+
+
+def test_full_tables_are_small(make_site: Callable[..., Site]) -> None:
+    site = make_site(make_registry())
+    for number in range(50):
+        site.send(body(f"ev_of_an_ordinary_length_{number:03}"))
+    site.work()
+    for path in ("/events", "/deliveries", "/deliveries?q=state:dead"):
+        page = site.get(path)
+        assert page.text.count("data-row") == 50, path
+        assert len(page.data) <= 80_000, (path, len(page.data))

@@ -147,6 +147,16 @@ def test_what_comes_is_judged_as_one_looks(make_site: Callable[..., Site]) -> No
     assert "probably a wrong key" in site.text("/sources/close")
 
 
+def test_what_was_pressed_is_seen_at_once(make_site: Callable[..., Site], registry: Registry) -> None:
+    """What a page keeps for seconds is forgotten when something is changed."""
+    site = make_site(registry)
+    site.store.handlers.register(handler_rows(registry))
+    site.store.handlers.pause("h", by="grace")
+    assert "paused by grace" in site.text("/")
+    assert site.post("/handlers/h/resume", {"next": "/dashboard/"}).status_code == 303
+    assert "paused by grace" not in site.text("/")
+
+
 def test_what_is_known_is_muted_from_the_verdict(make_site: Callable[..., Site], registry: Registry) -> None:
     assert set(ALARM_OF) <= {code_of(check) for _, check in CHECKS}
     assert set(ALARM_OF.values()) <= set(ALARMS)

@@ -65,7 +65,7 @@
   function isRead(section) {
     const selected = getSelection();
     return (selected && !selected.isCollapsed && section.contains(selected.anchorNode))
-      || find("input:checked, details[data-hold][open]", section) !== null
+      || find("input:checked, details[data-hold][open], .drop[open]", section) !== null
       || (section.dataset.hold !== undefined && (section.matches(":hover, :focus-within") || scrollY > 200));
   }
   // how many rows came since, said on a button; they are not put under one's eyes
