@@ -332,7 +332,7 @@ def make_catch_up(
         holder=holder,
         pick=lambda every: subscriptions_of_this_endpoint(
             every,
-            list(source.labels()),
+            list(webhooks.sources[source.name].labels()),
             webhooks.sources[source.name].settings.public_url,
             f"{webhooks.settings.url_prefix}/{source.name}",
         ),
@@ -378,7 +378,7 @@ def source_subscriptions(webhooks: Webhooks, source: SourceWithLog, client: Any)
         source.settings,
         client,
         webhooks.store,
-        list(source.labels()),
+        list(webhooks.sources[source.name].labels()),
         check_key=source.check_key,
         words=source.words,
     )
