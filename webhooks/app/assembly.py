@@ -400,7 +400,7 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
         clock=webhooks.clock,
         retention=webhooks.settings.payload_retention,
         url_prefix=webhooks.settings.url_prefix,
-        labels=webhooks.labels_of,
+        labels=lambda name: list(webhooks.sources[name].labels()),
         plugins=webhooks.plugins,
         histories=webhooks.histories,
         subscriptions=functools.partial(source_subscriptions, webhooks),
