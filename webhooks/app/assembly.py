@@ -332,7 +332,7 @@ def make_catch_up(
         holder=holder,
         pick=lambda every: subscriptions_of_this_endpoint(
             every,
-            webhooks.labels_of(source.name),
+            list(webhooks.sources[source.name].labels()),
             webhooks.sources[source.name].settings.public_url,
             f"{webhooks.settings.url_prefix}/{source.name}",
         ),
@@ -378,7 +378,7 @@ def source_subscriptions(webhooks: Webhooks, source: SourceWithLog, client: Any)
         source.settings,
         client,
         webhooks.store,
-        webhooks.labels_of(source.name),
+        list(webhooks.sources[source.name].labels()),
         check_key=source.check_key,
         words=source.words,
     )
@@ -400,7 +400,7 @@ def make_doctor(webhooks: Webhooks, holder: str) -> Doctor:
         clock=webhooks.clock,
         retention=webhooks.settings.payload_retention,
         url_prefix=webhooks.settings.url_prefix,
-        labels=webhooks.labels_of,
+        labels=lambda name: list(webhooks.sources[name].labels()),
         plugins=webhooks.plugins,
         histories=webhooks.histories,
         subscriptions=functools.partial(source_subscriptions, webhooks),

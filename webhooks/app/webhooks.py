@@ -289,10 +289,6 @@ class Webhooks:
         """Examines this installation, and repairs it. holder: the process that runs the catch-ups it starts."""
         return assembly.make_doctor(self, holder)
 
-    def labels_of(self, name: str) -> list[str]:
-        """The labels of the keys that a source holds now."""
-        return list(self.sources[name].labels())
-
     # -- Flask ---------------------------------------------------------------------------------------------
 
     def init_app(self, app: Flask) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from webhooks.delivery.rescue import Maintenance as Maintenance
     from webhooks.delivery.runner import Runner as Runner
     from webhooks.delivery.runner import RunnerSettings as RunnerSettings
-    from webhooks.delivery.together import Ran as Ran
+    from webhooks.delivery.together import GroupOutcome as GroupOutcome
     from webhooks.delivery.together import run_together as run_together
     from webhooks.delivery.worker import REPLACE as REPLACE
     from webhooks.delivery.worker import STOPPED as STOPPED
@@ -57,7 +57,7 @@ else:
             "rehearsal": ["Rehearsal", "Rehearser"],
             "rescue": ["Maintenance"],
             "runner": ["Runner", "RunnerSettings"],
-            "together": ["Ran", "run_together"],
+            "together": ["GroupOutcome", "run_together"],
             "worker": ["REPLACE", "STOPPED", "Worker", "WorkerSettings", "handler_rows"],
         },
     )

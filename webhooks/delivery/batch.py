@@ -16,7 +16,7 @@ from typing import Any
 from webhooks import failpoints
 from webhooks.delivery.attempt import RunningAttempt
 from webhooks.delivery.dispatcher import Dispatcher
-from webhooks.delivery.together import Ran, begins
+from webhooks.delivery.together import GroupOutcome, begins
 from webhooks.errors import Discard, LeaseLost, NoConnection, Retry, StorageUnavailable
 from webhooks.model import Event
 from webhooks.routing import SUCCEEDED, meant
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 Words = Mapping[int, Retry | Discard]
 
 
-def run_batch(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> Ran:
+def run_batch(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> GroupOutcome:
     """Run claimed deliveries of one handler with `batch=` by one call. attempts: the first is the clock of all.
 
     Raises `NoConnection` when there was no connection to the database; then nothing ran.
     """
-    ran = Ran()
+    ran = GroupOutcome()
     try:
         for attempt in attempts:
             _prepare(dispatcher, attempt, ran)
@@ -56,7 +56,7 @@ def run_batch(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> Ran
     return ran
 
 
-def _prepare(dispatcher: Dispatcher, attempt: RunningAttempt, ran: Ran) -> None:
+def _prepare(dispatcher: Dispatcher, attempt: RunningAttempt, ran: GroupOutcome) -> None:
     """Sort out what the handler is not to get; the others are in `ran.events`."""
     if not begins(attempt):
         ran.lost.append(attempt)
@@ -72,7 +72,7 @@ def _prepare(dispatcher: Dispatcher, attempt: RunningAttempt, ran: Ran) -> None:
         ran.events[attempt] = prepared
 
 
-def _call(dispatcher: Dispatcher, first: RunningAttempt, ran: Ran, session: Any) -> Words:
+def _call(dispatcher: Dispatcher, first: RunningAttempt, ran: GroupOutcome, session: Any) -> Words:
     """{event id: what the handler raised for it}. Raises what is no word on its events."""
     events = list(ran.events.values())
     deliveries = [attempt.delivery for attempt in ran.events]
@@ -98,7 +98,7 @@ def _outcomes(
     }
 
 
-def _run_with_session(dispatcher: Dispatcher, first: RunningAttempt, ran: Ran) -> None:
+def _run_with_session(dispatcher: Dispatcher, first: RunningAttempt, ran: GroupOutcome) -> None:
     with dispatcher.sessions.open() as opened:
         for attempt in ran.events:
             attempt.hold(session=opened)

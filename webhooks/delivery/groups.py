@@ -18,7 +18,7 @@ from webhooks.delivery.buffer import Buffer
 from webhooks.delivery.dispatcher import Dispatcher
 from webhooks.delivery.recording import Recorder
 from webhooks.delivery.sizes import Sizes
-from webhooks.delivery.together import Ran, run_together
+from webhooks.delivery.together import GroupOutcome, run_together
 from webhooks.errors import NoConnection
 from webhooks.formats import error_summary
 from webhooks.formats.sqlstates import sqlstate
@@ -78,7 +78,7 @@ class Groups:
         """Run a group, and see to what came of it. False: another thread took it, and the calling one has to end."""
         mates, name = first.mates, first.handler.name
         began = time.monotonic()
-        ran = Ran()
+        ran = GroupOutcome()
         try:
             ran = (run_together if first.handler.batch is None else run_batch)(self.dispatcher, mates)
         except NoConnection as refused:
@@ -100,7 +100,7 @@ class Groups:
 
     # -- what became of it ---------------------------------------------------------------------------------
 
-    def _report(self, ran: Ran, fewer: int) -> None:
+    def _report(self, ran: GroupOutcome, fewer: int) -> None:
         """fewer: with how many each may run that nothing came of."""
         for attempt, finished in ran.committed.items():
             attempt.end()
@@ -119,11 +119,11 @@ class Groups:
         self._wait_again(ran.lost + ran.alone, 1)
         self._wait_again(ran.left, fewer)
 
-    def _tell_start(self, attempt: RunningAttempt, ran: Ran) -> None:
+    def _tell_start(self, attempt: RunningAttempt, ran: GroupOutcome) -> None:
         if (event := ran.events.get(attempt)) is not None:
             self.dispatcher.announcements.started(attempt.delivery, event)
 
-    def _note(self, handler: Handler, ran: Ran) -> None:
+    def _note(self, handler: Handler, ran: GroupOutcome) -> None:
         if ran.error is None:
             if handler.batch is None:
                 self.sizes.went_well(handler.name, len(ran.committed))

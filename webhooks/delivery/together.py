@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Ran:
+class GroupOutcome:
     """What came of deliveries that ran together.
 
     committed: {attempt: what is on record by now, together with what it wrote}.
@@ -52,14 +52,14 @@ class Ran:
     maybe: dict[RunningAttempt, Finished] = field(default_factory=dict)
 
 
-def run_together(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> Ran:
+def run_together(dispatcher: Dispatcher, attempts: Sequence[RunningAttempt]) -> GroupOutcome:
     """Run claimed deliveries of one handler in one transaction.
 
     attempts: the first is the clock of all: its `started` is when the run in hand began.
 
     Raises `NoConnection` when there was no connection to the database; then nothing ran.
     """
-    ran = Ran()
+    ran = GroupOutcome()
     done: dict[RunningAttempt, Finished] = {}
     is_finishing = False
     try:
@@ -100,7 +100,7 @@ def _run_one(
     attempt: RunningAttempt,
     first: RunningAttempt,
     done: dict[RunningAttempt, Finished],
-    ran: Ran,
+    ran: GroupOutcome,
 ) -> None:
     """Run one delivery in the transaction. Raises what rolls all of them back."""
     if not begins(attempt):
@@ -141,7 +141,9 @@ def begins(attempt: RunningAttempt) -> bool:
     return is_ours and time.monotonic() <= attempt.leased_until
 
 
-def _commit(dispatcher: Dispatcher, shared: SharedSession, done: dict[RunningAttempt, Finished], ran: Ran) -> None:
+def _commit(
+    dispatcher: Dispatcher, shared: SharedSession, done: dict[RunningAttempt, Finished], ran: GroupOutcome
+) -> None:
     if not shared.finish(dispatcher.store.deliveries.done_mark(list(done.values()))):
         raise LeaseLost("a delivery of those that ran together belongs to another worker now")
     ran.committed = done
@@ -150,4 +152,4 @@ def _commit(dispatcher: Dispatcher, shared: SharedSession, done: dict[RunningAtt
     failpoints.hit("run.after_commit")
 
 
-__all__ = ["Ran", "begins", "run_together"]
+__all__ = ["GroupOutcome", "begins", "run_together"]

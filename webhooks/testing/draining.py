@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from webhooks.delivery import CircuitBreaker, Dispatcher, RunningAttempt, run_batch
 from webhooks.delivery.announcements import Announcements, Silent
 from webhooks.delivery.scheduling import allocate
-from webhooks.delivery.together import Ran, run_together
+from webhooks.delivery.together import GroupOutcome, run_together
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean, show_duration
 from webhooks.model import AttemptOutcome, DeliveryState, Event
@@ -156,7 +156,7 @@ class Drainer:
                 attempt.end()
         return [self._run_of_group(claimed, attempt, ran) for claimed, attempt in zip(group, attempts, strict=True)]
 
-    def _run_of_group(self, claimed: Claimed, attempt: RunningAttempt, ran: Ran) -> Run:
+    def _run_of_group(self, claimed: Claimed, attempt: RunningAttempt, ran: GroupOutcome) -> Run:
         """What became of one, which is told and recorded where its transaction did not; or its run alone."""
         finished = ran.committed.get(attempt) or ran.ended.get(attempt)
         if finished is None and attempt not in ran.lost:

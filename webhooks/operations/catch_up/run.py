@@ -1,6 +1,6 @@
 """One run: read a window of a sender's log, and hand what is missing to `Ingest.record`, the path that webhooks take.
 
-`CatchUp.run` plans a `Run`, reads its slices, oldest first, and closes its window. After each slice the place is
+`CatchUp.run` plans a `CatchUpRun`, reads its slices, oldest first, and closes its window. After each slice the place is
 remembered, so an interrupted run continues there.
 
 Of a sender that is asked again (`LogKind.ASK_AGAIN`) nothing is stored here: what is missing is delivered again at our
@@ -63,7 +63,7 @@ EMPTY_PAGES = 20
 
 
 @dataclass
-class Run:
+class CatchUpRun:
     """One run under way: what was decided at its beginning, and what it has come to so far.
 
     now: by our clock, at its beginning.
@@ -210,7 +210,7 @@ class CatchUp:
 
     # -- beginning and end -----------------------------------------------------------------------------------
 
-    def _begin(self, since: datetime | None, until: datetime | None, *, dry_run: bool) -> Run:
+    def _begin(self, since: datetime | None, until: datetime | None, *, dry_run: bool) -> CatchUpRun:
         """Decide what is read, and, unless it is a dry run, open the window."""
         now = self._clock()
         asked_at = self._store.database.now()
@@ -236,7 +236,9 @@ class CatchUp:
         )
         if not dry_run:
             self._store.marks.begin(self.name, window.covers_from, until, window.start)
-        return Run(now, asked_at, mark, window, report, Choice(self._source, self._registry, subscriptions or ()))
+        return CatchUpRun(
+            now, asked_at, mark, window, report, Choice(self._source, self._registry, subscriptions or ())
+        )
 
     def _subscriptions(self) -> list[Subscription] | None:
         """Those that post to us; None when they cannot be seen, which leaves the choice to the handlers."""
@@ -249,7 +251,7 @@ class CatchUp:
                 raise
             return None
 
-    def _complete(self, run: Run) -> None:
+    def _complete(self, run: CatchUpRun) -> None:
         """End the window, and move the mark."""
         mark, window, report = run.mark, run.window, run.report
         if report.lost_before is not None and window.covers_from == run.now - self._source.log_keeps:
@@ -276,7 +278,7 @@ class CatchUp:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def _slices(self, run: Run) -> Iterator[Slice]:
+    def _slices(self, run: CatchUpRun) -> Iterator[Slice]:
         """The window in slices, oldest first, each read whole."""
         at = run.window.start
         # a log that has to be walked from its newest entry is walked once
@@ -340,7 +342,7 @@ class CatchUp:
 
     # -- handing over ----------------------------------------------------------------------------------------
 
-    def _hand_over(self, run: Run, piece: Slice) -> None:
+    def _hand_over(self, run: CatchUpRun, piece: Slice) -> None:
         """Store what of a slice is missing, or count it."""
         for body, error in piece.unreadable:
             self._set_aside(run, body, error)
@@ -365,7 +367,7 @@ class CatchUp:
             return self._store.marks.seen_ids(self.name, keys)
         return self._store.marks.seen(self.name, keys)
 
-    def _ask_again(self, run: Run, missing: Sequence[ParsedEvent]) -> None:
+    def _ask_again(self, run: CatchUpRun, missing: Sequence[ParsedEvent]) -> None:
         """Have the sender deliver these again; they arrive as webhooks do."""
         client = cast(AskAgainClient, self._log)
         for entry in missing:
@@ -385,7 +387,7 @@ class CatchUp:
                 continue
             run.count(entry, None)
 
-    def _record(self, run: Run, batch: Sequence[ParsedEvent]) -> None:
+    def _record(self, run: CatchUpRun, batch: Sequence[ParsedEvent]) -> None:
         try:
             receipts = self._ingest.record(
                 self._ingest.source(self.name), batch, received_at=self._clock(), origin=Origin.CATCH_UP
@@ -401,7 +403,7 @@ class CatchUp:
         for entry, receipt in zip(batch, receipts, strict=True):
             run.note_stored(entry, receipt.status)
 
-    def _set_aside(self, run: Run, body: bytes, error: Malformed) -> None:
+    def _set_aside(self, run: CatchUpRun, body: bytes, error: Malformed) -> None:
         """Count an entry that cannot be read or stored, and quarantine it as a webhook would be.
 
         One of a sender that is asked again is no event, and there is nothing to be kept of it.
@@ -418,4 +420,4 @@ class CatchUp:
         )
 
 
-__all__ = ["CatchUp", "Run"]
+__all__ = ["CatchUp", "CatchUpRun"]
