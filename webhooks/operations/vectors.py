@@ -20,6 +20,7 @@ from webhooks.model import Headers, InboundRequest
 if TYPE_CHECKING:
     from webhooks.model import ParsedEvent
     from webhooks.sources import Source
+    from webhooks.sources.declared.source import DeclaredSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,40 @@ def try_request(source: Source, name: str, request: InboundRequest, now: datetim
 
 
 def try_itself(source: Source, now: datetime) -> Tried:
-    """What a source makes of a sample that it signs itself. Raises ConfigurationError where it cannot."""
-    from webhooks.sources import samples
+    """What a source makes of a sample that it signs itself, or that a key signs which is made for it.
 
+    Raises ConfigurationError, which says why in one line, where neither can be.
+    """
+    from webhooks.sources import samples
+    from webhooks.sources.declared.source import DeclaredSource
+
+    if isinstance(source, DeclaredSource) and not source.can_sign:
+        return _try_with_made_key(source, now)
     return try_request(source, "signed by itself", samples.signed_sample(source, now), now)
+
+
+def _try_with_made_key(source: DeclaredSource, now: datetime) -> Tried:
+    from webhooks.sources.declared import selfcheck
+    from webhooks.sources.samples import samples_of
+
+    why_not = selfcheck.why_not_tried(source)
+    if why_not is not None:
+        raise ConfigurationError(f"source {source.name!r} cannot be tried without a FILE of vectors: {why_not}")
+    name, key = "signed by a key that is made for it", selfcheck.key_for_trial(source)
+    own = samples_of(source)
+    body, headers = source.signed_with(own[0].body if own else selfcheck.sample_body(source), now, key)
+    shown = {**(own[0].headers if own else {}), **headers}
+    query = source.settings.public_url.partition("?")[2].encode("utf-8")
+    request = InboundRequest(Headers(shown), body, "POST", query, source.settings.public_url, "sample")
+    try:
+        source.prove(request, now, key)
+    except Rejected as error:
+        return Tried(name, False, reason=error.reason)
+    try:
+        return Tried(name, True, "a made key", events=source.parse(request))
+    except Rejected as error:
+        reason = f"its sample cannot be read ({error.reason}); try it with a FILE of what the sender posts"
+        return Tried(name, True, "a made key", reason)
 
 
 def tried_json(result: Tried) -> dict[str, Any]:

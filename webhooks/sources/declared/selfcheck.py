@@ -1,7 +1,8 @@
 """Whether a source could ever verify a request: it signs a sample as its row says, and verifies it.
 
 A configuration that contradicts itself (a prefix that `split` cuts, a field that nothing fills) starts otherwise and refuses
-every request. Not tried: keys that only the sender has, tokens in an address, and bodies other than JSON that carry their signature.
+every request. Where only the sender has the private key, or publishes its keys, the sample is signed by one that is made for it. Not
+tried: secrets that come from elsewhere, tokens in an address or a body, and bodies other than JSON that carry their signature.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from webhooks.errors import ConfigurationError, Rejected, StorageUnavailable
 from webhooks.formats import json as jsonio
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources.declared.fields import json_path
-from webhooks.sources.declared.scheme import JWT
+from webhooks.sources.declared.scheme import JWT, PUBLIC_KEY_ALGORITHMS
+from webhooks.sources.declared.trial_keys import trial_key
 
 if TYPE_CHECKING:
     from webhooks.sources.declared.source import DeclaredSource
+    from webhooks.sources.keys.keys import VerifyingKey
 
 #: Any instant will do.
 _NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
@@ -25,27 +28,49 @@ _NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 def why_not_tried(source: DeclaredSource) -> str | None:
     """Why a source cannot be tried this way, in one line; None when it can be."""
     row = source.row
-    if row.certificate or row.algorithm == JWT:
-        return "only the sender makes its tokens" if row.algorithm == JWT else "only the sender has the key"
-    if not source.keys.current() and "signing_key" not in source.settings.options:
+    if not is_made_for_it(source) and not source.keys.current() and "signing_key" not in source.settings.options:
         return "its secrets come from secrets_from, or have not been brought yet"
+    if row.certificate and row.is_in_body:
+        return "its signature is over fields that only the sender fills"
+    if row.algorithm == JWT and row.is_in_body:
+        return "its token stands in the body"
     if any(place.startswith("query:") for place in row.signature):
         return "its token stands in the address"
     if row.is_in_body and row.body not in ("json", "json-or-form"):
         return "its signature stands in a form"
-    try:
-        source.signing_key.sign(b"")
-    except ConfigurationError:
-        return "only the sender has the private key; set signing_key to try with one of your own"
     return None
 
 
-def sample_request(source: DeclaredSource, now: datetime) -> InboundRequest:
-    """A request that the source signs itself."""
-    body = source.prepare(sample_body(source), now)
+def is_made_for_it(source: DeclaredSource) -> bool:
+    """Whether a trial needs a key of its own, since only the sender has the one that signs."""
+    row = source.row
+    if row.algorithm == JWT:
+        return not row.jwt.is_shared
+    return row.algorithm in PUBLIC_KEY_ALGORITHMS and "signing_key" not in source.settings.options
+
+
+def key_for_trial(source: DeclaredSource) -> VerifyingKey:
+    """The key that signs the sample: one of the source's, or one that is made for it."""
+    if is_made_for_it(source) and not _signs(source):
+        return trial_key(source.row)
+    return source.signing_key
+
+
+def _signs(source: DeclaredSource) -> bool:
+    """Whether a secret of the source is a private key, as some write it."""
+    try:
+        source.signing_key.sign(b"{}")
+    except (ConfigurationError, jsonio.NotJSON):
+        return False
+    return True
+
+
+def sample_request(source: DeclaredSource, now: datetime, key: VerifyingKey) -> InboundRequest:
+    """A request that `key` signs as the source's row says."""
+    body, headers = source.signed_with(sample_body(source), now, key)
     query = source.settings.public_url.partition("?")[2].encode("utf-8")
     method = "POST" if "POST" in source.methods else sorted(source.methods)[0]
-    return InboundRequest(Headers(source.sign(body, now)), body, method, query, source.settings.public_url)
+    return InboundRequest(Headers(headers), body, method, query, source.settings.public_url)
 
 
 def sample_body(source: DeclaredSource) -> bytes:
@@ -87,7 +112,8 @@ def why_never_verifies(source: DeclaredSource) -> str | None:
     if why_not_tried(source) is not None:
         return None
     try:
-        source.prove(sample_request(source, _NOW), _NOW, source.signing_key)
+        key = key_for_trial(source)
+        source.prove(sample_request(source, _NOW, key), _NOW, key)
     except (Rejected, StorageUnavailable) as error:
         return (
             f"it does not verify what it signs itself, so it would refuse every request: {error.reason}; see that signature, split, "

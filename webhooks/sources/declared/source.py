@@ -29,6 +29,7 @@ from webhooks.sources.declared.sample import made_sample
 from webhooks.sources.declared.scheme import DEDUP_KEYS, JWT, PUBLIC_KEY_ALGORITHMS, Scheme
 from webhooks.sources.declared.selfcheck import why_never_verifies
 from webhooks.sources.declared.sign import Signer
+from webhooks.sources.declared.trial_keys import trial_token
 from webhooks.sources.keys import keys
 from webhooks.sources.keys.fetched import Fetcher
 from webhooks.sources.keys.jwt_keys import KeySet, require_jwt
@@ -242,8 +243,32 @@ class DeclaredSource(Source):
             return Verified(self._proof.verify(request, now, self._ring(request, now)))
 
     def prove(self, request: InboundRequest, now: datetime, key: VerifyingKey) -> None:
-        """Verify with one key, whatever the source holds. Raises SignatureError."""
-        self._proof.verify(request, now, [Key("own", key)])
+        """Verify with one key, whatever the source holds, and fetch none. Raises SignatureError."""
+        proof = self._proof
+        if self.row.algorithm == JWT:
+            proof = Proof(self.row, self.settings.public_url)
+            proof.jwt = JwtProof(self.row.jwt, None, self.row.tolerance)
+        proof.verify(request, now, [Key("own", key)])
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it has what signs as its sender does."""
+        if self.row.algorithm == JWT:
+            return False
+        try:
+            self.signing_key.sign(b"")
+        except ConfigurationError:
+            return False
+        return True
+
+    def signed_with(self, body: bytes, now: datetime, key: VerifyingKey) -> tuple[bytes, Mapping[str, str]]:
+        """(`body`, its headers) as a sender with this key would send them."""
+        if self.row.algorithm == JWT:
+            token = trial_token(self.row, key, body, now).decode("ascii")
+            return body, {**self.row.require, self.row.signature_headers[0]: token}
+        if self.row.is_in_body:
+            return self._signer.prepare(body, now, key), dict(self.row.require)
+        return body, self._signer.sign(body, now, key)
 
     def signed_text(self, request: InboundRequest, stamp: bytes) -> bytes:
         """What the sender signed. stamp: the time as it was written. Raises SignatureError when a part is missing."""
