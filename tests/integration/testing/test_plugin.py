@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,27 @@ def test_a_server_is_named_on_the_command_line(project: Path, postgresql_url: st
     write(project, "tests/test_server.py", only)
     said = run(project, "-q", "tests/test_server.py")
     assert "this test wants PostgreSQL; name a server, whose user may create databases: --webhooks-database URL" in said
+
+
+MANY = """
+import pytest
+
+@pytest.mark.parametrize("number", range(200))
+def test_one(webhooks, number):
+    webhooks.post("activity.whatsapp_message.created")
+    assert [run.outcome for run in webhooks.drain()] == ["succeeded"]
+"""
+
+
+@pytest.mark.alone
+def test_two_hundred_tests_take_seconds(project: Path) -> None:
+    """Of processor time, with the start of Python and pytest, and the migrations."""
+    write(project, "tests/test_many.py", MANY)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = run(project, "-q", "tests/test_many.py")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "200 passed" in said, said
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
 
 
 def test_a_fixture_of_that_name_in_a_project_wins(project: Path) -> None:
