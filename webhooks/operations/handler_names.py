@@ -68,7 +68,7 @@ def take_over(
 
 def _move_all(store: Store, old: str, new: str) -> int:
     total = 0
-    while moved := store.handler_names.step(old, new):
+    while moved := store.handler_names.step(old, new, thorough=True):
         total += moved
     return total
 

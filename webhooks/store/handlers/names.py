@@ -13,7 +13,7 @@ Not here: waiting until workers of the old code have felt the pause (`operations
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, case, literal_column, or_, select
@@ -21,13 +21,14 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.database import tables as schema
-from webhooks.model import DeliveryState
 from webhooks.store.dialect import dialect_of
 from webhooks.store.lanes import Lanes, PostgresqlLanes, SqliteLanes
 from webhooks.store.tallies import Kind
 
 #: Deliveries without a lane, and lanes, that one step moves.
 BATCH, LANES = 1_000, 100
+#: A lane in which a worker of the old code ended a run is looked for so long; looks are a second apart.
+LATELY = timedelta(minutes=10)
 #: Columns of a handler's row that are decided by operators and by its runs rather than by its code.
 _KEPT = (
     "paused", "paused_by", "breaker", "breaker_failures", "breaker_until", "breaker_opened_at", "rate_window_at", "rate_used",
@@ -98,9 +99,12 @@ class HandlerNames:
                 for condition in _UNFINISHED
             )
 
-    def step(self, old: str, new: str) -> int:
-        """Move a batch of what stands under the old name, and let lanes go on; how many deliveries and lanes were moved."""
-        moved = self._move_lanes(old, new) if self.database.former_names.get(new) else 0
+    def step(self, old: str, new: str, *, thorough: bool = False) -> int:
+        """Move a batch of what stands under the old name, and let lanes go on; how many deliveries and lanes were moved.
+
+        thorough: look at every lane, rather than at those that were touched lately.
+        """
+        moved = self._move_lanes(old, new, thorough=thorough) if self.database.former_names.get(new) else 0
         table = schema.deliveries
         twin = table.alias()
         is_twin = select(twin.c.id).where(
@@ -124,9 +128,9 @@ class HandlerNames:
                 self.dialect.wake(connection)
         return moved
 
-    def _move_lanes(self, old: str, new: str) -> int:
+    def _move_lanes(self, old: str, new: str, *, thorough: bool) -> int:
         """Lock lanes of the new name, which takes over those of the old one; see `Lanes.lock`."""
-        found = self._lanes_of(old) or self._lanes_at_rest(new)
+        found = self._lanes_to_move(old, new, thorough=thorough)
         if not found:
             return 0
         keys = [(new, lane) for lane in found]
@@ -135,7 +139,10 @@ class HandlerNames:
             self._lanes.lock(cursor, keys)
             self._lanes.settle(cursor, keys)
             self.dialect.wake(connection)
-        return len(found) if self._lanes_of(old) != found else 0
+        return len(found) if self._lanes_to_move(old, new, thorough=thorough) != found else 0
+
+    def _lanes_to_move(self, old: str, new: str, *, thorough: bool) -> Sequence[str]:
+        return self._lanes_of(old) or self._lanes_at_rest(old, new, thorough=thorough)
 
     def _lanes_of(self, name: str) -> Sequence[str]:
         table = schema.deliveries
@@ -145,23 +152,20 @@ class HandlerNames:
         with self.database.read() as connection:
             return [row[0] for row in connection.execute(query)]
 
-    def _lanes_at_rest(self, name: str) -> Sequence[str]:
-        """Lanes in which something waits and nothing may run: the worker of the old name that ended a run did not see them."""
-        table = schema.deliveries
-        other = table.alias()
-        head = select(other.c.id).where(
-            other.c.handler == table.c.handler,
-            other.c.lane == table.c.lane,
-            other.c.lane.is_not(None),
-            or_(other.c.ready, other.c.blocks),
-        )
-        query = (
-            select(table.c.lane)
-            .where(table.c.handler == name, _LANED, table.c.state == int(DeliveryState.PENDING), ~head.exists())
-            .distinct()
-            .limit(LANES)
-        )
+    def _lanes_at_rest(self, old: str, new: str, *, thorough: bool) -> Sequence[str]:
+        """Lanes in which something waits and nothing may run: the worker of the old name that ended a run did not see them.
+
+        It touched its own lane then, so those that were not touched lately are left out, unless `thorough`.
+        """
+        lanes, deliveries = schema.lanes, schema.deliveries
+        of_lane = (deliveries.c.handler == new, deliveries.c.lane == lanes.c.lane, _LANED)
+        waits = select(deliveries.c.id).where(*of_lane, _T.state == _0)
+        head = select(deliveries.c.id).where(*of_lane, or_(_T.ready, _T.blocks))
+        query = select(lanes.c.lane).where(lanes.c.handler == old, waits.exists(), ~head.exists())
+        query = query.order_by(lanes.c.lane).limit(LANES)
         with self.database.read() as connection:
+            if not thorough:
+                query = query.where(lanes.c.touched_at > self.database.now(connection) - LATELY)
             return [row[0] for row in connection.execute(query)]
 
 
