@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 #: A contender that has not finished after this long is stopped; what it did until then is counted.
 LIMIT_SECONDS = 60
 LOOK_SECONDS = 0.05
-#: What our handlers write to.
-EFFECTS = (
-    "create table benchmark_effects (event_id bigint)",
-    "create table benchmark_objects (id integer primary key, n integer not null)",
-    "insert into benchmark_objects with recursive k(id) as (select 0 union all select id + 1 from k where id < 999)"
-    " select id, 0 from k",
-)
 
 
 #: In place of an interpreter in a command: the one of `services.newer_python`.
@@ -113,12 +106,11 @@ def _nothing(event: object) -> None:
     pass
 
 
-def record_ours(environ: dict[str, str], jobs: int, handler: str, kind: str) -> None:
+def record_ours(environ: dict[str, str], jobs: int, handler: str, kind: str = "") -> None:
     """Store `jobs` events with a delivery each. kind: see `benchmarks.peers.ours`."""
     url = environ["DATABASE_URL"]
     databases.upgrade(url)
-    for statement in EFFECTS:
-        databases.query(url, statement)
+    databases.query(url, "create table benchmark_effects (event_id bigint)")
     make = events.make_bodies()
     with application(url, handler) as webhooks:
         store = batches(webhooks, make)
@@ -126,7 +118,7 @@ def record_ours(environ: dict[str, str], jobs: int, handler: str, kind: str) -> 
             store(min(jobs, 200))
             jobs -= 200
     databases.query(url, "create table benchmark_rows (event_id bigint primary key, n bigint not null)")
-    if kind == "update":
+    if kind in ("set", "update"):
         databases.query(url, "insert into benchmark_rows select id, 0 from webhooks_events")
 
 

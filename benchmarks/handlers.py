@@ -1,11 +1,11 @@
 """What a handler costs by what it does, alone and sharing transactions, and what a worker does by how long a handler takes.
 
     python -m benchmarks.handlers                        both, on both databases: about four minutes
-    python -m benchmarks.handlers --only get-update      one kind
+    python -m benchmarks.handlers --only update          one kind
     python -m benchmarks.handlers --plot docs/throughput.svg --rounds 1   throughput by handler time, as a picture
 
 Each kind runs twice in every round: one transaction a delivery, and with `effects="session"`, by which those that wait together
-share one. On SQLite one process, on PostgreSQL two.
+share one; INSERT also by handlers that take several events at once (`batch=`). On SQLite one process, on PostgreSQL two.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from benchmarks.processes import DidNotStart
 #: {kind: (what the handler does, deliveries in a run)}
 KINDS = {
     "session": ("INSERT", 3000),
-    "orm": ("session.add", 3000),
-    "update": ("UPDATE", 3000),
-    "get-update": ("get, then update", 2000),
+    "add": ("session.add", 3000),
+    "upsert": ("upsert", 3000),
+    "set": ("UPDATE", 3000),
+    "update": ("get, then update", 2000),
 }
+#: Most events that a handler takes at once (`batch=`), with one INSERT for all of them.
+SIZES = (10, 100)
 #: Milliseconds that a handler takes, of the plot.
 TIMES = (1, 3, 10, 30, 100, 300)
 #: Threads of all workers of a run in which handlers sleep, and seconds that such a run takes.
@@ -39,7 +42,7 @@ DATABASES = {"postgresql": ("PostgreSQL", 2), "sqlite": ("SQLite", 1)}
 
 
 def contenders(kinds: Sequence[str]) -> list[Contender]:
-    """Each kind on each database, alone and sharing; `<database>-<kind>` and `<database>-<kind>-shared`."""
+    """Each kind on each database: `<database>-<kind>`, sharing `<database>-<kind>-shared`, at once `<database>-batch-<size>`."""
     found: list[Contender] = []
     for database, (label, workers) in DATABASES.items():
         for kind in kinds:
@@ -47,6 +50,10 @@ def contenders(kinds: Sequence[str]) -> list[Contender]:
             one = ours(f"{database}-{kind}", f"{label}, {does}", database, jobs, kind, workers)
             shared = {"BENCHMARK_EFFECTS": "session"}
             found += [one, replace(one, name=f"{one.name}-shared", label=f"{one.label}, shared", environ=shared)]
+        if "session" in kinds:
+            for size in SIZES:
+                at_once = f"{label}, INSERT of {size} at once"
+                found.append(ours(f"{database}-batch-{size}", at_once, database, 6000, f"batch-{size}", workers))
     return found
 
 
@@ -54,7 +61,7 @@ def ours(name: str, label: str, database: str, jobs: int, kind: str, workers: in
     """A contender that runs our handler of a kind."""
 
     def enqueue(environ: dict[str, str], jobs: int) -> None:
-        dispatch.record_ours(environ, jobs, "nothing" if kind.startswith("sleep-") else "effect")
+        dispatch.record_ours(environ, jobs, "nothing" if kind.startswith("sleep-") else "effect", kind)
 
     command = (sys.executable, "-m", "webhooks", "worker")
     unfinished = "select count(*) from webhooks_deliveries where state < 2"
@@ -72,6 +79,8 @@ def compare(bench: Bench, kinds: Sequence[str], rounds: int, share: float, wait:
     for database in DATABASES:
         for kind in kinds:
             comparison.judge(f"{database}-{kind}-shared", f"{database}-{kind}", "per_second", None)
+        for size in SIZES:
+            comparison.judge(f"{database}-batch-{size}", f"{database}-session", "per_second", None)
     return comparison
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
+from typing import Literal
 
 from sqlalchemy import text
 
 from webhooks import Event, on
 
 KIND = os.environ.get("BENCHMARK_HANDLER", "nothing")
+EFFECTS: Literal["session", "anywhere"] = "session" if os.environ.get("BENCHMARK_EFFECTS") else "anywhere"
 
 if KIND == "nothing":
 
@@ -30,52 +33,17 @@ if KIND.startswith("sleep-"):
         time.sleep(SECONDS)
 
 
-if KIND in ("session", "orm", "update", "get-update"):
-    from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+if KIND == "session":
+    from sqlalchemy.orm import Session
 
     INSERT = text("insert into benchmark_effects (event_id) values (:id)")
-    UPDATE = text("update benchmark_objects set n = n + 1 where id = :id")
-    OBJECTS = 1000
 
-    class Base(DeclarativeBase):
-        pass
-
-    class Effect(Base):
-        __tablename__ = "benchmark_effects"
-
-        event_id: Mapped[int] = mapped_column(primary_key=True)
-
-    class Object(Base):
-        __tablename__ = "benchmark_objects"
-
-        id: Mapped[int] = mapped_column(primary_key=True)
-        n: Mapped[int]
-
-    def insert(event: Event, session: Session) -> None:
+    @on("**", source="close", name="effect", effects=EFFECTS)
+    def effect(event: Event, session: Session) -> None:
         session.execute(INSERT, {"id": event.id})
 
-    def add(event: Event, session: Session) -> None:
-        session.add(Effect(event_id=event.id))
 
-    def update(event: Event, session: Session) -> None:
-        session.execute(UPDATE, {"id": event.id // 4096 % OBJECTS})
-
-    def get_then_update(event: Event, session: Session) -> None:
-        found = session.get(Object, event.id // 4096 % OBJECTS, with_for_update=True)
-        assert found is not None
-        found.n += 1
-
-    FUNCTIONS = {"session": insert, "orm": add, "update": update, "get-update": get_then_update}
-    if os.environ.get("BENCHMARK_EFFECTS") == "session":
-        on("**", source="close", name="effect", effects="session")(FUNCTIONS[KIND])
-    else:
-        on("**", source="close", name="effect")(FUNCTIONS[KIND])
-
-
-if KIND in ("add", "upsert", "update", "batch"):
-    from collections.abc import Sequence
-    from typing import Literal
-
+if KIND in ("add", "upsert", "set", "update") or KIND.startswith("batch"):
     from sqlalchemy import BigInteger, insert
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -89,7 +57,6 @@ if KIND in ("add", "upsert", "update", "batch"):
         event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
         n: Mapped[int] = mapped_column(BigInteger)
 
-    EFFECTS: Literal["session", "anywhere"] = "session" if os.environ.get("BENCHMARK_EFFECTS") else "anywhere"
     DIALECT = postgresql if os.environ["DATABASE_URL"].startswith("postgresql") else sqlite
     UPSERT = DIALECT.insert(Row)
     UPSERT = UPSERT.on_conflict_do_update(index_elements=["event_id"], set_={"n": UPSERT.excluded.n})
@@ -118,9 +85,17 @@ if KIND == "update":
         row.n += 1
 
 
-if KIND == "batch":
+if KIND == "set":
+    SET = text("update benchmark_rows set n = n + 1 where event_id = :id")
 
-    @on("**", source="close", name="effect", batch=100)
+    @on("**", source="close", name="effect", effects=EFFECTS)
+    def set_one(event: Event, session: Session) -> None:
+        session.execute(SET, {"id": event.id})
+
+
+if KIND.startswith("batch"):
+
+    @on("**", source="close", name="effect", batch=int(KIND.partition("-")[2] or 100))
     def batch(events: Sequence[Event], session: Session) -> None:
         session.execute(insert(Row).values([{"event_id": event.id, "n": 1} for event in events]))
 
