@@ -8,7 +8,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +23,8 @@ from tests.support import Clock, wait_until
 from webhooks import signals
 from webhooks.app import Webhooks
 from webhooks.cli import group
-from webhooks.delivery import Rehearsal
+from webhooks.database import tables as schema
+from webhooks.delivery import Rehearsal, Rehearser
 from webhooks.errors import Discard, LeaseLost, NoConnection, Retry, StorageUnavailable
 from webhooks.model import Event, Headers, InboundRequest
 from webhooks.operations import Options, ReplayRehearsal
@@ -122,6 +125,41 @@ def test_the_command_prints_it_and_fails_when_a_handler_would(received: Webhooks
     assert in_json.exit_code == 0
     (line,) = [json.loads(line) for line in in_json.stdout.splitlines()]
     assert (line["handler"], line["outcome"], len(line["writes"])) == ("writes", "would succeed", 3)
+
+
+def test_the_command_tells_what_a_handler_does_against_its_word(
+    received: Webhooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Rehearsal(1, "h", "would succeed", outside=["open: /tmp/x"])]
+    monkeypatch.setattr(ReplayRehearsal, "run", lambda self, plan: iter(found))
+    info = SimpleNamespace(load_app=lambda: SimpleNamespace(extensions={"webhooks": received}))
+    result = CliRunner().invoke(group, ["replay", "--all", "--rehearse"], obj=info)
+    assert result.exit_code == 1
+    assert "    outside its session: open: /tmp/x\n" in result.stdout
+    assert (
+        "h does something outside its session, which was not rolled back; take effects='session' from it"
+        in result.stderr
+    )
+
+
+def test_a_rehearsal_that_is_watched_sees_what_is_written_elsewhere(received: Webhooks, tmp_path: Path) -> None:
+    """The hook of the interpreter stays; it hears nothing outside a rehearsal."""
+    registry = received.registry
+    handler = registry.get("writes")
+    assert handler is not None
+
+    def elsewhere(event: Event, session: Session) -> None:
+        session.execute(text("select 1"))
+        (tmp_path / "outside").write_text("x")
+
+    untrue = replace(handler, function=elsewhere, arguments=("event", "session"))
+    rehearser = Rehearser(received.dispatcher, is_watched=True)
+    with received.database.read() as connection:
+        event_id = connection.execute(select(schema.events.c.id)).scalars().first()
+    event = received.store.events.get(event_id or 0)
+    assert event is not None
+    (found,) = rehearser.run([(event, untrue)])
+    assert found.outside == [f"open: {tmp_path / 'outside'}"]
 
 
 def test_the_command_counts_what_was_not_run(received: Webhooks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,12 +270,15 @@ class Webhooks:
         names = {name: source.group_name for name, source in self.sources.items()}
         return Replayer(store=self.store, registry=self.registry, group_names=names)
 
-    def make_rehearser(self, patience: timedelta | None = None) -> ReplayRehearsal[Rehearsal]:
-        """Rehearses the plans of a replayer. patience: see `delivery.rehearsal.PATIENCE`."""
+    def make_rehearser(
+        self, patience: timedelta | None = None, *, is_watched: bool = False
+    ) -> ReplayRehearsal[Rehearsal]:
+        """Rehearses the plans of a replayer. patience, is_watched: see `delivery.rehearsal`."""
         from webhooks.delivery import Rehearser
         from webhooks.operations import ReplayRehearsal
 
-        rehearser = Rehearser(self.dispatcher, **({} if patience is None else {"patience": patience}))
+        more = {} if patience is None else {"patience": patience}
+        rehearser = Rehearser(self.dispatcher, is_watched=is_watched, **more)
         return ReplayRehearsal(self.make_replayer(), rehearser.run)
 
     def make_activity(self) -> ActivityLog:

@@ -245,19 +245,22 @@ REHEARSED = 100
 
 
 def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
-    """Rehearse and print what each handler would have written; exit code 1 when one would fail."""
+    """Rehearse and print what each handler would have written; exit code 1 when one would fail, or did more than write."""
     from dataclasses import replace
 
     if plan.options.limit is None and plan.events > REHEARSED:
         output.print_note(f"rehearsing the first {REHEARSED} events; --limit takes more")
         plan = replace(plan, options=replace(plan.options, limit=REHEARSED))
-    rehearser = instance.make_rehearser()
+    rehearser = instance.make_rehearser(is_watched=True)
     left_out = rehearser.not_rehearsable(plan)
     made = failed = left = 0
+    untrue: set[str] = set()
     for one in rehearser.run(plan):
         left += one.outcome == "not run"
         made += one.outcome != "not run"
         failed += one.outcome == "would fail"
+        if one.outside:
+            untrue.add(one.handler)
         if as_json:
             output.emit_json_line(records.rehearsal_json(one))
             continue
@@ -266,6 +269,12 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
         )
         for line in cells.write_lines(one.writes):
             click.echo(f"    {printable(line)}")
+        for line in one.outside:
+            click.echo(f"    outside its session: {printable(line)}")
+    for name in sorted(untrue):
+        output.print_note(
+            f"{name} does something outside its session, which was not rolled back; take effects='session' from it"
+        )
     for name in left_out:
         output.print_note(
             f"{name} is not rehearsable: its author has not said @on(effects='session'), no effect outside session"
@@ -274,7 +283,7 @@ def rehearse(instance: Webhooks, plan: Plan, as_json: bool) -> None:
     output.print_note(
         f"{output.counted(made, 'run')} rehearsed, {failed} would fail{not_run}; everything was rolled back"
     )
-    if failed:
+    if failed or untrue:
         raise SystemExit(1)
 
 

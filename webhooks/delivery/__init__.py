@@ -10,7 +10,7 @@ announce), or to a process of its own by `isolation`. Of a handler without effec
 (`groups`, as many as `sizes` says) and runs it in one transaction (`together`); one with `batch=` takes it by one call (`batch`).
 Meanwhile `leases` keeps it, and `supervisor` ends it when its time is
 up. `outcomes` says what becomes of it, `recording` writes that down, `announcements` tells it. `draining` is the stop.
-`rescue` finds deliveries whose worker is gone, and `pruning` deletes what is old. `rehearsal` runs handlers without trace.
+`rescue` finds deliveries whose worker is gone, and `pruning` deletes what is old. `rehearsal` runs handlers without trace, and `witness` sees whether they keep to their session.
 
 `Runner` is all of it but the claims: what another engine gives deliveries that it claimed itself.
 """

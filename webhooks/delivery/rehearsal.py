@@ -19,8 +19,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
+from webhooks.delivery import witness
 from webhooks.delivery.announcements import Silent
 from webhooks.delivery.attempt import Cause, RunningAttempt
 from webhooks.delivery.dispatcher import Dispatcher, OpenSession
@@ -45,6 +47,7 @@ class Rehearsal:
     outcome: "would succeed", "would fail", "filtered", or "not run" when its thread of an event before still runs.
     reason: why it would fail, was filtered or not run.
     writes: what it would have written until then.
+    outside: what it did outside its session, against its author's word, as far as that was watched.
     """
 
     event_id: int
@@ -52,6 +55,7 @@ class Rehearsal:
     outcome: str
     reason: str | None = None
     writes: Sequence[Write] = ()
+    outside: Sequence[str] = ()
 
 
 class Rehearser:
@@ -60,6 +64,7 @@ class Rehearser:
     dispatcher: whose handlers, policies and event loop are used.
     write_limit: how long a handler may hold SQLite's write lock, of a copy.
     patience: see `PATIENCE`.
+    is_watched: also see what a run does outside its session (`witness`); only for a process that ends with the rehearsal.
     """
 
     def __init__(
@@ -68,10 +73,12 @@ class Rehearser:
         *,
         write_limit: timedelta = timedelta(minutes=1),
         patience: timedelta = PATIENCE,
+        is_watched: bool = False,
     ) -> None:
         self.dispatcher = dispatcher
         self.write_limit = write_limit
         self.patience = patience
+        self.is_watched = is_watched
         #: {handler: its run that did not end in time}
         self._left: dict[str, _Run] = {}
 
@@ -90,7 +97,7 @@ class Rehearser:
         if left is not None and not left.attempt.is_over:
             reason = f"its run for event {left.event.id} did not end when its time was up"
             return Rehearsal(event.id, handler.name, "not run", reason)
-        run = _Run(self.dispatcher, event, handler, sessions)
+        run = _Run(self.dispatcher, event, handler, sessions, self.is_watched)
         limit = self.dispatcher.outcomes.timeout_of(handler)
         try:
             run.wait(limit.total_seconds())
@@ -116,14 +123,18 @@ class Rehearser:
 class _Run:
     """One run in a thread of its own, which it starts."""
 
-    def __init__(self, dispatcher: Dispatcher, event: Event, handler: Handler, sessions: Sessions) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, event: Event, handler: Handler, sessions: Sessions, is_watched: bool
+    ) -> None:
         self.event = event
         self.handler = handler
         self.writes: list[Write] = []
         self.attempt = RunningAttempt(Claimed(_delivery(event, handler, dispatcher), event), handler)
         self.attempt.begin()
         self._told = _LastError()
-        self._dispatcher = dispatcher.with_sessions(_RolledBack(sessions, self.attempt, self.writes), self._told)
+        self.outside: list[str] = []
+        source = _RolledBack(sessions, self.attempt, self.writes, self.outside if is_watched else None)
+        self._dispatcher = dispatcher.with_sessions(source, self._told)
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="webhooks-rehearsal", daemon=True)
@@ -151,14 +162,15 @@ class _Run:
         if self._error is not None:
             raise self._error
         event_id, name, writes = self.event.id, self.handler.name, list(self.writes)
+        outside = list(dict.fromkeys(self.outside))
         if self._finished is None:
             return Rehearsal(event_id, name, "would fail", "LeaseLost", writes)
         verdict = self._finished.verdict
         if verdict.outcome is AttemptOutcome.SUCCEEDED:
-            return Rehearsal(event_id, name, "would succeed", None, writes)
+            return Rehearsal(event_id, name, "would succeed", None, writes, outside)
         if not self._finished.ran and verdict.outcome is AttemptOutcome.CANCELLED:
             return Rehearsal(event_id, name, "filtered", verdict.reason)
-        return Rehearsal(event_id, name, "would fail", self._told.error or verdict.reason, writes)
+        return Rehearsal(event_id, name, "would fail", self._told.error or verdict.reason, writes, outside)
 
 
 class _LastError(Silent):
@@ -173,12 +185,18 @@ class _LastError(Silent):
 
 
 class _RolledBack:
-    """Sessions whose writes are noted and never committed, for one attempt."""
+    """Sessions whose writes are noted and never committed, for one attempt.
 
-    def __init__(self, sessions: Sessions, attempt: RunningAttempt, writes: list[Write]) -> None:
+    outside: gets what the run does outside its session; None: that is not watched.
+    """
+
+    def __init__(
+        self, sessions: Sessions, attempt: RunningAttempt, writes: list[Write], outside: list[str] | None
+    ) -> None:
         self._sessions = sessions
         self._attempt = attempt
         self._writes = writes
+        self._outside = outside
 
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenSession]:
@@ -187,8 +205,22 @@ class _RolledBack:
         with self._sessions.open() as session:
             bound_waiting(session.connection)
             self._attempt.started = time.monotonic()
-            with recording(session.connection, self._writes):
+            with recording(session.connection, self._writes), self._watching(session):
                 yield _RolledBackSession(session)
+
+    @contextlib.contextmanager
+    def _watching(self, session: HandlerSession) -> Iterator[None]:
+        if self._outside is None:
+            yield
+            return
+        path = session.connection.engine.url.database if session.connection.dialect.name == "sqlite" else None
+        try:
+            with witness.watching(
+                but=None if path is None else Path(path), in_loop=self._attempt.handler.is_async
+            ) as seen:
+                yield
+        finally:
+            self._outside += seen
 
     def open_shared(self) -> NoReturn:
         """Refused: each event is rehearsed by itself."""

@@ -58,6 +58,10 @@ class Rehearsed(Protocol):
     def writes(self) -> Sequence[Write]:
         """What it would have written."""
 
+    @property
+    def outside(self) -> Sequence[str]:
+        """What it did outside its session, as far as that was watched."""
+
 
 def event_json(summary: EventSummary) -> dict[str, Any]:
     """One line of a listing of events: its ids and times, and {state of its deliveries: how many}, without the payload."""
@@ -213,6 +217,7 @@ def rehearsal_json(one: Rehearsed) -> dict[str, Any]:
             }
             for write in one.writes
         ],
+        "outside": list(one.outside),
     }
 
 
