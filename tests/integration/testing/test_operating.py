@@ -144,4 +144,4 @@ def test_its_api_is_asked_by_the_kit_s_source(make: Callable[..., Kit]) -> None:
     source: Any = kit.webhooks.sources["close"]
     with source.connect() as client:
         [subscription] = client.subscriptions()
-    assert subscription.id in kit.webhooks.labels_of("close")
+    assert subscription.id in source.labels()
