@@ -106,9 +106,11 @@ def try_itself(source: Source, now: datetime) -> Tried:
     Raises ConfigurationError, which says why in one line, where neither can be.
     """
     from webhooks.sources import samples
+    from webhooks.sources.declared import selfcheck
+    from webhooks.sources.declared.scheme import JWT
     from webhooks.sources.declared.source import DeclaredSource
 
-    if isinstance(source, DeclaredSource) and not source.can_sign:
+    if isinstance(source, DeclaredSource) and (source.row.algorithm == JWT or not selfcheck.signs_itself(source)):
         return _try_with_made_key(source, now)
     return try_request(source, "signed by itself", samples.signed_sample(source, now), now)
 

@@ -51,16 +51,18 @@ def is_made_for_it(source: DeclaredSource) -> bool:
 
 def key_for_trial(source: DeclaredSource) -> VerifyingKey:
     """The key that signs the sample: one of the source's, or one that is made for it."""
-    if is_made_for_it(source) and not _signs(source):
+    if is_made_for_it(source) and not signs_itself(source):
         return trial_key(source.row)
     return source.signing_key
 
 
-def _signs(source: DeclaredSource) -> bool:
-    """Whether a secret of the source is a private key, as some write it."""
+def signs_itself(source: DeclaredSource) -> bool:
+    """Whether a source has what signs as its sender does: a shared secret, or a private key of ours."""
+    if source.row.algorithm == JWT and not source.row.jwt.is_shared and "signing_key" not in source.settings.options:
+        return False
     try:
         source.signing_key.sign(b"{}")
-    except (ConfigurationError, jsonio.NotJSON):
+    except ConfigurationError:
         return False
     return True
 
@@ -122,4 +124,12 @@ def why_never_verifies(source: DeclaredSource) -> str | None:
     return None
 
 
-__all__ = ["sample_request", "why_never_verifies", "why_not_tried"]
+__all__ = [
+    "is_made_for_it",
+    "key_for_trial",
+    "sample_body",
+    "sample_request",
+    "signs_itself",
+    "why_never_verifies",
+    "why_not_tried",
+]

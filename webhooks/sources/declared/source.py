@@ -250,17 +250,6 @@ class DeclaredSource(Source):
             proof.jwt = JwtProof(self.row.jwt, None, self.row.tolerance)
         proof.verify(request, now, [Key("own", key)])
 
-    @property
-    def can_sign(self) -> bool:
-        """Whether it has what signs as its sender does."""
-        if self.row.algorithm == JWT:
-            return False
-        try:
-            self.signing_key.sign(b"")
-        except ConfigurationError:
-            return False
-        return True
-
     def signed_with(self, body: bytes, now: datetime, key: VerifyingKey) -> tuple[bytes, Mapping[str, str]]:
         """(`body`, its headers) as a sender with this key would send them."""
         if self.row.algorithm == JWT:
