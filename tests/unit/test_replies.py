@@ -130,9 +130,12 @@ def test_a_source_that_is_not_configured_is_named() -> None:
         known_types = ()
         group_name = ""
 
-    assert registry.check_known({"slack": Slack()}) == [
+    (complaint,) = registry.check_known({"slack": Slack()})
+    where, _, said = complaint.partition(": ")
+    assert "test_replies.py, line " in where
+    assert said == (
         "reply 'it' wants events of source 'slak', which is not configured (did you mean 'slack'?); configured: slack"
-    ]
+    )
 
 
 def test_a_server_of_one_request_at_a_time_is_told_why_not() -> None:

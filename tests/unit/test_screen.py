@@ -51,24 +51,26 @@ def tell(screen: Screen, name: str, *args: Any, **kwargs: Any) -> None:
     {signal.name: observer for signal, observer in screen.observers}[name](*args, **kwargs)
 
 
-EVENT = {"event_id": new_id(), "conflict": False, "request_id": "r"}
+def event() -> dict[str, Any]:
+    """What the signals of an event that comes now have."""
+    return {"event_id": new_id(), "conflict": False, "request_id": "r"}
 
 
 def test_a_stored_event_names_its_handlers(told: tuple[Screen, list[str]]) -> None:
     screen, lines = told
-    tell(screen, "event_stored", "close", type="lead.created", **EVENT)
+    tell(screen, "event_stored", "close", type="lead.created", **event())
     assert re.fullmatch(r"\d\d:\d\d:\d\d stored     lead\.created  -> leads\.mirror \(\S+ m?s, event \d+\)\n", lines[0])
 
 
 def test_an_event_that_no_handler_gets_names_the_one_that_nearly_does(told: tuple[Screen, list[str]]) -> None:
     screen, lines = told
-    tell(screen, "event_stored", "close", type="lead.deleted", **EVENT)
+    tell(screen, "event_stored", "close", type="lead.deleted", **event())
     assert "no handler asks for it; leads.forget asks for 'lead.delted'; did it mean 'lead.deleted'?" in lines[0]
-    tell(screen, "event_stored", "close", type="call.created", **EVENT)
+    tell(screen, "event_stored", "close", type="call.created", **event())
     assert "-> no handler asks for it (" in lines[1]
-    tell(screen, "event_duplicate", "close", type="lead.created", **EVENT)
+    tell(screen, "event_duplicate", "close", type="lead.created", **event())
     assert "duplicate  lead.created  of event" in lines[2]
-    tell(screen, "event_stale", "close", type="lead.created", **{**EVENT, "conflict": True})
+    tell(screen, "event_stale", "close", type="lead.created", **{**event(), "conflict": True})
     assert "conflict   lead.created" in lines[3]
 
 

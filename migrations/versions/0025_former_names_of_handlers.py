@@ -2,7 +2,7 @@
 
 A process of an older version knows the former name alone: it may put deliveries there, which a newer one moves.
 
-Revision 0027 of this history; follows 0028.
+Revision 0025 of this history; follows 0024.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0027"
-down_revision = "0028"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 

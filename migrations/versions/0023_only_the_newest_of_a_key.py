@@ -3,7 +3,7 @@
 A process of an older version takes the lanes of such a handler for ordered ones, the oldest first, until one of this version
 has settled them.
 
-Revision 0025 of this history; follows 0022.
+Revision 0023 of this history; follows 0022.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None

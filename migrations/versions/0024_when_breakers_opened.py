@@ -2,7 +2,7 @@
 
 Nothing that is there changes. A process of an older version opens breakers without saying when.
 
-Revision 0028 of this history; follows 0025.
+Revision 0024 of this history; follows 0023.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0028"
-down_revision = "0025"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
