@@ -21,6 +21,7 @@ from webhooks.errors import ConfigurationError, StorageUnavailable
 from webhooks.formats import one_line
 
 if TYPE_CHECKING:
+    from webhooks.app.screen import Screen
     from webhooks.app.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -128,4 +129,28 @@ class Probe:
             self._last = ("", now)
 
 
-__all__ = ["Probe", "name_unmigrated", "prepare_database", "require_durable"]
+def require_own(webhooks: Webhooks) -> None:
+    """Raise `ConfigurationError` where a handler leaves out our own changes and no source says which ids are ours."""
+    problems = [
+        f"handler {handler.name!r} has ignore_own=True, but no source says which ids are ours; set "
+        f'own = ["api_…"] in [sources.{handler.source or next(iter(webhooks.sources))}]'
+        for handler in webhooks.registry.handlers()
+        if handler.ignore_own
+        and not any(source.settings.own for name, source in webhooks.sources.items() if handler.source in (None, name))
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def connect_screen(webhooks: Webhooks) -> Screen | None:
+    """What tells on the screen of `webhooks dev` from now on; None elsewhere."""
+    if webhooks.settings.log_format != "dev":
+        return None
+    from webhooks.app.screen import Screen
+
+    screen = Screen(webhooks, is_whole=webhooks.settings.log_level in ("debug", "info"))
+    screen.connect()
+    return screen
+
+
+__all__ = ["Probe", "connect_screen", "name_unmigrated", "prepare_database", "require_durable", "require_own"]

@@ -155,7 +155,7 @@ class Webhooks:
                 "no handler is registered: there is none in %s; events are stored, and nothing runs",
                 Path(self.settings.handlers_dir).resolve(),
             )
-        self._require_own()
+        startup.require_own(self)
 
     def _connect(self, role: Role) -> None:
         self.database: Database = assembly.open_database(self.settings, role, self.clock)
@@ -171,28 +171,12 @@ class Webhooks:
         self._dispatcher = PerProcess(lambda: assembly.make_dispatcher(self))
         self._probe = startup.Probe(self)
         #: what tells on the screen of `webhooks dev`; None elsewhere
-        self.screen: Screen | None = None
-        if role.serves and self.settings.log_format == "dev":
-            from webhooks.app.screen import Screen
-
-            self.screen = Screen(self, is_whole=self.settings.log_level in ("debug", "info"))
-            self.screen.connect()
+        self.screen: Screen | None = startup.connect_screen(self) if role.serves else None
 
     def become(self, role: str) -> None:
         """Use the database as `role` does, in a process that found the application made for another."""
         as_role = Role(role)
         self.database.change_role(as_role.patience, as_role.application, as_role.statement_limit)
-
-    def _require_own(self) -> None:
-        problems = [
-            f"handler {handler.name!r} has ignore_own=True, but no source says which ids are ours; set "
-            f'own = ["api_…"] in [sources.{handler.source or next(iter(self.sources))}]'
-            for handler in self.registry.handlers()
-            if handler.ignore_own
-            and not any(source.settings.own for name, source in self.sources.items() if handler.source in (None, name))
-        ]
-        if problems:
-            raise ConfigurationError(problems)
 
     # -- what it is asked for ------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def suggestion(registry: Routes, sources: Mapping[str, Source]) -> str | None:
 
 
 def freshen(body: bytes, scheme: str, now: datetime, label: str = "") -> bytes:
-    """A sample of Close's as a new event of now: another id, other dates; so that it is no duplicate.
+    """A sample as a new event of now: another id, other dates; so that it is no duplicate. Those of declared sources stay.
 
     label: of the key that signs it; where that is the subscription's, the event is one of it.
     """

@@ -4,7 +4,7 @@ The type is the annotation of a parameter (`event: Event[Message]`, `data: Messa
 read once, when the handler is registered, where a type that cannot be read is refused; before each run the data is
 checked against it, and `PayloadMismatch` says where the two differ.
 
-What has `from_event` reads itself (the views of Close, which accept everything); pydantic's classes are read by pydantic,
+What has `from_event` reads itself (the views that a source brings, which accept everything); pydantic's classes are read by pydantic,
 which is imported only where one is used; the rest (Struct, dataclass, TypedDict, unions and lists of them) by msgspec.
 Nothing is converted but what JSON has no type for: dates, UUIDs, enumerations.
 """

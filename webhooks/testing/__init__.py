@@ -7,7 +7,7 @@ concurrency and rate, the circuit breaker; those are a worker's.
 `making` makes a `Kit`: it reads `project`, gives each source a key made for the run (`keys`), and a copy of a database that is
 migrated once (`databases`). `kit` is what a test holds: `posting` signs and posts, `fixtures` reads files, `draining` claims and runs, `clock`
 stands still, or follows a server's. Its parts are `looking` (what became of deliveries), `calling` (one event, one function), `operating` (requeue, replay,
-figures, a real worker) and `adverse` (a worker dies, events overtake one another); `sandbox` is a local Close beside it, `records` are what comes back. `plugin` has the fixtures for pytest, and imports nothing else of ours.
+figures, a real worker) and `adverse` (a worker dies, events overtake one another); `sandbox` is a sandbox beside it, `records` are what comes back. `plugin` has the fixtures for pytest, and imports nothing else of ours.
 """
 
 from __future__ import annotations

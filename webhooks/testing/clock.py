@@ -30,10 +30,10 @@ class KitClock(Protocol):
         """Make it that instant. Raises ValueError where it cannot be held."""
 
     def base(self) -> datetime:
-        """The time without what a local Close adds to it."""
+        """The time without what a sandbox adds to it."""
 
     def follow(self, world: World) -> None:
-        """Never lie behind a local Close, whose changes take time of their own. world: over `base`."""
+        """Never lie behind a sandbox, whose changes take time of their own. world: over `base`."""
 
     def serve(self, database: Database) -> None:
         """Be the clock of what is in this database."""

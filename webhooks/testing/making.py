@@ -1,4 +1,4 @@
-"""Make a kit: the settings of a project for tests, its handlers, a database, and a local Close where one is asked for."""
+"""Make a kit: the settings of a project for tests, its handlers, a database, and a sandbox where one is asked for."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_kit(
     at: where the clock starts, aware.
     database_url: a server of PostgreSQL, on which the kit has a database of its own; the user must be allowed to create some.
         None: a SQLite file in the directory.
-    sandbox: a local Close stands beside it (`Kit.sandbox`), as the sender of the source "close".
+    sandbox: a sandbox stands beside it (`Kit.sandbox`), as the sender of the source "close".
     keep: leave the database on the server.
 
     Raises `ConfigurationError`, `RegistrationError`, and `NotFound` for a handler that there is not.

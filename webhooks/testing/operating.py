@@ -139,16 +139,14 @@ class Operating(Looking):
 
     @property
     def sandbox(self) -> Sandbox:
-        """The local Close of a kit that has one: `make_kit(sandbox=True)`, or the fixture `webhooks_sandbox`.
+        """The sandbox of a kit that has one: `make_kit(sandbox=True)`, or the fixture `webhooks_sandbox`.
 
         >>> kit.sandbox
         Traceback (most recent call last):
-        ValueError: this kit has no local Close; ask for the fixture webhooks_sandbox, or make_kit(sandbox=True)
+        ValueError: this kit has no sandbox; ask for the fixture webhooks_sandbox, or make_kit(sandbox=True)
         """
         if self._sandbox is None:
-            raise ValueError(
-                "this kit has no local Close; ask for the fixture webhooks_sandbox, or make_kit(sandbox=True)"
-            )
+            raise ValueError("this kit has no sandbox; ask for the fixture webhooks_sandbox, or make_kit(sandbox=True)")
         return self._sandbox
 
 

@@ -145,7 +145,7 @@ def webhooks_session(webhooks_kit: Kit) -> Iterator[Any]:
 
 @pytest.fixture
 def webhooks_sandbox(webhooks_kit: Kit) -> Any:
-    """A local Close beside the consumer, as its sender: world, deliver, catch_up (webhooks.testing.sandbox.Sandbox)."""
+    """A sandbox beside the consumer, as its sender: world, deliver, catch_up (webhooks.testing.sandbox.Sandbox)."""
     return webhooks_kit.sandbox
 
 

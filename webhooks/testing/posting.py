@@ -118,7 +118,7 @@ def renewed(
 ) -> tuple[bytes, Mapping[str, str]]:
     """A sample as another event: with ids in the shape of the first ones, and other bytes where a digest is the id.
 
-    Close's has an id of its own already. number: of the post; so many blanks follow JSON (in a form as well), and stand at the
+    Some have an id of their own already. number: of the post; so many blanks follow JSON (in a form as well), and stand at the
     end of items without an id; another form has it as a field.
     """
     if source.settings.scheme == "close":

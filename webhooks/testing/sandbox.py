@@ -1,4 +1,4 @@
-"""A local Close beside a kit: its API answers over HTTP on loopback, and it posts to the kit when told.
+"""A sandbox beside a kit: its API answers over HTTP on loopback, and it posts to the kit when told.
 
 What the kit's source asks (`catch-up`, `subscriptions`) is answered by it. Not here: what it imitates (`webhooks.sandbox`).
 """
@@ -26,7 +26,7 @@ LONGEST = timedelta(days=4)
 
 
 class Sandbox:
-    """One local Close, subscribed for every type.
+    """One sandbox, subscribed for every type.
 
     world: its objects: `world.create("lead", {"name": "Quayside"})` makes one as its API would.
     url: of its API.

@@ -158,7 +158,7 @@ def test_elsewhere_there_is_none_of_it(make_site: Callable[..., Site]) -> None:
 
 def test_a_local_close_is_shown_and_has_something_changed(console: ConsoleSite, tmp_path: Path) -> None:
     console.enter()
-    assert "No local Close runs in this directory" in shown(console.client.get("/dashboard/local-close").text)
+    assert "No sandbox runs in this directory" in shown(console.client.get("/dashboard/local-close").text)
     assert console.press("/local-close/contact").status_code == 404
     posted: list[bytes] = []
 

@@ -32,7 +32,7 @@ PAGES = Pages()
 MOST_ATTEMPTS = 20
 
 
-class Place(NamedTuple):
+class CodePlace(NamedTuple):
     """Where a handler is written. file: below the working directory where it lies there."""
 
     file: str
@@ -128,7 +128,7 @@ def _attempts(ended: Mapping[tuple[int, DeliveryState], tuple[int, datetime | No
     return "attempts", "Attempts", "after which its latest deliveries ended", figures.attempts(numbers, MOST_ATTEMPTS)
 
 
-def place_of(handler: Handler | None) -> Place | None:
+def place_of(handler: Handler | None) -> CodePlace | None:
     """Where its function is written; None where that is not known."""
     if handler is None:
         return None
@@ -138,7 +138,7 @@ def place_of(handler: Handler | None) -> Place | None:
         return None
     file = Path(code.co_filename)
     here = Path.cwd()
-    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file.name), code.co_firstlineno)
+    return CodePlace(str(file.relative_to(here) if file.is_relative_to(here) else file.name), code.co_firstlineno)
 
 
 def _unknown(name: str, views: list[known.HandlerView]) -> known.HandlerView:

@@ -1,4 +1,4 @@
-"""The local Close that runs beside `webhooks dev`: what it has, and what to have it do, so that repairs can be tried."""
+"""The sandbox that runs beside `webhooks dev`: what it has, and what to have it do, so that repairs can be tried."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
-from webhooks.operations.local_close import CHANGES, LocalClose, LocalCloseUnavailable, find
+from webhooks.operations.local_sandbox import CHANGES, LocalSandbox, SandboxUnavailable, find
 
 PAGES = Pages()
 
-#: Where a local Close of a project leaves word of itself.
+#: Where a sandbox of a project leaves word of itself.
 NOTE = ".webhooks/close.json"
 #: Objects of a kind that are shown.
 SHOWN = 5
 
 
-def _found(visit: Visit) -> LocalClose | None:
+def _found(visit: Visit) -> LocalSandbox | None:
     console = visit.services.console
     assert console is not None  # else these endpoints are not registered
     return find(console.directory / NOTE)
@@ -35,7 +35,7 @@ def local_close(visit: Visit) -> Response:
     if close is not None:
         try:
             state = dict(close.state())
-        except LocalCloseUnavailable as error:
+        except SandboxUnavailable as error:
             problem = str(error)
     objects = [] if state is None else [(kind, list(of.values())) for kind, of in state["objects"].items() if of]
     return visit.page(
@@ -53,5 +53,5 @@ def change_local_close(visit: Visit, name: str) -> Response:
     """Have it change something; its webhook comes as any other."""
     close = _found(visit)
     if close is None:
-        raise NotFound("no local Close runs in this directory; start one: webhooks sandbox")
+        raise NotFound("no sandbox runs in this directory; start one: webhooks sandbox")
     return visit.go("local_close", said=close.change(name))

@@ -72,7 +72,7 @@ def figures_of(services: Services) -> known.SourceFigures:
     return known.SourceFigures(found, store.key_uses.every(services.sources))
 
 
-class Step(NamedTuple):
+class KeyStep(NamedTuple):
     """A step of changing a key. is_done: as far as can be seen from here. command: to type on the machine with the keys."""
 
     is_done: bool
@@ -80,7 +80,7 @@ class Step(NamedTuple):
     command: str = ""
 
 
-def key_steps(view: known.SourceView, file: str, subscriptions: Sequence[Mapping[str, Any]]) -> list[Step]:
+def key_steps(view: known.SourceView, file: str, subscriptions: Sequence[Mapping[str, Any]]) -> list[KeyStep]:
     """How the key of a source is changed without losing an event, and how far that is. Pure.
 
     view: of the source, with when each key was used last.
@@ -94,19 +94,21 @@ def key_steps(view: known.SourceView, file: str, subscriptions: Sequence[Mapping
         is_held = bool(more) and all(each["is_key_held"] for each in more)
         is_used = bool(more) and all(each["key_last_used_at"] for each in more)
         return [
-            Step(bool(more), "A second subscription is made beside the first", f"subscriptions rotate {first['id']}"),
-            Step(is_held, f"Its key is held{f', in {file}' if file else ''}"),
-            Step(is_used, "A delivery under the new key was seen; until then both are accepted"),
-            Step(
+            KeyStep(
+                bool(more), "A second subscription is made beside the first", f"subscriptions rotate {first['id']}"
+            ),
+            KeyStep(is_held, f"Its key is held{f', in {file}' if file else ''}"),
+            KeyStep(is_used, "A delivery under the new key was seen; until then both are accepted"),
+            KeyStep(
                 False, f"{first['id']} and its key are removed; the same command does it, also when it was interrupted"
             ),
         ]
     both = '{"old": "…", "new": "…"}'
     place = f"into {file}, as JSON: {both}" if file else f"into the settings, secret = {both}, and restart"
     return [
-        Step(has_two, f"Write the new key {place}; the old one stays valid beside it"),
-        Step(both_used, "Set the new key at the sender, and see here that it was used"),
-        Step(False, "Take the old key out, once the sender's retries are over"),
+        KeyStep(has_two, f"Write the new key {place}; the old one stays valid beside it"),
+        KeyStep(both_used, "Set the new key at the sender, and see here that it was used"),
+        KeyStep(False, "Take the old key out, once the sender's retries are over"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Schemes by name: the rows of the table, Close, and those of other distributions.
+"""Schemes by name: the rows of the table, one with a class of its own, and those of other distributions.
 
 `make_declared` turns a source's settings into a source: a row by its name, `custom` (alias `hmac`) for a sender
 described in `webhooks.toml`, or a scheme from another distribution (entry point group

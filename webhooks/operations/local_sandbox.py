@@ -1,4 +1,4 @@
-"""Ask the local Close that runs beside `webhooks dev`, and have it change something.
+"""Ask the sandbox that runs beside `webhooks dev`, and have it change something.
 
 A note in the project says where it listens. Only an address of this machine is asked, and none through a proxy. Not here: what
 it imitates (`sandbox`), which may run in another process.
@@ -29,24 +29,24 @@ CHANGES: Mapping[str, str] = {
 }
 
 
-class LocalCloseUnavailable(WebhooksError):
+class SandboxUnavailable(WebhooksError):
     """It does not answer, or refuses what was asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class LocalClose:
+class LocalSandbox:
     """One that runs. api_url: of its API. api_key: may do everything there."""
 
     api_url: str
     api_key: str
 
     def state(self) -> Mapping[str, Any]:
-        """Its objects, subscriptions and what waits, as `GET /sandbox/state` says. Raises `LocalCloseUnavailable`."""
+        """Its objects, subscriptions and what waits, as `GET /sandbox/state` says. Raises `SandboxUnavailable`."""
         found: Mapping[str, Any] = self._ask("GET", "/sandbox/state")
         return found
 
     def change(self, name: str) -> str:
-        """Do one of `CHANGES`; a sentence of what was done. Raises `NotFound` and `LocalCloseUnavailable`."""
+        """Do one of `CHANGES`; a sentence of what was done. Raises `NotFound` and `SandboxUnavailable`."""
         changes = {
             "contact": self._make_contact,
             "lead": self._change_lead,
@@ -95,14 +95,14 @@ class LocalClose:
     def _latest(self, kind: str, otherwise: str) -> Mapping[str, Any]:
         every = list(self.state()["objects"][kind].values())
         if not every:
-            raise NotFound(f"the local Close has no {kind}; {otherwise}")
+            raise NotFound(f"the sandbox has no {kind}; {otherwise}")
         latest: Mapping[str, Any] = every[-1]
         return latest
 
     def _subscription(self, status: str) -> str:
         found = [each["id"] for each in self.state()["subscriptions"] if each["status"] == status]
         if not found:
-            raise NotFound(f"the local Close has no subscription that is {status}")
+            raise NotFound(f"the sandbox has no subscription that is {status}")
         return str(found[0])
 
     def _api(self, method: str, path: str, body: Any = None) -> Any:
@@ -118,21 +118,21 @@ class LocalClose:
             answer = connection.getresponse()
             raw = answer.read()
             if answer.status >= 300:
-                raise LocalCloseUnavailable(f"the local Close refused it with {answer.status}")
+                raise SandboxUnavailable(f"the sandbox refused it with {answer.status}")
             return json.loads(raw)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise LocalCloseUnavailable(
-                f"the local Close does not answer ({type(error).__name__}); start it again: webhooks sandbox"
+            raise SandboxUnavailable(
+                f"the sandbox does not answer ({type(error).__name__}); start it again: webhooks sandbox"
             ) from error
         finally:
             connection.close()
 
 
-def find(note: Path) -> LocalClose | None:
-    """The local Close of which a note tells; None where there is none. note: the file."""
+def find(note: Path) -> LocalSandbox | None:
+    """The sandbox of which a note tells; None where there is none. note: the file."""
     try:
         found = json.loads(note.read_text("utf-8"))
-        close = LocalClose(str(found["api_url"]), str(found["api_key"]))
+        close = LocalSandbox(str(found["api_url"]), str(found["api_key"]))
         parts = urlsplit(close.api_url)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -140,4 +140,4 @@ def find(note: Path) -> LocalClose | None:
     return close if is_here and parts.port is not None else None
 
 
-__all__ = ["CHANGES", "LocalClose", "LocalCloseUnavailable", "find"]
+__all__ = ["CHANGES", "LocalSandbox", "SandboxUnavailable", "find"]
