@@ -373,6 +373,8 @@ def test_a_source_without_a_key_is_as_one_that_cannot_be_asked(make: Callable[..
 def test_the_command_catches_up_with_the_source_that_it_is_given(
     stripe: Any, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # without the handlers that other tests of this process have loaded, none of which wants these
+    monkeypatch.setattr("webhooks.app.webhooks.default_registry", Registry())
     double, _ = stripe("charge.**")
     double.events = [{**charge(1, HOUR), "created": int(datetime.now(UTC).timestamp()) - 3600}]
     section = {"SECRET": SECRET, "API_KEY": StripeDouble.KEY, "API_URL": double.url}

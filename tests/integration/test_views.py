@@ -767,7 +767,7 @@ def test_strangers_are_not_told_what_the_database_said(
     def away(*_: Any) -> Any:
         raise StorageUnavailable(said)
 
-    monkeypatch.setattr("webhooks.database.migrations.run.is_current", away)
+    monkeypatch.setattr("webhooks.database.migrations.compare.is_current", away)
     for _ in range(3):
         response = consumer.client.get("/readyz")
         assert consumer.webhooks.readiness is not None
@@ -787,7 +787,7 @@ def test_a_database_that_refuses_is_not_ready_and_no_fault_of_ours(
     def refuse(*_: Any) -> Any:
         raise PermissionError("permission denied for table webhooks_version of role hooks_rw")
 
-    monkeypatch.setattr("webhooks.database.migrations.run.is_current", refuse)
+    monkeypatch.setattr("webhooks.database.migrations.compare.is_current", refuse)
     response = consumer.client.get("/readyz")
     assert (response.status_code, response.json["problems"]) == (503, ["database unavailable"])
 

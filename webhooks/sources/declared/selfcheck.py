@@ -30,6 +30,8 @@ def why_not_tried(source: DeclaredSource) -> str | None:
     row = source.row
     if not is_made_for_it(source) and not source.keys.current() and "signing_key" not in source.settings.options:
         return "its secrets come from secrets_from, or have not been brought yet"
+    if not is_made_for_it(source) and not signs_itself(source):
+        return "its keys are public ones, so that only the sender can sign"
     if row.certificate and row.is_in_body:
         return "its signature is over fields that only the sender fills"
     if row.algorithm == JWT and row.is_in_body:
