@@ -270,9 +270,7 @@ class Buffer:
         """It did not begin, and waits as it did before, as `again`."""
         attempt.started = None  # says nothing about how long its handler takes
         self.finished(attempt)
-        with self._lock:
-            self._waiting[again.handler.name].appendleft(again)
-            self._isolated_waiting[again.handler.name] += again.isolated
+        self.add_first([again])
 
     # -- how much may be claimed -----------------------------------------------------------------------------
 
