@@ -138,6 +138,24 @@ class BlockedLane:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneNeighbours:
+    """What stands before and after a delivery in its lane, the nearest first. ahead, behind: how many, as far as they were counted."""
+
+    before: Sequence[DeliverySummary] = ()
+    after: Sequence[DeliverySummary] = ()
+    ahead: int = 0
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWait:
+    """The delivery that another of its lane waits for. state: dead, where that one holds the lane."""
+
+    id: int
+    state: DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStats:
     """What came from one source in the window. oldest_unhandled_at: of an event with an unfinished delivery."""
 
@@ -186,6 +204,8 @@ __all__ = [
     "FailureGroup",
     "FailureGroups",
     "HandlerStats",
+    "LaneNeighbours",
+    "LaneWait",
     "Page",
     "SourceStats",
     "Stats",
