@@ -132,7 +132,9 @@ def test_what_waits_in_a_lane_is_told_with_what_it_waits_for(made: Rig) -> None:
     assert why(first) == ("", None)
     assert why(second) == (f"delivery {first} comes before it in its lane, and is pending", first)
     assert end(made, GONE, holds_lane=True) == first
-    said = f"delivery {first} is dead and holds its lane; webhooks requeue {first}, or webhooks deliveries cancel {first}"
+    said = (
+        f"delivery {first} is dead and holds its lane; webhooks requeue {first}, or webhooks deliveries cancel {first}"
+    )
     assert why(second) == (said, first)
 
 

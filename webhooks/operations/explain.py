@@ -126,12 +126,13 @@ def of_event(store: Store, registry: HandlersHere, event: Event) -> list[Explana
     """
     states = store.handlers.states()
     deliveries = store.listings.of_event(event.id)
-    waits = store.listings.lane_waits([one.id for one in deliveries if _is_behind(one)])
+    waits = store.listings.lane_waits([one.id for one in deliveries if is_behind(one)])
     explained = [_of_delivery(delivery, states, registry, waits.get(delivery.id)) for delivery in deliveries]
     return [*explained, *_without_delivery(event, registry, {one.handler for one in explained})]
 
 
-def _is_behind(delivery: DeliverySummary) -> bool:
+def is_behind(delivery: DeliverySummary) -> bool:
+    """Whether it waits for another of its lane."""
     return delivery.state is DeliveryState.PENDING and delivery.lane is not None and not delivery.is_head
 
 
@@ -203,4 +204,4 @@ def _undelivered(event: Event) -> str | None:
     return None
 
 
-__all__ = ["Explanation", "Fate", "Found", "find", "in_lane", "of_event"]
+__all__ = ["Explanation", "Fate", "Found", "find", "in_lane", "is_behind", "of_event"]

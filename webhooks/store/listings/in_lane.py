@@ -74,7 +74,9 @@ class LanePages(DeliveryPages):
             rows = connection.execute(query, {"ids": list(ids)}).fetchall()
         # what holds the lane comes first, the oldest of it: what else may run ends by itself
         found: dict[int, LaneWait] = {}
-        for waiting, ahead, state, _, _ in sorted(rows, key=lambda row: (row[2] != DeliveryState.DEAD, *row[3:], row[1])):
+        for waiting, ahead, state, _, _ in sorted(
+            rows, key=lambda row: (row[2] != DeliveryState.DEAD, *row[3:], row[1])
+        ):
             found.setdefault(waiting, LaneWait(ahead, DeliveryState(state)))
         return found
 

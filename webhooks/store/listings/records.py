@@ -60,6 +60,8 @@ class DeliverySummary:
     source, type, dedup_key: of its event; None when that was pruned.
     action_id: what an operator did to it last.
     is_head: it has no lane, or is the one of its lane that may run.
+    holds_lane: it is dead, and what comes after it in its lane waits.
+    lease_until, token: of the claim that has it, or had it last.
     """
 
     id: int
@@ -82,6 +84,9 @@ class DeliverySummary:
     cause: DeliveryCause | None = None
     action_id: int | None = None
     is_head: bool = True
+    holds_lane: bool = False
+    lease_until: datetime | None = None
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
