@@ -16,7 +16,7 @@ from webhooks.selection import Expression, Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.listings import Cursor, alike, percentiles
+from webhooks.store.listings import Cursor, LaneWait, alike, percentiles
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 
@@ -361,6 +361,46 @@ def test_blocked_lanes_are_selected_by_the_delivery_that_holds_them(store: Store
         (Selection(type="push"), [other]),
     ):
         assert [id for id, _, _ in blocked(store, selection)] == wanted
+
+
+def around(found: Any) -> tuple[list[int], list[int], int, int]:
+    return [one.id for one in found.before], [one.id for one in found.after], found.ahead, found.behind
+
+
+def test_a_delivery_knows_what_stands_before_and_after_it_in_its_lane(store: Store) -> None:
+    one, two, three, four = (lane(store, at=at) for at in (1, 2, 3, 4))
+    lane(store, lane="other", at=2)
+    lane(store, handler="b", at=2)
+    listings = store.listings
+    assert around(listings.lane_neighbours(three)) == ([two, one], [four], 2, 1)
+    assert around(listings.lane_neighbours(three, shown=1)) == ([two], [four], 2, 1)
+    assert around(listings.lane_neighbours(one, shown=1, counted=2)) == ([], [two], 0, 3), "one more than was counted"
+    assert listings.lane_waits([one, two, three]) == {
+        two: LaneWait(one, DeliveryState.PENDING),
+        three: LaneWait(one, DeliveryState.PENDING),
+    }
+    run(store, "a", SUCCEEDED)  # the head; it leaves the lane
+    assert around(listings.lane_neighbours(three)) == ([two], [four], 1, 1)
+    (free,) = put(store, 1, handler="c")
+    (without,) = listings.of_event(free)
+    assert around(listings.lane_neighbours(without.id)) == ([], [], 0, 0)
+    assert listings.lane_waits([without.id, two]) == {}
+
+
+def test_what_is_behind_a_dead_delivery_waits_for_it_and_what_a_replay_made_does_not(store: Store) -> None:
+    holder = lane(store, at=1)
+    hold(store)
+    behind, replayed, late = lane(store, at=3), lane(store, at=2), lane(store, at=0)
+    with store.database.write() as connection:
+        connection.exec_driver_sql(f"update webhooks_deliveries set replay_id = 2 where id = {replayed}")
+    listings = store.listings
+    assert around(listings.lane_neighbours(behind))[0] == [holder, late]
+    assert around(listings.lane_neighbours(replayed))[0] == [behind, late], "it passes by what holds the lane"
+    assert listings.lane_waits([behind]) == {behind: LaneWait(holder, DeliveryState.DEAD)}, "the head ends by itself"
+    run(store, "a", SUCCEEDED)
+    store.deliveries.cancel([holder], "given up")
+    assert around(listings.lane_neighbours(behind))[0] == []
+    assert listings.lane_waits([replayed, behind]) == {replayed: LaneWait(behind, DeliveryState.PENDING)}
 
 
 def test_figures_tell_rates_waits_and_backlog(database_url: str, clock: Clock) -> None:

@@ -120,6 +120,24 @@ def test_each_handler_has_its_reason_and_a_fate_that_is_no_text(made: Rig) -> No
     assert {one["handler"]: one["outcome"] for one in document["handlers"]}["h"] == "failed for good"
 
 
+def test_what_waits_in_a_lane_is_told_with_what_it_waits_for(made: Rig) -> None:
+    first, second = made.put(2, lane="l")
+
+    def why(id: int) -> tuple[str, int | None]:
+        event = made.store.events.get(made.row(id).event_id)
+        assert event is not None
+        (one,) = [each for each in explaining.of_event(made.store, made.registry, event) if each.delivery_id == id]
+        return one.why, one.waits_for
+
+    assert why(first) == ("", None)
+    assert why(second) == (f"delivery {first} comes before it in its lane, and is pending", first)
+    assert end(made, GONE, holds_lane=True) == first
+    said = (
+        f"delivery {first} is dead and holds its lane; webhooks requeue {first}, or webhooks deliveries cancel {first}"
+    )
+    assert why(second) == (said, first)
+
+
 def test_an_id_a_key_and_a_request_are_found_and_anything_else_is_not(made: Rig) -> None:
     made.put(1)
     event = made.store.events.get(made.row(made.claim().delivery.id).event_id)

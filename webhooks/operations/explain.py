@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from webhooks.routing import Debounce
     from webhooks.store import Store
     from webhooks.store.handlers import HandlerState
-    from webhooks.store.listings import DeliverySummary
+    from webhooks.store.listings import DeliverySummary, LaneWait
     from webhooks.store.quarantine import Quarantined
     from webhooks.store.rejections import Rejection
 
@@ -54,12 +54,17 @@ _FATES = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why one handler did or did not run for an event. delivery_id: None where it got none."""
+    """Why one handler did or did not run for an event.
+
+    delivery_id: None where it got none.
+    waits_for: the delivery that it waits for in its lane.
+    """
 
     handler: str
     outcome: Fate
     why: str
     delivery_id: int | None = None
+    waits_for: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +126,19 @@ def of_event(store: Store, registry: HandlersHere, event: Event) -> list[Explana
     """
     states = store.handlers.states()
     deliveries = store.listings.of_event(event.id)
-    explained = [_of_delivery(delivery, states, registry) for delivery in deliveries]
+    waits = store.listings.lane_waits([one.id for one in deliveries if is_behind(one)])
+    explained = [_of_delivery(delivery, states, registry, waits.get(delivery.id)) for delivery in deliveries]
     return [*explained, *_without_delivery(event, registry, {one.handler for one in explained})]
 
 
-def _of_delivery(delivery: DeliverySummary, states: Mapping[str, HandlerState], registry: HandlersHere) -> Explanation:
+def is_behind(delivery: DeliverySummary) -> bool:
+    """Whether it waits for another of its lane."""
+    return delivery.state is DeliveryState.PENDING and delivery.lane is not None and not delivery.is_head
+
+
+def _of_delivery(
+    delivery: DeliverySummary, states: Mapping[str, HandlerState], registry: HandlersHere, wait: LaneWait | None
+) -> Explanation:
     why = delivery.reason or ""
     row = states.get(delivery.handler)
     if delivery.state is DeliveryState.PENDING:
@@ -139,7 +152,18 @@ def _of_delivery(delivery: DeliverySummary, states: Mapping[str, HandlerState], 
             why = "no handler of that name is registered here; it waits until one is"
         elif handler.latest is not None and delivery.lane is not None and not why:
             why = _of_its_key(handler.debounce, delivery)
+        elif wait is not None:
+            why = in_lane(wait)
+            return Explanation(delivery.handler, Fate.PENDING, why, delivery.id, wait.id)
     return Explanation(delivery.handler, _FATES[delivery.state], why, delivery.id)
+
+
+def in_lane(wait: LaneWait) -> str:
+    """What a delivery waits for that is not the first of its lane."""
+    if wait.state is DeliveryState.DEAD:
+        ways = f"webhooks requeue {wait.id}, or webhooks deliveries cancel {wait.id}"
+        return f"delivery {wait.id} is dead and holds its lane; {ways}"
+    return f"delivery {wait.id} comes before it in its lane, and is {wait.state.label}"
 
 
 def _of_its_key(debounce: Debounce | None, delivery: DeliverySummary) -> str:
@@ -180,4 +204,4 @@ def _undelivered(event: Event) -> str | None:
     return None
 
 
-__all__ = ["Explanation", "Fate", "Found", "find", "of_event"]
+__all__ = ["Explanation", "Fate", "Found", "find", "in_lane", "is_behind", "of_event"]

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from webhooks.errors import Retry
 from webhooks.routing import Registry, RetryPolicy
+from webhooks.selection import Selection
 
 if TYPE_CHECKING:
     from tests.integration.dashboard.conftest import Site
@@ -55,6 +56,10 @@ def make_registry() -> Registry:
     def count(event: Any) -> None:
         raise Retry("later")
 
+    @made.on("opportunity.**", name="deals.ordered", ordered_by="object_id", retry=RetryPolicy(max_attempts=1))
+    def ordered(event: Any) -> None:
+        raise ValueError("no such deal")
+
     return made
 
 
@@ -64,3 +69,19 @@ def fill(site: Site) -> None:
     site.send(body("ev_2", action="created", name="Ada"))
     site.send(body("ev_2", action="created", name="Grace", updated="2026-03-10T15:00:00"))
     site.work()
+
+
+def make_lane(site: Site, count: int = 6) -> list[int]:
+    """Of `leads.ordered` a lane whose first delivery is dead and holds it; ids of the deliveries, in its order."""
+    for number in range(count):
+        site.send(body(f"ev_lane{number}", type="opportunity", updated=f"2026-03-10T14:05:{10 + number}"))
+    site.work()
+    found = site.store.listings.deliveries(Selection(handler="deals.ordered"))
+    return sorted(one.id for one in found)
+
+
+def try_often(site: Site, delivery: int, times: int) -> None:
+    """Have a delivery tried so many times, as if its waits were over."""
+    for _ in range(times):
+        site.store.deliveries.requeue([delivery])
+        site.work()

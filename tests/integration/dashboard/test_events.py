@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.dashboard.conftest import Site, shown
-from tests.integration.dashboard.stories import body, fill, make_registry, q
+from tests.integration.dashboard.stories import body, fill, make_lane, make_registry, q, try_often
 from webhooks.dashboard import UserRole
+from webhooks.selection import Selection
 
 
 @pytest.fixture
@@ -210,6 +211,49 @@ def test_a_delivery_shows_its_attempts(story: Site) -> None:
     assert story.get(f"/deliveries/{dead.id}.json").get_json()["attempt_list"][0]["outcome"] == "failed"
     listed = story.text(f"/deliveries{q('state:dead')}")
     assert "leads.mirror" in listed.replace(" ", "") or "leads. mirror" in listed
+
+
+def test_a_delivery_shows_its_place_in_its_lane(story: Site) -> None:
+    first, *_, fifth, last = make_lane(story)
+    page = story.text(f"/deliveries/{fifth}")
+    assert "Its lane lead_1" in page
+    assert "1 more before" in page
+    assert page.index("more before") < page.index("this one") < page.index(f"It waits for {first}")
+    assert "run that again" in page
+    assert "run that again" not in story.text(f"/deliveries/{fifth}", UserRole.VIEWER)
+    assert f'href="/dashboard/deliveries/{last}"' in story.get(f"/deliveries/{fifth}").text
+    holder = story.text(f"/deliveries/{first}")
+    assert "this one holds the lane: what comes after it waits" in holder
+    assert "2 more after" in holder
+    event = story.store.listings.delivery(last)
+    assert event is not None
+    why = story.get(f"/events/{event.event_id}")
+    assert f"delivery {first} is dead and holds its lane; webhooks requeue {first}" in shown(why.text)
+    assert f'href="/dashboard/deliveries/{first}">See it' in why.text
+    (free,) = story.store.listings.deliveries(Selection(handler="leads.mirror"), limit=1)
+    assert "Its lane" not in story.text(f"/deliveries/{free.id}")
+
+
+def test_many_attempts_are_folded_and_alike_errors_said_once(story: Site) -> None:
+    (dead,) = story.store.listings.deliveries(Selection(handler="leads.mirror"))
+    try_often(story, dead.id, 11)
+    for path in (f"/deliveries/{dead.id}", f"/events/{dead.event_id}"):
+        page = story.get(path)
+        assert "6 attempts between" in shown(page.text), path
+        assert page.text.count("Traceback (most recent call last)") == 2, (
+            "of the first, and of the first behind the fold"
+        )
+        assert len(page.data) < 80_000
+
+
+def test_many_copies_of_a_key_are_folded(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    for minute in range(12):
+        site.send(body("ev_1", updated=f"2026-03-10T15:{minute:02}:00"))
+    first, *_, last = sorted(site.store.listings.ids_of_key("ev_1"))
+    assert "7 older copies" in site.text(f"/events/{last}")
+    page = site.text(f"/events/{first}")
+    assert f"{first} this one 6 older copies" in page, "the one that is looked at is shown"
 
 
 def test_completion_knows_names_and_values(story: Site) -> None:

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import exports, redacting, search
+from webhooks.dashboard import exports, folding, redacting, search
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.search import LONGEST_EXPORT, PATIENCE, PER_PAGE
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
 from webhooks.model import Attempt
-from webhooks.operations import records
+from webhooks.operations import explain, records
 from webhooks.selection import Selection, parse_id
 
 PAGES = Pages()
@@ -80,13 +80,22 @@ def delivery(visit: Visit, id: str) -> Response:
         return visit.json(document | {"attempt_list": [records.attempt_json(one) for one in attempts]})
     handler = visit.services.registry.get(found.handler)
     most = handler.retry.max_attempts if handler is not None and handler.retry is not None else None
+    folded, shown = folding.split(attempts)
     return visit.page(
         "delivery.html",
         delivery=found,
         attempts=attempts,
+        folded=folded[-folding.MOST :],
+        left_out=max(0, len(folded) - folding.MOST),
+        shown=shown,
+        same_error=folding.same_errors({found.id: attempts}),
+        longest_error=folding.LONGEST_ERROR,
         bars=bars(attempts, visit.now),
         most=most or visit.services.settings.max_attempts,
         neighbours=_neighbours(visit, found.handler, found.event_id),
+        wants_latest=handler is not None and handler.latest is not None,
+        lane=visit.store.listings.lane_neighbours(found.id) if found.lane is not None else None,
+        waits_for=visit.store.listings.lane_waits([found.id]).get(found.id) if explain.is_behind(found) else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from flask import Response
 from markupsafe import Markup
 
-from webhooks.dashboard import acting, redacting
+from webhooks.dashboard import acting, folding, redacting
 from webhooks.dashboard.access import Refused, UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.payload.draw import Drawing, draw
@@ -33,6 +32,8 @@ PAGES = Pages()
 VIEWS = ("tree", "changes", "raw", "headers")
 #: A body that is no JSON, and the raw view, are shown up to here.
 LONGEST_TEXT = 256_000
+#: Of many copies of a key so many are shown, and so many older ones folded.
+SHOWN_COPIES, FOLDED_COPIES = 5, 100
 
 
 class Body(NamedTuple):
@@ -62,14 +63,18 @@ def event(visit: Visit, id: str) -> Response:
         return visit.json(as_json(seen, with_payload=visit.may_see_payloads))
     copies = visit.store.listings.ids_of_key(seen.summary.dedup_key)
     revisions = sorted(copies)
+    shown_copies, folded_copies = _copies(revisions, seen.summary.id)
     return visit.page(
         "event.html",
         seen=seen,
         event=seen.summary.event,
         copies=revisions,
+        shown_copies=shown_copies,
+        folded_copies=folded_copies,
         number=revisions.index(seen.summary.id) + 1 if seen.summary.id in revisions else 1,
-        moments=looking.timeline(seen),
-        same_error=_same_errors(seen),
+        moments=folding.fold(looking.timeline(seen), seen.attempts),
+        same_error=folding.same_errors(seen.attempts),
+        longest_error=folding.LONGEST_ERROR,
         explained=redacting.explanations(
             visit, whole, explain.of_event(visit.store, visit.services.registry, _event_of(whole))
         ),
@@ -80,6 +85,15 @@ def event(visit: Visit, id: str) -> Response:
         is_revealed=redacting.is_revealed(visit, seen.summary.id),
         revealed=visit.text(redacting.FIELD) or None,
     )
+
+
+def _copies(ids: Sequence[int], this: int) -> tuple[Sequence[int], Sequence[int]]:
+    """(those that are shown, those that are folded) of the copies of a key, the newest first. this: is always shown."""
+    newest = list(reversed(ids))
+    if len(newest) < SHOWN_COPIES + folding.LEAST:
+        return newest, ()
+    shown = [id for place, id in enumerate(newest) if place < SHOWN_COPIES or id == this]
+    return shown, [id for id in newest if id not in shown][:FOLDED_COPIES]
 
 
 def _event_of(seen: EventView) -> Event:
@@ -104,16 +118,6 @@ def _most_attempts(visit: Visit, name: str) -> int:
     handler = visit.services.registry.get(name)
     policy = handler.retry if handler is not None else None
     return policy.max_attempts if policy is not None else visit.services.settings.max_attempts
-
-
-def _same_errors(seen: EventView) -> frozenset[tuple[int, int]]:
-    """(delivery, attempt) of those that failed as the one before them did, so that it is said once."""
-    found = set()
-    for attempts in seen.attempts.values():
-        for before, after in itertools.pairwise(attempts):
-            if after.error and after.error == before.error:
-                found.add((after.delivery_id, after.number))
-    return frozenset(found)
 
 
 # -- the payload ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A page or a step of a walk is one statement in autocommit, whatever is selected, so no long read transaction is held.
 What SQL cannot judge (`Selection.is_exact_in_sql`) is judged row by row, in bounded batches.
 
-`events` and `deliveries` are pages of each, `failures` and `statistics` what their names say, `short_ids` knows ids by their last digits; `records` is what they give,
+`events` and `deliveries` are pages of each, `in_lane` says where a delivery stands in its lane, `failures` and `statistics` what their names say, `short_ids` knows ids by their last digits; `records` is what they give,
 `limits` how much one statement looks at, and `listings.Listings` all of it under one name.
 """
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from webhooks.store.listings.records import FailureGroup as FailureGroup
     from webhooks.store.listings.records import FailureGroups as FailureGroups
     from webhooks.store.listings.records import HandlerStats as HandlerStats
+    from webhooks.store.listings.records import LaneNeighbours as LaneNeighbours
+    from webhooks.store.listings.records import LaneWait as LaneWait
     from webhooks.store.listings.records import Page as Page
     from webhooks.store.listings.records import SourceStats as SourceStats
     from webhooks.store.listings.records import Stats as Stats
@@ -40,6 +42,8 @@ else:
                 "FailureGroup",
                 "FailureGroups",
                 "HandlerStats",
+                "LaneNeighbours",
+                "LaneWait",
                 "Page",
                 "Cursor",
                 "SourceStats",

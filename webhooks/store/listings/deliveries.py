@@ -39,7 +39,7 @@ _TABLE = schema.deliveries.c
 _COLUMNS: tuple[Any, ...] = (
     _TABLE.id, _TABLE.event_id, _TABLE.handler, _TABLE.state, _TABLE.class_, _TABLE.replay_id, _TABLE.attempts,
     _TABLE.failures, _TABLE.lane, _TABLE.due_at, _TABLE.created_at, _TABLE.finished_at, _TABLE.worker, _TABLE.reason,
-    _TABLE.cause, _TABLE.action_id, _TABLE.ready,
+    _TABLE.cause, _TABLE.action_id, _TABLE.ready, _TABLE.blocks, _TABLE.lease_until, _TABLE.token,
     schema.events.c.source, schema.events.c.type, schema.events.c.dedup_key,
 )  # fmt: skip
 #: What `Selection.matches` needs besides.
@@ -239,6 +239,9 @@ class DeliveryPages(ListingPart):
             cause=None if row.cause is None else DeliveryCause(row.cause),
             action_id=row.action_id,
             is_head=row.ready,
+            holds_lane=row.blocks,
+            lease_until=row.lease_until,
+            token=row.token,
         )
 
     def of_event(self, event_id: int) -> list[DeliverySummary]:

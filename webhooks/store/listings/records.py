@@ -60,6 +60,8 @@ class DeliverySummary:
     source, type, dedup_key: of its event; None when that was pruned.
     action_id: what an operator did to it last.
     is_head: it has no lane, or is the one of its lane that may run.
+    holds_lane: it is dead, and what comes after it in its lane waits.
+    lease_until, token: of the claim that has it, or had it last.
     """
 
     id: int
@@ -82,6 +84,9 @@ class DeliverySummary:
     cause: DeliveryCause | None = None
     action_id: int | None = None
     is_head: bool = True
+    holds_lane: bool = False
+    lease_until: datetime | None = None
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,24 @@ class BlockedLane:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneNeighbours:
+    """What stands before and after a delivery in its lane, the nearest first. ahead, behind: how many, as far as they were counted."""
+
+    before: Sequence[DeliverySummary] = ()
+    after: Sequence[DeliverySummary] = ()
+    ahead: int = 0
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWait:
+    """The delivery that another of its lane waits for. state: dead, where that one holds the lane."""
+
+    id: int
+    state: DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStats:
     """What came from one source in the window. oldest_unhandled_at: of an event with an unfinished delivery."""
 
@@ -186,6 +209,8 @@ __all__ = [
     "FailureGroup",
     "FailureGroups",
     "HandlerStats",
+    "LaneNeighbours",
+    "LaneWait",
     "Page",
     "SourceStats",
     "Stats",
