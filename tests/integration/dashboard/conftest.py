@@ -155,6 +155,13 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
+@pytest.fixture(autouse=True)
+def _looks_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a page look for as long as it takes: on a busy machine three rows take longer than a page's patience."""
+    for name in ("dashboard.pages.events", "dashboard.pages.deliveries", "operations.actions.preview"):
+        monkeypatch.setattr(f"webhooks.{name}.PATIENCE", timedelta(hours=1))
+
+
 @pytest.fixture
 def timeless(monkeypatch: pytest.MonkeyPatch) -> Callable[[Site], Site]:
     """Have a page take no time, however slow this machine is: what is kept for a second is asked for once."""
