@@ -123,7 +123,7 @@ def make_settings(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def make_site(database_url: str) -> Iterator[Callable[..., Site]]:
+def make_site(database_url: str, unhurried: None) -> Iterator[Callable[..., Site]]:
     """Make a dashboard: `make_site(registry=…, clock=…, dashboard={…}, max_body=…)`. Closed afterwards."""
     made: list[Webhooks] = []
 
