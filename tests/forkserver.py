@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support import PROFILE, ROOT
+from tests.support import PROFILE, ROOT, patience
 
 #: Modules that read the environment when they are imported, or must be imported after something is patched.
 _NOT_IMPORTED = (
@@ -148,10 +148,10 @@ class ForkServer:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a Python program to its end, as `subprocess.run(…, capture_output=True)`; executed where it cannot fork."""
         if not can_fork(argv, env):
-            return subprocess.run(argv, capture_output=True, cwd=cwd, env=env, timeout=timeout)
+            return subprocess.run(argv, capture_output=True, cwd=cwd, env=env, timeout=patience(timeout))
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             forked = self.start(argv, output=output.fileno(), errors=errors.fileno(), cwd=cwd, env=env)
-            status = forked.wait(timeout)
+            status = forked.wait(patience(timeout))
             output.seek(0)
             errors.seek(0)
             return subprocess.CompletedProcess(list(argv), status, output.read(), errors.read())

@@ -7,8 +7,11 @@ file, so that it never blocks and a failure can show it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
+import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -20,18 +23,45 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.forkserver import Forked, ForkServer, can_fork
-from tests.support import ROOT, allowed, patience, wait_until
+from tests.support import ROOT, patience, wait_until
 
 #: Where the scripts of the environment that runs the tests are: `webhooks`, `gunicorn`, `flask`.
 SCRIPTS = Path(sys.executable).parent
 
 
+#: Ports that one process of a run hands out, in turn; the one before them is held, so that no other process has them.
+BLOCK = 100
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port of 127.0.0.1 that nothing listens on, and nothing will until the test's own process does.
+
+    Not one of those that the system gives to connections: between this and the start of a server another test's client
+    would get it now and then, and a client of a port without a server would be connected to itself.
+    """
+    for port in itertools.islice(_ports(), BLOCK):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """The ports of this process, over and over."""
+    first, last = 32_768, 60_999  # Linux' own, where it does not say which it gives to connections
+    with contextlib.suppress(OSError, ValueError):
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    blocks = [*range(12_000, first - BLOCK, BLOCK), *range(last + 1, 65_536 - BLOCK, BLOCK)]
+    blocks = blocks or [*range(12_000, 65_000, BLOCK)]
+    for held in random.SystemRandom().sample(blocks, len(blocks)):  # a run's seed is the same in each of its processes
+        guard = socket.socket()
+        with contextlib.suppress(OSError):
+            guard.bind(("127.0.0.1", held))
+            guard.detach()  # for as long as this process lives
+            return itertools.cycle(range(held + 1, held + BLOCK))
+        guard.close()
+    raise AssertionError(f"no {BLOCK} ports in a row are free")
 
 
 @dataclass(frozen=True)
@@ -58,7 +88,7 @@ def send(
     match = re.fullmatch(r"http://([^/:]+):(\d+)(/.*)?", url)
     if match is None:
         raise ValueError(f"{url!r} is not http://HOST:PORT/…")
-    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=allowed(timeout.total_seconds()))
+    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=patience(timeout.total_seconds()))
     with contextlib.closing(connection):
         connection.request(method or ("GET" if body is None else "POST"), match[3] or "/", body, dict(headers or {}))
         response = connection.getresponse()

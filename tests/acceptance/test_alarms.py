@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.pager import SIGNING, Pager
 from tests.acceptance.support import Processes, free_port, send
+from tests.support import allowed
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
@@ -28,7 +29,8 @@ def sync(event):
         raise ValueError("card 4242")
 """
 
-#: A look each second, and no alarm has to stand for long; silence is what takes ten seconds.
+#: A look each second, and no alarm has to stand for long; silence is what takes ten seconds, and more where the machine is
+#: busy: a web process must have begun to look before the source is silent again.
 SETTINGS = """
 alarm_interval = "1s"
 heartbeat_url = "{url}/beat"
@@ -45,7 +47,7 @@ only = ["no-worker", "failing", "source-silent"]
 
 [sources.close]
 secret = "{key}"
-expect_within = "10s"
+expect_within = "{silence}s"
 """
 
 
@@ -69,7 +71,7 @@ def test_each_alarm_of_a_drill_is_told_once_and_resolved_once(
     here = processes.directory
     (here / "handlers").mkdir()
     (here / "handlers" / "sync.py").write_text(HANDLER)
-    (here / "webhooks.toml").write_text(SETTINGS.format(url=receiver.url, key=KEY))
+    (here / "webhooks.toml").write_text(SETTINGS.format(url=receiver.url, key=KEY, silence=round(min(allowed(10), 30))))
     (here / "url.txt").write_text(f"{receiver.url}/alarms\n")
     (here / "key.txt").write_text(SIGNING)
     port = free_port()

@@ -26,7 +26,7 @@ KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
         return False
     return state != "Z"
 
@@ -42,6 +42,14 @@ def children(pid: int) -> list[int]:
             if int(fields[1]) == pid and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
+
+
+def command_of(pid: int) -> bytes:
+    """Its words, each with a NUL behind it; none where it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def key_in(secret: Path) -> str:
@@ -278,7 +286,7 @@ def test_a_worker_that_dies_is_started_again(processes: Processes) -> None:
     demo.wait_for("next, in another terminal", STORY_LIMIT)
 
     def workers() -> list[int]:
-        return [pid for pid in children(demo.pid) if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in children(demo.pid) if b"\0worker\0" in command_of(pid)]
 
     (first,) = workers()
     os.kill(first, signal.SIGKILL)

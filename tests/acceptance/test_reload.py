@@ -17,7 +17,7 @@ import pytest
 
 from tests.acceptance.support import Process, Processes, free_port, send
 from tests.acceptance.test_server import KEY, SOURCE, body
-from tests.support import allowed, pairs, wait_until
+from tests.support import allowed, pairs, slowness, wait_until
 
 pytestmark = pytest.mark.forks("run")
 
@@ -176,7 +176,7 @@ def test_no_answer_takes_a_second_longer_because_of_three_reloads(
 ) -> None:
     running = Running(processes, database_url, worker_class)
     longest = without_reload(running.port)
-    assert reload_three_times(running).longest <= longest + allowed(ALLOWED_SECONDS)
+    assert reload_three_times(running).longest <= longest + ALLOWED_SECONDS * slowness()
 
 
 @pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
@@ -195,7 +195,7 @@ def test_no_answer_takes_a_second_longer_because_of_a_rolling_restart(
 ) -> None:
     running = Running(processes, database_url, worker_class)
     longest = without_reload(running.port)
-    assert restart_rolling(running).longest <= longest + allowed(ALLOWED_SECONDS)
+    assert restart_rolling(running).longest <= longest + ALLOWED_SECONDS * slowness()
     end(running)
 
 

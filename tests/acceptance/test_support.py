@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port, send
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 SERVER = """
 import http.server, sys
@@ -31,6 +32,19 @@ def test_a_server_is_started_and_answers(processes: Processes) -> None:
     processes.start(sys.executable, "-c", SERVER, str(port)).wait_for("listening")
     answer = send(f"http://127.0.0.1:{port}/", b"abc")
     assert (answer.status, answer.body) == (201, b"cba")
+
+
+def test_ports_are_none_that_a_connection_gets_and_none_of_another_process() -> None:
+    ports = {free_port() for _ in range(30)}
+    assert len(ports) == 30, "each is handed out once before it comes again"
+    others = subprocess.run(
+        [sys.executable, "-c", "from tests.acceptance.support import free_port\nfor _ in range(30): print(free_port())"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert not ports & set(map(int, others))
+    connected = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first, last = map(int, connected.read_text().split()) if connected.exists() else (49_152, 65_535)
+    assert not ports & set(range(first, last + 1))
 
 
 def test_what_a_process_wrote_is_shown_when_the_wait_is_in_vain(processes: Processes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from sqlalchemy import func, select, update
 
 from tests.integration.rig import Rig
 from tests.integration.test_cli import KEY, Cli
-from tests.support import wait_until
+from tests.support import allowed, wait_until
 from webhooks.app import Webhooks
 from webhooks.database import LOCK_PATIENCE
 from webhooks.database import tables as schema
@@ -56,7 +57,7 @@ class Machine:
         return datetime.now(UTC) + self.ahead + self.slept
 
     def monotonic(self) -> float:
-        return 1_000.0 + self.slept.total_seconds()
+        return time.monotonic() + self.slept.total_seconds()
 
     def make_keeper(self) -> Maintenance:
         return Maintenance(
@@ -386,8 +387,8 @@ def test_a_clock_forty_days_ahead_for_one_round_deletes_nothing(
         here.keeper.tick("w")
     here.keeper.tick("w")
     assert (count(here, schema.events), count(here, schema.dedup_log)) == (3, 3)
-    jumps = [record.message for record in caplog.records if "jumped" in record.message]
-    assert [" ahead by 40 days" in jumps[0], " back by 40 days" in jumps[1], len(jumps)] == [True, True, 2]
+    jumps = [re.search(r" (ahead|back) by (39 days, 23:59|40 days, 0:00)", record.message) for record in caplog.records]
+    assert [jump[1] for jump in jumps if jump] == ["ahead", "back"]
 
 
 def test_a_worker_that_starts_forty_days_ahead_deletes_nothing(
@@ -545,7 +546,7 @@ def test_a_locked_row_of_a_duty_holds_up_no_rescue(
         assert keeper.tick("w")
         took = time.monotonic() - begun
     assert here.rig.row(id).state == PENDING
-    assert took < LOCK_PATIENCE.total_seconds() * 4, "it waits for no lock; the rest is this machine's load"
+    assert took < allowed(LOCK_PATIENCE.total_seconds() * 4), "it waits for no lock; the rest is this machine's load"
     assert other.rounds == (holder == "w"), "a duty that may run once only is not taken over"
     assert not here.finish(claimed)
 

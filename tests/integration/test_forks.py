@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.conftest import Consumer
+from tests.support import patience
 from webhooks.database import LockFile
 from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
@@ -34,7 +35,7 @@ def event(payload: Any, number: int) -> bytes:
 
 def deliver(consumer: Consumer, body: bytes) -> int:
     """Post as a sender does, who tries again after a 503: on a busy machine a commit may take too long."""
-    until = time.monotonic() + 15
+    until = time.monotonic() + patience(15)
     while (status := consumer.post(body).status_code) == 503 and time.monotonic() < until:
         time.sleep(0.05)
     return int(status)
@@ -54,7 +55,7 @@ def child(act: Callable[[], object]) -> Callable[[], str]:
     os.close(writer)
 
     def wait() -> str:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         try:
             while os.waitpid(pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:

@@ -78,6 +78,7 @@ class Serving:
 
     def connect(self) -> Any:
         """Another connection to the worker."""
+        self._acted = time.monotonic()
         client = socket.create_connection(self._listener.getsockname(), timeout=5)
         self._clients.append(client)
         server, address = self._listener.accept()
@@ -91,6 +92,7 @@ class Serving:
         return [*self.worker.connections.waiting, *self.worker.connections.answering]
 
     def send(self, data: bytes) -> None:
+        self._acted = time.monotonic()
         self.client.sendall(data)
         self.turn()
 
@@ -98,6 +100,11 @@ class Serving:
         """Let the worker run until it waits."""
         for _ in range(5):
             gevent.idle()
+
+    def nearly_let_pass(self, seconds: float) -> None:
+        """End those that would be late `seconds` after the client's last act began, however long ago that is."""
+        self.worker.connections.end_late_ones(self._acted + seconds, at_most=100)
+        self.turn()
 
     def let_pass(self, seconds: float) -> None:
         """End those that would be late in `seconds` from now."""
@@ -262,11 +269,11 @@ def test_a_body_that_ends_too_soon_is_no_event(serving: Serving, sent: bytes) ->
 
 
 def test_a_new_connection_has_ten_seconds_and_a_kept_one_as_long_as_gunicorn_says(serving: Serving) -> None:
-    serving.let_pass(HEAD_SECONDS - 1)
+    serving.nearly_let_pass(HEAD_SECONDS - 1)
     assert len(serving.waiting) == 1
     serving.send(post())
     assert serving.answer()[0] == 200
-    serving.let_pass(4)
+    serving.nearly_let_pass(4)
     assert len(serving.waiting) == 1
     serving.let_pass(6)
     assert serving.is_over()
@@ -279,7 +286,7 @@ def test_a_head_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes
         serving.send(post())
         assert serving.answer()[0] == 200
     serving.send(sent)
-    serving.let_pass(HEAD_SECONDS - 1)
+    serving.nearly_let_pass(HEAD_SECONDS - 1)
     assert len(serving.waiting) == 1
     serving.let_pass(HEAD_SECONDS + 1)
     assert serving.answer()[0] == 408
@@ -316,7 +323,7 @@ def test_a_head_that_does_not_come_whole_leaves_its_trace(serving: Serving) -> N
 @pytest.mark.parametrize("sent", BODIES, ids=BODY_NAMES)
 def test_a_body_that_does_not_come_whole_is_closed(serving: Serving, sent: bytes) -> None:
     serving.send(sent)
-    serving.let_pass(BODY_GRACE_SECONDS - 1)
+    serving.nearly_let_pass(BODY_GRACE_SECONDS - 1)
     assert len(serving.waiting) == 1
     serving.let_pass(BODY_GRACE_SECONDS + 1)
     assert serving.answer() == (408, b"refused: close", False)
@@ -342,7 +349,7 @@ def test_an_upload_to_another_path_is_read_by_the_application(serving: Serving) 
     serving.send(post(b"x" * 5_000, "/uploads")[:-1])
     assert serving.application.asked == ["POST /uploads"]
     assert serving.worker.connections.held == 0
-    serving.let_pass(29)
+    serving.nearly_let_pass(29)
     assert len(serving.waiting) == 1
     serving.send(b"x")
     assert serving.answer() == (200, b"by gunicorn: " + b"x" * 5_000, True)
@@ -359,7 +366,7 @@ def test_a_sender_that_takes_no_answer_is_closed(serving: Serving) -> None:
     serving.send(post())
     while not serving.worker.connections.answering:
         gevent.sleep(0)
-    serving.let_pass(ANSWER_SECONDS - 1)
+    serving.nearly_let_pass(ANSWER_SECONDS - 1)
     assert len(serving.waiting) == 1
     serving.let_pass(ANSWER_SECONDS + 1)
     while serving.waiting:
@@ -522,7 +529,7 @@ PROXIED = b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n"
 def test_the_proxy_protocol_is_gunicorns_to_read(proxied: Serving) -> None:
     proxied.send(PROXIED + post(b"one"))
     assert proxied.answer() == (200, b"by gunicorn: one", True)
-    proxied.let_pass(4)
+    proxied.nearly_let_pass(4)
     proxied.send(post(b"two"))
     assert proxied.answer() == (200, b"by gunicorn: two", True)
     assert proxied.echo.bodies == []
@@ -535,7 +542,7 @@ def test_the_proxy_protocol_is_gunicorns_to_read(proxied: Serving) -> None:
 )
 def test_what_gunicorn_reads_has_deadlines_too(proxied: Serving, sent: bytes, seconds: float) -> None:
     proxied.send(sent)
-    proxied.let_pass(seconds - 1)
+    proxied.nearly_let_pass(seconds - 1)
     assert len(proxied.waiting) == 1
     proxied.let_pass(seconds + 1)
     with contextlib.suppress(ConnectionResetError):

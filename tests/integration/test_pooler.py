@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from tests.acceptance.support import free_port
 from tests.integration.rig import Rig, effects
-from tests.support import wait_until
+from tests.support import patience, wait_until
 from webhooks.database.connect import connect
 from webhooks.model import DeliveryState, new_id
 from webhooks.store import Store
@@ -211,7 +211,7 @@ def test_an_attempt_whose_time_is_up_is_ended_on_the_server(made: Rig) -> None:
         if delivery.number == 1:
             session.execute(text("select pg_sleep(60)"))
 
-    made.on("h", timeout=timedelta(seconds=0.5))(hangs)
+    made.on("h", timeout=timedelta(seconds=patience(0.5)))(hangs)
     (id,) = made.put(1)
     with made.running():
         made.wait_for(DeliveryState.SUCCEEDED, 1, seconds=30)

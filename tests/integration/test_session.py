@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import registry
 
 from tests.integration.rig import NO_MARK, Rig, effects, rig
-from tests.support import examples, wait_until
+from tests.support import examples, patience, wait_until
 from webhooks.database import LockFile, SQLiteDatabase
 from webhooks.delivery.attempt import Cause
 from webhooks.errors import AttemptTimeout, StorageUnavailable, WriteLockHeldTooLong
@@ -556,7 +556,7 @@ ENDLESS = "with recursive c(n) as (select 1 union all select n + 1 from c) selec
 
 def test_the_write_limit_lets_the_lock_go_from_under_an_open_result(sqlite_url: str) -> None:
     """An interruption lasts as long as a result is open, and would end the rollback with everything else."""
-    with rig(sqlite_url, write_limit=timedelta(seconds=0.05)) as made:
+    with rig(sqlite_url, write_limit=timedelta(seconds=patience(0.2))) as made:
         free: list[bool] = []
 
         def hold(session: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.rig import SOON, Rig, effects, rig
-from tests.support import wait_until
+from tests.support import allowed, patience, wait_until
 from webhooks import signals
 from webhooks.database import LOCK_PATIENCE
 from webhooks.database.connect import connect
@@ -39,7 +39,14 @@ PENDING, RUNNING, SUCCEEDED, DEAD = (
 
 @pytest.fixture
 def made(database_url: str) -> Iterator[Rig]:
-    with rig(database_url, timeout=timedelta(seconds=0.2)) as made:
+    with rig(database_url, timeout=timedelta(seconds=30)) as made:
+        yield made
+
+
+@pytest.fixture
+def hasty(database_url: str) -> Iterator[Rig]:
+    """Handlers that hang are timed out soon; those that do not have begun and ended by then, on a busy machine too."""
+    with rig(database_url, timeout=timedelta(seconds=round(patience(0.2), 1))) as made:
         yield made
 
 
@@ -67,80 +74,82 @@ class Gate:
 # -- time-outs ---------------------------------------------------------------------------------------------
 
 
-def test_a_handler_that_hangs_is_timed_out_retried_and_its_slot_replaced(made: Rig) -> None:
+def test_a_handler_that_hangs_is_timed_out_retried_and_its_slot_replaced(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=RetryPolicy(2, timedelta(0), timedelta(0)))
+    @hasty.on(retry=RetryPolicy(2, timedelta(0), timedelta(0)))
     def h() -> None:
         gate()
 
-    @made.on("g", timeout=timedelta(seconds=10))
+    @hasty.on("g", timeout=timedelta(seconds=10))
     def g() -> None:
         pass
 
-    (id,) = made.put()
-    with made.running(slots=1):
-        made.wait_for(DEAD)
-        made.put(3, "g")
-        made.wait_for(SUCCEEDED, 3)
+    (id,) = hasty.put()
+    with hasty.running(slots=1):
+        hasty.wait_for(DEAD)
+        hasty.put(3, "g")
+        hasty.wait_for(SUCCEEDED, 3)
         gate.open()
-    assert made.outcomes(id) == ["timed-out", "timed-out"]
-    assert made.row(id).reason == "AttemptTimeout: it ran longer than its timeout of 0.2 s (attempt 2 of 2)"
+    assert hasty.outcomes(id) == ["timed-out", "timed-out"]
+    limit = f"{hasty.timeout.total_seconds():g} s"
+    assert hasty.row(id).reason == f"AttemptTimeout: it ran longer than its timeout of {limit} (attempt 2 of 2)"
 
 
-def test_a_time_out_says_where_the_thread_stood(made: Rig) -> None:
+def test_a_time_out_says_where_the_thread_stood(hasty: Rig) -> None:
     gate = Gate()
     stood: dict[int, str] = {}
 
     def has_timed_out(id: int) -> bool:
-        return made.outcomes(id) == ["timed-out"]
+        return hasty.outcomes(id) == ["timed-out"]
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h() -> None:
         gate()
 
-    @made.on("waits", retry=NEVER)
+    @hasty.on("waits", retry=NEVER)
     async def waits() -> None:
         await asyncio.sleep(30)
 
-    @made.on("blocks", retry=NEVER)
+    @hasty.on("blocks", retry=NEVER)
     async def blocks() -> None:
         gate()
 
-    with made.running():
+    with hasty.running():
         for name, last in (("h", "__call__"), ("waits", "waits"), ("blocks", "__call__")):
-            (id,) = made.put(1, name)
+            (id,) = hasty.put(1, name)
             wait_until(functools.partial(has_timed_out, id))
             stood[id] = last
         gate.open()
+    limit = f"{hasty.timeout.total_seconds():g} s"
     for id, last in stood.items():
-        error = made.store.deliveries.attempts([id])[0].error or ""
-        assert error.startswith("AttemptTimeout: it ran longer than its timeout of 0.2 s\nwhere it stood then")
+        error = hasty.store.deliveries.attempts([id])[0].error or ""
+        assert error.startswith(f"AttemptTimeout: it ran longer than its timeout of {limit}\nwhere it stood then")
         [own] = [frame for frame in frames_of(error) if frame.file == __file__][-1:]
         assert own.name == last
         assert "dispatcher.py" not in error
 
 
-def test_what_a_timed_out_handler_writes_never_commits(made: Rig) -> None:
+def test_what_a_timed_out_handler_writes_never_commits(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h(session: Any) -> None:
         session.execute(ONE)
         gate()
         session.execute(ONE)
 
-    (id,) = made.put()
-    with made.running():
-        wait_until(lambda: made.outcomes(id) == ["timed-out"])
+    (id,) = hasty.put()
+    with hasty.running():
+        wait_until(lambda: hasty.outcomes(id) == ["timed-out"])
         gate.open()
-    assert made.count_effects() == 0
+    assert hasty.count_effects() == 0
 
 
 def test_an_async_handler_is_cancelled_and_its_loop_serves_on(made: Rig) -> None:
     cancelled: list[bool] = []
 
-    @made.on(retry=NEVER, timeout=timedelta(seconds=1))  # it must have begun when its time is up
+    @made.on(retry=NEVER, timeout=timedelta(seconds=patience(1)))  # it must have begun when its time is up
     async def h() -> None:
         try:
             await asyncio.sleep(60)
@@ -162,47 +171,47 @@ def test_an_async_handler_is_cancelled_and_its_loop_serves_on(made: Rig) -> None
     assert cancelled == [True]
 
 
-def test_an_async_handler_that_blocks_its_loop_is_left_with_it(made: Rig) -> None:
+def test_an_async_handler_that_blocks_its_loop_is_left_with_it(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     async def h() -> None:
         gate()
 
-    @made.on("g", timeout=timedelta(seconds=10))
+    @hasty.on("g", timeout=timedelta(seconds=10))
     async def g() -> None:
         await asyncio.sleep(0)
 
-    (id,) = made.put()
-    with made.running() as worker:
-        wait_until(lambda: made.outcomes(id) == ["timed-out"])
-        made.put(1, "g")
-        made.wait_for(SUCCEEDED)
+    (id,) = hasty.put()
+    with hasty.running() as worker:
+        wait_until(lambda: hasty.outcomes(id) == ["timed-out"])
+        hasty.put(1, "g")
+        hasty.wait_for(SUCCEEDED)
         assert [attempt.delivery.id for attempt in worker.runner.ledger.abandoned()] == [id]
         gate.open()
         wait_until(lambda: worker.abandoned_threads == 0)
 
 
-def test_who_was_blocked_by_another_on_its_loop_is_not_counted(made: Rig) -> None:
+def test_who_was_blocked_by_another_on_its_loop_is_not_counted(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on("guilty", retry=NEVER, timeout=timedelta(seconds=5))
+    @hasty.on("guilty", retry=NEVER, timeout=timedelta(seconds=30))
     async def guilty() -> None:
         gate()
 
-    @made.on("innocent", retry=SOON)
+    @hasty.on("innocent", retry=SOON)
     async def innocent() -> None:
         await asyncio.sleep(0)
 
-    with made.running():
-        made.put(1, "guilty")
+    with hasty.running():
+        hasty.put(1, "guilty")
         wait_until(lambda: gate.inside)
-        (id,) = made.put(1, "innocent")
-        made.wait_for(SUCCEEDED)
+        (id,) = hasty.put(1, "innocent")
+        hasty.wait_for(SUCCEEDED)
         gate.open()
-        made.wait_for(SUCCEEDED, 2)
-    assert made.outcomes(id) == ["timed-out", "succeeded"]
-    assert made.row(id).failures == 0
+        hasty.wait_for(SUCCEEDED, 2)
+    assert hasty.outcomes(id) == ["timed-out", "succeeded"]
+    assert hasty.row(id).failures == 0
 
 
 @pytest.mark.parametrize("raises", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, BaseException])
@@ -242,71 +251,71 @@ def test_a_task_of_an_async_handler_that_exits_leaves_the_loop_alive(made: Rig) 
         made.wait_for(SUCCEEDED, 3)
 
 
-def test_in_a_lane_the_next_run_waits_until_the_abandoned_thread_has_ended(made: Rig) -> None:
+def test_in_a_lane_the_next_run_waits_until_the_abandoned_thread_has_ended(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(ordered_by="object_id", retry=SOON)
+    @hasty.on(ordered_by="object_id", retry=SOON)
     def h() -> None:
         if not gate.most:
             gate()
 
-    first, second = made.put(lane="l", at=1) + made.put(lane="l", at=2)
-    with made.running() as worker:
+    first, second = hasty.put(lane="l", at=1) + hasty.put(lane="l", at=2)
+    with hasty.running() as worker:
         wait_until(lambda: worker.abandoned_threads)
-        wait_until(lambda: made.row(first).reason)
-        assert (made.row(first).state, made.row(second).state) == (RUNNING, PENDING)
-        assert "the next run waits until the thread" in made.row(first).reason
+        wait_until(lambda: hasty.row(first).reason)
+        assert (hasty.row(first).state, hasty.row(second).state) == (RUNNING, PENDING)
+        assert "the next run waits until the thread" in hasty.row(first).reason
         gate.open()
-        made.wait_for(SUCCEEDED, 2)
-    assert made.outcomes(first) == ["timed-out", "succeeded"]
+        hasty.wait_for(SUCCEEDED, 2)
+    assert hasty.outcomes(first) == ["timed-out", "succeeded"]
 
 
-def test_a_worker_with_too_many_abandoned_threads_asks_to_be_replaced(made: Rig) -> None:
+def test_a_worker_with_too_many_abandoned_threads_asks_to_be_replaced(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h() -> None:
         gate()
 
-    ids = made.put(2)
-    with made.running(abandoned_threads=2) as worker:
+    ids = hasty.put(2)
+    with hasty.running(abandoned_threads=2) as worker:
         wait_until(lambda: worker.has_ended.is_set())
         gate.open()
-    assert [made.outcomes(id) for id in ids] == [["timed-out"], ["timed-out"]]
+    assert [hasty.outcomes(id) for id in ids] == [["timed-out"], ["timed-out"]]
 
 
-def test_replace_is_what_run_answers(made: Rig) -> None:
+def test_replace_is_what_run_answers(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h() -> None:
         gate()
 
-    made.put()
-    with made.running(abandoned_threads=1) as worker:
-        wait_until(lambda: made.result is not None)
+    hasty.put()
+    with hasty.running(abandoned_threads=1) as worker:
+        wait_until(lambda: hasty.result is not None)
         gate.open()
         assert not worker.is_stopping
-    assert made.result == REPLACE
+    assert hasty.result == REPLACE
 
 
-def test_a_lanes_abandoned_delivery_is_judged_as_timed_out_by_whoever_rescues_it(made: Rig) -> None:
+def test_a_lanes_abandoned_delivery_is_judged_as_timed_out_by_whoever_rescues_it(hasty: Rig) -> None:
     """The worker replaced itself, or was killed, before the abandoned thread ended."""
     gate = Gate()
 
-    @made.on(ordered_by="object_id", retry=SOON)
+    @hasty.on(ordered_by="object_id", retry=SOON)
     def h() -> None:
         if not gate.most:
             gate()
 
-    (id,) = made.put(lane="l")
-    with made.running(abandoned_threads=1, grace=timedelta(0)) as worker:
+    (id,) = hasty.put(lane="l")
+    with hasty.running(abandoned_threads=1, grace=timedelta(0)) as worker:
         wait_until(lambda: worker.has_ended.is_set())
-    with made.running(maintenance=True):
-        made.wait_for(SUCCEEDED)
+    with hasty.running(maintenance=True):
+        hasty.wait_for(SUCCEEDED)
     gate.open()
-    assert made.outcomes(id) == ["timed-out", "succeeded"]
-    assert not made.row(id).alone
+    assert hasty.outcomes(id) == ["timed-out", "succeeded"]
+    assert not hasty.row(id).alone
 
 
 # -- leases ------------------------------------------------------------------------------------------------
@@ -845,7 +854,7 @@ def test_pause_and_resume_are_felt_within_two_seconds(made: Rig) -> None:
         made.store.handlers.resume("h")
         resumed = time.monotonic()
         made.wait_for(SUCCEEDED, 2)
-        assert time.monotonic() - resumed < 2
+        assert time.monotonic() - resumed < allowed(2)
 
 
 def test_a_paused_handler_does_not_hold_up_another(made: Rig) -> None:
@@ -1022,73 +1031,73 @@ def test_a_success_is_counted_when_the_worker_ends_though_its_handlers_row_is_lo
     assert made.store.handlers.states()["h"].breaker_failures == 0
 
 
-def test_retries_that_hang_count_too(made: Rig) -> None:
+def test_retries_that_hang_count_too(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=RetryPolicy(99, timedelta(0), timedelta(0)))
+    @hasty.on(retry=RetryPolicy(99, timedelta(0), timedelta(0)))
     def h() -> None:
         gate()
 
-    made.put(1)
-    with made.running(slots=4):
-        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN, timedelta(seconds=20))
+    hasty.put(1)
+    with hasty.running(slots=4):
+        wait_until(lambda: hasty.store.handlers.states()["h"].breaker is BreakerState.OPEN, timedelta(seconds=20))
         assert gate.inside == 10
         gate.open()
 
 
-def test_a_handler_that_hangs_now_and_then_is_parked_by_its_threads(made: Rig) -> None:
+def test_a_handler_that_hangs_now_and_then_is_parked_by_its_threads(hasty: Rig) -> None:
     """Successes between them do not hide that ten threads are lost."""
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h(event: Any) -> None:
         if event.raw == b"1":
             gate()
 
-    with made.running(slots=4):
+    with hasty.running(slots=4):
         for hanging in range(1, 11):
-            made.put(1, body=b"1")
+            hasty.put(1, body=b"1")
             wait_until(lambda hanging=hanging: gate.inside == hanging)  # type: ignore[misc]
-            made.put(1, body=b"0")
-            made.wait_for(SUCCEEDED, hanging)
-        wait_until(lambda: made.store.handlers.states()["h"].breaker is BreakerState.OPEN)
+            hasty.put(1, body=b"0")
+            hasty.wait_for(SUCCEEDED, hanging)
+        wait_until(lambda: hasty.store.handlers.states()["h"].breaker is BreakerState.OPEN)
         gate.open()
 
 
 def test_a_worker_is_replaced_once_in_ten_minutes_for_one_handler(
-    made: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hasty: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h() -> None:
         gate()
 
-    made.put(2)
-    with made.running(abandoned_threads=2) as worker:
+    hasty.put(2)
+    with hasty.running(abandoned_threads=2) as worker:
         wait_until(lambda: worker.has_ended.is_set())
     for name, value in worker.to_be_replaced().items():
         monkeypatch.setenv(name, value)
-    made.put(3)
-    with made.running(abandoned_threads=2) as worker:
+    hasty.put(3)
+    with hasty.running(abandoned_threads=2) as worker:
         wait_until(lambda: worker.abandoned_threads == 3)
         wait_until(lambda: "has just been replaced" in caplog.text)
         assert not worker.runner.replacement.is_due
         gate.open()
 
 
-def test_a_worker_bears_four_abandoned_threads_for_each_of_its_slots(made: Rig) -> None:
+def test_a_worker_bears_four_abandoned_threads_for_each_of_its_slots(hasty: Rig) -> None:
     gate = Gate()
 
-    @made.on(retry=NEVER)
+    @hasty.on(retry=NEVER)
     def h() -> None:
         gate()
 
-    made.put(4)
-    with made.running(slots=1) as worker:
+    hasty.put(4)
+    with hasty.running(slots=1) as worker:
         wait_until(lambda: worker.abandoned_threads == 4)
         assert not worker.runner.replacement.is_due
-        made.put(1)
+        hasty.put(1)
         wait_until(lambda: worker.has_ended.is_set())
         gate.open()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import patience
 from webhooks import forks
 from webhooks.errors import Overloaded, RowRefused, StorageUnavailable
 from webhooks.intake import GroupCommit
@@ -441,7 +442,7 @@ def test_a_follower_interrupted_while_it_waits_hands_the_lead_on(monkeypatch: py
 
 def test_a_follower_whose_time_is_up_answers_and_leaves_the_queue() -> None:
     recorder = Recorder()
-    commit = GroupCommit(recorder, deadline=timedelta(milliseconds=50))
+    commit = GroupCommit(recorder, deadline=timedelta(seconds=patience(0.3)))  # the leader begins within it
     recorder.go.clear()
     leader = Poster(commit, item("leader"))
     assert recorder.entered.wait(10)

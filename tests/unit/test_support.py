@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
-from tests.support import SLOWNESS, allowed, each, examples, patience
+from tests.support import SLOWNESS, allowed, crowd, each, examples, patience
 
 
 def test_each_goes_through_all_values_and_tells_of_every_failure() -> None:
@@ -31,13 +32,26 @@ def test_each_goes_through_all_values_and_tells_of_every_failure() -> None:
 
 
 def test_bounds_and_waits_grow_with_the_slowness_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr("tests.support.crowd", lambda: 0.0)
     monkeypatch.setenv(SLOWNESS, "3")
     assert (allowed(2), patience(10), patience(60)) == (6, 30, 80)
     monkeypatch.setenv(SLOWNESS, "1")
     assert (allowed(2), patience(10)) == (2, 10)
-    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
-    assert (allowed(2), patience(10), patience(100)) == (2, 60, 100)
+    monkeypatch.setattr("tests.support.crowd", lambda: 1000.0)
+    assert (allowed(2), patience(10), patience(100)) == (12, 60, 100)
+
+
+def test_a_crowd_of_this_moment_counts_before_the_average_has_risen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.0, 0.0, 0.0))
+    monkeypatch.setattr("tests.support.LOAD", tmp_path / "loadavg")
+    assert crowd() == 0.5
+    (tmp_path / "loadavg").write_text("1.00 0.00 0.00 9/204 24000\n")
+    assert crowd() == 4.5
+    monkeypatch.setattr("os.getloadavg", lambda: (12.0, 0.0, 0.0))
+    assert crowd() == 6.0
 
 
 def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -> None:
