@@ -21,6 +21,7 @@ from webhooks.selection import Selection
 
 if TYPE_CHECKING:
     from webhooks.dashboard.visit import Visit
+    from webhooks.delivery import Rehearsal
     from webhooks.model import Attempt
     from webhooks.operations.events import EventView
     from webhooks.operations.explain import Explanation
@@ -131,6 +132,18 @@ def attempts(visit: Visit, found: DeliverySummary, of_it: Sequence[Attempt]) -> 
     return [_attempt(one, texts) for one in of_it]
 
 
+def rehearsals(visit: Visit, runs: Sequence[Rehearsal]) -> Sequence[Rehearsal]:
+    """What handlers would have done, their reasons without what is hidden in the events that they got."""
+    redaction = redaction_of(visit)
+    if not redaction:
+        return runs
+    texts = _texts_by_event(visit, redaction, {one.event_id for one in runs if one.reason})
+    return [
+        dataclasses.replace(one, reason=scrub(one.reason, texts.get(one.event_id, set()))) if one.reason else one
+        for one in runs
+    ]
+
+
 def kind_of(visit: Visit, error: str | None) -> str | None:
     """An error of which no event is at hand: its kind alone, where anything is hidden; what it says may quote what came."""
     if not error or not redaction_of(visit):
@@ -213,6 +226,6 @@ def is_revealed(visit: Visit, id: int) -> bool:
 
 
 __all__ = [
-    "FIELD", "attempts", "body", "deliveries", "event", "explanations", "groups", "hides_something", "is_revealed", "kind_of", "listed", "redaction_of",
+    "FIELD", "attempts", "body", "deliveries", "event", "explanations", "groups", "hides_something", "is_revealed", "kind_of", "listed", "redaction_of", "rehearsals",
     "reveal_token", "summary", "view",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from webhooks.dashboard.endpoints import every_endpoint
 from webhooks.model import new_id
 from webhooks.operations import Actor, Journal, Verb
 from webhooks.selection import Selection
+from webhooks.store.rejections import Rejection
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), either_database]
 
@@ -275,7 +276,46 @@ def test_new_rows_wait_while_one_reads(browser: Browser) -> None:
     page.click("[data-fresh]")
     page.mouse.move(5, 5)
     page.wait_for_selector("text=ev_later_still", timeout=20_000)
-    assert page.locator("[data-fresh]").is_hidden()
+    page.wait_for_selector("[data-fresh]", state="hidden")
+
+
+def refuse(site: Site, number: int) -> None:
+    site.store.rejections.put(
+        Rejection("close", site.store.database.now(), f"{number:016x}", 401, "no key made this", None, (), 0, 0, kind="signature")
+    )  # fmt: skip
+
+
+def fail_anew(site: Site, number: int) -> None:
+    site.send(body(f"ev_deal{number}", type="opportunity"))
+    site.work()
+
+
+#: {page with a table: what puts another row into it}
+ROWS: dict[str, Callable[[Site, int], Any]] = {
+    "/deliveries": lambda site, number: site.send(body(f"ev_new{number}", type="contact")),
+    "/failures": fail_anew,
+    "/refused": refuse,
+    "/activity": lambda site, number: Journal(site.store).note(Verb.EXPORT, Actor("grace"), f"new{number}"),
+}
+
+
+def test_new_rows_of_other_tables_wait_as_well(browser: Browser) -> None:
+    site = browser.served.site
+    page = browser.page()
+    for path, add in ROWS.items():
+        for number in range(2 if path != "/failures" else 0):
+            add(site, number)
+        page.goto(browser.served.at(path))
+        page.evaluate("document.body.dataset.interval = '0.2'")
+        page.hover("tbody tr:last-child a[data-row]")
+        shown = page.locator("a[data-row]").count()
+        add(site, 7)
+        page.wait_for_selector("[data-fresh]:has-text('1 new')", timeout=20_000)
+        assert page.locator("a[data-row]").count() == shown, path
+        page.click("[data-fresh]")
+        page.mouse.move(5, 5)
+        page.wait_for_function("n => document.querySelectorAll('a[data-row]').length > n", arg=shown, timeout=20_000)
+        page.wait_for_selector("[data-fresh]", state="hidden")
 
 
 def test_rows_are_peeked_into_picked_and_have_a_menu(browser: Browser) -> None:

@@ -235,6 +235,31 @@ def test_a_replay_is_planned_rehearsed_confirmed_and_cancelled(failed: Site) -> 
     assert "was cancelled already" in follow(failed, failed.post(f"/replays/{made.id}/cancel", {"why": "no"}))
 
 
+def test_an_event_is_rehearsed_from_its_page(failed: Site) -> None:
+    (one, *_) = failed.store.listings.deliveries(Selection(handler="leads.rehearsed"))
+    page = failed.get(f"/events/{one.event_id}").text
+    forms = [form for form in page.split("<form")[1:] if "/replays/rehearse#rehearsal" in form.split(">")[0]]
+    assert len(forms) == 2, "all that may be, and the one handler in its row"
+    assert 'name="handler" value="leads.rehearsed"' in forms[1]
+    rehearsed = failed.post("/replays/rehearse", {"q": str(one.event_id)})
+    text = shown(rehearsed.text)
+    assert "leads. rehearsed would succeed" in text
+    assert "leads.mirror is not rehearsable" in text
+    assert f'href="/dashboard/events/{one.event_id}"' in rehearsed.text, "back to it"
+    only = failed.post("/replays/rehearse", {"q": str(one.event_id), "handler": "leads.rehearsed"}).text
+    assert "is not rehearsable" not in shown(only)
+    assert states(failed, "leads.rehearsed") == [SUCCEEDED] * 3, "nothing lasts"
+    assert "/replays/rehearse" not in failed.get(f"/events/{one.event_id}", UserRole.VIEWER).text
+
+
+def test_an_event_whose_handlers_may_not_be_rehearsed_offers_only_its_replay(site: Site) -> None:
+    site.send(body("ev_1"))
+    (one,) = site.store.listings.events(Selection())
+    page = site.get(f"/events/{one.id}").text
+    assert "Replay…" in page
+    assert "/replays/rehearse" not in page
+
+
 def test_a_replay_of_everything_wants_its_word(failed: Site) -> None:
     page = failed.get("/replays/new?q=")
     assert "Type everything to confirm" in shown(page.text)

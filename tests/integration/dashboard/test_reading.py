@@ -130,6 +130,16 @@ def test_a_full_page_is_small_asks_little_and_runs_nothing(
     assert len(asked) <= MOST_STATEMENTS, "\n".join(each[:90] for each in asked)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/events", "/deliveries", "/failures", "/failures/blocked", "/refused", "/quarantine", "/replays", "/activity"],
+)
+def test_new_rows_of_a_table_wait_while_one_reads_in_it(site: Site, path: str) -> None:
+    page = site.get(path, UserRole.VIEWER).text
+    (held,) = [part for part in page.split("data-live")[1:] if "data-hold>" in part.split("\n")[0]]
+    assert "data-fresh hidden></button>" in held, "where they are said"
+
+
 def test_documents_are_those_of_the_command_line(full: Site) -> None:
     names = [each["name"] for each in full.get("/handlers.json").get_json()["handlers"]]
     assert names == ["leads.link", "odd:name"]

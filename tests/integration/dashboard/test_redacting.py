@@ -34,6 +34,10 @@ def hiding(make_site: Callable[..., Site]) -> tuple[Site, int]:
     @registry.on("lead.updated", name="leads.filtered", where=field("data.remote_phone") == "+49 89 1111111")
     def filtered(event: Any) -> None: ...
 
+    @registry.on("lead.updated", name="leads.rehearsed", effects="session", retry=RetryPolicy(max_attempts=1))
+    def rehearsed(event: Any, session: Any) -> None:
+        raise ValueError(f"{PHONE} of {MAIL} is no number of {event.data['contact']['name']}")
+
     site = make_site(registry, dashboard={"redact": PATTERNS, "payloads_for": "viewer"})
     data: dict[str, Any] = {
         "id": "lead_1",
@@ -46,6 +50,13 @@ def hiding(make_site: Callable[..., Site]) -> tuple[Site, int]:
     site.work(2)
     (newest, *_) = site.store.listings.events(Selection())
     return site, newest.id
+
+
+def test_a_rehearsal_does_not_say_it(hiding: tuple[Site, int]) -> None:
+    site, id = hiding
+    text = site.post("/replays/rehearse", {"q": str(id)}).text
+    assert "would fail" in text
+    assert [secret for secret in SECRETS if secret in text] == []
 
 
 def test_no_page_document_or_export_has_it(hiding: tuple[Site, int]) -> None:

@@ -26,6 +26,7 @@ from webhooks.operations.events import EventView
 from webhooks.selection import parse_id
 from webhooks.selection.line import narrowed
 from webhooks.sources import Source
+from webhooks.store.listings import EventSummary
 
 PAGES = Pages()
 
@@ -81,10 +82,19 @@ def event(visit: Visit, id: str) -> Response:
         attempts_of={d.handler: _most_attempts(visit, d.handler) for d in seen.deliveries},
         body=_body(visit, seen, seen.summary.event),
         views=VIEWS,
+        rehearsable=_rehearsable(visit, seen.summary),
         is_hidden=redacting.hides_something(visit, whole),
         is_revealed=redacting.is_revealed(visit, seen.summary.id),
         revealed=visit.text(redacting.FIELD) or None,
     )
+
+
+def _rehearsable(visit: Visit, event: EventSummary) -> frozenset[str]:
+    """The handlers that would get an event today and may be rehearsed with it; none where they could not be loaded."""
+    if visit.services.make_rehearser is None:
+        return frozenset()
+    routed = visit.services.registry.route(event.source, event.type)
+    return frozenset(handler.name for handler in routed if handler.rehearsable)
 
 
 def _copies(ids: Sequence[int], this: int) -> tuple[Sequence[int], Sequence[int]]:

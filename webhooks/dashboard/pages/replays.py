@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
-from webhooks.dashboard import acting
+from webhooks.dashboard import acting, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -156,7 +156,10 @@ def rehearse_replay(visit: Visit) -> Response:
     plan = _replayer(visit).plan(form.selection, form.options)
     rehearser = acting.needed(visit.services.make_rehearser, "a rehearsal")()
     few = replace(plan, options=replace(plan.options, limit=min(REHEARSED, plan.options.limit or REHEARSED)))
-    runs = [records.rehearsal_json(one) for one in itertools.islice(rehearser.run(few), REHEARSED)]
+    runs = [
+        records.rehearsal_json(one)
+        for one in redacting.rehearsals(visit, list(itertools.islice(rehearser.run(few), REHEARSED)))
+    ]
     return _shown(visit, form, plan, rehearsed=runs, left_out=rehearser.not_rehearsable(plan))
 
 

@@ -74,8 +74,8 @@
     if (!button) return;
     const answer = await fetch(section.getAttribute("hx-get"), { headers: JSON.parse(section.getAttribute("hx-headers")) });
     if (answer.status !== 200) return;
-    const known = new Set(all("a[data-row]", section).map((link) => link.href));
     const rows = all(`#${section.id} a[data-row]`, new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const known = new Set(all("a[data-row]", section).map((link) => link.href));
     const fresh = rows.filter((link) => !known.has(link.href)).length;
     button.hidden = !fresh;
     button.textContent = `${fresh}${fresh === rows.length ? "+" : ""} new`;
