@@ -14,7 +14,7 @@ from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import HandlerRow
-from webhooks.store.health import Backlog, LatestRuns
+from webhooks.store.health import Backlog, Health, LatestRuns
 from webhooks.store.listings import statistics
 
 PENDING, DEAD = DeliveryState.PENDING, DeliveryState.DEAD
@@ -114,7 +114,7 @@ def test_what_ends_while_statistics_are_asked_for_is_in_them(made: Rig, monkeypa
 
         monkeypatch.setattr(thing, name, ask_and_end)
 
-    ends_after(statistics.Health, "gauges")
+    ends_after(Health, "gauges")
     ends_after(statistics.Statistics, "_waits")
     (stats,) = made.store.listings.stats().handlers
     assert (stats.handler, stats.succeeded) == ("h", 1)
