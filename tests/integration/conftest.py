@@ -55,7 +55,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Role, "patience", property(longer))
     monkeypatch.setitem(
-        GroupCommit.__init__.__kwdefaults__, "deadline", timedelta(seconds=patience(DEADLINE.total_seconds()))
+        GroupCommit.__init__.__kwdefaults__ or {}, "deadline", timedelta(seconds=patience(DEADLINE.total_seconds()))
     )
 
 

@@ -14,7 +14,8 @@ from webhooks.model import AttemptOutcome, DeliveryClass, DeliveryState
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import HandlerRow
-from webhooks.store.health import Backlog, LatestRuns
+from webhooks.store.health import Backlog, Health, LatestRuns
+from webhooks.store.listings import statistics
 
 PENDING, DEAD = DeliveryState.PENDING, DeliveryState.DEAD
 LATER = Verdict(PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=1), reason="ValueError: no", error="no")
@@ -96,6 +97,27 @@ def test_a_handler_is_failing_while_it_succeeds_with_nothing(made: Rig) -> None:
     run(made, 1, SUCCEEDED)
     h = made.store.health.backlogs()["h"]
     assert (h.retrying, h.failing_since) == (3, None), "one poisonous event is not a handler that fails"
+
+
+def test_what_ends_while_statistics_are_asked_for_is_in_them(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits at the first question and has ended at the second, or is in neither answer."""
+    made.put(1, "h")
+
+    def ends_after(thing: Any, name: str) -> None:
+        ask = getattr(thing, name)
+
+        def ask_and_end(*arguments: Any, **options: Any) -> Any:
+            answer = ask(*arguments, **options)
+            if made.states() == [PENDING]:
+                run(made, 1, SUCCEEDED)
+            return answer
+
+        monkeypatch.setattr(thing, name, ask_and_end)
+
+    ends_after(Health, "gauges")
+    ends_after(statistics.Statistics, "_waits")
+    (stats,) = made.store.listings.stats().handlers
+    assert (stats.handler, stats.succeeded) == ("h", 1)
 
 
 # -- latest runs ---------------------------------------------------------------------------------------------

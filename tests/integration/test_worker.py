@@ -986,17 +986,87 @@ def test_a_success_sets_the_count_of_all_workers_back(made: Rig) -> None:
     assert made.store.handlers.count_failures("h", 3, afresh=True) == 3
 
 
+def failed_runs(made: Rig, number: int) -> list[Finished]:
+    """First attempts of handler h that failed, not observed yet."""
+    made.on()(lambda: None)
+    made.store.handlers.register([HandlerRow("h", ["**"])])
+    made.put(number)
+    failed = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=1))
+    return [Finished(one.delivery, failed) for one in (made.claim() for _ in range(number))]
+
+
+def make_breaker(made: Rig) -> CircuitBreaker:
+    """What a worker knows of its handlers."""
+    breaker = CircuitBreaker(made.store, {handler.name: handler for handler in made.registry.handlers()})
+    breaker.read()
+    return breaker
+
+
+def test_failures_that_come_while_others_are_counted_open_the_breaker_with_them(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those on their way to the database nor those that come meanwhile are ten."""
+    ended = failed_runs(made, 10)
+    breaker = make_breaker(made)
+    for _ in range(4):
+        breaker.observe(ended.pop())
+    count = made.store.handlers.count_failures
+
+    def count_while_others_end(*arguments: Any, **options: Any) -> int:
+        while ended:
+            breaker.observe(ended.pop())
+        return count(*arguments, **options)
+
+    monkeypatch.setattr(made.store.handlers, "count_failures", count_while_others_end)
+    breaker.read(oldest=0)
+    assert breaker.is_closed_to("h")
+    assert made.store.handlers.states()["h"].breaker is BreakerState.OPEN
+
+
+def test_failures_of_two_workers_that_are_ten_together_open_the_breaker(made: Rig) -> None:
+    """Neither has seen ten; who counts last knows."""
+    ended = failed_runs(made, 10)
+    workers = [make_breaker(made), make_breaker(made)]
+    for number, finished in enumerate(ended):
+        workers[number % 2].observe(finished)
+    for worker in workers:
+        worker.read(oldest=0)
+    assert workers[1].is_closed_to("h")
+    assert made.store.handlers.states()["h"].breaker is BreakerState.OPEN
+
+
+def test_a_breaker_that_could_not_be_opened_when_its_failures_were_counted_is_opened_later(
+    made: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = failed_runs(made, 9)
+    assert made.store.handlers.count_failures("h", 1, afresh=False) == 1
+    breaker = CircuitBreaker(made.store, {handler.name: handler for handler in made.registry.handlers()})
+    for finished in ended:  # nothing is known of the one before
+        breaker.observe(finished)
+    errors, open_breaker = iter([StorageUnavailable("away"), Locked("the row")]), made.store.handlers.open_breaker
+
+    def open_unless_away(*arguments: Any) -> None:
+        for error in errors:
+            raise error
+        open_breaker(*arguments)
+
+    monkeypatch.setattr(made.store.handlers, "open_breaker", open_unless_away)
+    with pytest.raises(StorageUnavailable):
+        breaker.read()
+    breaker.read()
+    assert not breaker.is_closed_to("h"), "its row is locked"
+    breaker.read(oldest=0)
+    assert breaker.is_closed_to("h")
+    state = made.store.handlers.states()["h"]
+    assert (state.breaker, state.breaker_failures) == (BreakerState.OPEN, 10)
+
+
 def test_a_breaker_that_opens_while_states_are_read_is_not_taken_for_closed(
     made: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs end in other threads than the one that reads; what it read a moment before is older than what they know."""
-    made.on()(lambda: None)
-    made.store.handlers.register([HandlerRow("h", ["**"])])
-    breaker = CircuitBreaker(made.store, {handler.name: handler for handler in made.registry.handlers()})
-    breaker.read()
-    failed = Verdict(DeliveryState.PENDING, AttemptOutcome.FAILED, wait=timedelta(hours=1))
-    made.put(10)
-    ended = [Finished(one.delivery, failed) for one in (made.claim() for _ in range(10))]
+    ended = failed_runs(made, 10)
+    breaker = make_breaker(made)
     read = made.store.handlers.states
 
     def read_and_then_fail(names: list[str] | None = None) -> Any:

@@ -191,23 +191,40 @@ class CircuitBreaker:
         self._read_at = 0.0
 
     def count_failures(self) -> None:
-        """Add ours to the count that all workers share. Raises `StorageUnavailable` with nothing lost."""
+        """Add ours to the count that all workers share, and open the breakers of those that reach it.
+
+        Raises `StorageUnavailable` with nothing lost.
+        """
         with self._observing:
             counted, self._failures = self._failures, {}
         for name in list(counted):
             row = counted[name]
             try:
                 count = self.store.handlers.count_failures(name, row.count, afresh=row.afresh)
+                counted[name] = FailureRow()  # they are in the database, if what follows fails
+                with self._observing:
+                    self._counted(name, count)
             except StorageUnavailable as error:
                 self._keep(counted)
                 if isinstance(error, Locked):
                     return
                 raise
             del counted[name]
-            with self._observing:
-                state = self._states.get(name)
-                if state is not None and state.breaker is BreakerState.CLOSED:
-                    self._states[name] = replace(state, breaker_failures=count)
+
+    def _counted(self, name: str, count: int) -> None:
+        """The failures of all workers are so many now.
+
+        Neither those on their way to the database nor those that ended meanwhile, here or elsewhere, may have been enough;
+        together they can be, and the next failure may be a long time away.
+        """
+        state = self._states.get(name)
+        if state is not None:
+            if state.breaker is not BreakerState.CLOSED:
+                return
+            self._states[name] = replace(state, breaker_failures=count)
+        row = self._failures.get(name, FailureRow())
+        if row.count + (0 if row.afresh else count) >= BREAKER_FAILURES:
+            self._open(name, BREAKER_FAILURES)
 
     def count_last(self) -> None:
         """The same when the process ends, after which nothing would count them: a row that is locked is waited for a while."""

@@ -52,12 +52,15 @@ class Statistics(ListingPart):
     """The part of `Listings` that gives figures."""
 
     def stats(self, window: timedelta = timedelta(hours=1)) -> Stats:
-        """Rates, waits and backlog of the last `window`."""
+        """Rates, waits and backlog of the last `window`.
+
+        What ends between the two questions is told as waiting and as ended, rather than not at all.
+        """
+        backlogs = Health(self.database).gauges().handlers
         with self.database.read() as connection:
             now = self.database.now(connection)
             sources = self._source_stats(connection, now, window)
             waits, ended, is_complete = self._waits(connection, now - window)
-        backlogs = Health(self.database).gauges().handlers
         handlers = []
         for name in sorted({*ended, *backlogs}):
             backlog = backlogs.get(name, Backlog(name))
