@@ -118,6 +118,17 @@ def duplicate(session: Any, what: str) -> None:
         session.rollback()
 
 
+TEXT = text("insert into notes (what) values (:what)")
+UPDATE = update(counters).values(n=counters.c.n + 1).where(counters.c.id == 1)
+
+
+def caught(session: Any, what: str) -> None:
+    try:
+        session.execute(TEXT, {"what": "the same"})
+    except IntegrityError:
+        session.add(Note(f"{what} instead"))
+
+
 def fail(error: BaseException) -> Callable[[Any, str], None]:
     def act(session: Any, what: str) -> None:
         raise error
@@ -131,7 +142,18 @@ ACTS: dict[str, Callable[[Any, str], object]] = {
     "orm the same": lambda session, what: session.add(Note("the same")),
     "flush": lambda session, what: session.flush(),
     "core": lambda session, what: session.execute(insert(notes).values(what=what)),
-    "text": lambda session, what: session.execute(text("insert into notes (what) values (:what)"), {"what": what}),
+    "text": lambda session, what: session.execute(TEXT, {"what": what}),
+    "text twice": lambda session, what: [session.execute(TEXT, {"what": f"{what} {n}"}) for n in (2, 1)],
+    "text the same": lambda session, what: session.execute(TEXT, {"what": "the same"}),
+    "text, caught": caught,
+    "text and ask": lambda session, what: session.add(
+        Note(f"{what}: {session.execute(TEXT, {'what': f'{what} row'}).rowcount}")
+    ),
+    "core update and ask": lambda session, what: session.add(Note(f"{what}: {session.execute(UPDATE).rowcount}")),
+    "core update again": lambda session, what: session.execute(UPDATE),
+    "another text": lambda session, what: session.execute(
+        text("insert into notes (what) values (:what || :more)"), {"what": what, "more": "."}
+    ),
     "connection": lambda session, what: session.connection().exec_driver_sql(
         f"insert into notes (what) values ('{what}')"
     ),
@@ -211,6 +233,139 @@ def test_what_waits_already_commits_together(made: Rig) -> None:
     assert [made.row(id).state for id in ids] == [SUCCEEDED] * 7
     assert [made.outcomes(id) for id in ids] == [["succeeded"]] * 7
     assert written(made) == [*map(str, ids), "0"]
+
+
+def sent(made: Rig, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Gets, for each message with statements of a handler's, the statement's first word and how many rows it has."""
+    from webhooks.session.postgresql_cursors import GuardedCursor
+
+    messages: list[tuple[str, int]] = []
+    real = GuardedCursor.send, GuardedCursor.executemany
+
+    def send(cursor: Any, statement: Any, *arguments: Any) -> None:
+        messages.append((str(statement).split()[0], 1))
+        real[0](cursor, statement, *arguments)
+
+    def executemany(cursor: Any, statement: Any, rows: Any, **options: Any) -> None:
+        messages.append((str(statement).split()[0], len(rows)))
+        real[1](cursor, statement, rows, **options)
+
+    monkeypatch.setattr(GuardedCursor, "send", send)
+    monkeypatch.setattr(GuardedCursor, "executemany", executemany)
+    return messages
+
+
+def run_two_groups(made: Rig, act: Callable[[Any, str], object]) -> list[int]:
+    """The first group has three, and the process learns what the statements answer; the second has five. Their ids."""
+
+    @made.on("h", effects="session")
+    def h(session: Any, delivery: Any) -> None:
+        act(session, str(delivery.id))
+
+    ids: list[int] = []
+    for n in (3, 5):
+        ids += made.put(n)
+        Hand(made).run_due()
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("act", "word", "came"),
+    [
+        (lambda session, what: session.execute(TEXT, {"what": what}), "insert", 8),
+        (lambda session, what: session.execute(UPDATE), "UPDATE", 0),
+    ],
+)
+def test_writes_of_several_runs_travel_together_on_postgresql(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, act: Any, word: str, came: int
+) -> None:
+    with rig(postgresql_url) as made:
+        afresh(made)
+        messages = sent(made, monkeypatch)
+        run_two_groups(made, act)
+        assert messages == [(word, 2), (word, 5)]  # the very first was sent by itself
+        assert len(written(made)) == came + 1
+        assert written(made)[-1] == str(8 - came)
+
+
+def test_what_reads_comes_after_the_writes_before_it(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        afresh(made)
+        counts: list[int] = []
+
+        def act(session: Any, what: str) -> None:
+            session.execute(TEXT, {"what": what})
+            if len(counts) % 2:
+                session.execute(TEXT, {"what": f"{what} more"})
+            counts.append(count(session))
+
+        run_two_groups(made, act)
+        assert counts == [1, 3, 4, 6, 7, 9, 10, 12]
+
+
+def test_a_write_that_is_asked_for_its_rows_is_sent_at_once(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rig(postgresql_url) as made:
+        afresh(made)
+        sizes, messages = transactions(made), sent(made, monkeypatch)
+        answers: list[int] = []
+        run_two_groups(made, lambda session, what: answers.append(session.execute(UPDATE).rowcount))
+        assert answers == [1] * 8
+        assert sizes == [3, 5]
+        assert messages == []
+
+
+def asked_of_result(session: Any) -> int:
+    count: int = session.execute(UPDATE).rowcount
+    return count
+
+
+def asked_of_cursor(session: Any) -> int:
+    own = cursor(session)
+    words = "UPDATE counters SET n=(counters.n + %(n_1)s::INTEGER) WHERE counters.id = %(id_1)s::INTEGER"
+    own.execute(words, {"n_1": 1, "id_1": 1})
+    count: int = own.rowcount
+    return count
+
+
+@pytest.mark.parametrize("ask", [asked_of_result, asked_of_cursor])
+def test_a_write_that_is_asked_for_later_than_at_first_runs_alone_and_is_not_held_back_again(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Any], int]
+) -> None:
+    with rig(postgresql_url) as made:
+        afresh(made)
+        sizes, messages = transactions(made), sent(made, monkeypatch)
+        answers: list[int] = []
+        held: list[int] = []
+
+        def act(session: Any, what: str) -> None:
+            if len(held) < 2:
+                held.append(session.execute(UPDATE) is None)
+            else:
+                answers.append(ask(session))
+
+        run_two_groups(made, act)
+        assert answers == [1] * len(answers)
+        assert sizes[0] == 1  # what the question kept from sharing
+        assert sum(sizes) == 8
+        assert sizes[-1] > 1
+        assert messages == []
+        assert written(made) == ["8"]
+
+
+def test_a_write_that_fails_late_fails_alone_where_it_was_executed(postgresql_url: str) -> None:
+    with rig(postgresql_url) as made:
+        afresh(made)
+        places: dict[str, int] = {}
+
+        def act(session: Any, what: str) -> None:
+            place = places.setdefault(what, len(places))
+            session.execute(TEXT, {"what": "the same" if place in (4, 6) else what})
+
+        ids = run_two_groups(made, act)
+        assert [place for place, id in enumerate(ids) if made.row(id).state != SUCCEEDED] == [6]
+        assert made.outcomes(ids[6]) == ["failed"] * 3  # as often as it is tried
 
 
 def test_one_that_waits_alone_runs_as_it_always_did(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,7 @@ AT_THE_TOP = {
     ("session/postgresql.py", "psycopg"): "is imported where there is PostgreSQL",
     ("session/postgresql_connection.py", "psycopg"): "as session/postgresql.py",
     ("session/postgresql_cursors.py", "psycopg"): "as session/postgresql.py; subclasses its cursors",
+    ("session/postgresql_held.py", "psycopg"): "as session/postgresql.py",
     ("http/gunicorn/gevent_worker.py", "gevent"): "gunicorn imports it, and only when it is to serve by gevent",
 }
 

@@ -20,6 +20,7 @@ it is to roll back everything.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ from webhooks.session.outer import (
 )
 from webhooks.session.postgresql_connection import FAILED, KeptServerConnection, raise_error
 from webhooks.session.postgresql_cursors import GuardedCursor, GuardedServerCursor
+from webhooks.session.postgresql_held import HeldWrites, HoldingContext, SilentStatements
 
 #: Attributes of a connection that change nothing when they are read.
 HARMLESS = frozenset(
@@ -114,11 +116,19 @@ _STALE_BELOW = (
 )
 
 
+# an application has few statements, each of which runs again and again
+@functools.lru_cache(maxsize=500)
+def _sets(query: str) -> bool:
+    return _SETS in query.casefold()
+
+
 class ServerTransaction(AttemptLife):
     """The transaction of one attempt on PostgreSQL."""
 
-    def __init__(self, database: Database, kept: KeptServerConnection) -> None:
+    def __init__(self, database: Database, kept: KeptServerConnection, silent: SilentStatements) -> None:
         super().__init__()
+        self._silent = silent
+        self._held = HeldWrites()
         self._database = database
         self._kept = kept
         self._driver = kept.driver
@@ -179,15 +189,44 @@ class ServerTransaction(AttemptLife):
     def about_to_send(self, query: Any = "") -> None:
         """The handler executes a statement; psycopg's lock is free, so that others may be executed before it."""
         self.announce()
-        if self.is_shared and _SETS in str(query).casefold():
+        if self._held.rows:
+            self._send_held()
+        if self.is_shared and _sets(query if type(query) is str else str(query)):
             self.need_own(_SETS)
+
+    def hold_back(self, query: Any, values: Any = None) -> bool:
+        """Whether a statement of one of several runs need not be sent now; then it is sent before what follows it."""
+        if not self._silent.may_hold(query, values):
+            return False
+        self.check()
+        self.announce()
+        if not self._held.fits(query):
+            self._send_held()
+        self._held.add(query, values)
+        self._ran = True
+        return True
+
+    def _send_held(self) -> None:
+        text, rows = self._held.take()
+        cursor = self.cursor()
+        if len(rows) == 1:
+            cursor.send(text, rows[0])
+        else:
+            cursor.executemany(text, rows)
+        cursor.close()
+
+    def asked(self, text: str, *, is_held: bool) -> None:
+        """The handler wants to know what came of a statement. is_held: it was not sent yet."""
+        self._silent.forget(text)
+        if is_held:
+            self.refuse("it asks what came of a statement that waits for others")
 
     def failed_with(self, error: psycopg.Error) -> None:
         """A statement of the handler's failed."""
         self.need_own("a statement failed")
         self.saw_error = self.saw_error or not isinstance(error, psycopg.IntegrityError)
 
-    def after(self, cursor: Any) -> None:
+    def after(self, cursor: Any, query: Any = None) -> None:
         """A statement of the handler's was executed: note what it was."""
         tag = (cursor.pgresult.command_status or b"") if cursor.pgresult is not None else b""
         tag = tag.rstrip(b"0123456789 ")
@@ -196,6 +235,8 @@ class ServerTransaction(AttemptLife):
             self.leave_traces(tag.decode("ascii", "replace"))
         elif tag not in _SHAREABLE:
             self.need_own(tag.decode("ascii", "replace"))
+        elif self.is_shared and query is not None:
+            self._silent.note(query, cursor.pgresult)
 
     def end_run(self) -> None:
         for cursor in self.cursors.all():
@@ -251,6 +292,8 @@ class ServerTransaction(AttemptLife):
     # -- the end -------------------------------------------------------------------------------------------
 
     def ready_to_finish(self) -> None:
+        if self._held.rows:
+            self._send_held()
         self.before_command()
 
     def _is_open(self) -> bool:
@@ -380,8 +423,11 @@ class ServerTransactions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._is_pooled = database.pooler is Pooler.TRANSACTION
+        self._silent = SilentStatements()
         url = database.url.render_as_string(hide_password=False)
         self.engine = connect(url, application=HANDLERS, pooler=database.pooler).engine
+        dialect: Any = self.engine.dialect
+        dialect.execution_ctx_cls = type("Context", (HoldingContext, dialect.execution_ctx_cls), {})
 
     def keep(self, driver: Any) -> KeptServerConnection:
         """The driver's connection, for one attempt after the other."""
@@ -389,7 +435,7 @@ class ServerTransactions:
 
     def begin(self, kept: KeptServerConnection) -> ServerTransaction:
         """The transaction of one attempt."""
-        return ServerTransaction(self._database, kept)
+        return ServerTransaction(self._database, kept, self._silent)
 
     def dispose(self) -> None:
         self.engine.dispose()

@@ -49,7 +49,7 @@ class _Guarded:
         except psycopg.Error as error:
             self.outer.failed_with(error)
             raise
-        self.outer.after(self)
+        self.outer.after(self, *arguments[:1])
         return self
 
     def executemany(self, *arguments: Any, **options: Any) -> None:
@@ -101,6 +101,58 @@ class _Guarded:
 
 class GuardedCursor(_Guarded, psycopg.Cursor[Any]):
     """A cursor of the client's, as a handler has it."""
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        if self.outer.is_shared and not options and self.outer.hold_back(*arguments):
+            self._reset()
+            self._last_query = arguments[0]
+            _become(self, HeldCursor)
+            return self
+        return super().execute(*arguments, **options)
+
+    def send(self, *arguments: Any) -> None:
+        """Execute a statement that was held back."""
+        super().execute(*arguments)
+
+
+class HeldCursor(GuardedCursor):
+    """A cursor whose statement waits for others (`postgresql_held`), until it executes another."""
+
+    is_held = True
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        _become(self, GuardedCursor)
+        return self.execute(*arguments, **options)
+
+    def executemany(self, *arguments: Any, **options: Any) -> None:
+        _become(self, GuardedCursor)
+        self.executemany(*arguments, **options)
+
+    def copy(self, *arguments: Any, **options: Any) -> Any:
+        _become(self, GuardedCursor)
+        return self.copy(*arguments, **options)
+
+    def stream(self, *arguments: Any, **options: Any) -> Any:
+        _become(self, GuardedCursor)
+        return self.stream(*arguments, **options)
+
+    def close(self) -> None:
+        _become(self, GuardedCursor)
+        self.close()
+
+    @property
+    def rowcount(self) -> int:
+        self.outer.asked(str(self._last_query), is_held=True)
+        return super().rowcount
+
+    @property
+    def statusmessage(self) -> str | None:
+        self.outer.asked(str(self._last_query), is_held=True)
+        return super().statusmessage
+
+
+def _become(cursor: GuardedCursor, kind: type[GuardedCursor]) -> None:
+    cursor.__class__ = kind
 
 
 class GuardedServerCursor(_Guarded, psycopg.ServerCursor[Any]):

@@ -43,6 +43,7 @@ class SharedSession:
         self._outer = outer
         self._make_session = make_session
         self._left: SharingSession | None = None
+        self._unobserved: SharingSession | None = None
         self._sent_before = 0
         outer.is_shared = True
 
@@ -77,7 +78,9 @@ class SharedSession:
         return self._outer.share_used() < 0.5
 
     def _keep_left(self, session: SharingSession) -> None:
-        if session.dirty or session.deleted or session.info or _is_observed(session):
+        if not (session.new or len(session.identity_map)):
+            return  # there is nothing to flush
+        if session.dirty or session.deleted or session.info or self._is_observed(session):
             session.flush()
         new = list(session.new)
         if not new:
@@ -88,6 +91,13 @@ class SharedSession:
             self._left.autoflush = False
         self._left.add_all(new)
         self._outer.write_left = self._write_left
+
+    def _is_observed(self, session: SharingSession) -> bool:
+        if self._unobserved is None:
+            self._unobserved = self._make_session()  # of no run: what observes it observes all
+        of_all: Any = self._unobserved.dispatch
+        own = vars(session.dispatch)
+        return any(getattr(of_all, name) or own.get(name) for name in _TOLD_BY_RUN)
 
     def _write_left(self) -> None:
         """Write what ended runs left."""
@@ -127,17 +137,12 @@ class SharedSession:
 
     def close(self) -> None:
         """Let nothing of it be used any more."""
-        for session in (self.session, self._left):
+        for session in (self.session, self._left, self._unobserved):
             if session is not None:
                 with contextlib.suppress(Exception):
                     session.end()
-        self.session = self._left = None
+        self.session = self._left = self._unobserved = None
         self.connection.end()
-
-
-def _is_observed(session: SharingSession) -> bool:
-    dispatch: Any = session.dispatch
-    return any(getattr(dispatch, name) for name in _TOLD_BY_RUN)
 
 
 __all__ = ["SharedSession"]
