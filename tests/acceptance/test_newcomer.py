@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
@@ -55,6 +56,15 @@ class Desk:
         """Wait until the screen has it."""
         return self.dev.wait_for(rf"(?s)\A.{{{self._from}}}.*?{pattern}", LIMIT)
 
+    def console(self, path: str) -> str:
+        """A page of its console, by the link that it printed."""
+        link = re.search(r"(http://[\w.:]+/dashboard)/console(\?key=[\w-]+)", self.dev.output)
+        assert link is not None
+        browser = build_opener(HTTPCookieProcessor())
+        with browser.open(link[1] + path + link[2], timeout=LIMIT.total_seconds()) as answer:
+            text: str = answer.read().decode()
+        return text
+
     def mend(self, path: str, type: str) -> None:
         """Save a module that loads."""
         self.save(path, GOOD.format(type=type))
@@ -84,7 +94,10 @@ def test_an_argument_that_does_not_exist_is_named_with_those_that_do(desk: Desk)
     desk.shows(
         r"argument\.py, line 3: [^\n]+'evnt'[^\n]+did you mean 'event'\?[^\n]+session.*not loaded handlers/argument"
     )
+    page = desk.console("/handlers")
+    assert re.search(r"Not loaded:</b> handlers/argument\.py.*handlers/argument\.py, line 3: .*evnt", page, re.S), page
     desk.mend("handlers/argument.py", "lead.deleted")
+    assert "Not loaded" not in desk.console("/handlers")
 
 
 def test_a_syntax_error_is_shown_under_its_line_and_the_code_of_before_goes_on(desk: Desk) -> None:

@@ -117,6 +117,7 @@ class Bench:
     def __init__(self, directory: Path, prepare: Callable[[], Mapping[str, str]] = dict) -> None:
         self.directory = directory
         self.told: list[tuple[str, str, Sequence[str]]] = []
+        self.kept: list[tuple[list[str], list[str]]] = []
         self.group = Group()
         self.server = self.group.children["gunicorn"] = Server()
         self.now = 0.0
@@ -130,6 +131,7 @@ class Bench:
             worker=["worker"],
             ready="READY",
             monotonic=lambda: self.now,
+            keep=lambda files, problems: self.kept.append((list(files), list(problems))),
         )
 
     def save(self, name: str, text: str = "x = 1\n") -> None:
@@ -192,6 +194,23 @@ def test_a_syntax_error_starts_no_worker_until_it_is_gone(bench: Bench) -> None:
     assert [(word, text) for word, text, _ in bench.told] == [("not loaded", "a.py"), ("not loaded", "a.py, b.py")]
     bench.save("a.py", "x = 12345\n")
     assert len(bench.group.started) == 1
+
+
+def test_what_does_not_load_is_kept_for_the_console_until_it_does(bench: Bench) -> None:
+    bench.save("handlers/a.py", "x =\n")
+    assert bench.kept[-1][0] == ["handlers/a.py"]
+    assert bench.kept[-1][1][0] == "handlers/a.py, line 1: SyntaxError: invalid syntax"
+    bench.save("handlers/a.py", "import nothing_of_that_name\n")
+    place = f"{bench.directory}/handlers/a.py, line 1"
+    bench.group.started[-1].says(f'{{"problems": ["{place}: ModuleNotFoundError: no"]}}')
+    bench.turn()
+    assert bench.kept[-1] == (["handlers/a.py"], ["handlers/a.py, line 1: ModuleNotFoundError: no"])
+    assert bench.told[-1][2][0] == "what is wrong stands above"
+    assert bench.group.replaced == []
+    bench.save("handlers/a.py", "x = 12345\n")
+    bench.group.started[-1].says('{"handlers": []}')
+    bench.turn()
+    assert bench.kept[-1] == ([], [])
 
 
 def test_a_later_save_takes_the_place_of_one_that_is_loading(bench: Bench) -> None:

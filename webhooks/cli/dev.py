@@ -10,7 +10,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -233,6 +233,7 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, opens: bool, no_worker:
     stand_in()
     from webhooks.app.dashboard import CONSOLE
     from webhooks.cli.context import operator_name
+    from webhooks.operations import not_loaded
 
     plan = prepare(Path.cwd(), os.environ, show_demo=show_demo, host=host)
     say_where(plan.directory, click.echo)
@@ -258,6 +259,7 @@ def dev(ctx: click.Context, show_demo: bool, once: bool, opens: bool, no_worker:
         demo.remove_note(plan.directory)
         demo.remove_close_note(plan.directory)
         demo.remove_console_note(plan.directory)
+        not_loaded.remove(plan.directory)
         plan.instance.close()
     ctx.exit(code)
 
@@ -270,6 +272,7 @@ def _gunicorn_options(plan: Development) -> list[str]:
 def make_reloader(plan: Development, group: ProcessGroup, *, show_demo: bool, has_worker: bool) -> Reloader:
     """What loads anew what is saved."""
     from webhooks.app.dashboard import CONSOLE
+    from webhooks.operations import not_loaded
 
     environ = dict(os.environ)
     console = {name: group.environment[name] for name in (CONSOLE,) if name in group.environment}
@@ -281,6 +284,12 @@ def make_reloader(plan: Development, group: ProcessGroup, *, show_demo: bool, ha
         line = screen_line(word, text, below, at=datetime.now(), colours=wants_colour(sys.stdout))
         click.echo(line, nl=False, color=True)
 
+    def keep(files: Sequence[str], problems: Sequence[str]) -> None:
+        if problems:
+            not_loaded.leave(plan.directory, not_loaded.NotLoaded(files, problems, datetime.now(UTC)))
+        else:
+            not_loaded.remove(plan.directory)
+
     return Reloader(
         group,
         plan.directory,
@@ -289,6 +298,7 @@ def make_reloader(plan: Development, group: ProcessGroup, *, show_demo: bool, ha
         tell=tell,
         worker=worker_command() if has_worker else None,
         ready=READY_FD,
+        keep=keep,
     )
 
 

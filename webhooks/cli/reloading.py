@@ -119,6 +119,7 @@ class Reloader:
         `problems_of` can say.
     problems_of: lines for what `prepare` raised.
     tell: shows a word, a text, and lines below them.
+    keep: keeps the files that were saved and what is wrong with them for the console; nothing is wrong once they loaded.
     worker: how a worker is started; None where none runs here.
     ready: the variable by which it is told on what to say that it is ready.
     """
@@ -134,6 +135,7 @@ class Reloader:
         worker: Sequence[str] | None,
         ready: str,
         monotonic: Callable[[], float] = time.monotonic,
+        keep: Callable[[Sequence[str], Sequence[str]], None] = lambda files, problems: None,
     ) -> None:
         self._group = group
         self._directory = directory
@@ -143,6 +145,7 @@ class Reloader:
         self._worker = worker
         self._ready = ready
         self._monotonic = monotonic
+        self._keep = keep
         self._watch = Watch(lambda: snapshot(directory))
         self._next_look = 0.0
         self._candidate: _Candidate | None = None
@@ -202,8 +205,8 @@ class Reloader:
         if report is None:
             return
         self._candidate = None
-        if not report:
-            self._refuse(["what is wrong stands above"])
+        if not report or "problems" in report:
+            self._refuse(["what is wrong stands above"], report.get("problems"))
             return
         self._group.replace(candidate.process)
         self._take_over(candidate.environment, candidate.since, report)
@@ -218,6 +221,7 @@ class Reloader:
             gunicorn.send(signal.SIGHUP)
         names, below = self._names(), _lines(report)
         self._pending.clear()
+        self._keep((), ())
         for doubt in report.get("doubts", ()):
             self._tell("warning", doubt, ())
 
@@ -226,7 +230,12 @@ class Reloader:
 
         self._arriving = (self._monotonic() + SERVER_SECONDS, arrived)
 
-    def _refuse(self, problems: Sequence[str]) -> None:
+    def _refuse(self, problems: Sequence[str], said_above: Sequence[str] | None = None) -> None:
+        """Change nothing. problems: to be told. said_above: where the worker has told them."""
+        kept = (
+            problems if said_above is None else [problem.replace(f"{self._directory}/", "") for problem in said_above]
+        )
+        self._keep([shown(path, self._directory) for path in sorted(self._pending)], kept)
         below = [*problems, "the code and the settings of before go on; the next save is tried"]
         self._tell("not loaded", self._names(), below)
 
@@ -324,9 +333,10 @@ class _Candidate:
         try:
             report: Mapping[str, Any] = json.loads(self._said)
         except ValueError:
+            report = {}
+        if not report or "problems" in report:
             self.process.process.wait()
             self.process.reap_guard()
-            return {}
         return report
 
     def drop(self) -> None:

@@ -12,16 +12,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from webhooks.cli import output
+from webhooks.cli import describe, output
 from webhooks.cli.first_process import stand_in
 from webhooks.cli.process_group import flask_environment
-from webhooks.errors import StorageUnavailable
+from webhooks.errors import StorageUnavailable, WebhooksError
 
 if TYPE_CHECKING:
     from webhooks.app import Webhooks
@@ -68,10 +68,14 @@ def worker(
 
     stand_in()
     os.environ.update(flask_environment())  # for the processes of single attempts
-    instance = webhooks(role="worker")
-    instance.become("worker")
     chosen, left_out = _names(queues), _names(without)
-    instance.choose_queues(chosen, left_out)  # before the database is waited for
+    try:
+        instance = webhooks(role="worker")
+        instance.become("worker")
+        instance.choose_queues(chosen, left_out)  # before the database is waited for
+    except WebhooksError as error:
+        _report({"problems": describe(error).splitlines()})
+        raise
     set_up_logging(instance.settings.log_level, instance.settings.log_format)
     made = stoppable(
         instance,
@@ -90,16 +94,22 @@ def worker(
 
 def _say_ready(instance: Webhooks) -> None:
     """Tell `webhooks dev`, where that started this worker, which handlers and sources it loaded."""
-    descriptor = os.environ.pop(READY_FD, "")
-    if not descriptor:
+    if READY_FD not in os.environ:
         return
     from webhooks.operations.trigger import suggestion
 
-    report = {
+    _report({
         "handlers": [handler.name for handler in instance.registry.handlers()],
         "doubts": instance.doubts,
         "try": suggestion(instance.registry, instance.sources),
-    }
+    })  # fmt: skip
+
+
+def _report(report: Mapping[str, Any]) -> None:
+    """Tell `webhooks dev`, where that listens, how loading went; once."""
+    descriptor = os.environ.pop(READY_FD, "")
+    if not descriptor:
+        return
     with contextlib.suppress(OSError), os.fdopen(int(descriptor), "w") as pipe:
         json.dump(report, pipe)
 

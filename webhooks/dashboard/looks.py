@@ -15,7 +15,7 @@ from webhooks.dashboard.figures import Sums, sums
 from webhooks.dashboard.services import Services
 from webhooks.formats import iso_text
 from webhooks.operations import handlers as handlers_on_record
-from webhooks.operations.doctor import Finding
+from webhooks.operations.doctor import Finding, Level
 from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, arriving, now_and_last, standing
 from webhooks.operations.figures import COUNTS
 from webhooks.operations.handlers import HandlersOnRecord
@@ -30,6 +30,8 @@ Made = TypeVar("Made")
 #: Seconds for which what moves is kept, and what is the same for a while. A slow page asks once for what it needs twice;
 #: what someone changes by this process is seen at once (`Remembered.clear`).
 MOMENT, WHILE = 2.0, 10.0
+#: The code of what keeps this process from having handlers.
+NOT_LOADED = "handlers-not-loaded"
 #: Of the dead the newest so many are grouped.
 LOOK_AT = 20_000
 
@@ -125,6 +127,11 @@ def about_source(services: Services, name: str, now: datetime) -> list[Mapping[s
 def _of_handlers(services: Services) -> list[Finding]:
     gauges = gauges_of(services)
     record = on_record(services, gauges.at)
+    if services.problems:
+        # which names are known is not; none of what waits is said to have no handler
+        known = [*gauges.handlers, *record.states]
+        unloaded = [Finding(Level.ERROR, NOT_LOADED, "handlers", problem) for problem in services.problems]
+        return [*unloaded, *standing(known, gauges, record.states, record.processes)]
     names = [handler.name for handler in services.registry.handlers()]
     return standing(names, gauges, record.states, record.processes)
 

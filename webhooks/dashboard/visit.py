@@ -24,13 +24,14 @@ from webhooks.dashboard.access.sessions import NAME as COOKIE
 from webhooks.dashboard.endpoints import PREFIX
 from webhooks.dashboard.rendering import render
 from webhooks.formats import json as jsonio
-from webhooks.operations import Actor, Via
+from webhooks.operations import Actor, Via, not_loaded
 from webhooks.version import VERSION
 
 if TYPE_CHECKING:
     from webhooks.dashboard.access import Access
     from webhooks.dashboard.endpoints import PageRoute
     from webhooks.dashboard.services import Services
+    from webhooks.operations.not_loaded import NotLoaded
     from webhooks.store import Store
 
 #: Where a page says what it is, so that a poll can say which it has.
@@ -94,6 +95,12 @@ class Visit:
     def may(self, role: str) -> bool:
         """Whether who asks has this role, "viewer" or "operator"; templates leave out what she may not do."""
         return self.user is not None and self.user.may(UserRole.of(role))
+
+    @functools.cached_property
+    def not_loaded(self) -> NotLoaded | None:
+        """What was saved and did not load, in the console of `webhooks dev`."""
+        console = self.services.console
+        return None if console is None else not_loaded.read(console.directory)
 
     # -- addresses -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ a replay, `requeue` runs the same ones again, `cancel` ends them unrun, `quarant
 be read, `handlers` pauses and resumes, each for an `Actor` and each on record (`actions`, where what many deliveries need is
 carried out in steps, shown before and taken back). `catch_up` reads a sender's log, `subscriptions` keeps what a
 sender sends, `histories` upgrades tables, `doctor` says what is wrong, `examinations` keep
-that for pages, `figures` keeps charts in order, `quiesce` makes a copy harmless, `worker_health` is asked by whatever watches containers. Modules whose functions have short names (`events`,
+that for pages, `not_loaded` is what a save of `webhooks dev` left undone, `figures` keeps charts in order, `quiesce` makes a copy harmless, `worker_health` is asked by whatever watches containers. Modules whose functions have short names (`events`,
 `explain`, `handlers`, `histories`, `quarantine`, `records`, `registrations`, `sources`, `trigger`, `vectors`, `words`) are imported as modules.
 """
 

@@ -17,6 +17,8 @@ from tests.integration.dashboard.stories import body, make_registry
 from tests.support import each, either_database, wait_until
 from webhooks.app import Webhooks
 from webhooks.app.dashboard import CONSOLE
+from webhooks.operations import not_loaded
+from webhooks.operations.not_loaded import NotLoaded
 from webhooks.operations.trigger import PostAnswer
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.server import serve, subscribe_all
@@ -145,6 +147,22 @@ def test_an_event_is_kept_as_a_sample_and_for_a_test(console: ConsoleSite, tmp_p
     assert kept["body"]["subscription_id"] != "whsub_1", "values are replaced"
     assert console.press(f"/events/{id}/send-again").headers["Location"] != f"/dashboard/events/{id}"
     assert len(console.store.listings.events(Selection())) == 2
+
+
+def test_what_was_saved_and_does_not_load_is_said_on_every_page(console: ConsoleSite, tmp_path: Path) -> None:
+    console.enter()
+    here = "stories.py"  # as the page of this handler calls its file
+    problem = f"{here}, line 3: NameError: name '<b>' is not defined"
+    assert not_loaded.leave(tmp_path, NotLoaded([here], [problem], datetime.now(UTC)))
+    for path in ("/console", "/handlers", "/handlers/leads.link", "/send", "/handlers/no.such"):
+        page = shown(console.client.get(f"/dashboard{path}").text)
+        assert f"Not loaded: {here}" in page, path
+        assert "line 3: NameError: name &#39;&lt;b&gt;&#39; is not defined" in page, path
+    assert "its file does not load" in shown(console.client.get("/dashboard/handlers/leads.link").text)
+    not_loaded.remove(tmp_path)
+    page = console.client.get("/dashboard/handlers/leads.link").text
+    assert "Not loaded" not in page
+    assert "its file does not load" not in page
 
 
 def test_elsewhere_there_is_none_of_it(make_site: Callable[..., Site]) -> None:

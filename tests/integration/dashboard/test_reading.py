@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import event
 
 from tests.integration.dashboard.conftest import Site, shown
+from webhooks.app.dashboard import keys_of, register, services_without_handlers
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.pages.operate import differing
 from webhooks.dashboard.pages.refused import ADVICE, groups_of
@@ -18,6 +20,8 @@ from webhooks.errors import Refusal
 from webhooks.operations import Finding, Level, records
 from webhooks.operations.examinations import DOCTOR, SUBSCRIPTIONS, document
 from webhooks.routing import Registry
+from webhooks.selection import Selection
+from webhooks.settings import load_settings
 from webhooks.store.rejections import Rejection
 
 NAUGHTY = "<script>alert(1)</script>\x00\u202e\"'&"
@@ -138,6 +142,29 @@ def test_new_rows_of_a_table_wait_while_one_reads_in_it(site: Site, path: str) -
     page = site.get(path, UserRole.VIEWER).text
     (held,) = [part for part in page.split("data-live")[1:] if "data-hold>" in part.split("\n")[0]]
     assert "data-fresh hidden></button>" in held, "where they are said"
+
+
+def test_handlers_that_do_not_load_are_a_finding_and_keep_nothing_from_being_seen(full: Site) -> None:
+    settings = load_settings({}, overrides={**full.webhooks._overrides})
+    problem = "handlers/leads.py, line 3: NameError: name 'x' is not defined"
+    app = Flask("unloaded")
+    services = services_without_handlers(settings, problem)
+    try:
+        register(app, services, keys_of(settings, {}))
+        bare = Site(app, full.webhooks)
+        (event, *_) = full.store.listings.events(Selection())
+        overview = bare.text("/")
+        assert "All is well" not in overview
+        assert "handlers/leads.py, line 3: NameError" in bare.text("/doctor")
+        findings = bare.get("/doctor.json").get_json()["findings"]
+        assert [one["level"] for one in findings if one["code"] == "handlers-not-loaded"] == ["error"]
+        assert "orphaned-deliveries" not in {one["code"] for one in findings}
+        page = bare.get(f"/events/{event.id}").text
+        assert 'aria-disabled="true"' in page
+        assert "/replays/new" not in page
+        assert "line 3: NameError" in bare.text("/handlers")
+    finally:
+        services.store.database.dispose()
 
 
 def test_documents_are_those_of_the_command_line(full: Site) -> None:
