@@ -172,6 +172,7 @@ class Site:
         if status == 500:
             logger.exception("a page of the dashboard failed: %s", request.path)
         visit = self.visit(None, user, form)
+        visit.is_away = status >= 500
         if form != "html":
             response = visit.json({"error": text}, status)
         else:

@@ -23,6 +23,7 @@ from webhooks.dashboard.access.sessions import LONGEST
 from webhooks.dashboard.access.sessions import NAME as COOKIE
 from webhooks.dashboard.endpoints import PREFIX
 from webhooks.dashboard.rendering import render
+from webhooks.errors import StorageUnavailable
 from webhooks.formats import json as jsonio
 from webhooks.operations import Actor, Via, not_loaded
 from webhooks.version import VERSION
@@ -53,6 +54,7 @@ class Visit:
     user: who asks; None where no user is logged in, on pages that need no role.
     form: which form of the answer is asked for: "html", "json", "jsonl" or "csv".
     blueprint: the name under which our endpoints are registered.
+    is_away: the database cannot be asked, so nothing of it stands around the page.
     """
 
     request: Request
@@ -63,6 +65,7 @@ class Visit:
     form: str
     blueprint: str
     endpoints: frozenset[str]
+    is_away: bool = False
 
     # -- what is asked -------------------------------------------------------------------------------------
 
@@ -201,9 +204,18 @@ class Visit:
             "version": VERSION,
             "navigation": [link for link in frame.NAVIGATION if self.has(link.endpoint)],
             "operate": [link for link in frame.OPERATE if self.has(link.endpoint)],
-            "counts": frame.counts(self.services) if self.user is not None else {},
+            "counts": self._counts(),
             "form_token": self.access.forms.make(self.user.session) if self.user is not None else "",
         }
+
+    def _counts(self) -> Mapping[str, frame.Count]:
+        """What waits at each place to go; nothing where the database cannot be asked: the page has its own word of that."""
+        if self.user is None or self.is_away:
+            return {}
+        try:
+            return frame.counts(self.services)
+        except StorageUnavailable:
+            return {}
 
     def _live(self, id: str) -> Markup:
         """The attributes of a section that is renewed while one looks. id: its id, a word of ours."""

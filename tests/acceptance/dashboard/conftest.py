@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
+from tests.integration.conftest import unhurried
 from tests.integration.dashboard.conftest import Site, make_site
 from tests.integration.dashboard.stories import fill, make_registry
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.access.sessions import NAME
 
-__all__ = ["make_site"]
+__all__ = ["make_site", "unhurried"]
 
 AXE = Path(sys.prefix) / "axe-4.14.1.js"
 #: Without a sandbox, since tests may run as root; in a container /dev/shm is small.

@@ -16,6 +16,8 @@ from tests.integration.dashboard.conftest import PASSWORD, Site
 from tests.integration.dashboard.stories import body, make_registry
 from tests.support import either_database
 from webhooks.dashboard.endpoints import every_endpoint
+from webhooks.dashboard.kept import Remembered
+from webhooks.errors import StorageUnavailable
 from webhooks.model import new_id
 from webhooks.operations import Actor, Journal, Verb
 from webhooks.selection import Selection
@@ -358,6 +360,32 @@ def test_times_of_day_follow_the_zone_of_the_browser_where_that_is_chosen(browse
     assert clock.inner_text() == f"{there:%H:%M:%S}", "it is kept"
     page.click("[data-zone-button]")
     assert clock.inner_text() == utc
+
+
+def test_a_page_stays_while_the_database_is_away_and_one_that_was_not_had_comes(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise StorageUnavailable("connection refused")
+
+    site = browser.served.site
+    page, other = browser.page(), browser.page()
+    page.goto(browser.served.at("/events"))
+    shown = page.locator("a[data-row]").count()
+    monkeypatch.setattr(Remembered, "get", lambda self, name, make, seconds: make())
+    with monkeypatch.context() as patch:
+        for name in ("read", "write"):
+            patch.setattr(site.store.database, name, away)
+        other.goto(browser.served.at("/events?q=state:dead"))
+        assert "The database cannot be reached" in other.inner_text("main")
+        for each in (page, other):
+            each.evaluate("document.body.dataset.interval = '0.2'")
+            each.mouse.move(5, 5)
+        page.wait_for_selector("[data-state].bad", timeout=20_000)
+        assert page.locator("a[data-row]").count() == shown, "what was there stays"
+    other.wait_for_selector("a[data-row]", timeout=60_000)
+    page.wait_for_selector("[data-state]:not(.bad)", timeout=60_000)
+    browser.said[:] = [line for line in browser.said if "503" not in line]
 
 
 def test_what_is_unfolded_stays_unfolded_while_pages_are_renewed(browser: Browser) -> None:

@@ -277,15 +277,28 @@ def test_the_page_asks_little_and_is_small(
 
 
 def test_a_database_that_is_away_is_a_page_that_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhooks.dashboard.kept import Remembered
     from webhooks.errors import StorageUnavailable
 
     def away(*_: Any, **__: Any) -> None:
         raise StorageUnavailable("connection refused")
 
-    monkeypatch.setattr(site.store.health, "gauges", away)
-    response = site.get("/")
-    assert response.status_code == 503
-    assert "connection refused" in shown(response.text)
+    assert site.get("/").status_code == 200
+    for name in ("read", "write"):
+        monkeypatch.setattr(site.store.database, name, away)
+    monkeypatch.setattr(Remembered, "get", lambda self, name, make, seconds: make())
+    for path in ("/", "/events", "/deliveries", "/failures", "/handlers", "/refused", "/doctor", "/activity"):
+        response = site.get(path)
+        text = shown(response.text)
+        assert response.status_code == 503, path
+        assert "connection refused" in text, path
+        assert "Failures" in text, "the navigation stays"
+        assert '<noscript><meta http-equiv="refresh" content="5">' in response.text, "it is tried again"
+    assert site.get("/events.json").get_json()["error"].startswith("connection refused")
+    response = site.get("/no-such-page")
+    assert (response.status_code, "http-equiv" in response.text) == (404, False)
+    page = site.post("/doctor/examine")
+    assert (page.status_code, "http-equiv" in page.text) == (503, False), "what was pressed is not pressed again"
 
 
 def test_beside_ingest_two_pages_are_made_at_once_and_the_third_is_told_to_come_again(

@@ -94,7 +94,7 @@
   on("htmx:error", () => { misses += 1; showLive(); });
   on("htmx:after:request", (event) => {
     const status = event.detail?.ctx?.response?.status;
-    misses = status >= 500 || status === undefined ? misses + 1 : 0;
+    misses = status >= 400 || status === undefined ? misses + 1 : 0;
     showLive();
   });
   on("htmx:after:swap", showLive);
