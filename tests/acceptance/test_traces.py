@@ -65,7 +65,9 @@ def apart(event):
 
 def spans(directory: Path) -> list[dict[str, Any]]:
     """What all processes have recorded."""
-    return [json.loads(line) for file in directory.glob("spans-*.jsonl") for line in file.read_text().splitlines()]
+    files = (file.read_text() for file in directory.glob("spans-*.jsonl"))
+    # what a process writes at this moment may be read in half
+    return [json.loads(line) for text in files for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def named(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

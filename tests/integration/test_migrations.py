@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pytest
 from sqlalchemy import text
 
-from tests.support import ROOT
+from tests.support import ROOT, patience
 from webhooks.database import Database, History, MigrationChange
 from webhooks.database import tables as schema
 from webhooks.database.connect import connect
@@ -432,7 +432,7 @@ def upgrade_once(url: str, barrier: Any, results: Any) -> None:
     import alembic.command  # noqa: F401  # its import takes longer than the upgrade
 
     database = connect(url)
-    barrier.wait(timeout=60)
+    barrier.wait(timeout=patience(60))
     results.put([(change.before, change.after) for change in migrate.upgrade(database)])
     database.dispose()
 
@@ -444,9 +444,9 @@ def test_processes_that_upgrade_at_once_do_it_once(empty_database_url: str) -> N
     processes = [context.Process(target=upgrade_once, args=(empty_database_url, barrier, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    changes = [results.get(timeout=60) for _ in processes]
+    changes = [results.get(timeout=patience(60)) for _ in processes]
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=patience(60))
 
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sorted(changes) == [[], [], [(None, migrate.core().head)]]
