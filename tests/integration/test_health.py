@@ -67,6 +67,23 @@ def test_counts_stop_and_say_so(made: Rig) -> None:
     assert not made.store.health.gauges(limit=5).handlers["h"].is_more
 
 
+def test_where_many_handlers_wait_each_count_stops_earlier(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they come to about `in_all`; what stopped says so, and no count stops below the least."""
+    monkeypatch.setattr("webhooks.store.health.gauges.COUNTED_AT_LEAST", 2)
+    for name in "abcd":
+        made.put(4, name)
+    made.put(1, "e")
+    gauges = made.store.health.gauges(in_all=15)  # three each
+    assert {name: (one.due, one.is_more) for name, one in gauges.handlers.items()} == {
+        **dict.fromkeys("abcd", (4, True)),
+        "e": (1, False),
+    }
+    assert made.store.health.gauges(in_all=1).handlers["a"].due == 3, "two and one more"
+    assert not made.store.health.gauges(limit=5, in_all=100).handlers["a"].is_more
+    made.store.handlers.register([HandlerRow(f"idle_{n}", ["**"]) for n in range(20)])
+    assert made.store.health.gauges(in_all=15).handlers["a"].due == 4, "only those count that have something there"
+
+
 def test_lanes_count_their_head_their_line_and_what_stands_still(made: Rig) -> None:
     made.on("h", ordered_by="object_id")(lambda: None)
     for lane in ("a", "b"):

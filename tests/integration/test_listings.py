@@ -16,7 +16,7 @@ from webhooks.selection import Expression, Selection
 from webhooks.store import Store
 from webhooks.store.deliveries import Finished
 from webhooks.store.intake import Item, Routed
-from webhooks.store.listings import Cursor, LaneWait, alike, percentiles
+from webhooks.store.listings import Cursor, LaneWait, alike, limits, percentiles
 
 NOW = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 
@@ -315,6 +315,17 @@ def test_the_lanes_with_most_waiting_come_first(store: Store) -> None:
         lane(store, lane="many", at=at)
     assert blocked(store) == [(many, "many", 2), (few, "few", 1)]
     assert blocked(store, limit=1) == [(many, "many", 2)]
+
+
+def test_blocked_lanes_are_counted_and_looked_at_up_to_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HELD_STEP", 2)
+    ids = [lane(store, lane=name) for name in "abcde"]
+    assert store.listings.count_blocked_lanes(10) == 0
+    hold(store)
+    assert store.listings.count_blocked_lanes(10) == 5
+    assert store.listings.count_blocked_lanes(3) == 3
+    assert {one[0] for one in blocked(store)} == set(ids), "in steps"
+    assert {one[0] for one in blocked(store, look_at=2)} == set(ids[-2:]), "the latest"
 
 
 def test_of_several_dead_ones_in_a_lane_the_eldest_holds_it(store: Store) -> None:

@@ -19,6 +19,7 @@ from webhooks.store import Store
 from webhooks.store.tallies import SPANS, UNTIMED, WINDOWS, Counts, Kind, LevelSample, Ran, minute_of
 from webhooks.store.tallies import tallies as module
 from webhooks.store.tallies.points import Span
+from webhooks.store.tallies.tallies import _Made, _whole
 
 STORED = (Kind.REQUESTS, "close", Disposition.STORED.code, 3)
 REFUSED = (Kind.REQUESTS, "close", 401, UNTIMED)
@@ -90,6 +91,28 @@ def test_windows_add_up_what_every_span_knows(store: Store, clock: Clock) -> Non
         assert sum(only.rows.values()) == 2 * expected
     assert store.tallies.totals(0, 60, 1)[RAN] == 120
     assert store.tallies.totals(180, 60, 30)[RAN] == 120
+    for _ in range(7):
+        clock.move(timedelta(minutes=7))
+        store.tallies.add([(60.0 * minute, counts) for minute in range(7)])
+        store.tallies.fold()
+        for name in ("15m", "1h", "6h"):
+            window = WINDOWS[name]
+            totals = store.tallies.totals(0, window.minutes, window.span)
+            by_point = store.tallies.read(window).counts(Kind.RUNS).values()
+            expected = sum(n for point in by_point for n in point.values())
+            assert sum(n for (kind, *_), n in totals.items() if kind == Kind.RUNS) == expected > 0, name
+
+
+def test_a_time_is_added_up_from_the_fewest_points() -> None:
+    made = _Made(10_007, 0, {1: 10_008, 5: 10_000, 30: 9_990, 180: 9_900, 720: 9_360})
+    found = _whole(made, SPANS, 9_948, 10_008)
+    assert found == [(1, 9_948, 9_950), (5, 9_950, 9_960), (30, 9_960, 9_990), (5, 9_990, 10_000), (1, 10_000, 10_008)]
+    assert _whole(made, SPANS, 10_000, 10_000) == []
+    for since, until in ((8_000, 10_008), (9_361, 9_362), (0, 720), (9_900, 10_007)):
+        ranges = _whole(made, SPANS, since, until)
+        assert [first for _, first, _ in ranges] == [since, *(last for _, _, last in ranges[:-1])]
+        assert ranges[-1][2] == until
+        assert all(first % span == 0 and last % span == 0 and last <= made.until[span] for span, first, last in ranges)
 
 
 def test_points_that_are_over_are_read_once_in_a_process(store: Store, clock: Clock, statements: list[str]) -> None:

@@ -6,7 +6,7 @@ import click
 
 from webhooks.cli import output
 from webhooks.cli.context import json_option, read_only
-from webhooks.operations import records
+from webhooks.operations import records, statistics
 from webhooks.selection import parse_duration
 from webhooks.store.listings import Stats
 
@@ -52,7 +52,7 @@ def handler_rows(stats: Stats) -> list[tuple[str, ...]]:
 @json_option
 def stats(window: str, as_json: bool) -> None:
     """Rates, latency percentiles (commit of the event to end of the delivery), backlog, oldest unhandled."""
-    found = read_only().store.listings.stats(parse_duration(window, "window"))
+    found = statistics.stats(read_only().store, parse_duration(window, "window"))
     if as_json:
         output.emit_json(records.stats_json(found))
         return
@@ -63,6 +63,10 @@ def stats(window: str, as_json: bool) -> None:
         empty="no deliveries in that time, and none waits",
         spare=("CANCELLED", "P95", "RUNNING"),
     )
+    if found.is_tallied:
+        output.print_note(
+            "about: counted as it happened, over HTTP and of what ended in that time, in whole points of time"
+        )
     if not found.is_complete:
         output.print_note(
             "more deliveries were made in that time than are looked at: the figures are of the latest 100,000"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 600, 112
 Value = float | None
@@ -71,9 +71,9 @@ def bars(series: Sequence[Series], labels: Sequence[str], sentence: str, *, mark
             pieces.append(_RECT.format(each.colour, point * step + step * 0.1, below, step * 0.8, height, step * 0.8))
             said.append(f"{value:,.0f} {each.label}")
         if pieces:
-            title = Markup("<title>{}: {}</title>").format(label, ", ".join(said))
-            drawn.append(Markup("<g>{}{}</g>").format(title, Markup("".join(pieces))))  # numbers alone
-    return _svg(sentence, Markup("").join(drawn), marks)
+            title = escape(f"{label}: {', '.join(said)}")
+            drawn.append(f"<g><title>{title}</title>{''.join(pieces)}</g>")
+    return _svg(sentence, Markup("".join(drawn)), marks)  # each title is escaped, all else is numbers
 
 
 def lines(

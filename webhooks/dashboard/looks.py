@@ -34,6 +34,8 @@ MOMENT, WHILE = 2.0, 10.0
 NOT_LOADED = "handlers-not-loaded"
 #: Of the dead the newest so many are grouped.
 LOOK_AT = 20_000
+#: All that wait, and all that are dead, are counted about so far together; beyond that a number says "+".
+COUNTED_IN_ALL = 20_000
 
 
 def kept(services: Services, name: str, make: Callable[[], Made], seconds: float = MOMENT) -> Made:
@@ -74,7 +76,7 @@ class Looks:
 
 def gauges_of(services: Services) -> Gauges:
     """How every handler's deliveries stand; once in three seconds, since that costs most. Raises StorageUnavailable."""
-    return kept(services, "gauges", services.store.health.gauges, 3.0)
+    return kept(services, "gauges", lambda: services.store.health.gauges(in_all=COUNTED_IN_ALL), 3.0)
 
 
 def on_record(services: Services, now: datetime | None = None) -> HandlersOnRecord:

@@ -232,6 +232,7 @@ def stats_json(stats: Stats) -> dict[str, Any]:
         "window_seconds": stats.window.total_seconds(),
         "now": _iso(stats.now),
         "is_complete": stats.is_complete,
+        "is_tallied": stats.is_tallied,
         "sources": [
             {
                 "source": s.source,

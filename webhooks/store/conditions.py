@@ -32,12 +32,18 @@ RETRYING: tuple[Condition, ...] = (
 
 
 def on_events(
-    selection: Selection, *, dialect: Dialect, deliveries_before: int | None = None, counting: bool = False
+    selection: Selection,
+    *,
+    dialect: Dialect,
+    deliveries_before: int | None = None,
+    counting: bool = False,
+    of_few: bool = False,
 ) -> list[Condition]:
     """Conditions on `schema.events`.
 
     deliveries_before: only deliveries with smaller ids are looked at.
     counting: every match is wanted, rather than the first page of them.
+    of_few: other conditions leave few events, so deliveries are looked for event by event.
     """
     events = schema.events.c
     received_at = dialect.without_index(events.received_at) if counting else events.received_at
@@ -55,23 +61,29 @@ def on_events(
     if selection.until is not None:
         conditions.append(received_at < selection.until)
     if selection.asks_about_deliveries:
-        conditions.append(_by_deliveries(selection, dialect, deliveries_before, counting))
+        conditions.append(_by_deliveries(selection, dialect, deliveries_before, counting, of_few))
     return conditions
 
 
-def _by_deliveries(selection: Selection, dialect: Dialect, before: int | None, counting: bool) -> Condition:
+def _by_deliveries(
+    selection: Selection, dialect: Dialect, before: int | None, counting: bool, of_few: bool
+) -> Condition:
     table = schema.deliveries.c
     of_event = [table.event_id == schema.events.c.id]
     if before is not None:
         of_event.append(table.id < before)
-    wanted = on_deliveries(selection, dialect=dialect)
+    wanted = on_deliveries(selection.only(states=()) if of_few else selection, dialect=dialect)
+    if of_few and selection.states:
+        # so that only the index of an event's deliveries serves: that of a rare state seems smaller than it is
+        wanted.append((table.state + literal_column("0")).in_(selection.states))
     either: list[Condition] = []
     if wanted or not selection.unrouted:
         if counting and not selection.unrouted:
             # all of them are wanted, so begin with the deliveries
             ids = select(table.event_id).where(*wanted, *([] if before is None else [table.id < before]))
             return schema.events.c.id.in_(ids)
-        either.append(exists(_some(of_event + wanted)))
+        some = _some(of_event + wanted)
+        either.append(exists(dialect.one_by_one(some) if of_few else some))
     if selection.unrouted:
         either.append(~exists(_some(of_event)))
     return or_(*either)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Table
+from sqlalchemy import ColumnElement, Select, Table
 from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
@@ -63,6 +63,9 @@ class Dialect(Protocol):
 
     def without_index(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """The column of `webhooks_events` so that no index on it is walked where all events of a kind are counted."""
+
+    def one_by_one(self, query: Select[Any]) -> Select[Any]:
+        """A subquery of EXISTS that is asked for each row of what is around it, and never joined with all of it."""
 
 
 def dialect_of(database: Database) -> Dialect:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Table, literal_column
+from sqlalchemy import ColumnElement, Select, Table, literal_column
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
@@ -72,6 +72,10 @@ class SqliteDialect:
     def without_index(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """`+column`, which is no use to an index: SQLite would else go to the rows with their bodies in its order."""
         return literal_column(f"+webhooks_events.{column.key}", column.type)
+
+    def one_by_one(self, query: Select[Any]) -> Select[Any]:
+        """The query: SQLite never makes it a join."""
+        return query
 
 
 __all__ = ["SqliteDialect"]

@@ -309,10 +309,10 @@ def test_beside_ingest_two_pages_are_made_at_once_and_the_third_is_told_to_come_
     entered, leave = threading.Semaphore(0), threading.Event()
     real = site.store.health.gauges
 
-    def slow() -> Any:
+    def slow(**bounds: Any) -> Any:
         entered.release()
         assert leave.wait(20)
-        return real()
+        return real(**bounds)
 
     monkeypatch.setattr(site.store.health, "gauges", slow)
     statuses: list[int] = []

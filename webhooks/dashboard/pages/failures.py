@@ -27,6 +27,8 @@ PAGES = Pages()
 PER_PAGE = 50
 #: So many of the newest are put into groups.
 LOOKED_AT = 20_000
+#: Blocked lanes are counted so far, and so many are looked at for those with most behind them.
+LANES_COUNTED, LANES_LOOKED_AT = 1_000, 2_000
 #: A start of a version is news for so long.
 NEW_FOR = timedelta(days=1)
 COLUMNS = ("handler", "state", "error", "count", "first_at", "last_at", "example_id")
@@ -96,6 +98,7 @@ def failures(visit: Visit) -> Response:
             looked=None,
             is_dead=True,
             blocked=0,
+            blocked_counted=LANES_COUNTED,
         )
     selection = found.selection
     looked = visit.store.listings.failures(selection, limit=PER_PAGE, look_at=LOOKED_AT, until=visit.now)
@@ -112,19 +115,27 @@ def failures(visit: Visit) -> Response:
         looked=looked,
         search=found,
         is_dead=selection.states in ((), (DeliveryState.DEAD,)),
-        blocked=len(visit.store.listings.blocked_lanes(Selection(), limit=PER_PAGE)),
+        blocked=visit.store.listings.count_blocked_lanes(LANES_COUNTED + 1),
+        blocked_counted=LANES_COUNTED,
     )
 
 
 @PAGES.get("/failures/blocked", needs=UserRole.VIEWER, forms=("html", "json"))
 def blocked(visit: Visit) -> Response:
     """Ordered lanes that a dead delivery holds, those with most waiting first; two ways out."""
-    lanes = visit.store.listings.blocked_lanes(Selection.parse_line(visit.text("q"), visit.now), limit=PER_PAGE)
+    listings, selection = visit.store.listings, Selection.parse_line(visit.text("q"), visit.now)
+    lanes = listings.blocked_lanes(selection, limit=PER_PAGE, look_at=LANES_LOOKED_AT)
     holders = redacting.deliveries(visit, [one.holder for one in lanes])
     found = [dataclasses.replace(one, holder=holder) for one, holder in zip(lanes, holders, strict=True)]
     if visit.form == "json":
         return visit.json({"lanes": [records.blocked_json(one) for one in found]})
-    return visit.page("blocked.html", lanes=found, handlers=sorted({one.holder.handler for one in found}))
+    is_more = len(lanes) == PER_PAGE and listings.count_blocked_lanes(LANES_LOOKED_AT + 1) > LANES_LOOKED_AT
+    return visit.page(
+        "blocked.html",
+        lanes=found,
+        handlers=sorted({one.holder.handler for one in found}),
+        looked_at=LANES_LOOKED_AT if is_more else None,
+    )
 
 
 __all__ = ["PAGES", "FailureLine", "lines_of"]

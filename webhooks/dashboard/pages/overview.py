@@ -47,7 +47,7 @@ def overview(visit: Visit) -> Response:
         window=window,
         window_list=list(WINDOWS.values()),
         measured=measured,
-        charts=charts_of(measured, happened),
+        charts=_drawn(services, measured, happened),
         table=visit.text("table"),
         failures=failures,
         failing_lines=failing.lines_of(visit, redacting.listed(visit, failures, 5)),
@@ -55,6 +55,17 @@ def overview(visit: Visit) -> Response:
         lines=lines,
         without_worker=looks.no_worker(services),
     )
+
+
+def _drawn(services: Services, measured: looks.Measured, happened: list[Happened]) -> list[tuple[str, str, str, Chart]]:
+    """As `charts_of`; drawn once for as long as the numbers and the marks are the same."""
+    name = f"drawn {measured.window.name}"
+    known = services.kept.peek(name)
+    if known is not None and known[0] is measured and known[1] == happened:
+        charts: list[tuple[str, str, str, Chart]] = known[2]
+        return charts
+    _, _, charts = services.kept.get(name, lambda: (measured, happened, charts_of(measured, happened)), 0.0)
+    return charts
 
 
 def charts_of(measured: looks.Measured, happened: list[Happened]) -> list[tuple[str, str, str, Chart]]:

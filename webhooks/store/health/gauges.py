@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from webhooks.model import DeliveryClass
 
-#: How far counts go.
-COUNTED = 10_000
+#: How far counts go, and how far they go at least where many handlers share one bound.
+COUNTED, COUNTED_AT_LEAST = 10_000, 1_000
 #: Of each handler and class, so many of those that are due last are looked at for failures,
 SAMPLED = 200
 #: and so many of the newest deliveries of all for successes.
@@ -31,42 +31,49 @@ _PLACES = (
 )
 _QUEUE = """
     (select count(*) from (select 1 from webhooks_deliveries d where d.handler = n.handler and d.class = {n} and d.state = 0
-        and d.ready{true} and d.due_at <= {now} limit {{limit}}) x) as due{n},
+        and d.ready{true} and d.due_at <= {now} limit {limit}) x) as due{n},
     (select d.due_at from webhooks_deliveries d where d.handler = n.handler and d.class = {n} and d.state = 0 and d.ready{true}
       order by d.due_at, d.id limit 1) as oldest{n},
     (select d.created_at from webhooks_deliveries d where d.handler = n.handler and d.class = {n} and d.state = 0
         and d.ready{true} order by d.due_at, d.id limit 1) as made{n},
     (select count(*) from (select 1 from webhooks_deliveries d where d.handler = n.handler and d.class = {n} and d.state = 0
-        and d.ready{true} and d.due_at > {now} limit {{limit}}) x) as scheduled{n},
+        and d.ready{true} and d.due_at > {now} limit {limit}) x) as scheduled{n},
 """
 _LATEST = """select d.failures, d.created_at from webhooks_deliveries d where d.handler = n.handler and d.class = {n}
                and d.state = 0 and d.ready{true} order by d.due_at desc, d.id desc limit {{sampled}}"""
+#: What waits in the lane of `b`.
+_IN_LANE = """webhooks_deliveries w where w.handler = n.handler and w.lane = b.lane and w.lane is not null
+              and (w.state < 2 or w.blocks{true}) and w.replay_id = 0 and w.state = 0"""
 _STATEMENT = """
     with recursive {names},
-    n(handler) as (select name from webhooks_handlers {union}),
+    busied(handler) as ({busied}),
+    n(handler) as (select name from webhooks_handlers union select handler from busied),
+    bound(n) as ({bound}),
     recent as materialized (
-      select handler, state, finished_at from webhooks_deliveries order by id desc limit {{recent}}),
+      select x.handler, max(x.finished_at) as succeeded_at
+        from (select handler, state, finished_at from webhooks_deliveries order by id desc limit {{recent}}) x
+       where x.state = 2 group by x.handler),
     f as materialized (
       select n.handler, {failures} from n {cross})
     select n.handler, {now} as now_at, {queues}
       (select count(*) from (select 1 from webhooks_deliveries d where d.handler = n.handler and d.state = 1
-         limit {{limit}}) x) as running,
+         limit {limit}) x) as running,
       (select min(x.created_at) from (select d.created_at from webhooks_deliveries d where d.handler = n.handler
-         and d.state = 1 limit {{limit}}) x) as running_since,
+         and d.state = 1 limit {limit}) x) as running_since,
       (select count(*) from (select 1 from webhooks_deliveries d where d.handler = n.handler and d.state = 3
-         limit {{limit}}) x) as dead,
+         limit {limit}) x) as dead,
       (select count(case when x.state = 0 and not x.ready then 1 end) from (
          select d.state, d.ready from webhooks_deliveries d where d.handler = n.handler and d.lane is not null
-            and (d.state < 2 or d.blocks{true}) limit {{limit}}) x) as in_lanes,
+            and (d.state < 2 or d.blocks{true}) limit {limit}) x) as in_lanes,
       (select count(*) from (select distinct d.lane from webhooks_deliveries d where d.handler = n.handler
-         and d.blocks{true} limit {{limit}}) x) as lanes,
+         and d.blocks{true} limit {limit}) x) as lanes,
       (select count(*) from (select 1 from (select distinct d.lane from webhooks_deliveries d
-            where d.handler = n.handler and d.blocks{true} limit {{limit}}) b
-         join webhooks_deliveries w on w.handler = n.handler and w.lane = b.lane and w.lane is not null
-            and (w.state < 2 or w.blocks{true}) and w.replay_id = 0 and w.state = 0 limit {{limit}}) x) as held,
+            where d.handler = n.handler and d.blocks{true} limit {limit}) b
+         {in_lanes} limit {limit}) x) as held,
       f.retrying, f.failures, f.failing_since,
-      (select count(*) from recent where recent.handler = n.handler and recent.state = 2
-          and recent.finished_at >= f.failing_since) as succeeded
+      (select count(*) from recent where recent.handler = n.handler
+          and recent.succeeded_at >= f.failing_since) as succeeded,
+      (select bound.n from bound) as counted
       from n join f on f.handler = n.handler
 """
 
@@ -84,15 +91,24 @@ _FAILING = {
 Latest = Callable[[str, Mapping[str, str]], tuple[str, str]]
 
 
-def gauges_statement(*, is_true: str, now: str, latest: Latest, limit: int) -> str:
+#: Makes of what waits in the lane of `b` (a table with conditions) the join of all that wait in the lanes `b`: an index is asked for each.
+EachLane = Callable[[str], str]
+
+
+def gauges_statement(
+    *, is_true: str, now: str, latest: Latest, each_lane: EachLane, limit: int, in_all: int | None = None
+) -> str:
     """The statement of `Health.gauges`.
 
     is_true: what follows a truth's name (see `dialect.Dialect`).
     now: the time, in SQL.
     latest: how columns are made of the latest retries.
+    each_lane: how what waits in lanes is joined.
     limit: how far counts go.
+    in_all: how far the counts of one kind go together: each up to its share, among the handlers that have anything unfinished
+        or dead, and to `COUNTED_AT_LEAST`. None: each up to `limit`.
     """
-    words = {"true": is_true, "now": now}
+    words = {"true": is_true, "now": now, "limit": "(select bound.n + 1 from bound)" if in_all else str(limit + 1)}
     names = []
     for name, place in _PLACES:
         here, of_d = (place.format(d=d, true=is_true) for d in ("", "d."))
@@ -101,12 +117,24 @@ def gauges_statement(*, is_true: str, now: str, latest: Latest, limit: int) -> s
     failures, cross = latest(" union all ".join(parts), _FAILING)
     return _STATEMENT.format(
         names=", ".join(names),
-        union=" ".join(f"union select handler from {name} where handler is not null" for name, _ in _PLACES),
+        busied=" union ".join(f"select handler from {name} where handler is not null" for name, _ in _PLACES),
+        bound=_bound(limit, in_all),
         failures=failures,
         cross=cross,
         queues="".join(_QUEUE.format(n=int(kind), **words) for kind in DeliveryClass),
+        in_lanes=each_lane(_IN_LANE.format(true=is_true)),
         **words,
-    ).format(limit=limit + 1, sampled=SAMPLED, recent=RECENT)
+    ).format(sampled=SAMPLED, recent=RECENT)
 
 
-__all__ = ["COUNTED", "RECENT", "SAMPLED", "gauges_statement"]
+def _bound(limit: int, in_all: int | None) -> str:
+    """How far each count goes."""
+    if in_all is None:
+        return f"select {limit}"
+    share = f"{in_all} / case when x.n > 0 then x.n else 1 end"
+    least = min(limit, COUNTED_AT_LEAST)
+    return f"""select case when {share} > {limit} then {limit} when {share} < {least} then {least} else {share} end
+        from (select count(*) as n from busied) x"""
+
+
+__all__ = ["COUNTED", "COUNTED_AT_LEAST", "RECENT", "SAMPLED", "gauges_statement"]

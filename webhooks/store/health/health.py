@@ -29,8 +29,8 @@ _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 class GaugeStatements(Protocol):
     """What each database does its own way."""
 
-    def rows(self, limit: int) -> tuple[datetime, Sequence[Row[Any]]]:
-        """The time, and a row of `gauges.gauges_statement` for each handler. limit: how far counts go."""
+    def rows(self, limit: int, in_all: int | None) -> tuple[datetime, Sequence[Row[Any]]]:
+        """The time, and a row of `gauges.gauges_statement` for each handler. limit, in_all: how far counts go."""
 
 
 class Health:
@@ -41,13 +41,16 @@ class Health:
         self.dialect = dialect_of(database)
         self._gauges: GaugeStatements = self.dialect.pick(PostgresqlGauges, SqliteGauges)
 
-    def gauges(self, limit: int = COUNTED) -> Gauges:
+    def gauges(self, limit: int = COUNTED, in_all: int | None = None) -> Gauges:
         """How every handler's deliveries stand, in one statement that reads by indexes; counts stop at `limit`.
+
+        in_all: where many handlers have something to count, each count stops earlier, so that those of one kind come to
+        about so many together (but each goes to `COUNTED_AT_LEAST`).
 
         Of a handler with more than that waiting in lanes, so many rows are looked at. `retrying` and what it says of
         failing come from the latest `SAMPLED` retries of each class, and the newest `RECENT` deliveries.
         """
-        at, rows = self._gauges.rows(limit)
+        at, rows = self._gauges.rows(limit, in_all)
         queues: dict[tuple[str, DeliveryClass], DueQueue] = {}
         backlogs: dict[str, Backlog] = {}
         for row in rows:
@@ -55,7 +58,7 @@ class Health:
                 due = row._mapping[f"due{kind:d}"]
                 if due:
                     queues[row.handler, kind] = DueQueue(due, self._instant(row._mapping[f"oldest{kind:d}"]))
-            backlog = self._backlog(row, limit)
+            backlog = self._backlog(row)
             if backlog.pending or backlog.running or backlog.dead:
                 backlogs[row.handler] = backlog
         return Gauges(at, queues, backlogs)
@@ -70,7 +73,7 @@ class Health:
         with self.database.read() as connection:
             return latest_failures(connection, self.dialect.is_true)
 
-    def _backlog(self, row: Row[Any], limit: int) -> Backlog:
+    def _backlog(self, row: Row[Any]) -> Backlog:
         values = row._mapping
         due = [values[f"due{n}"] for n in range(3)]
         scheduled = [values[f"scheduled{n}"] for n in range(3)]
@@ -91,7 +94,7 @@ class Health:
             retrying=row.retrying or 0,
             failures=row.failures or 0,
             failing_since=self._instant(row.failing_since) if not row.succeeded else None,
-            is_more=any(number > limit for number in numbers),
+            is_more=any(number > row.counted for number in numbers),
         )
 
     def _instant(self, value: Any) -> datetime | None:

@@ -21,18 +21,24 @@ from webhooks.store.listings.records import BlockedLane, DeliverySummary, Page
 
 _LANE_OF = "{other}.handler = {one}.handler and {other}.lane = {one}.lane and {other}.lane is not null"
 _PLACE_OF = "({one}.lane_at, {one}.lane_revision, {one}.id)"
-#: A delivery holds its lane, and no older one holds the same. Written as in the conditions of the partial indexes.
+#: A delivery holds its lane, and no older one holds the same. Written as in the conditions of the partial indexes, and with
+#: subqueries that begin with the few that hold one: a planner that knows of fewer dead than there are joins every pair.
 _HOLDS = f"""
-    webhooks_deliveries.lane is not null and webhooks_deliveries.blocks{{true}} and not exists (
-      select 1 from webhooks_deliveries e
-       where {_LANE_OF.format(other="e", one="webhooks_deliveries")} and (e.state < 2 or e.blocks{{true}})
-         and e.blocks{{true}} and {_PLACE_OF.format(one="e")} < {_PLACE_OF.format(one="webhooks_deliveries")})
+    webhooks_deliveries.id in (select b.id from webhooks_deliveries b where b.blocks{{true}} and b.lane is not null)
+    and webhooks_deliveries.id = (
+      select e.id from webhooks_deliveries e
+       where {_LANE_OF.format(other="e", one="webhooks_deliveries")} and e.blocks{{true}}
+       order by e.lane_at, e.lane_revision, e.id limit 1)
 """
 _WAITING_BEHIND = f"""
-    select h.id, count(*) from webhooks_deliveries h join webhooks_deliveries w
-        on {_LANE_OF.format(other="w", one="h")} and (w.state < 2 or w.blocks{{true}}) and w.replay_id = 0
-       and w.state = 0 and {_PLACE_OF.format(one="w")} > {_PLACE_OF.format(one="h")}
-     where h.id in :ids group by h.id
+    select h.id, (select count(*) from webhooks_deliveries w
+                   where {_LANE_OF.format(other="w", one="h")} and (w.state < 2 or w.blocks{{true}}) and w.replay_id = 0
+                     and w.state = 0 and {_PLACE_OF.format(one="w")} > {_PLACE_OF.format(one="h")})
+      from webhooks_deliveries h where h.id in :ids
+"""
+_BLOCKED = """
+    select count(*) from (select distinct handler, lane from webhooks_deliveries
+                           where blocks{true} and lane is not null limit :at_most) x
 """
 
 _TABLE = schema.deliveries.c
@@ -178,14 +184,20 @@ class DeliveryPages(ListingPart):
         if holding:
             more.append(text(_HOLDS.format(true=self.dialect.is_true)))
         while True:
-            rows = self._step(selection, before, more, step, oldest_first)
+            rows = self._step(selection, before, more, step, oldest_first, holding)
             yield [self._delivery(row) for row in rows if not judge or selection.matches(self._event_in(row))]
             if len(rows) < step:
                 return
             before = rows[-1].id
 
     def _step(
-        self, selection: Selection, before: int | None, more: Sequence[Any], step: int, oldest_first: bool
+        self,
+        selection: Selection,
+        before: int | None,
+        more: Sequence[Any],
+        step: int,
+        oldest_first: bool,
+        holding: bool,
     ) -> Sequence[Row[Any]]:
         """The next rows of a walk. before: the last one that was seen. more: further conditions."""
         if selection.unrouted and not selection.states:
@@ -193,8 +205,10 @@ class DeliveryPages(ListingPart):
         table, events = schema.deliveries.c, schema.events
         by_event = of_events(selection)
         columns = [*_COLUMNS, *(_BODY if not selection.is_exact_in_sql else ())]
-        wanted = [*conditions.on_deliveries(selection, dialect=self.dialect), *more]
-        if selection.states == (DeliveryState.DEAD,) and selection.handler is None:
+        # what holds a lane is dead; to say so would lead to the index of all that are
+        on_deliveries = selection.only(states=()) if holding else selection
+        wanted = [*conditions.on_deliveries(on_deliveries, dialect=self.dialect), *more]
+        if on_deliveries.states == (DeliveryState.DEAD,) and selection.handler is None:
             wanted.append(conditions.NEWEST_DEAD)
         if before is not None:
             wanted.append(table.id > before if oldest_first else table.id < before)
@@ -253,15 +267,25 @@ class DeliveryPages(ListingPart):
         found = self.deliveries(Selection(), limit=1, before=id + 1)
         return found[0] if found and found[0].id == id else None
 
-    def blocked_lanes(self, selection: Selection, *, limit: int = 50) -> list[BlockedLane]:
+    def count_blocked_lanes(self, at_most: int) -> int:
+        """How many lanes a dead delivery holds, counted up to `at_most`; by an index that has nothing else."""
+        query = text(_BLOCKED.format(true=self.dialect.is_true))
+        with self.database.read() as connection:
+            return int(connection.execute(query, {"at_most": at_most}).scalar_one())
+
+    def blocked_lanes(self, selection: Selection, *, limit: int = 50, look_at: int | None = None) -> list[BlockedLane]:
         """Lanes that a selected dead delivery holds, those with most waiting first.
 
         Waiting are the pending deliveries made at ingest that come after it in the lane; replayed ones pass it by.
+        look_at: of the lanes that were blocked last about so many are looked at; None: all.
         """
         found: list[BlockedLane] = []
-        for step in self.walk_deliveries(selection.only(states=(DeliveryState.DEAD,)), holding=True):
+        walk = self.walk_deliveries(selection.only(states=(DeliveryState.DEAD,)), step=limits.HELD_STEP, holding=True)
+        for step in walk:
             waiting = self._waiting_behind([holder.id for holder in step]) if step else Counter()
             found += [BlockedLane(holder, waiting[holder.id]) for holder in step]
+            if look_at is not None and len(found) >= look_at:
+                break
         return heapq.nsmallest(limit, found, key=lambda lane: (-lane.waiting, lane.holder.id))
 
     def _waiting_behind(self, ids: Sequence[int]) -> Counter[int]:

@@ -122,7 +122,9 @@ class EventPages(ListingPart):
                 rest = select(func.count()).select_from(window.limit(size).subquery())
                 looked = int(connection.execute(rest).scalar_one())
             found = connection.execute(
-                self._page(selection, newest_first, after, size, with_event or judge, None, False, up_to=end)
+                self._page(
+                    selection, newest_first, after, size, with_event or judge, None, False, up_to=end, of_few=True
+                )
             ).fetchall()
         rows = [self._summary(row, with_event or judge) for row in found]
         if judge:
@@ -176,11 +178,12 @@ class EventPages(ListingPart):
         up_to_id: int | None,
         only_delivered: bool,
         up_to: Cursor | None = None,
+        of_few: bool = False,
     ) -> Select[Any]:
         events = schema.events.c
         # the ids first, which an index tells alone; then their rows: a sort would carry every body along
         ids = select(events.id).where(
-            *conditions.on_events(selection, dialect=self.dialect, deliveries_before=up_to_id)
+            *conditions.on_events(selection, dialect=self.dialect, deliveries_before=up_to_id, of_few=of_few)
         )
         if up_to_id is not None:
             ids = ids.where(events.id <= up_to_id)

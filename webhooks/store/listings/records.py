@@ -192,13 +192,19 @@ class HandlerStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures of the last `window`. is_complete: False when more deliveries were made in it than are looked at."""
+    """Figures of the last `window`.
+
+    is_complete: False when more deliveries were made in it than are looked at.
+    is_tallied: they were counted as it happened (`store.tallies`): about right, and of what ended in that time, whenever
+        it was made; else they are of the rows that were stored in it.
+    """
 
     window: timedelta
     now: datetime
     sources: Sequence[SourceStats]
     handlers: Sequence[HandlerStats]
     is_complete: bool
+    is_tallied: bool = False
 
 
 __all__ = [

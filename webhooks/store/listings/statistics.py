@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, select, text
@@ -61,10 +61,25 @@ class Statistics(ListingPart):
             now = self.database.now(connection)
             sources = self._source_stats(connection, now, window)
             waits, ended, is_complete = self._waits(connection, now - window)
+        percents = {name: percentiles(each) for name, each in waits.items()}
+        return Stats(window, now, sources, self.handler_stats(backlogs, ended, percents), is_complete)
+
+    @staticmethod
+    def handler_stats(
+        backlogs: Mapping[str, Backlog],
+        ended: Mapping[str, Mapping[int, int]],
+        waits: Mapping[str, Mapping[int, float]],
+    ) -> list[HandlerStats]:
+        """How each handler does, by name.
+
+        backlogs: {handler: what waits}; to be asked for before what has ended.
+        ended: {handler: {state: deliveries}}.
+        waits: {handler: {percent: milliseconds}}.
+        """
         handlers = []
         for name in sorted({*ended, *backlogs}):
             backlog = backlogs.get(name, Backlog(name))
-            counts = ended.get(name, Counter())
+            counts: Counter[int] = Counter(ended.get(name, {}))
             handlers.append(
                 HandlerStats(
                     handler=name,
@@ -74,13 +89,13 @@ class Statistics(ListingPart):
                     pending=backlog.pending,
                     running=backlog.running,
                     oldest_unhandled_at=backlog.eldest_at,
-                    wait_ms=percentiles(waits.get(name, [])),
+                    wait_ms=waits.get(name, {}),
                     retrying=backlog.retrying,
                     failing_since=backlog.failing_since,
                     is_more=backlog.is_more,
                 )
             )
-        return Stats(window, now, sources, handlers, is_complete)
+        return handlers
 
     def last_received(self, window: timedelta) -> dict[str, datetime]:
         """{source: when its newest event came} of those that sent in the last `window`; by a look into an index for each type."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -245,6 +244,21 @@ class Tallies:
         begins = made.now if made.begins is None else made.begins
         return max(1, min(window.minutes, made.now - begins + 1))
 
+    def covers(self, minutes: int) -> int | None:
+        """Whether all of the last so many minutes was counted: the minutes of a point in which that is told, else None.
+
+        A worker takes a sample each minute; nine of ten points have one, and so has one of the last three minutes. Two statements.
+        """
+        with self.database.read() as connection:
+            made = self._look(connection)
+            step = next((span.minutes for span in SPANS if minutes <= span.keep), SPANS[-1].minutes)
+            since = floor(made.now - minutes, step)
+            if made.begins is None or made.begins > since or made.now - made.until[1] > 2:
+                return None
+            values = {"step": step} | _ranges(made, step, since, made.now + 1)
+            sampled: int = connection.execute(_SAMPLED, values).scalar_one()
+        return step if sampled >= 0.9 * ((made.now - since) // step) else None
+
     def totals(self, ago: int, minutes: int, span: int) -> dict[Key, int]:
         """{(kind, name, what, bucket): n} of so many minutes that ended `ago` minutes ago, in whole points. Two statements.
 
@@ -256,12 +270,19 @@ class Tallies:
         """The totals of several times, in two statements for all of them. parts: (ago, minutes, span), as `totals` has them."""
         with self.database.read() as connection:
             made = self._look(connection)
-            values: dict[str, int] = {}
-            for part, (ago, minutes, span) in enumerate(parts):
+            whole: list[list[tuple[int, int, int]]] = []
+            for ago, minutes, span in parts:
                 until = floor(made.now, span) + span - ago // span * span
-                ranges = _ranges(made, span, until - max(span, minutes // span * span), min(until, made.now + 1))
-                values |= {f"{name}_{part}": minute for name, minute in ranges.items()}
-            rows = connection.execute(_totals(len(parts)), values).fetchall()
+                since = until - max(span, minutes // span * span)
+                whole.append(_whole(made, SPANS, since, min(until, made.now + 1)))
+            values = {
+                f"{name}_{part}_{place}": minute
+                for part, ranges in enumerate(whole)
+                for place, (_, *minutes_of) in enumerate(ranges)
+                for name, minute in zip(("from", "to"), minutes_of, strict=True)
+            }
+            statement = _totals(tuple(tuple(span for span, _, _ in ranges) for ranges in whole))
+            rows = connection.execute(statement, values).fetchall() if values else []
         found: list[dict[Key, int]] = [{} for _ in parts]
         for row in rows:
             found[row.part][row.kind, row.name, row.what, row.bucket] = int(row.n)
@@ -297,6 +318,27 @@ def _ranges(made: _Made, span: int, since: int, until: int) -> dict[str, int]:
     return ranges
 
 
+def _whole(made: _Made, spans: Sequence[Span], since: int, until: int) -> list[tuple[int, int, int]]:
+    """The fewest points that add up to a time: [(span, first minute, the one after the last)].
+
+    The coarsest of those that lie in it whole and are made, and finer ones before and behind them: of an hour some
+    twenty rather than sixty.
+
+    spans: that may be taken, the finest first.
+    """
+    if since >= until:
+        return []
+    if len(spans) == 1:
+        return [(spans[0].minutes, since, until)]
+    *finer, coarsest = spans
+    first = -floor(-since, coarsest.minutes)
+    last = floor(min(until, made.until[coarsest.minutes]), coarsest.minutes)
+    if first >= last:
+        return _whole(made, finer, since, until)
+    middle = (coarsest.minutes, first, last)
+    return [*_whole(made, finer, since, first), middle, *_whole(made, finer, last, until)]
+
+
 _FOLD = text(
     f"""insert into webhooks_tallies (span, at, kind, name, what, bucket, n)
         select :coarse, at - at % :coarse, kind, name, what, bucket,
@@ -323,19 +365,28 @@ _POINTS = f"""
      group by point, kind, what, bucket"""
 
 
-@functools.cache
-def _totals(parts: int) -> TextClause:
-    """The sums of so many times, each told by its number."""
-    ranges = [re.sub(r":(from|to)(\d+)", rf"\g<0>_{part}", _RANGES) for part in range(parts)]
-    return text(
-        " union all ".join(
-            f"""select {part} as part, kind, name, what, bucket, cast(sum(n) as bigint) as n from ({each}) r
-                 where kind <> {Kind.LEVELS:d} group by kind, name, what, bucket"""
-            for part, each in enumerate(ranges)
+@functools.lru_cache(maxsize=100)
+def _totals(parts: tuple[tuple[int, ...], ...]) -> TextClause:
+    """The sums of several times, each told by its number. parts: of each the spans of its ranges."""
+    sums = []
+    for part, spans in enumerate(parts):
+        ranges = " union all ".join(
+            "select kind, name, what, bucket, n from webhooks_tallies"
+            f" where span = {span} and at >= :from_{part}_{place} and at < :to_{part}_{place}"
+            for place, span in enumerate(spans)
         )
-    )
+        if ranges:
+            sums.append(
+                f"""select {part} as part, kind, name, what, bucket, cast(sum(n) as bigint) as n from ({ranges}) r
+                     where kind <> {Kind.LEVELS:d} group by kind, name, what, bucket"""
+            )
+    return text(" union all ".join(sums))
 
 
+_SAMPLED = text(
+    f"""select count(distinct at - at % :step) from ({_RANGES}) r
+         where kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}"""
+)
 _ALL = text(_POINTS.format(named=""))
 _NAMED = text(
     _POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}))")
