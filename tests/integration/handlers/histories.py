@@ -121,13 +121,15 @@ class Bench:
         committed = 0
         for handler in handlers:
             group: list[Event] = []
-            for event in [*events, None]:
-                is_full = event is None or len(group) == (most if handler.together > 1 else 1)
+            for event in events:
+                if not any(pattern.matches(event.type) for pattern in handler.patterns):
+                    continue
+                is_full = len(group) == (most if handler.together > 1 else 1)
                 if is_full or (handler.ordered_by and event.object_id in [one.object_id for one in group]):
                     committed += self._dispatch_group(handler, group)
                     group = []
-                if event is not None and any(pattern.matches(event.type) for pattern in handler.patterns):
-                    group.append(event)
+                group.append(event)
+            committed += self._dispatch_group(handler, group)
         return committed
 
     def _dispatch_group(self, handler: Handler, group: Sequence[Event]) -> int:
