@@ -233,6 +233,12 @@ class Fleet:
         rows = self.read(select(table.state).where(table.handler != but))
         return Counter(DeliveryState(row.state) for row in rows)
 
+    def states_of(self, ids: Sequence[int]) -> dict[int, DeliveryState]:
+        """{delivery id: its state}."""
+        table = schema.deliveries.c
+        rows = self.read(select(table.id, table.state).where(table.id.in_(ids)))
+        return {row.id: DeliveryState(row.state) for row in rows}
+
     def wait_until_finished(self, seconds: float, *, but: str = "") -> None:
         """Wait until nothing waits or runs any more."""
 

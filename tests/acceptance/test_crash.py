@@ -70,6 +70,21 @@ def shared(event, session, delivery):
         raise LookupError("the first time")
 
 
+@on("**", name="batched", batch=10, retry=SOON)
+def batched(events, session, deliveries):
+    for event, delivery in zip(events, deliveries, strict=True):
+        note("batched", delivery, event)
+        effect(session, event, delivery)
+    if any(one.failures == 0 and json.loads(event.raw)["n"] % 7 == 0 for event, one in zip(events, deliveries)):
+        raise LookupError("the first time")
+
+
+@on("**", name="newest", latest="object_id", effects="session", retry=SOON)
+def newest(event, session, delivery):
+    note("newest", delivery, event)
+    effect(session, event, delivery)
+
+
 @on("**", name="killer", retry=RetryPolicy(max_attempts=3, base=timedelta(0), cap=timedelta(0)))
 def killer(event, delivery):
     note("start", delivery, event)
@@ -83,15 +98,29 @@ def dying(event, delivery):
 """
 
 
-def check_shared(made: Fleet, ids: list[int]) -> None:
+def check_shared(made: Fleet, ids: list[int], handler: str = "shared") -> None:
     """What must be true of deliveries that share transactions; of runs that were taken back nothing is on record."""
     effects = made.effects()
-    expected = {run.key for run in made.journal("shared")}
+    expected = {run.key for run in made.journal(handler)}
     assert {key: effects[key] for key in expected} == dict.fromkeys(expected, 1), "one effect each"
-    assert {run.delivery for run in made.journal("shared")} == set(ids), "every delivery ran"
+    assert {run.delivery for run in made.journal(handler)} == set(ids), "every delivery ran"
     attempts = made.attempts()
     assert {attempts[id].count("succeeded") for id in ids} == {1}
     assert {attempts[id].count("failed") for id in ids} <= {0, 1}, "only runs that count are on record"
+
+
+def check_newest(made: Fleet, put: list[tuple[int, str, int]]) -> None:
+    """What must be true of deliveries of which the newest of a key runs. put: (id, key, place) of each, in order."""
+    effects, states = made.effects(), made.states_of([id for id, _, _ in put])
+    keys = {run.delivery: run.key for run in made.journal("newest")}
+    assert set(states.values()) <= {DeliveryState.SUCCEEDED, DeliveryState.CANCELLED}
+    for id, state in states.items():
+        ran = state is DeliveryState.SUCCEEDED
+        assert effects[keys.get(id, "")] == ran, "an effect of what succeeded, and of nothing else"
+    last: dict[str, tuple[int, int, int]] = {}
+    for number, (id, key, place) in enumerate(put):
+        last[key] = max(last.get(key, (-1, -1, -1)), (place, number, id))
+    assert {states[id] for _, _, id in last.values()} == {DeliveryState.SUCCEEDED}, "the newest of each key ran"
 
 
 def check(made: Fleet, ids: list[int]) -> None:
@@ -120,6 +149,8 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
     chance = random.Random(seed)
     ids: list[int] = []
     shared: list[int] = []
+    batched: list[int] = []
+    newest: list[tuple[int, str, int]] = []
     made.keep(3)
     share = events // (faults + 1)
     for fault in range(faults):
@@ -127,6 +158,9 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
         ids += made.put(bodies, "session", "other", "flaky")
         ids += made.put(bodies[: share // 4], "laned", lane=True)
         shared += made.put(bodies, "shared")
+        batched += made.put(bodies, "batched")
+        found = made.put(bodies, "newest", lane=True)
+        newest += [(id, f"k{n % 20}", n) for n, id in enumerate(found)]
         time.sleep(chance.uniform(0.05, 0.4))
         if fault % 3 == 2:
             made.freeze(chance, made.lease * 1.3)
@@ -138,6 +172,8 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
     made.wait_until_finished(30)
     check(made, ids + killers)
     check_shared(made, shared)
+    check_shared(made, batched, "batched")
+    check_newest(made, newest)
     assert made.attempts()[killers[0]][-3:] == ["lost"] * 3
     assert made.dead() == [("killer", "its process died while it ran alone (attempt 3 of 3)")]
     runs = [run.alone for run in made.journal("start", "killer")]
@@ -167,12 +203,14 @@ OF_WORKERS = [name for name in failpoints.NAMES if not name.startswith(("replay.
 def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
     ids: list[int] = []
     shared: list[int] = []
+    batched: list[int] = []
     for name in names:
         bodies = [{"n": n, "key": f"{name}{n % 2}"} for n in range(6)]
         ids += made.put(bodies, "session", "other", "flaky")
         ids += made.put(bodies, "laned", lane=True)
         ids += made.put(bodies[:1], "dying")
         shared += made.put(bodies, "shared")
+        batched += made.put(bodies, "batched")
         passage = 1 if name.startswith("rescue.") else chance.randrange(1, 3)
         env = {failpoints.VARIABLE: f"{name}:{passage}"}
         if name.startswith("rescue."):
@@ -186,6 +224,7 @@ def die_at(made: Fleet, names: list[str], chance: random.Random) -> None:
     made.stop()
     check(made, ids)
     check_shared(made, shared)
+    check_shared(made, batched, "batched")
     assert {handler for handler, _ in made.dead()} == {"dying"}
 
 

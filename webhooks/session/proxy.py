@@ -129,7 +129,7 @@ class AttemptConnection(Connection):
 
     def __init__(self, engine: Engine, pooled: PooledConnection) -> None:
         # joining the engine's events costs as much as all else here, and mostly nothing listens
-        listens = engine._has_events or self._has_events
+        listens = engine._has_events or getattr(self, "_has_events", False)  # SQLAlchemy 2.0: none until then
         self.pooled = pooled
         super().__init__(engine, pooled, _has_events=None if listens else False)
         self.begin()

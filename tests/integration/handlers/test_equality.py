@@ -74,6 +74,21 @@ def test_the_tables_equal_close_whatever_the_order(bench: Bench, played: tuple[i
     assert missing(bench) == []
 
 
+@pytest.mark.parametrize(
+    ("arrival", "database_url"), pairs("in order", "every copy, twice at times"), indirect=["database_url"]
+)
+def test_the_tables_equal_close_when_deliveries_share_transactions(bench: Bench, arrival: str) -> None:
+    """What the plugins declare with effects="session" is true."""
+    world, events = play(SEEDS[0])
+    arrived = list(ARRIVALS[arrival](events, SEEDS[0]))
+
+    together = bench.dispatch_together(handlers_of(*MODULES), arrived, most=20)
+
+    assert wrong(bench, world) == []
+    assert missing(bench) == []
+    assert together > len(arrived) / 2, "or it proves little"
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_histories_have_what_makes_it_hard(seed: int) -> None:
     """Revisions, merges, cascades: seeds that lost them would prove less, unseen."""
@@ -110,10 +125,11 @@ def test_no_history_that_hypothesis_can_find_ends_otherwise(bench: Bench, data: 
     steps = data.draw(st.integers(1, 30))
     events = record(world, lambda n: data.draw(st.integers(0, n - 1)), steps)
     order = data.draw(st.permutations(range(len(events))))
+    together = data.draw(st.integers(1, 20))  # 1: each in a transaction of its own
 
     with _FreshBench(bench) as fresh:
-        for event in take_in(events[place] for place in order):
-            fresh.dispatch(handlers_of(*MODULES), event)
+        arrived = list(take_in(events[place] for place in order))
+        fresh.dispatch_together(handlers_of(*MODULES), arrived, most=together)
 
         assert wrong(fresh, world) == []
 
