@@ -68,8 +68,11 @@ class ActionsDuty(BackgroundDuty):
         if self._stopping.is_set() or not self.may_look():
             return
         self._close_lost()
+        unfinished = self._store.actions.unfinished()
+        if not unfinished:
+            return
         now = self._store.database.now()
-        found = [action for action in self._store.actions.unfinished() if self._is_for_us(action, now, holder)]
+        found = [action for action in unfinished if self._is_for_us(action, now, holder)]
         if found:
             self.begin(lambda: self._run(found, holder))
 
