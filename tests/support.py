@@ -49,9 +49,9 @@ LOAD = Path("/proc/loadavg")
 START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 
 
-def examples(full: int) -> int:
-    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it."""
-    return full if PROFILE == "full" else max(1, full // 3)
+def examples(full: int, share: int = 3) -> int:
+    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it, or another share."""
+    return full if PROFILE == "full" else max(1, full // share)
 
 
 def some(*values: Any) -> tuple[Any, ...]:
@@ -93,7 +93,7 @@ def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callabl
                 try:
                     test(**fixtures, **case)
                 except Exception as error:
-                    error.add_note(f"with {case!r}")
+                    error.add_note(f"with {case!r:.1000}")
                     failed.append(error)
                 except pytest.fail.Exception as error:  # which is no Exception
                     failed.append(AssertionError(f"with {case!r}: {error}").with_traceback(error.__traceback__))
