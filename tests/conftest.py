@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +30,17 @@ import pytest
 
 from tests import postgresql
 from tests.forkserver import ForkServer
-from tests.support import LEFT_OUT, PAYLOADS, PROFILE, ROOT, Clock, examples, measure_slowness, patience
+from tests.support import (
+    LEFT_OUT,
+    PAYLOADS,
+    PROFILE,
+    ROOT,
+    Clock,
+    examples,
+    measure_slowness,
+    on_one_database,
+    patience,
+)
 
 if TYPE_CHECKING:
     from webhooks.database import Database
@@ -326,7 +335,7 @@ def payload() -> Callable[[str], bytes]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if PROFILE != "full":
-        items[:] = _on_one_database(items)
+        items[:] = on_one_database(items)
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         items[:] = _long_ones_early(items, workers)
     for marker, (variable, command) in LEFT_OUT.items():
@@ -334,22 +343,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=f"{marker}; `{command}` runs it"))
-
-
-def _on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Leave out one of two that differ in their database alone, in files marked `one_database`: half of them on each."""
-    found: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        name = item.nodeid
-        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-        if item.get_closest_marker("one_database") and params.get("database_url") in ("sqlite", "postgresql"):
-            path, _, case = name.partition("[")
-            name = (
-                path + "[" + "-".join(sorted(part for part in case[:-1].split("-") if part != params["database_url"]))
-            )
-        found.setdefault(name, []).append(item)
-    left_out = {id(two[zlib.crc32(name.encode()) % 2]) for name, two in found.items() if len(two) == 2}
-    return [item for item in items if id(item) not in left_out]
 
 
 def pytest_collection_finish() -> None:
