@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import fcntl
+import gc
 import importlib
 import os
 import shutil
@@ -28,7 +30,17 @@ import pytest
 
 from tests import postgresql
 from tests.forkserver import ForkServer
-from tests.support import LEFT_OUT, PAYLOADS, PROFILE, ROOT, Clock, examples, measure_slowness, patience
+from tests.support import (
+    LEFT_OUT,
+    PAYLOADS,
+    PROFILE,
+    ROOT,
+    Clock,
+    examples,
+    measure_slowness,
+    on_one_database,
+    patience,
+)
 
 if TYPE_CHECKING:
     from webhooks.database import Database
@@ -57,6 +69,7 @@ _LEAKING_LOOKS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CL
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is collected: what it makes stays
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_directory] = Path(worker["webhooks_directory"])
@@ -131,16 +144,23 @@ def _worker_database(postgresql_server: postgresql.Server) -> Iterator[postgresq
 
 
 @pytest.fixture(scope="session")
-def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "webhooks.db"
-    migrate(f"sqlite:///{path}")
+def _sqlite_template(request: pytest.FixtureRequest) -> Path:
+    """Of the run: migrated by the first worker that needs it."""
+    directory = request.config.stash[_directory]
+    path = directory / "template.db"
+    with (directory / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            draft = directory / "draft.db"
+            migrate(f"sqlite:///{draft}")
+            draft.rename(path)
     return path
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
+def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
     """Starts Python programs by a fork of a process that has imported everything."""
-    server = ForkServer()
+    server = ForkServer(request.config.stash[_directory])
     yield server
     server.close()
 
@@ -314,6 +334,8 @@ def payload() -> Callable[[str], bytes]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if PROFILE != "full":
+        items[:] = on_one_database(items)
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         items[:] = _long_ones_early(items, workers)
     for marker, (variable, command) in LEFT_OUT.items():
@@ -323,16 +345,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     item.add_marker(pytest.mark.skip(reason=f"{marker}; `{command}` runs it"))
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # each collection of the tests' own garbage would look through ten thousand tests
+    gc.enable()
+
+
 def _long_ones_early(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """The same tests, so that no worker of xdist has a long one last: each begins with a part of the list as long as others.
 
-    In every part a fifth is tests without processes, and comes last.
+    In every part a fifth is tests without processes, and comes last. A file marked `together` is in one part.
     """
     quick = [item for item in items if "acceptance" not in item.path.parts]
     last = quick[: len(items) // 5]
     kept = set(last)
-    first = [item for item in items if item not in kept]
-    return [item for number in range(workers) for part in (first, last) for item in part[number::workers]]
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    alone: list[pytest.Item] = []
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("together"):
+            files.setdefault(item.path, []).append(item)
+        elif item not in kept:
+            alone.append(item)
+    for number, together in enumerate(files.values()):
+        parts[number % workers] += together
+    for item in (*alone, *(item for item in last if not item.get_closest_marker("together"))):
+        min(parts, key=len).append(item)
+    return [item for part in sorted(parts, key=len) for item in part]
 
 
 # -- the last lines ----------------------------------------------------------------------------------------

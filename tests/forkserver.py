@@ -4,15 +4,16 @@ Importing the house, SQLAlchemy and gunicorn is most of what a short-lived proce
 and `kill -9` of a forked process is the same. What is about starting, about the command line of a process or about
 when something is imported uses `exec`; see the marker `forks` in tests/README.md.
 
-The server is a process of its own (`python -m tests.forkserver FD`), so that it forks without threads. A
-request is one message with three descriptors: where stdout and stderr go, and a pipe that gets the pid and later the
-status.
+The server is a process of its own (`python -m tests.forkserver FD`), so that it forks without threads; one serves all
+workers of a run, and ends with the last of them. A request is one message with three descriptors: where stdout and
+stderr go, and a pipe that gets the pid and later the status.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import importlib
 import json
@@ -29,6 +30,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support import PROFILE, ROOT, patience
 
@@ -105,23 +107,33 @@ class Forked:
 
 
 class ForkServer:
-    """The server, started at the first program and ended by `close`."""
+    """The server, started at the first program of a run.
 
-    def __init__(self) -> None:
-        self._popen: subprocess.Popen[bytes] | None = None
+    directory: of the run, where its workers find the one server.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._socket: socket.socket | None = None
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                cwd=ROOT,
-                start_new_session=True,
-            )
-        return ours
+    def _connect(self) -> socket.socket:
+        path = self._directory / "forks"
+        with (self._directory / "forks.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                made.connect(str(path))
+                return made
+            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+                listener.bind(str(path))
+                listener.listen(64)
+                made.connect(str(path))
+                number = listener.fileno()
+                command = [sys.executable, "-m", "tests.forkserver", str(number)]
+                # ends at once: what it leaves is the server, which outlives this worker of the run
+                subprocess.run(command, stdin=subprocess.DEVNULL, pass_fds=[number], cwd=ROOT, check=True)
+            return made
 
     def start(
         self, argv: Sequence[str], *, output: int, errors: int | None = None, cwd: Path, env: Mapping[str, str]
@@ -134,7 +146,7 @@ class ForkServer:
         env: the whole environment.
         """
         if self._socket is None:
-            self._socket = self._start()
+            self._socket = self._connect()
         request = json.dumps({"argv": list(argv), "cwd": str(cwd), "env": dict(env)}).encode("utf-8", "surrogateescape")
         ours, theirs = os.pipe()
         try:
@@ -157,10 +169,9 @@ class ForkServer:
             return subprocess.CompletedProcess(list(argv), status, output.read(), errors.read())
 
     def close(self) -> None:
-        """End the server; the programs it started have been ended by their tests."""
-        if self._socket is not None and self._popen is not None:
+        """Need it no longer; the programs it started for us have been ended by their tests."""
+        if self._socket is not None:
             self._socket.close()
-            self._popen.wait(10)
 
 
 def can_fork(argv: Sequence[str], env: Mapping[str, str]) -> bool:
@@ -194,42 +205,49 @@ def import_everything() -> None:
         raise AssertionError(f"forked programs would find what {early} read here, in place of their own environment")
 
 
-def serve(requests: socket.socket) -> dict[str, object]:
-    """Fork for each request; returns in the forked process, with the request that it is to fulfil."""
+def serve(listener: socket.socket) -> dict[str, object]:
+    """Fork for each request, until nobody is connected; returns in the forked process, with the request that it is to fulfil."""
     pipes: dict[int, int] = {}
     hears, tells = os.pipe()
     os.set_blocking(tells, False)
     signal.set_wakeup_fd(tells)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    while True:
-        ready = select.select([requests.fileno(), hears], [], [])[0]
+    clients = [listener.accept()[0]]
+    while clients:
+        sources: list[Any] = [hears, listener, *clients]
+        ready = select.select(sources, [], [])[0]
         if hears in ready:
             os.read(hears, 1000)
         _reap(pipes)
-        if requests.fileno() not in ready:
-            continue
-        message, fds, _, _ = socket.recv_fds(requests, _LARGEST_REQUEST, 3)
-        if not message:
-            sys.exit(0)
-        output, errors, pipe = fds
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            requests.close()
-            for descriptor in (hears, tells, pipe, *pipes.values()):
-                os.close(descriptor)
-            os.setsid()
-            os.dup2(output, 1)
-            os.dup2(errors, 2)
+        if listener in ready:
+            clients.append(listener.accept()[0])
+        for client in [client for client in clients if client in ready]:
+            message, fds, _, _ = socket.recv_fds(client, _LARGEST_REQUEST, 3)
+            if not message:
+                clients.remove(client)
+                client.close()
+                continue
+            output, errors, pipe = fds
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for connection in (listener, *clients):
+                    connection.close()
+                for descriptor in (hears, tells, pipe, *pipes.values()):
+                    os.close(descriptor)
+                os.setsid()
+                os.dup2(output, 1)
+                os.dup2(errors, 2)
+                os.close(output)
+                os.close(errors)
+                made: dict[str, object] = json.loads(message.decode("utf-8", "surrogateescape"))
+                return made
             os.close(output)
             os.close(errors)
-            made: dict[str, object] = json.loads(message.decode("utf-8", "surrogateescape"))
-            return made
-        os.close(output)
-        os.close(errors)
-        pipes[pid] = pipe
-        os.write(pipe, b"%d\n" % pid)
+            pipes[pid] = pipe
+            os.write(pipe, b"%d\n" % pid)
+    sys.exit(0)
 
 
 def _reap(pipes: dict[int, int]) -> None:
@@ -268,6 +286,9 @@ def become(request: Mapping[str, object]) -> None:
 
 
 def main() -> None:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     import_everything()
     gc.collect()
     gc.freeze()  # for good: to look through and free all of it would be most of what a forked process costs

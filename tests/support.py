@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,9 +50,9 @@ LOAD = Path("/proc/loadavg")
 START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 
 
-def examples(full: int) -> int:
-    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it."""
-    return full if PROFILE == "full" else max(1, full // 3)
+def examples(full: int, share: int = 3) -> int:
+    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it, or another share."""
+    return full if PROFILE == "full" else max(1, full // share)
 
 
 def some(*values: Any) -> tuple[Any, ...]:
@@ -93,7 +94,7 @@ def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callabl
                 try:
                     test(**fixtures, **case)
                 except Exception as error:
-                    error.add_note(f"with {case!r}")
+                    error.add_note(f"with {case!r:.1000}")
                     failed.append(error)
                 except pytest.fail.Exception as error:  # which is no Exception
                     failed.append(AssertionError(f"with {case!r}: {error}").with_traceback(error.__traceback__))
@@ -106,6 +107,22 @@ def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callabl
         return go_through
 
     return decorate
+
+
+def on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Leave out one of two that differ in their database alone, in files marked `one_database`: half of them on each."""
+    found: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = item.nodeid
+        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+        if item.get_closest_marker("one_database") and params.get("database_url") in ("sqlite", "postgresql"):
+            path, _, case = name.partition("[")
+            name = (
+                path + "[" + "-".join(sorted(part for part in case[:-1].split("-") if part != params["database_url"]))
+            )
+        found.setdefault(name, []).append(item)
+    left_out = {id(two[zlib.crc32(name.encode()) % 2]) for name, two in found.items() if len(two) == 2}
+    return [item for item in items if id(item) not in left_out]
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.pager import SIGNING, Pager
 from tests.acceptance.support import Processes, free_port, send
-from tests.support import allowed
+from tests.support import allowed, some
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
@@ -64,7 +64,7 @@ def post(url: str, key: str) -> int:
     return send(f"{url}/webhooks/close", body, dict(SOURCE.sign(body, datetime.now(UTC)))).status
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize("worker_class", some("gevent", "gthread"))
 def test_each_alarm_of_a_drill_is_told_once_and_resolved_once(
     processes: Processes, receiver: Pager, worker_class: str
 ) -> None:

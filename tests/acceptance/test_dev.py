@@ -10,12 +10,15 @@ import shutil
 import signal
 import socket
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.support import Process, Processes, free_port, send
+from tests.forkserver import ForkServer
 from tests.support import ROOT, pairs, some, wait_until
 
 pytestmark = pytest.mark.forks
@@ -59,6 +62,34 @@ def key_in(secret: Path) -> str:
 
 def start_demo(processes: Processes, *options: str, **env: str) -> Process:
     return processes.start("webhooks", "dev", "--demo", *options, env={"PORT": str(free_port()), **env})
+
+
+@dataclass(frozen=True)
+class Told:
+    """A demo that has told its story, and what starts commands beside it."""
+
+    demo: Process
+    processes: Processes
+
+    def make_contact(self, body: bytes) -> int:
+        """The status of the local Close's answer."""
+        url = self.demo.wait_for(r"curl -u api_local\.admin: (\S+contact/)")[1]
+        authorization = "Basic " + base64.b64encode(b"api_local.admin:").decode()
+        return send(url, body, {"Authorization": authorization}).status
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Iterator[Told]:
+    """One for the tests that leave its screen and its database to the next one."""
+    processes = Processes(tmp_path_factory.mktemp("told"), tmp_path_factory.mktemp("logs"), fork_server, "all")
+    try:
+        demo = start_demo(processes)
+        demo.wait_for("next, in another terminal", STORY_LIMIT)
+        yield Told(demo, processes)
+        assert demo.stop() == 0
+        assert not list((processes.directory / ".webhooks").iterdir())
+    finally:
+        processes.end()
 
 
 def test_the_demo_shows_an_event_handled_in_an_empty_directory(processes: Processes) -> None:
@@ -108,12 +139,12 @@ def test_commands_beside_a_running_dev_find_it_and_know_its_handlers(processes: 
     assert "4 events that no handler gets" in after.output
 
 
-def test_trigger_finds_the_path_at_an_address_and_says_which_one_was_not_there(processes: Processes) -> None:
-    demo = start_demo(processes)
-    url = demo.wait_for(r"serving +(http://127\.0\.0\.1:\d+)\n")[1]
-    found = processes.run("webhooks", "trigger", "lead.created", "--to", url)
+@pytest.mark.together
+def test_trigger_finds_the_path_at_an_address_and_says_which_one_was_not_there(told: Told) -> None:
+    url = told.demo.wait_for(r"serving +(http://127\.0\.0\.1:\d+)\n")[1]
+    found = told.processes.run("webhooks", "trigger", "lead.created", "--to", url)
     assert found.wait() == 0, found.output
-    missed = processes.run("webhooks", "trigger", "lead.created", "--to", f"{url}/webhook/close")
+    missed = told.processes.run("webhooks", "trigger", "lead.created", "--to", f"{url}/webhook/close")
     assert missed.wait() == 1
     assert f"nothing takes posts at /webhook/close of {url}" in missed.output
     assert f"--to {url}/webhooks/close" in missed.output
@@ -177,24 +208,22 @@ def test_the_shipped_plugins_handle_the_story(processes: Processes) -> None:
     assert all(set(states) <= {"succeeded", "cancelled"} for states in handled_by(processes).values())
 
 
-def test_what_is_changed_at_the_local_close_afterwards_is_shown(processes: Processes) -> None:
-    demo = start_demo(processes)
-    url = demo.wait_for(r"curl -u api_local\.admin: (\S+contact/)", STORY_LIMIT)[1]
-    authorization = "Basic " + base64.b64encode(b"api_local.admin:").decode()
-    answer = send(url, b'{"name": "Ada \\u001b[31m"}', {"Authorization": authorization})
-    assert answer.status == 200
-    demo.wait_for(r"-d [^\n]+\n +stored +lead\.created +demo\.follow [^\n]+\n +stored +contact\.created +demo\.follow")
-    assert "\x1b" not in demo.output
-    assert "Ada \\" not in demo.output
+@pytest.mark.together
+def test_what_is_changed_at_the_local_close_afterwards_is_shown(told: Told) -> None:
+    assert told.make_contact(b'{"name": "Ada \\u001b[31m"}') == 200
+    told.demo.wait_for(
+        r"-d [^\n]+\n(?s:.*) +stored +lead\.created +demo\.follow [^\n]+\n +stored +contact\.created +demo\.follow"
+    )
+    assert "\x1b" not in told.demo.output
+    assert "Ada \\" not in told.demo.output
 
 
-def test_the_local_close_of_a_demo_can_be_asked_from_beside_it(processes: Processes) -> None:
+@pytest.mark.together
+def test_the_local_close_of_a_demo_can_be_asked_from_beside_it(told: Told) -> None:
     """Subscriptions, doctor and catch-up work at it with nothing configured."""
-    demo = start_demo(processes)
-    url = demo.wait_for(r"curl -u api_local\.admin: (\S+contact/)", STORY_LIMIT)[1]
 
     def run(*command: str, code: int = 0) -> Process:
-        process = processes.run("webhooks", *command)
+        process = told.processes.run("webhooks", *command)
         assert process.wait() == code, process.output
         return process
 
@@ -204,16 +233,14 @@ def test_the_local_close_of_a_demo_can_be_asked_from_beside_it(processes: Proces
     assert "not-checked" not in run("doctor", "--json").output
     assert "exactly what the handlers want" in run("subscriptions", "sync", "--keep").output
     run("subscriptions", "pause")
-    authorization = "Basic " + base64.b64encode(b"api_local.admin:").decode()
-    assert send(url, b'{"name": "Ada"}', {"Authorization": authorization}).status == 200
+    assert told.make_contact(b'{"name": "Ada"}') == 200
     caught_up = run("catch-up", "close", "--since", "1h", "--json")
     assert json.loads(caught_up.output)["added"] == {"lead.created": 1, "contact.created": 1}
     assert f"webhooks subscriptions resume {subscription['id']}" in run("doctor", code=1).output
     run("subscriptions", "resume")
-    assert send(url, b'{"name": "Grace"}', {"Authorization": authorization}).status == 200
-    demo.wait_for(r" stored +lead\.created [^\n]+\n +stored +contact\.created [^\n]+\n$")
-    assert demo.stop() == 0
-    assert not list((processes.directory / ".webhooks").iterdir())
+    before = len(told.demo.output)
+    assert told.make_contact(b'{"name": "Grace"}') == 200
+    told.demo.wait_for(rf"(?s)\A.{{{before}}}.* stored +lead\.created [^\n]+\n +stored +contact\.created [^\n]+\n")
 
 
 def test_what_a_local_close_did_while_dev_was_down_is_fetched_from_its_log(processes: Processes) -> None:
@@ -281,16 +308,14 @@ def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number
             send(address)
 
 
-def test_a_worker_that_dies_is_started_again(processes: Processes) -> None:
-    demo = start_demo(processes)
-    demo.wait_for("next, in another terminal", STORY_LIMIT)
-
+@pytest.mark.together
+def test_a_worker_that_dies_is_started_again(told: Told) -> None:
     def workers() -> list[int]:
-        return [pid for pid in children(demo.pid) if b"\0worker\0" in command_of(pid)]
+        return [pid for pid in children(told.demo.pid) if b"\0worker\0" in command_of(pid)]
 
     (first,) = workers()
     os.kill(first, signal.SIGKILL)
-    demo.wait_for("the worker ended with -9; starting it again")
+    told.demo.wait_for("the worker ended with -9; starting it again")
     wait_until(lambda: workers() not in ([], [first]), timedelta(seconds=20), "another worker")
 
 

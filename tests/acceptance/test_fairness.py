@@ -15,11 +15,11 @@ from sqlalchemy import distinct, func, select
 
 from tests.acceptance.fleet import Fleet, Run, effects, fleet, percentile
 from tests.acceptance.support import Processes
-from tests.support import allowed, either_database, wait_until
+from tests.support import allowed, either_database, examples, wait_until
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState, new_id
 
-pytestmark = pytest.mark.forks
+pytestmark = [pytest.mark.forks, pytest.mark.one_database]
 
 SEED = int(os.environ.get("WEBHOOKS_TEST_SEED", "20260310"))
 
@@ -112,7 +112,7 @@ def poison(made: Fleet, events: int, wait: float) -> None:
 
 def test_poison_of_twelve_kinds_does_not_hold_up_the_healthy(processes: Processes, database_url: str) -> None:
     with fleet(processes, database_url, poisonous(), **PATIENT) as made:
-        poison(made, 240, 30)
+        poison(made, examples(240, 2), 30)
 
 
 @pytest.mark.long

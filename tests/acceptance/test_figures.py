@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.support import Process, Processes, free_port, send
-from tests.support import wait_until
+from tests.support import either_database, wait_until
 from webhooks.database.connect import connect
 from webhooks.model import Disposition
 from webhooks.settings import Secret, SourceSettings
@@ -32,6 +32,7 @@ def post(url: str, key: str) -> int:
 
 
 @pytest.mark.forks
+@either_database
 def test_figures_are_those_of_all_processes_but_for_what_a_kill_takes(
     processes: Processes, database_url: str, tmp_path: Path
 ) -> None:

@@ -75,8 +75,7 @@ def directory_of(pid: int) -> Path | None:
     params=[
         ("gthread", "sqlite_url"),
         ("gevent", "postgresql_url"),
-        ("gevent", "sqlite_url"),
-        *([("sync", "postgresql_url")] if PROFILE == "full" else []),
+        *([("gevent", "sqlite_url"), ("sync", "postgresql_url")] if PROFILE == "full" else []),
     ],
     ids="-".join,
 )

@@ -1,6 +1,6 @@
 """Ten mistakes of a newcomer, each answered on the screen of a running `webhooks dev`: where it is, and what to do.
 
-One `dev` serves all tests of a process. Each saves a module of its own and leaves it such that it loads.
+One `dev` serves all tests. Each saves a module of its own and leaves it such that it loads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.support import Process, Processes, free_port
 from tests.forkserver import ForkServer
 
-pytestmark = pytest.mark.forks
+pytestmark = [pytest.mark.forks, pytest.mark.together]
 
 GOOD = """from webhooks import on
 

@@ -22,7 +22,7 @@ def mail(event, session, delivery):
 def video(event, session, delivery):
     note("start", delivery, event)
     effect(session, event, delivery)
-    time.sleep(0.3)
+    time.sleep(0.1)
 """
 
 
@@ -31,6 +31,7 @@ def runs_of(made: Fleet, handler: str) -> int:
 
 
 @pytest.mark.forks
+@pytest.mark.one_database
 def test_a_pool_that_is_killed_waits_for_its_own_and_the_other_is_untouched(
     processes: Processes, database_url: str
 ) -> None:

@@ -61,7 +61,7 @@ def test_replies_answer_and_those_that_hang_hold_up_no_post(
 
 @pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
 def test_a_reply_is_the_answer(database_url: str, project: Path, worker_class: str, processes: Processes) -> None:
-    server = Server(processes, database_url, worker_class).ready()
+    server = Server(processes, database_url, worker_class, workers=1).ready()
     for _ in range(2):
         answer = server.post(body("same"), timeout=60)
         assert (answer.status, json.loads(answer.body)) == (200, {"hello": "é"})

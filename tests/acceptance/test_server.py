@@ -44,9 +44,11 @@ def body(key: str, **fields: Any) -> bytes:
 
 
 class Server:
-    """gunicorn on a free port."""
+    """gunicorn on a free port. workers: fewer where the test is not about several, since each imports everything."""
 
-    def __init__(self, processes: Processes, database_url: str, worker_class: str = "gevent", **env: str) -> None:
+    def __init__(
+        self, processes: Processes, database_url: str, worker_class: str = "gevent", *, workers: int = 2, **env: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         for name in ("wsgi.py", "gunicorn.conf.py"):
@@ -60,10 +62,11 @@ class Server:
                 "DATABASE_URL": database_url,
                 "WEBHOOKS_SOURCES__close__SECRET": KEY,
                 "WEBHOOKS_WORKER_CLASS": worker_class,
+                "WEB_CONCURRENCY": str(workers),
                 **env,
             },
         )
-        self.process.wait_for(r"(?s)(Booting worker.*){2}")
+        self.process.wait_for(rf"(?s)(Booting worker.*){{{workers}}}")
         assert re.search(rf"Using worker: \S+\.{WORKER_CLASSES[worker_class]}$", self.process.output, re.MULTILINE)
         wait_until(lambda: self.try_get("/healthz") == 200, timedelta(seconds=20), "the application to be loaded")
 
@@ -222,7 +225,7 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
     database_url: str, processes: Processes, worker_class: str
 ) -> None:
     """Under gevent plain posts are read by us and all others by gunicorn; nobody can tell from the answers."""
-    server = Server(processes, database_url, worker_class).ready()
+    server = Server(processes, database_url, worker_class, workers=1).ready()
     one, other = body("one"), body("one", date_updated="2026-03-10T14:05:13.417000")
     forged = signed(one).replace(b"close-sig-hash: ", b"close-sig-hash: 0")
     chunked = signed(one, "Transfer-Encoding: chunked").replace(b"Content-Length: %d\r\n" % len(one), b"")
@@ -284,7 +287,7 @@ def test_a_request_gets_the_same_answer_whoever_reads_it(
 
 
 def test_a_connection_on_which_nothing_comes_is_closed_under_gevent(sqlite_url: str, processes: Processes) -> None:
-    server = Server(processes, sqlite_url, "gevent", GUNICORN_CMD_ARGS="--keep-alive 1").ready()
+    server = Server(processes, sqlite_url, "gevent", workers=1, GUNICORN_CMD_ARGS="--keep-alive 1").ready()
     with Wire(server.port) as wire:
         assert wire.ask(signed(body("one")))[0] == 200
         wire.socket.settimeout(8)
@@ -386,7 +389,7 @@ def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
 
 
 def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(processes: Processes) -> None:
-    server = Server(processes, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    server = Server(processes, f"postgresql://nobody@127.0.0.1:{free_port()}/nothing", workers=1)
     begin = time.monotonic()
     answer = server.post(body("one"))
     assert (answer.status, json.loads(answer.body)["error"]) == (503, "storage_unavailable")
@@ -396,7 +399,7 @@ def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(process
 
 
 def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, processes: Processes) -> None:
-    server = Server(processes, empty_database_url)
+    server = Server(processes, empty_database_url, workers=1)
     assert server.post(body("one")).status == 503
     ready = send(server.url + "/readyz")
     assert ready.status == 503

@@ -21,6 +21,8 @@ from webhooks.operations.explain import of_event
 from webhooks.routing import Registry
 from webhooks.store.rejections import ROWS_PER_KIND, Rejection
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def consumer(make_consumer: Callable[..., Consumer], clock: Clock) -> Consumer:

@@ -26,6 +26,8 @@ from webhooks.settings import AlarmTarget
 from webhooks.store import EVERY, AlarmRow, TargetState, Told
 from webhooks.store.rejections import Rejection
 
+pytestmark = pytest.mark.one_database
+
 AT = datetime(2026, 3, 10, 14, 5, tzinfo=UTC)
 OPS = AlarmTarget("ops", "command", severity="info", command=("true",))
 NOW: dict[str, timedelta] = dict.fromkeys(

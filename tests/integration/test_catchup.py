@@ -32,6 +32,8 @@ from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, LogKind, 
 from webhooks.sources.close.source import words
 from webhooks.store.positions import LogPosition
 
+pytestmark = pytest.mark.one_database
+
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 

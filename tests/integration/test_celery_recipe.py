@@ -14,6 +14,8 @@ from webhooks.contrib.celery.recipe import event_document
 from webhooks.formats import iso_text
 from webhooks.model import Content, DeliveryState
 
+pytestmark = pytest.mark.one_database
+
 celery = pytest.importorskip("celery", reason="Celery is not installed; it is the extra celery")
 
 

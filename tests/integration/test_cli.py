@@ -39,6 +39,8 @@ from webhooks.sources import make_source
 from webhooks.store.deliveries import Finished
 from webhooks.version import VERSION
 
+pytestmark = pytest.mark.one_database
+
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
 

@@ -16,6 +16,8 @@ from webhooks.operations.detached import LEADERSHIP
 from webhooks.selection import Selection
 from webhooks.store.replays import ReplayState
 
+pytestmark = pytest.mark.one_database
+
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 LONG = timedelta(seconds=30)
 

@@ -18,6 +18,8 @@ from webhooks.errors import Discard, LeaseLost, Retry, StorageUnavailable
 from webhooks.model import AttemptOutcome, Content, DeliveryCause, DeliveryState
 from webhooks.routing import RetryPolicy, field
 
+pytestmark = pytest.mark.one_database
+
 OURS = "api_ours"
 
 

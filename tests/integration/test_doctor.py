@@ -30,6 +30,8 @@ from webhooks.store.deliveries import Finished
 from webhooks.store.durability import Doubt
 from webhooks.store.tallies import UNTIMED, Kind
 
+pytestmark = pytest.mark.one_database
+
 HOUR = timedelta(hours=1)
 
 

@@ -20,6 +20,8 @@ from webhooks.routing import SUCCEEDED
 from webhooks.store import ENGINE
 from webhooks.store.deliveries import Finished
 
+pytestmark = pytest.mark.one_database
+
 LEASE = timedelta(seconds=30)
 
 

@@ -18,6 +18,8 @@ from webhooks.cli import process_group
 from webhooks.cli.context import read_settings
 from webhooks.routing import Registry
 
+pytestmark = pytest.mark.one_database
+
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 
 Flasks = Callable[[str], Flask]

@@ -23,6 +23,8 @@ from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
 from webhooks.store.tallies import Kind
 
+pytestmark = pytest.mark.one_database
+
 OLD, NEW = "leads.old", "leads.new"
 NAMES = {NEW: (OLD,)}
 PENDING, RUNNING, SUCCEEDED, DEAD = (

@@ -20,6 +20,8 @@ from webhooks.http.host import KeptInput
 from webhooks.model import Event
 from webhooks.routing import Registry
 
+pytestmark = pytest.mark.one_database
+
 MakeConsumer = Callable[..., Consumer]
 
 

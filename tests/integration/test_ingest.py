@@ -21,6 +21,8 @@ from webhooks.intake.overload import DatabaseTrouble
 from webhooks.model import ParsedEvent
 from webhooks.routing import Registry
 
+pytestmark = pytest.mark.one_database
+
 GOOD = "whatsapp_message_created_incoming"
 
 #: {what somebody did to our tables: ((PostgreSQL: what, and how it is undone), (SQLite: the same))}; "" where it has none.

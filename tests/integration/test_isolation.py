@@ -21,6 +21,8 @@ from webhooks.errors import NoConnection
 from webhooks.model import AttemptOutcome, DeliveryState
 from webhooks.store.deliveries import Finished
 
+pytestmark = pytest.mark.one_database
+
 COMMAND = [sys.executable, "-m", "webhooks.delivery.isolation", "tests.integration.isolated_parts:make"]
 
 

@@ -20,6 +20,8 @@ from webhooks.model import Headers, new_id
 from webhooks.store.handlers import HandlerRow
 from webhooks.store.intake import Item, Routed
 
+pytestmark = pytest.mark.one_database
+
 TOKEN = "0123456789abcdef"
 
 

@@ -22,6 +22,8 @@ from webhooks.routing import Verdict
 from webhooks.selection import Selection
 from webhooks.store.deliveries import Finished
 
+pytestmark = pytest.mark.one_database
+
 INES = Actor("ines")
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 GONE = Verdict(DEAD, AttemptOutcome.FAILED, reason="ValueError: no", error="no")

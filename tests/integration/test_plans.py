@@ -31,6 +31,8 @@ from webhooks.store.lanes import Place, PostgresqlLanes
 from webhooks.store.rejections import Rejection
 from webhooks.store.tallies import WINDOWS
 
+pytestmark = pytest.mark.together
+
 EVENTS = 100_000
 NOW = datetime.now(UTC)
 

@@ -29,6 +29,8 @@ from tests.support import Clock, pairs
 from webhooks.database import tables as schema
 from webhooks.intake import quarantine as admission
 
+pytestmark = pytest.mark.one_database
+
 NOW = datetime.fromtimestamp(AT, UTC)
 KINDS = (*READING, *BODIES, *PROOFS, *HANDSHAKES, *METHODS, *ANSWERS, *DEDUP)
 

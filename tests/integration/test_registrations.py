@@ -18,6 +18,8 @@ from webhooks.model import new_id
 from webhooks.operations import Actor, Via, registrations
 from webhooks.store.intake import Item
 
+pytestmark = pytest.mark.one_database
+
 NOW = datetime.fromtimestamp(AT, UTC)
 SECRET = "0c4f1e8a77d25b9361ae90fd12c3b648"
 BY = Actor("ines", Via.CLI)

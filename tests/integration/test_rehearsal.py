@@ -32,6 +32,8 @@ from webhooks.routing import Registry, RetryPolicy, field
 from webhooks.selection import Selection
 from webhooks.session import Sessions
 
+pytestmark = pytest.mark.one_database
+
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 metadata = MetaData()
 notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", Text))

@@ -19,6 +19,8 @@ from webhooks.model import Event
 from webhooks.routing import Registry
 from webhooks.sources.samples import samples
 
+pytestmark = pytest.mark.one_database
+
 SLACK = {"slack": {"secret": "made-up-slack-4f9d0c7be2"}}
 ERRORS = {"response_action": "errors", "errors": {"people": "Ten at most."}}
 

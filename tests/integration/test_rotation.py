@@ -16,6 +16,8 @@ from webhooks.cli import group
 from webhooks.operations.keys import REST
 from webhooks.sources import Secret, SourceSettings, make_source
 
+pytestmark = pytest.mark.one_database
+
 OLD, NEW = "made-up-old-key-4f9d0c7be2", "made-up-new-key-8a1d5c2f07"
 BODY = b'{"type":"x","id":"%d"}'
 

@@ -18,6 +18,8 @@ from webhooks.delivery.attempt import Cause
 from webhooks.errors import NoConnection, StorageUnavailable
 from webhooks.model import DeliveryClass, DeliveryState
 
+pytestmark = pytest.mark.one_database
+
 PENDING, RUNNING, SUCCEEDED = DeliveryState.PENDING, DeliveryState.RUNNING, DeliveryState.SUCCEEDED
 
 

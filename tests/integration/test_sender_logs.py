@@ -22,6 +22,8 @@ from webhooks.operations.doctor.checks import diagnose
 from webhooks.routing import Registry
 from webhooks.sources import ApiRefused, ApiUnavailable
 
+pytestmark = pytest.mark.one_database
+
 NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

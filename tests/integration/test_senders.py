@@ -19,6 +19,8 @@ from webhooks.model import Event
 from webhooks.routing import Registry
 from webhooks.sources.samples import samples
 
+pytestmark = pytest.mark.one_database
+
 by_scheme = {case.scheme: case for case in CASES}
 every_scheme = pytest.mark.parametrize(
     ("case", "database_url"),

@@ -21,6 +21,8 @@ from webhooks.contrib.sentry import place
 from webhooks.errors import Discard, Retry
 from webhooks.routing import RetryPolicy
 
+pytestmark = pytest.mark.one_database
+
 SECRET = "payload-4711"
 
 

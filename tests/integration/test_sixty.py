@@ -31,6 +31,8 @@ from tests.support import ROOT, Clock, pairs
 from webhooks.sources import Secret
 from webhooks.sources.declared.schemes import SCHEMES
 
+pytestmark = pytest.mark.one_database
+
 PAGE = (ROOT / "docs" / "sources.md").read_text("utf-8")
 SECTION = PAGE[PAGE.index("## Senders by configuration") :].partition("\n## ")[0]
 SOURCES: Mapping[str, Any] = {

@@ -29,6 +29,8 @@ from webhooks.selection import Selection
 from webhooks.sources import ApiMalformed, ApiRefused, ApiUnavailable, KeyFile, Topic, read_secret_file
 from webhooks.sources.close.signature import decode_key
 
+pytestmark = pytest.mark.one_database
+
 INES = Actor("ines")
 HOUR = timedelta(hours=1)
 

@@ -26,6 +26,8 @@ from webhooks.model import DeliveryClass, Headers, InboundRequest
 from webhooks.routing import Registry
 from webhooks.tracing import STORED, STORED_STATE, Tracing, trace_headers, trace_id_of
 
+pytestmark = pytest.mark.one_database
+
 THEIRS = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{THEIRS}-b7ad6b7169203331-01"
 SECRET = "payload-4711"

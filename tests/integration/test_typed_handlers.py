@@ -19,6 +19,8 @@ from webhooks.selection import Selection
 from webhooks.sources.close.views import Lead as LeadView
 from webhooks.testing import make_kit
 
+pytestmark = pytest.mark.one_database
+
 
 class Lead(msgspec.Struct):
     name: str

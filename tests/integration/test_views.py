@@ -31,6 +31,8 @@ from webhooks.model import Event
 from webhooks.routing import Registry
 from webhooks.store.rejections import Rejection
 
+pytestmark = pytest.mark.one_database
+
 GOOD = "whatsapp_message_created_incoming"
 #: A source that answers a handshake by GET.
 META = {"scheme": "meta", "secret": "5f1d0c7a9be24386a0d7c1f2b3e4a596", "verify_token": "a-token-of-these-tests-only"}

@@ -30,6 +30,8 @@ from webhooks.session import Sessions
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState, HandlerRow
 
+pytestmark = pytest.mark.one_database
+
 ONE = effects.insert().values(what="one")
 NEVER = RetryPolicy(max_attempts=9, base=timedelta(hours=1), cap=timedelta(hours=1))
 PENDING, RUNNING, SUCCEEDED, DEAD = (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from tests.unit.attempts import attempt_of
 from webhooks.delivery import RunningAttempt
 from webhooks.delivery.attempt import Cause, Ledger, Phase
@@ -73,8 +74,8 @@ TABLE: dict[str, dict[str, tuple[Any, Phase]]] = {
 }
 
 
-@pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("state", STATES)
+@each("event", EVENTS)
+@each("state", STATES)
 def test_what_an_event_does_in_a_state(state: str, event: str) -> None:
     attempt = attempt_of()
     for earlier in STATES[state]:

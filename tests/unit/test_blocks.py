@@ -20,7 +20,7 @@ from unittest.mock import Mock
 import pytest
 
 import webhooks
-from tests.support import ROOT
+from tests.support import ROOT, each
 from tests.unit.test_docs import PAGES
 from webhooks import Registry, signals
 from webhooks.settings import load_settings
@@ -117,7 +117,7 @@ def test_there_are_blocks_and_none_is_left_open() -> None:
         assert path.read_text("utf-8").count("\n```") % 2 == 0, path
 
 
-@pytest.mark.parametrize("part", RUN_BY)
+@each("part", RUN_BY)
 def test_the_test_of_a_page_is_there_and_reads_it(part: str) -> None:
     page = part.partition("#")[0]
     assert any(block.runner == RUN_BY[part] and block.page == page for block in BLOCKS), "no such part; mend RUN_BY"

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 import click
-import pytest
 
 from tests.support import ROOT, each
 from webhooks.cli import COMMANDS, group, replay
@@ -46,7 +45,7 @@ def test_every_condition_is_documented(name: str) -> None:
     assert f"`--{name} " in TEXT
 
 
-@pytest.mark.parametrize("name", sorted(ROOTS))
+@each("name", sorted(ROOTS))
 def test_every_root_of_an_expression_is_documented(name: str) -> None:
     assert f"`{name}`" in TEXT
 

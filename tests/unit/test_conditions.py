@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from webhooks.model import Content, Event
 from webhooks.routing import changed, field
 from webhooks.routing.conditions import Condition, as_condition
@@ -43,7 +44,7 @@ CALL = {
 }
 
 
-@pytest.mark.parametrize(
+@each(
     ("condition", "expected"),
     [
         (field("data.direction") == "outgoing", True),
@@ -84,7 +85,6 @@ CALL = {
         ((field("data.duration") > 99) | (field("data.duration") < 99), True),
         ((field("data.duration") > 99) | (field("data.duration") < 9), False),
     ],
-    ids=repr,
 )
 def test_a_comparison_holds(condition: Condition, expected: bool) -> None:
     assert condition(event(CALL)) is expected

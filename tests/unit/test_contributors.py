@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks.model import AttemptOutcome, DeliveryState, Disposition
 from webhooks.routing import HandlerOptions
 
@@ -68,7 +68,7 @@ def test_the_glossary_says_each_word_once() -> None:
     assert sorted({word for word in words if words.count(word) > 1}) == ["revision"]
 
 
-@pytest.mark.parametrize("option", HandlerOptions.__annotations__)
+@each("option", HandlerOptions.__annotations__)
 def test_every_option_of_a_handler_is_described(option: str) -> None:
     assert re.search(rf"`{option}(=[^`]*)?`", read("docs/handlers.md")) or f"{option}=" in read("docs/handlers.md")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks.database import History, Unmigrated
 from webhooks.operations import Finding, Level, Wanted, diagnose
 from webhooks.operations.alarms import ALARMS
@@ -93,7 +93,7 @@ def with_subscription(**changes: Any) -> SourceFacts:
     return replace(WELL, subscriptions=[changed], every=[changed])
 
 
-@pytest.mark.parametrize(
+@each(
     ("source", "level", "code", "words", "command", "fix"),
     [
         (

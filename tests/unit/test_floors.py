@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 
 #: A package or module below `webhooks` imports only from lines above its own. Those on one line do not know each other.
 ROAD = (
@@ -385,7 +385,7 @@ def test_events_list_loads_no_web_server_and_no_handlers(sqlite_url: str) -> Non
 # -- the test itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("where", "source", "complaint"),
     [
         ("routing/retry.py", "import webhooks.store", "routing imports store, which is not before it"),

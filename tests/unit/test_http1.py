@@ -14,7 +14,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support import examples
+from tests.support import each, examples
 from webhooks.http.gunicorn import plain_posts as http1
 from webhooks.http.gunicorn.plain_posts import (
     HEAD_LIMIT,
@@ -79,7 +79,7 @@ def test_every_beginning_of_a_head_is_incomplete() -> None:
     assert {POSTS.read(whole[:n]) for n in range(len(whole))} == {Unread.INCOMPLETE}
 
 
-@pytest.mark.parametrize(
+@each(
     "data",
     [
         request(line=b"GET /webhooks/close HTTP/1.1"),
@@ -129,7 +129,6 @@ def test_every_beginning_of_a_head_is_incomplete() -> None:
         request(*LINES, *(b"X-%d: a" % n for n in range(MOST_FIELDS))),
         b"POST /" + b"a" * LONGEST_HEAD,
     ],
-    ids=repr,
 )
 def test_whatever_is_not_plain_is_left_to_the_server(data: bytes) -> None:
     for _ in range(2):  # lines are remembered
@@ -353,7 +352,7 @@ def test_a_host_is_a_name_or_an_address_with_or_without_a_port(host: str) -> Non
     assert isinstance(POSTS.read(request(b"Host: " + host.encode(), b"Content-Length: 7")), PlainPost)
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     ["", " ", "a b", "a/b", "a@b", "a:b", "a:80:80", "::1", "[::1", "[x]", "[]", "[fe80::1%eth0]", ":80", "a%2",
      "http://a", "a?b", "a#b", "a\tb", "\u0663", "é", "a" * 301],

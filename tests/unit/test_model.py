@@ -6,8 +6,7 @@ import os
 import random
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
+from tests.support import each
 from webhooks.model import Headers, id_at, ids_in, instant_of, new_id, same_json
 from webhooks.model.ids import IdMaker
 
@@ -45,7 +44,7 @@ def test_ids_grow_by_as_much_as_a_time_says() -> None:
     assert instant_of(id_at(at) + ids_in(timedelta(seconds=1)) - 1) == at + timedelta(microseconds=999_999)
 
 
-@pytest.mark.parametrize(
+@each(
     ("left", "right", "same"),
     [
         (1, 1.0, True),

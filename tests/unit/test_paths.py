@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.formats import MISSING, OPERATORS, ROOTS, JsonPath, equal, look_up
 from webhooks.formats import json as jsonio
 from webhooks.model import Content, Event, Origin
@@ -189,7 +190,7 @@ PYTHON: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize(("value", "operator", "other", "holds"), COMPARISONS)
+@each(("value", "operator", "other", "holds"), COMPARISONS)
 def test_a_filter_and_a_selection_compare_alike(value: Any, operator: str, other: Any, holds: bool) -> None:
     one = event({"x": value})
     if not isinstance(other, dict):
@@ -231,7 +232,7 @@ def test_numbers_of_python_compare_with_those_of_json() -> None:
     assert not (field("data.x") < 1j)(event({"x": 5}))
 
 
-@pytest.mark.parametrize("root", sorted(ROOTS))
+@each("root", sorted(ROOTS))
 def test_every_root_is_one_of_filters_and_of_selections(root: str) -> None:
     one = event({"x": 1})
     assert Expression.parse(f"{root} exists").matches(one) is field(root).exists()(one)

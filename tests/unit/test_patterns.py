@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import InvalidPattern
 from webhooks.routing import Pattern, expand, suggest
 
@@ -22,7 +23,7 @@ KNOWN = frozenset(
 )
 
 
-@pytest.mark.parametrize(
+@each(
     ("pattern", "type", "expected"),
     [
         ("lead.created", "lead.created", True),
@@ -100,7 +101,7 @@ def test_a_pattern_full_of_wildcards_takes_no_time() -> None:
     assert time.perf_counter() - started < 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "complaint"),
     [
         ("", "a pattern is empty; write a type such as 'lead.created', or '**'"),

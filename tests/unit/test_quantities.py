@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import InvalidHandler, SelectionError
 from webhooks.formats import (
     Unreadable,
@@ -59,7 +60,7 @@ DURATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), DURATIONS)
+@each(("text", "expected"), DURATIONS)
 def test_settings_and_commands_read_a_duration_alike(text: str, expected: timedelta) -> None:
     assert read_duration(text) == expected
     assert read_setting(text) == expected
@@ -153,7 +154,7 @@ def test_what_is_no_rate_is_refused_by_both(text: str) -> None:
 # -- instants -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [
         ("2026-03-10", datetime(2026, 3, 10, tzinfo=UTC)),
@@ -204,7 +205,7 @@ WALL: list[tuple[str, Any, datetime]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "zone", "expected"), WALL)
+@each(("text", "zone", "expected"), WALL)
 def test_times_by_the_clock_on_the_wall_are_of_a_zone_and_come_out_in_utc(
     text: str, zone: Any, expected: datetime
 ) -> None:

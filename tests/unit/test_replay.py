@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from webhooks.operations import Options
 from webhooks.operations.replay.plan import HandlerCount, HandlerPlan, KindCount, fold
 
@@ -20,7 +21,7 @@ def row(
     return HandlerCount(handler, now, then, matching, known)
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "counted", "plan"),
     [
         # a handler that gets the same as then

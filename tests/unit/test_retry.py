@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import AttemptTimeout, Discard, LeaseLost, Retry
 from webhooks.formats import error_summary, error_text, one_line, printable
 from webhooks.formats.text import ERROR_TEXT_LIMIT
@@ -68,7 +69,7 @@ PENDING, SUCCEEDED, DEAD, CANCELLED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "failures", "state", "outcome", "wait", "counts"),
     [
         (None, 0, SUCCEEDED, "succeeded", 0, True),
@@ -86,7 +87,6 @@ PENDING, SUCCEEDED, DEAD, CANCELLED = (
         (Discard("spam"), 0, CANCELLED, "cancelled", 0, False),
         (Discard("spam"), 2, CANCELLED, "cancelled", 0, False),
     ],
-    ids=lambda value: repr(value) if isinstance(value, BaseException) else None,
 )
 def test_what_becomes_of_a_delivery(
     error: BaseException | None, failures: int, state: DeliveryState, outcome: str, wait: float, counts: bool
@@ -140,7 +140,7 @@ def of_httpx2(value: str) -> httpx2.HTTPStatusError:
     return caught.value
 
 
-@pytest.mark.parametrize(
+@each(
     "make",
     [
         of_urllib,
@@ -148,9 +148,8 @@ def of_httpx2(value: str) -> httpx2.HTTPStatusError:
         lambda value: HTTPError({"Retry-After": value}),
         lambda value: HTTPError({"RETRY-AFTER": value}),
     ],
-    ids=["urllib", "httpx2", "requests", "any case"],
 )
-@pytest.mark.parametrize(
+@each(
     ("value", "wait"),
     [
         ("120", 120),
@@ -168,7 +167,6 @@ def of_httpx2(value: str) -> httpx2.HTTPStatusError:
         ("9" * 5000, None),
         ("١٢", None),
     ],
-    ids=lambda value: str(value)[:20],
 )
 def test_retry_after_is_understood(make: Any, value: str, wait: float | None) -> None:
     error = make(value)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import pytest
-
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks.sandbox import Rules, api
 from webhooks.sandbox.accounts import ADMIN_KEY, MEMBER_KEY, OAUTH_TOKEN
 from webhooks.sandbox.api import Request
@@ -16,12 +14,12 @@ from webhooks.sandbox.world import World
 TEXT = (ROOT / "docs" / "sandbox.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(Rules)])
+@each("name", [each.name for each in fields(Rules)])
 def test_every_rule_is_described(name: str) -> None:
     assert f"`{name}`" in TEXT
 
 
-@pytest.mark.parametrize("path", [each.path for each in RESOURCES])
+@each("path", [each.path for each in RESOURCES])
 def test_every_kind_of_object_is_named(path: str) -> None:
     assert f"`/{path}/`" in TEXT or f"`{path.removeprefix('activity/')}`" in TEXT
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.sandbox.resources.emails import sender
 from webhooks.sandbox.resources.resource import WrongValue
 
@@ -67,12 +68,12 @@ _quoted = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_
 _word = _atom.filter(lambda text: "=?" not in text) | _quoted
 
 
-@pytest.mark.parametrize("value", LEGAL)
+@each("value", LEGAL)
 def test_a_mailbox_is_a_sender(value: str) -> None:
     assert sender(value) == value
 
 
-@pytest.mark.parametrize("value", ILLEGAL)
+@each("value", ILLEGAL)
 def test_what_is_no_mailbox_is_refused(value: str) -> None:
     with pytest.raises(WrongValue):
         sender(value)

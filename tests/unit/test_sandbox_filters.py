@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.sandbox.filters import MAX_DEPTH, check
 from webhooks.sandbox.refusals import Invalid
 from webhooks.sources.close import filters
@@ -35,7 +36,7 @@ def test_a_filter_of_each_kind_is_taken(filter: dict[str, Any]) -> None:
     check(filter)
 
 
-@pytest.mark.parametrize(
+@each(
     "filter",
     [
         None,

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import ROOT
+from tests.support import ROOT, each
 from webhooks.operations.scaling import QueueLoad, document, loads, places_for
 from webhooks.store.gauges import HandlerStanding, Standing
 from webhooks.store.health import COUNTED, Backlog, Gauges
@@ -39,7 +39,7 @@ def standing(
 # -- the signal --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("backlog", "state", "places"),
     [
         (Backlog("h"), FREE, 0),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from tests.unit.selections import selections
 from webhooks.errors import SelectionError
 from webhooks.model import Content, DeliveryState, Event
@@ -114,7 +115,7 @@ def test_unrouted_is_a_state_of_its_own() -> None:
     assert selection.asks_about_deliveries
 
 
-@pytest.mark.parametrize(
+@each(
     ("conditions", "message", "position"),
     [
         ({"state": "dead,runing"}, "'runing' is not a state (did you mean 'running'?); states: ", 5),
@@ -238,7 +239,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize(
+@each(
     "expression",
     [
         'data.lead_id == "lead_x"',
@@ -289,7 +290,7 @@ def test_expressions_that_hold(expression: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "expression",
     [
         "data.n == 6",
@@ -321,7 +322,7 @@ def test_content_of_any_shape_is_judged(data: Any) -> None:
     assert holds("data.lead_id == null", data)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "message", "position"),
     [
         ("", "the expression is empty", 0),

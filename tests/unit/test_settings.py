@@ -165,7 +165,7 @@ def test_durations_are_read(text: Any, expected: timedelta) -> None:
     assert read_duration(text) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         "",
@@ -255,7 +255,7 @@ def test_lists_come_from_commas_json_and_toml() -> None:
     assert load(toml='handlers = ["a.b", "c"]').handlers == ("a.b", "c")
 
 
-@pytest.mark.parametrize(
+@each(
     ("variable", "value", "problem"),
     [
         ("PORT", "many", "is 'many': expected a whole number from 0 to 65535"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import SignatureError
 from webhooks.sources import signing
 from webhooks.sources.keys.keys import MacKey
@@ -109,7 +110,7 @@ def test_instants_are_read_as_their_scheme_says(value: bytes, format: str, secon
     assert signing.read_instant(value, format) == seconds
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "format"),
     [
         (None, "seconds"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.session.statements import controls_transaction, first_words
 
 
-@pytest.mark.parametrize(
+@each(
     "statement",
     [
         b"commit", b"COMMIT work", b" \t\r\n\f\vcommit", b"; ;commit", b"-- a\ncommit", b"-- a\rcommit", b"/* a */commit",
@@ -22,7 +22,7 @@ def test_what_controls_a_transaction(statement: bytes) -> None:
     assert controls_transaction(statement)
 
 
-@pytest.mark.parametrize(
+@each(
     "statement",
     [
         b"", b";", b"--", b"--commit", b"/* commit", b"/* /* */ commit", b"select 'commit'", b"committee", b"end_of_it()",

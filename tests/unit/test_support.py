@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.support import SLOWNESS, allowed, crowd, each, examples, patience
+from tests.support import SLOWNESS, allowed, crowd, each, examples, on_one_database, patience
 
 
 def test_each_goes_through_all_values_and_tells_of_every_failure() -> None:
@@ -59,3 +61,25 @@ def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -
     assert examples(90) == 90
     monkeypatch.setattr("tests.support.PROFILE", "quick")
     assert (examples(90), examples(1)) == (30, 1)
+
+
+def item(name: str, database: str, *, is_marked: bool = True) -> Any:
+    """What pytest collected: a case of a test on a database."""
+    return SimpleNamespace(
+        nodeid=f"tests/test_a.py::test_b[{database}-{name}]",
+        callspec=SimpleNamespace(params={"database_url": database}),
+        get_closest_marker=lambda _: is_marked or None,
+    )
+
+
+def test_of_a_file_that_is_marked_half_of_the_tests_run_on_each_database() -> None:
+    both = [(name, database) for name in map(str, range(100)) for database in ("sqlite", "postgresql")]
+    kept: list[Any] = on_one_database([item(*each) for each in both])
+    assert len({left.nodeid.partition("-")[2] for left in kept}) == len(kept) == 100
+    assert 30 < sum(left.callspec.params["database_url"] == "sqlite" for left in kept) < 70
+
+
+def test_a_test_of_one_database_stays_and_so_do_both_of_a_file_that_is_not_marked() -> None:
+    alone = [item("a", "sqlite"), item("b", "postgresql")]
+    unmarked = [item("c", "sqlite", is_marked=False), item("c", "postgresql", is_marked=False)]
+    assert on_one_database([*alone, *unmarked]) == [*alone, *unmarked]

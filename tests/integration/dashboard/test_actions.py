@@ -27,6 +27,8 @@ from webhooks.routing import Registry, RetryPolicy
 from webhooks.selection import Selection
 from webhooks.store import Action, ActionState
 
+pytestmark = pytest.mark.one_database
+
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 
 

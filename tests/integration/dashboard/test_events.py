@@ -15,6 +15,8 @@ from tests.integration.dashboard.stories import body, fill, make_lane, make_regi
 from webhooks.dashboard import UserRole
 from webhooks.selection import Selection
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def story(make_site: Callable[..., Site]) -> Site:

@@ -17,6 +17,8 @@ from webhooks.dashboard import DashboardUser, UserRole, blueprint
 from webhooks.dashboard.assets import every_asset
 from webhooks.dashboard.blueprint import HEADERS
 
+pytestmark = pytest.mark.one_database
+
 
 def test_nothing_is_mounted_unless_it_is_asked_for(consumer: Consumer) -> None:
     assert not [rule for rule in consumer.app.url_map.iter_rules() if "dashboard" in rule.rule]

@@ -28,6 +28,8 @@ from webhooks.store.deliveries import Finished
 from webhooks.store.rejections import Rejection
 from webhooks.store.tallies import UNTIMED, Counts, Kind, LevelSample, Ran
 
+pytestmark = pytest.mark.one_database
+
 #: Statements that a page may send.
 MOST_STATEMENTS = 12
 

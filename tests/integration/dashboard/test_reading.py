@@ -24,6 +24,8 @@ from webhooks.selection import Selection
 from webhooks.settings import load_settings
 from webhooks.store.rejections import Rejection
 
+pytestmark = pytest.mark.one_database
+
 NAUGHTY = "<script>alert(1)</script>\x00\u202e\"'&"
 PAGES = (
     "/handlers",

@@ -17,6 +17,8 @@ from webhooks.dashboard import UserRole
 from webhooks.routing import Registry, RetryPolicy, field
 from webhooks.selection import Selection
 
+pytestmark = pytest.mark.one_database
+
 PHONE, MAIL, NAME = "+49 170 1234567", "rosa@example.org", "Rosa Luchs"
 SECRETS = (PHONE, "1234567", MAIL, NAME)
 PATTERNS = ["data.remote_phone", "**.email", "data.contact"]

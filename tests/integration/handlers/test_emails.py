@@ -15,6 +15,8 @@ from tests.support import Clock
 from webhooks import Discard
 from webhooks.model import Event
 
+pytestmark = pytest.mark.one_database
+
 PLUGINS = ("emails",)
 
 DRAFT, OUTBOX, SENT = "email_created_draft_without_sender", "email_updated_draft_to_outbox", "email_sent"

@@ -19,6 +19,8 @@ from webhooks.model import Event
 from webhooks.sandbox import Rules, World
 from webhooks.sandbox.histories import by_seed
 
+pytestmark = pytest.mark.one_database
+
 MODULES = (emails, leads, outcomes, whatsapp)
 PLUGINS = ("emails", "leads", "outcomes", "whatsapp")
 

@@ -21,6 +21,8 @@ from webhooks.model import DeliveryState
 from webhooks.routing import RetryPolicy, decide
 from webhooks.routing.retry import retry_after
 
+pytestmark = pytest.mark.one_database
+
 SECRET = "whsec_Zm9yd2FyZCB0ZXN0czogbm90IGEgc2VjcmV0IDAxMjM="
 NOW = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 

@@ -12,6 +12,8 @@ from handlers import leads
 from tests.integration.handlers.histories import Bench, handlers_of, made, sample
 from webhooks.model import Event
 
+pytestmark = pytest.mark.one_database
+
 PLUGINS = ("leads",)
 
 

@@ -11,6 +11,8 @@ from handlers import outcomes
 from tests.integration.handlers.histories import Bench, handlers_of, made, sample
 from webhooks.model import Event
 
+pytestmark = pytest.mark.one_database
+
 PLUGINS = ("outcomes",)
 CALL, MEETING = "activity.call", "activity.meeting"
 

@@ -22,6 +22,8 @@ from webhooks.model import DeliveryState
 from webhooks.sandbox.histories import by_seed, play
 from webhooks.session import Sessions
 
+pytestmark = pytest.mark.one_database
+
 MODULES = (emails, leads, outcomes, whatsapp)
 
 

@@ -12,6 +12,8 @@ from handlers import whatsapp
 from tests.integration.handlers.histories import Bench, made, sample
 from webhooks.model import Event
 
+pytestmark = pytest.mark.one_database
+
 PLUGINS = ("whatsapp",)
 
 INCOMING = "acti_UeKPVIqd4hcVmcQEdCG0ycXXGV4Px3JMZVXIs1M1xPI"

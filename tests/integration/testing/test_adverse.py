@@ -20,6 +20,8 @@ from webhooks.selection import Selection
 from webhooks.testing import Kit
 from webhooks.testing.adverse import shuffled
 
+pytestmark = pytest.mark.one_database
+
 
 def counting(make: Callable[..., Kit]) -> tuple[Kit, list[str]]:
     """Two handlers: one without a session notes its keys, one with a session counts in a table."""

@@ -11,6 +11,8 @@ from webhooks import Discard
 from webhooks.routing import Registry, RetryPolicy
 from webhooks.testing import Kit
 
+pytestmark = pytest.mark.one_database
+
 
 def test_a_drain_gives_a_batch_what_is_due(make: Callable[..., Kit]) -> None:
     registry, sizes = Registry(), list[int]()

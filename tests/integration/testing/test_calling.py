@@ -16,6 +16,8 @@ from webhooks.errors import NotFound
 from webhooks.routing import Registry
 from webhooks.testing import Filtered, Kit, make_kit
 
+pytestmark = pytest.mark.one_database
+
 
 def test_an_event_is_as_a_handler_gets_it_and_stored_nowhere(kit: Kit) -> None:
     event = kit.event("lead.updated", set={"data.name": "Quayside"}, previous={"name": "Quay"})

@@ -22,6 +22,8 @@ from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.samples import samples
 from webhooks.testing import Kit, NothingScheduled, StillBusy, make_kit
 
+pytestmark = pytest.mark.one_database
+
 QUIET = timedelta(seconds=5)
 
 # -- posting ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import pytest
 
 from webhooks.testing import Kit
 
+pytestmark = pytest.mark.one_database
+
 
 def said(caught: pytest.ExceptionInfo[AssertionError]) -> list[str]:
     return str(caught.value).splitlines()

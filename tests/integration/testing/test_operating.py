@@ -15,6 +15,8 @@ from webhooks.operations import WrongState
 from webhooks.routing import Registry, RetryPolicy
 from webhooks.testing import Kit, StillBusy
 
+pytestmark = pytest.mark.one_database
+
 
 def fail_until_dead(kit: Kit) -> None:
     kit.post("contact.created")

@@ -12,6 +12,8 @@ from webhooks import Discard, signals
 from webhooks.routing import Registry
 from webhooks.testing import Kit
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kit(request: pytest.FixtureRequest, make: Callable[..., Kit]) -> Kit:

@@ -15,6 +15,8 @@ from webhooks.cli import group
 from webhooks.routing import registry as registry_module
 from webhooks.routing.registry import Registry
 
+pytestmark = pytest.mark.one_database
+
 HANDLERS = """
 from sqlalchemy import text
 from webhooks import on

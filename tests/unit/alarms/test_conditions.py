@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import START
+from tests.support import START, each
 from webhooks.operations.alarms.conditions import (
     AlarmBounds,
     AlarmFacts,
@@ -47,7 +47,7 @@ def test_partitions_raise(ends: timedelta | None, oldest: timedelta | None, name
     assert [each.name for each in found] == names
 
 
-@pytest.mark.parametrize(
+@each(
     ("facts", "names"),
     [
         (HandlerFigures(), []),

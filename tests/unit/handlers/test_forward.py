@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from handlers import forward
+from tests.support import each
 from webhooks import ConfigurationError, Event, Registry
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -80,7 +81,7 @@ def test_this_machine_may_be_reached_by_http(url: str) -> None:
     assert read(url=url)[0].url == url
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "reason"),
     [
         ("http://warehouse.example/", "is http; use https"),

@@ -6,9 +6,10 @@ import pytest
 
 from handlers import emails, outcomes
 from handlers.emails import Sender
+from tests.support import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "sender", "judgement"),
     [
         ("inbox", "rosa@quayside.example", Sender.GIVEN),

@@ -55,7 +55,7 @@ def request(
 # -- signature ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
+@each("vector", VECTORS)
 def test_every_vector_is_judged_as_its_file_says(vector: dict[str, Any]) -> None:
     source = close(vector["signature_key"])
     asked = request(vector["body"].encode(), vector["hash"], vector["timestamp"])
@@ -66,7 +66,7 @@ def test_every_vector_is_judged_as_its_file_says(vector: dict[str, Any]) -> None
             source.verify(asked, NOW)
 
 
-@pytest.mark.parametrize(
+@each(
     ("hash", "timestamp"),
     [
         (None, str(SENT_AT)),
@@ -361,7 +361,7 @@ def body_of(**event: Any) -> bytes:
     return json.dumps({"event": {k: v for k, v in whole.items() if v is not ...}}).encode()
 
 
-@pytest.mark.parametrize("path", PAYLOADS, ids=lambda p: p.stem)
+@each("path", PAYLOADS)
 def test_every_sample_parses_to_what_a_slow_reader_sees(path: Path) -> None:
     raw = path.read_bytes()
     whole = json.loads(raw)
@@ -412,7 +412,7 @@ def test_a_date_before_1970_is_never_taken_for_a_stripped_copy() -> None:
     assert parse(date_updated="0001-01-01T00:00:00").revision == 0
 
 
-@pytest.mark.parametrize(
+@each(
     "event",
     [
         {"id": ...},
@@ -440,7 +440,6 @@ def test_a_date_before_1970_is_never_taken_for_a_stripped_copy() -> None:
         {"object_id": 7},
         {"lead_id": ["lead_1"]},
     ],
-    ids=repr,
 )
 def test_an_event_of_the_wrong_shape_is_unrecognised(event: dict[str, Any]) -> None:
     with pytest.raises(Malformed) as caught:
@@ -466,7 +465,7 @@ def test_json_that_is_no_envelope_is_unrecognised(raw: bytes) -> None:
 GOOD = b'{"event":{"id":"e","object_type":"lead","action":"created","data":%s}}'
 
 
-@pytest.mark.parametrize(
+@each(
     "raw",
     [
         b"",
@@ -492,7 +491,6 @@ GOOD = b'{"event":{"id":"e","object_type":"lead","action":"created","data":%s}}'
         b"a=b&c=d",
         b'{"event":{"id":5',
     ],
-    ids=range(22),
 )
 def test_what_is_not_json_is_unparseable(raw: bytes) -> None:
     with pytest.raises(Malformed) as caught:
@@ -500,7 +498,7 @@ def test_what_is_not_json_is_unparseable(raw: bytes) -> None:
     assert caught.value.kind == "unparseable"
 
 
-@pytest.mark.parametrize(
+@each(
     "fragment",
     [
         b'"\\u0000"',
@@ -517,7 +515,6 @@ def test_what_is_not_json_is_unparseable(raw: bytes) -> None:
         b"[" + b"[]," * 500 + b"[]]",
         '"🏠"'.encode(),
     ],
-    ids=range(13),
 )
 def test_odd_but_legal_json_is_taken_and_can_be_read(fragment: bytes) -> None:
     raw = GOOD % fragment
@@ -590,7 +587,7 @@ def entry(path: Path) -> dict[str, Any]:
     return event
 
 
-@pytest.mark.parametrize("path", PAYLOADS, ids=lambda p: p.stem)
+@each("path", PAYLOADS)
 def test_a_log_entry_is_the_event_that_the_webhook_carried(path: Path) -> None:
     posted = envelope.parse_delivery(path.read_bytes())
     logged = parse_log_entry(json.dumps(entry(path)).encode())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.sources.close.filters import lets_through
 
 EVENT: dict[str, Any] = {
@@ -34,7 +34,7 @@ NULL, NOT_NULL = {"type": "is_null"}, {"type": "non_null"}
 YES, NO = field("object_type", equals("opportunity")), field("object_type", equals("lead"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("filter", "verdict"),
     [
         (YES, True),
@@ -74,7 +74,7 @@ def test_a_filter_lets_through_what_it_says(filter: dict[str, Any], verdict: boo
     assert lets_through(filter, EVENT) is verdict
 
 
-@pytest.mark.parametrize(
+@each(
     ("filter", "verdict"),
     [
         (None, True),

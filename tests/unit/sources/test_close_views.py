@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import PAYLOADS, START
+from tests.support import PAYLOADS, START, each
 from webhooks.errors import Malformed
 from webhooks.formats import json as jsonio
 from webhooks.model import Event
@@ -135,14 +135,14 @@ def test_custom_fields_are_read_in_both_spellings(event: Callable[[str], Event])
     assert contact.custom == {name: "Flat roof"}
     nested = Contact.from_data({"custom": {name: "Flat roof", "lcf_1": 2}})
     assert nested.custom == {name: "Flat roof", "lcf_1": 2}
-    for each in (contact, nested):
-        assert each.custom_field(name) == each.custom_field(f"custom.{name}") == "Flat roof"
+    for one in (contact, nested):
+        assert one.custom_field(name) == one.custom_field(f"custom.{name}") == "Flat roof"
     assert contact.custom_field("cf_none", default="?") == "?"
     assert Contact.from_data({"custom": {"cf_1": "nested"}, "custom.cf_1": "flat"}).custom == {"cf_1": "flat"}
     assert Contact.from_data({"custom": ["no object"]}).custom == {}
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "read"),
     [
         ("2026-03-10T14:05:12.417000+00:00", datetime(2026, 3, 10, 14, 5, 12, 417000, UTC)),
@@ -183,7 +183,7 @@ def test_parts_of_the_wrong_type_are_left_out() -> None:
     assert [(file.size, file.url) for file in email.attachments] == [(None, None)]
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@each("view", VIEWS)
 def test_the_mapping_is_kept_with_what_nobody_knows(view: type[View]) -> None:
     data = {"id": "x_1", "field_of_next_year": {"a": 1}}
     assert view.from_data(data).raw is data

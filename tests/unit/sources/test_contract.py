@@ -36,7 +36,7 @@ from webhooks.sources.declared.schemes import SCHEMES
 from webhooks.sources.declared.source import DeclaredSource
 from webhooks.sources.samples import samples
 
-every_scheme = pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+every_scheme = each("case", CASES)
 #: Those whose signature, or token, is a field of the body.
 IN_BODY = {name for name, each in SCHEMES.items() if each.is_in_body}
 #: Those that sign the fields of a form, so that no other body is covered.
@@ -46,11 +46,11 @@ OPEN = {"github", "shopify", "linear", "bitbucket", "jira", "sentry", "razorpay"
 in_headers = [case for case in CASES if case.scheme not in IN_BODY]
 #: {scheme: a source of it}, made once for the tests that hold every scheme against every other.
 OTHERS = {case.scheme: case.source() for case in in_headers}
-with_signature_header = pytest.mark.parametrize("case", in_headers, ids=lambda case: case.scheme)
+with_signature_header = each("case", in_headers)
 AUTHORIZED = ("basic", "bearer")
 TOKENS = {name for name, each in SCHEMES.items() if each.algorithm in ("token", "basic")}
 signing = [case for case in CASES if case.scheme not in TOKENS]
-computed = pytest.mark.parametrize("case", signing, ids=lambda case: case.scheme)
+computed = each("case", signing)
 
 
 def row(case: Case) -> Scheme | None:
@@ -298,7 +298,7 @@ def test_bodies_that_are_not_utf8_are_verified_before_anything_is_decoded(case: 
 # -- times -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", timed, ids=lambda case: case.scheme)
+@each("case", timed)
 def test_a_time_is_judged_to_the_second_in_both_directions(case: Case) -> None:
     source = case.source()
     past = source.row.tolerance if isinstance(source, DeclaredSource) else timedelta(days=30)
@@ -311,14 +311,14 @@ def test_a_time_is_judged_to_the_second_in_both_directions(case: Case) -> None:
     assert "ahead of our clock" in refused(case, request, NOW - ahead - second)
 
 
-@pytest.mark.parametrize("case", timed, ids=lambda case: case.scheme)
+@each("case", timed)
 def test_the_time_is_judged_after_the_signature(case: Case) -> None:
     request = case.request()
     with pytest.raises(SignatureError, match="none of 1 secrets"):
         case.source(Secret(case.secrets[1], "other")).verify(request, NOW + timedelta(days=300))
 
 
-@pytest.mark.parametrize("case", timed, ids=lambda case: case.scheme)
+@each("case", timed)
 def test_tolerances_are_settings(case: Case) -> None:
     request = case.request()
     narrow = {"tolerance": timedelta(seconds=7), "tolerance_ahead": timedelta(seconds=3)}
@@ -353,7 +353,7 @@ ODD_TIMES = [
 ]
 
 
-@pytest.mark.parametrize("case", timed, ids=lambda case: case.scheme)
+@each("case", timed)
 @each("time", ODD_TIMES)
 def test_a_time_of_another_shape_is_refused_even_when_signed(case: Case, time: bytes) -> None:
     """Signed anew with the odd time, so that only its shape can be the reason."""
@@ -378,8 +378,8 @@ def test_a_time_of_another_shape_is_refused_even_when_signed(case: Case, time: b
     assert "timestamp" in reason
 
 
-@pytest.mark.parametrize("scheme", ["linear", "mailgun"])
-@pytest.mark.parametrize("time", [None, "", True, 1.5, [], {}, "now", "1773151512.0", -1, 10**400], ids=repr)
+@each("scheme", ["linear", "mailgun"])
+@each("time", [None, "", True, 1.5, [], {}, "now", "1773151512.0", -1, 10**400])
 def test_a_signed_time_in_the_body_of_another_shape_is_refused(scheme: str, time: Any) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     source = case.source()
@@ -398,7 +398,7 @@ def test_a_signed_time_in_the_body_of_another_shape_is_refused(scheme: str, time
 rotating = [case for case in CASES if case.scheme in ("standard", "svix", "stripe", "paddle")]
 
 
-@pytest.mark.parametrize("case", rotating, ids=lambda case: case.scheme)
+@each("case", rotating)
 def test_one_right_signature_among_wrong_and_broken_ones_is_enough(case: Case) -> None:
     source = case.source()
     assert isinstance(source, DeclaredSource)
@@ -411,7 +411,7 @@ def test_one_right_signature_among_wrong_and_broken_ones_is_enough(case: Case) -
             assert source.verify(with_header(request, name, noise + split + value), NOW).label == "first"
 
 
-@pytest.mark.parametrize("case", rotating, ids=lambda case: case.scheme)
+@each("case", rotating)
 def test_no_more_than_twenty_signatures_are_looked_at(case: Case) -> None:
     source = case.source()
     assert isinstance(source, DeclaredSource)
@@ -426,7 +426,7 @@ def test_no_more_than_twenty_signatures_are_looked_at(case: Case) -> None:
     refused(case, with_header(request, name, too_many))
 
 
-@pytest.mark.parametrize("scheme", ["stripe", "paddle"])
+@each("scheme", ["stripe", "paddle"])
 def test_two_times_in_one_header_are_refused(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     source = case.source()
@@ -438,8 +438,8 @@ def test_two_times_in_one_header_are_refused(scheme: str) -> None:
     assert "not one" in refused(case, with_header(request, name, value + source.row.split.encode() + part))
 
 
-@pytest.mark.parametrize("scheme", ["standard", "svix"])
-@pytest.mark.parametrize("identifier", [b"a.b", b"a b", b"a\tb", b"a\x7f", b"\xc3\xa9", b"x" * 257, b"."])
+@each("scheme", ["standard", "svix"])
+@each("identifier", [b"a.b", b"a b", b"a\tb", b"a\x7f", b"\xc3\xa9", b"x" * 257, b"."])
 def test_an_id_that_could_run_into_the_signed_text_is_refused(scheme: str, identifier: bytes) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     source = case.source()
@@ -455,7 +455,7 @@ def test_an_id_that_could_run_into_the_signed_text_is_refused(scheme: str, ident
 # -- urls and forms ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["twilio", "square", "hubspot"])
+@each("scheme", ["twilio", "square", "hubspot"])
 def test_only_the_configured_address_counts(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     request = case.request()
@@ -466,7 +466,7 @@ def test_only_the_configured_address_counts(scheme: str) -> None:
     refused(case, replace(request, query=b"added=1"))
 
 
-@pytest.mark.parametrize("scheme", ["twilio", "square", "hubspot"])
+@each("scheme", ["twilio", "square", "hubspot"])
 def test_a_scheme_that_signs_the_address_needs_it(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     with pytest.raises(ConfigurationError, match="set public_url"):
@@ -478,7 +478,7 @@ def test_the_method_is_signed_by_hubspot() -> None:
     refused(case, replace(case.request(), method="PUT"))
 
 
-@pytest.mark.parametrize("body", [b"a", b"a=1&", b"&a=1", b"a=1&&b=2", b"=1", b"a=\xff", b'{"a":1}', b"a=1&b"])
+@each("body", [b"a", b"a=1&", b"&a=1", b"a=1&&b=2", b"=1", b"a=\xff", b'{"a":1}', b"a=1&b"])
 def test_a_body_that_twilio_does_not_sign_is_refused(body: bytes) -> None:
     case = next(case for case in CASES if case.scheme == "twilio")
     request = InboundRequest(Headers(case.source().sign(b"", NOW)), body)
@@ -507,7 +507,7 @@ def test_the_same_request_has_the_same_keys_and_another_body_others(case: Case) 
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("scheme", ["github", "shopify", "linear"])
+@each("scheme", ["github", "shopify", "linear"])
 def test_a_new_unsigned_id_on_the_same_body_is_bounded_and_with_dedup_body_the_same_event(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     source, request = case.source(), case.request()
@@ -526,21 +526,21 @@ def test_a_new_unsigned_id_on_the_same_body_is_bounded_and_with_dedup_body_the_s
     assert trusting.equal_bodies == 20
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+@every_scheme
 def test_equal_bodies_are_bounded_where_a_key_is_not_signed_and_only_there(case: Case) -> None:
     assert case.source().equal_bodies == (20 if case.scheme in {*OPEN, "dropbox"} else 0)
 
 
-@pytest.mark.parametrize("scheme", ["mailgun", "adyen", "basic", "bearer"])
+@each("scheme", ["mailgun", "adyen", "basic", "bearer"])
 def test_a_scheme_that_does_not_sign_the_body_starts_only_when_that_is_accepted(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     with pytest.raises(ConfigurationError, match="accept_unsigned_body = true"):
         case.source(accept_unsigned_body=False)
 
 
-@pytest.mark.parametrize("write", [str.lower, str.upper, str.swapcase], ids=["lower", "upper", "swapped"])
-@pytest.mark.parametrize("blanks", [1, 3])
-@pytest.mark.parametrize("name", AUTHORIZED)
+@each("write", [str.lower, str.upper, str.swapcase])
+@each("blanks", [1, 3])
+@each("name", AUTHORIZED)
 def test_the_name_of_an_authentication_scheme_has_no_case_but_what_follows_it_has(
     name: str, blanks: int, write: Any
 ) -> None:
@@ -559,7 +559,7 @@ def test_the_name_of_an_authentication_scheme_has_no_case_but_what_follows_it_ha
     refused(case, authorized(credentials))
 
 
-@pytest.mark.parametrize("scheme", ["mailgun", "adyen", "basic", "bearer"])
+@each("scheme", ["mailgun", "adyen", "basic", "bearer"])
 def test_the_digest_of_an_unsigned_body_joins_the_key(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     request = case.request()
@@ -589,7 +589,7 @@ def test_json_of_another_shape_is_unrecognised_or_read_with_fixed_names(case: Ca
             case.source().parse(request)
 
 
-@pytest.mark.parametrize("scheme", ["sendgrid", "hubspot", "line", "adyen"])
+@each("scheme", ["sendgrid", "hubspot", "line", "adyen"])
 def test_several_events_in_one_body_are_cut_out_exactly(scheme: str) -> None:
     case = next(case for case in CASES if case.scheme == scheme)
     items = [
@@ -613,7 +613,7 @@ def test_lines_empty_list_is_no_event_and_no_mistake() -> None:
     assert list(case.source().parse(InboundRequest(Headers({}), b'{"destination":"x","events":[]}'))) == []
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.scheme == "stripe"], ids=lambda case: case.scheme)
+@each("case", [case for case in CASES if case.scheme == "stripe"])
 def test_a_doubled_id_or_type_is_ambiguous_and_a_long_one_too_long(case: Case) -> None:
     for body in (
         b'{"id":"a","\\u0069d":"b","type":"x"}',
@@ -641,7 +641,7 @@ bodies = st.binary() | json_values.map(lambda value: json.dumps(value).encode())
 
 
 @every_scheme
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60, 10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -656,7 +656,7 @@ def test_no_header_and_no_body_raises_anything_but_our_refusals(case: Case, data
 
 
 @every_scheme
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60, 10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(case: Case, data: st.DataObject) -> None:
     source = case.source()
@@ -676,14 +676,14 @@ def test_a_signed_request_with_one_byte_changed_is_refused_or_the_same_event(cas
 
 
 @every_scheme
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60, 10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=bodies, kind=st.text())
 def test_read_raises_nothing(case: Case, raw: bytes, kind: str) -> None:
     assert isinstance(case.source().read(raw, kind), Content)
 
 
 @every_scheme
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60, 10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body_that_the_sender_signs_verifies(case: Case, data: st.DataObject) -> None:
     if case.scheme in {"linear", *FORMS, *IN_BODY}:

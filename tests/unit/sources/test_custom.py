@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from tests.unit.sources.cases import NOW
 from webhooks.errors import ConfigurationError, SignatureError, StorageUnavailable
 from webhooks.model import Headers, InboundRequest
@@ -122,7 +123,7 @@ def test_every_mistake_is_told_at_once() -> None:
 HEAD = 'signature = "@x-sig"\n'
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "says"),
     [
         ('signature = "x sig"', "it must be '@' and a header, or a path"),
@@ -176,7 +177,6 @@ HEAD = 'signature = "@x-sig"\n'
         (HEAD + 'algorithm = "ecdsa-sha256"', "is not a key in DER"),
         (HEAD + "min_secret_bytes = 100", "too short: it has 21 bytes, and 100 are the least"),
     ],
-    ids=range(50),
 )
 def test_a_mistake_says_what_to_do(text: str, says: str) -> None:
     assert says in "\n".join(problems(text))

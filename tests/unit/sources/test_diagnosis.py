@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
+from tests.support import each
 from tests.unit.sources.cases import CASES, NOW, with_header, without
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, make_source
@@ -36,7 +35,7 @@ def close_request(key: bytes, message: bytes, body: bytes = BODY, digest: str = 
 RAW = bytes.fromhex(CLOSE.secrets[0])
 
 
-@pytest.mark.parametrize(
+@each(
     ("said", "says"),
     [
         (lambda: close_request(RAW, STAMP + BODY), "the signature is right (secret 'first')"),
@@ -58,7 +57,6 @@ RAW = bytes.fromhex(CLOSE.secrets[0])
         (lambda: close_request(RAW, STAMP + BODY, change=str.upper), "upper case"),
         (lambda: close_request(RAW, STAMP + b"something else"), "tried: 'first'"),
     ],
-    ids=range(12),
 )
 def test_common_mistakes_with_close_are_named(said: Any, says: str) -> None:
     assert says in said()
@@ -132,7 +130,7 @@ def test_an_address_left_out_is_told() -> None:
     assert "signed the body alone" in said
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+@each("case", CASES)
 def test_no_diagnosis_holds_a_secret_or_a_signature(case: Any) -> None:
     request = case.request()
     source = case.source(Secret(case.secrets[1], "other"))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import ConfigurationError
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
@@ -36,7 +37,7 @@ STRONG = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", WEAK)
+@each("text", WEAK)
 def test_what_everybody_has_or_writes_to_replace_it_later_is_no_secret(text: str) -> None:
     reason = why_weak(text, "whsec_")
     assert reason is not None

@@ -57,7 +57,7 @@ def test_what_fits_starts(options: Any) -> None:
     source(**options)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.scheme)
+@each("case", CASES)
 def test_every_scheme_is_tried_or_says_why_not(case: Case) -> None:
     made = case.source()
     if isinstance(made, DeclaredSource):

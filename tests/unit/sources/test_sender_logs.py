@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import each
 from webhooks.errors import ConfigurationError, Malformed
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, SourceSettings, make_source, with_log
@@ -45,7 +46,7 @@ def test_a_key_makes_a_source_that_can_be_asked(scheme: str, tmp_path: Path) -> 
     assert file.read_text().strip() not in repr(source.api)
 
 
-@pytest.mark.parametrize(
+@each(
     ("scheme", "options", "text"),
     [
         ("stripe", {"api_key": " "}, "api_key is blank"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import each
 from tests.unit.sources.cases import PUBLISHED_KEYS
 from webhooks.errors import ConfigurationError, SignatureError
 from webhooks.model import Headers, InboundRequest
@@ -20,35 +21,31 @@ from webhooks.sources.keys.published import PUBLISHED, why_weak
 
 FILES = sorted(path for path in (Path(__file__).parent / "vectors").glob("*.json") if path.stem != "close")
 SETS = [json.loads(path.read_text("utf-8")) for path in FILES]
-CASES = [
-    pytest.param(each, vector, id=f"{path.stem}-{vector['name']}")
-    for path, each in zip(FILES, SETS, strict=True)
-    for vector in each["vectors"]
-]
+CASES = [(vector, made) for made in SETS for vector in made["vectors"]]
 #: The vendors' own secrets; SendGrid's is a public key, which is no secret.
 PUBLISHED_CASES = [
-    pytest.param(each, vector, id=f"{path.stem}-{vector['name']}")
-    for path, each in zip(FILES, SETS, strict=True)
-    for vector in each["vectors"]
-    if each["kind"] == "vendor" and vector["valid"] and each["scheme"] != "sendgrid"
+    (vector, made)
+    for made in SETS
+    for vector in made["vectors"]
+    if made["kind"] == "vendor" and vector["valid"] and made["scheme"] != "sendgrid"
 ]
 
 
-def settings_of(each: dict[str, Any], vector: dict[str, Any]) -> SourceSettings:
+def settings_of(vector: dict[str, Any], made: dict[str, Any]) -> SourceSettings:
     secrets = [Secret(value, label) for label, value in vector["secrets"].items()]
-    settings = dict(each["settings"])
+    settings = dict(made["settings"])
     if "url" in vector:
         settings["public_url"] = vector["url"]
-    return SourceSettings("vector", each["scheme"], secrets, **settings)
+    return SourceSettings("vector", made["scheme"], secrets, **settings)
 
 
 def request_of(vector: dict[str, Any]) -> InboundRequest:
     return InboundRequest(Headers(vector["headers"]), vector["body"].encode(), query=vector.get("query", "").encode())
 
 
-@pytest.mark.parametrize(("each", "vector"), CASES)
-def test_a_known_answer_is_judged_as_its_file_says(each: dict[str, Any], vector: dict[str, Any]) -> None:
-    source = DeclaredSource(settings_of(each, vector), SCHEMES[each["scheme"]], allow_published_secrets=True)
+@each(("vector", "made"), CASES)
+def test_a_known_answer_is_judged_as_its_file_says(vector: dict[str, Any], made: dict[str, Any]) -> None:
+    source = DeclaredSource(settings_of(vector, made), SCHEMES[made["scheme"]], allow_published_secrets=True)
     now = datetime.fromtimestamp(vector["now"], UTC)
     asked = request_of(vector)
     if vector.get("level") == "mac":
@@ -63,7 +60,7 @@ def test_a_known_answer_is_judged_as_its_file_says(each: dict[str, Any], vector:
 
 def test_every_scheme_has_known_answers_right_and_wrong() -> None:
     for wanted in (True, False):
-        covered = {each["scheme"] for each in SETS for vector in each["vectors"] if vector["valid"] is wanted}
+        covered = {made["scheme"] for made in SETS for vector in made["vectors"] if vector["valid"] is wanted}
         missing = set(SCHEMES) - covered - {"hmac"} - PUBLISHED_KEYS
         assert missing <= (set() if wanted else {"slack", "hubspot"})  # made wrong in the contract suite
 
@@ -80,10 +77,10 @@ def digests() -> dict[str, str]:
     """{file/name: digest} of every right answer."""
     return {
         f"{path.stem}/{vector['name']}": hashlib.sha256(
-            json.dumps([each["scheme"], each["settings"], vector], sort_keys=True).encode()
+            json.dumps([made["scheme"], made["settings"], vector], sort_keys=True).encode()
         ).hexdigest()[:16]
-        for path, each in zip(FILES, SETS, strict=True)
-        for vector in each["vectors"]
+        for path, made in zip(FILES, SETS, strict=True)
+        for vector in made["vectors"]
         if vector["valid"]
     }
 
@@ -95,15 +92,15 @@ def test_what_verified_in_the_state_before_is_still_among_the_known_answers() ->
 
 
 def test_every_file_says_where_it_comes_from() -> None:
-    for each in SETS:
-        assert each["kind"] in ("vendor", "oracle")
-        assert len(each["origin"]) > 40
+    for made in SETS:
+        assert made["kind"] in ("vendor", "oracle")
+        assert len(made["origin"]) > 40
 
 
-@pytest.mark.parametrize(("each", "vector"), PUBLISHED_CASES)
-def test_a_source_does_not_start_with_a_published_secret(each: dict[str, Any], vector: dict[str, Any]) -> None:
+@each(("vector", "made"), PUBLISHED_CASES)
+def test_a_source_does_not_start_with_a_published_secret(vector: dict[str, Any], made: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"printed in a vendor's documents|too short") as caught:
-        make_source(settings_of(each, vector))
+        make_source(settings_of(vector, made))
     for value in vector["secrets"].values():
         assert value not in str(caught.value)
 
@@ -111,7 +108,7 @@ def test_a_source_does_not_start_with_a_published_secret(each: dict[str, Any], v
 def test_the_list_of_published_secrets_holds_those_of_the_vectors() -> None:
     assert len(PUBLISHED) >= 16
     values = {
-        value for each in SETS if each["kind"] == "vendor" for v in each["vectors"] for value in v["secrets"].values()
+        value for made in SETS if made["kind"] == "vendor" for v in made["vectors"] for value in v["secrets"].values()
     }
     assert sum(why_weak(value, "whsec_") is not None for value in values) >= 11
 
