@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from webhooks.dashboard.endpoints import PREFIX
 from webhooks.errors import NotFound, SelectionError
 from webhooks.formats.redaction import HIDDEN
-from webhooks.operations import ActivityLog, parse_rate
+from webhooks.operations import ActivityLog, Journal, Verb, parse_rate
 from webhooks.selection import Selection, parse_id
 from webhooks.selection import line as lines
 
@@ -96,9 +96,20 @@ _OF_GLOB = re.compile(r"[#?]")
 
 def group_line(group: FailureGroup) -> str:
     """A group of failures as a line that selects it: what is masked in its error is any text."""
-    error = _OF_GLOB.sub("*", group.error.replace(HIDDEN, "*"))
     parts = [f"handler:{lines.quoted(group.handler)}", f"state:{group.state.label}"]
-    return " ".join([*parts, *([f"error:{lines.quoted(f'{error}*')}"] if group.error else [])])
+    return " ".join([*parts, *([f"error:{lines.quoted(error_glob(group.error))}"] if group.error else [])])
 
 
-__all__ = ["Asked", "asked", "back", "group_line", "log_of", "needed", "why"]
+def error_glob(error: str, longest: int | None = None) -> str:
+    """What finds errors like that of a group. longest: letters of it."""
+    return _OF_GLOB.sub("*", error.replace(HIDDEN, "*"))[:longest] + "*"
+
+
+def note_export(visit: Visit, what: str, selection: Selection | None = None, **options: Any) -> None:
+    """Put on record that rows are taken out of here. what: the table."""
+    noted = {"form": visit.form, **options}
+    of = {} if selection is None else {"selection": selection.to_mapping()}
+    Journal(visit.store).note(Verb.EXPORT, visit.actor, what, options=noted, **of)
+
+
+__all__ = ["Asked", "asked", "back", "error_glob", "group_line", "log_of", "needed", "note_export", "why"]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,10 +103,10 @@ def _like(word: str, values: Iterable[str]) -> list[str]:
 # -- what is known ---------------------------------------------------------------------------------------------
 
 
-def known(services: Services, *, with_values: bool) -> Known:
-    """What may be offered. with_values: also values of payloads."""
+def known(services: Services, *, with_values: bool, errors: Sequence[str] = ()) -> Known:
+    """What may be offered. with_values: also values of payloads. errors: of failures, as one may see them."""
     found: Known = services.kept.get(f"completion {with_values}", lambda: _ask(services, with_values), KEPT_SECONDS)
-    return found
+    return dataclasses.replace(found, values={**found.values, "error": errors})
 
 
 def _ask(services: Services, with_values: bool) -> Known:

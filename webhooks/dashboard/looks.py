@@ -286,6 +286,12 @@ def no_worker(services: Services) -> bool:
     return not any(process.is_worker for process in on_record(services).processes)
 
 
+def has_worker(services: Services) -> bool:
+    """The same the other way round, for pages that ask nothing else of processes; in one statement, once a moment."""
+    running = services.store.processes.running
+    return kept(services, "has worker", lambda: any(process.is_worker for process in running()))
+
+
 def age(at: datetime | None, now: datetime) -> timedelta | None:
     """How long ago, never below nothing."""
     return None if at is None else max(timedelta(0), now - at)
@@ -302,6 +308,7 @@ __all__ = [
     "doctor_document",
     "failures",
     "handler_lines",
+    "has_worker",
     "kept",
     "measure",
     "no_worker",

@@ -73,6 +73,7 @@ def environment() -> Environment:
         search_fields=FIELDS,
         STATES=show.STATES,
         RECEIPTS=show.RECEIPTS,
+        RECEIPTS_SAY=show.RECEIPTS_SAY,
         FATES=show.FATES,
         state_tag=show.state_tag,
     )

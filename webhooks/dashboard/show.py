@@ -44,6 +44,15 @@ RECEIPTS: Mapping[Disposition, Tag] = {
     Disposition.QUARANTINED: Tag("quarantined", "warn", "quarantine"),
 }
 
+#: {what became of a copy: what that means}
+RECEIPTS_SAY: Mapping[Disposition, str] = {
+    Disposition.STORED: "Never seen before: stored, and delivered to every handler that asks for it.",
+    Disposition.REVISION: "A later state of a known event: stored and delivered as well.",
+    Disposition.STALE: "An older state than the one known: kept, not delivered.",
+    Disposition.CONFLICT: "Another content under a known key: kept and flagged, not delivered.",
+    Disposition.STRIPPED: "A copy without content, from the sender's log: kept, not delivered.",
+}
+
 #: {what became of an event for a handler: how it is shown}
 FATES: Mapping[Fate, Tag] = {
     Fate.PENDING: Tag("pending", "warn", "clock"),
@@ -114,6 +123,7 @@ def size(number: int) -> str:
 __all__ = [
     "FATES",
     "RECEIPTS",
+    "RECEIPTS_SAY",
     "STATES",
     "Tag",
     "ago",

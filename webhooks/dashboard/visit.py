@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from flask import Request, Response, url_for
 from markupsafe import Markup
 
-from webhooks.dashboard import assets, frame, show
+from webhooks.dashboard import assets, frame, looks, show
 from webhooks.dashboard.access import DashboardUser, UserRole
 from webhooks.dashboard.access.hosts import is_loopback
 from webhooks.dashboard.access.records import Door
@@ -105,6 +105,11 @@ class Visit:
         console = self.services.console
         return None if console is None else not_loaded.read(console.directory)
 
+    @functools.cached_property
+    def has_worker(self) -> bool:
+        """Whether a worker reported lately; else what is asked for waits. Raises StorageUnavailable."""
+        return looks.has_worker(self.services)
+
     # -- addresses -----------------------------------------------------------------------------------------
 
     def url(self, name: str, /, **values: Any) -> str:
@@ -140,6 +145,12 @@ class Visit:
         query = urlencode({name: value for name, value in fields.items() if value is not None})
         path = self.request.script_root + self.request.path
         return f"{_quoted(path)}?{query}" if query else _quoted(path)
+
+    @property
+    def link(self) -> str:
+        """This page's whole address, to be sent to someone."""
+        public = self.access.settings.public_url.rstrip("/")
+        return f"{public or self.request.host_url.rstrip('/')}{self.here()}"
 
     def asset(self, name: str) -> str:
         """The address of a file of `static/`."""

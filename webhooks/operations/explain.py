@@ -119,13 +119,16 @@ def _require_rejection(store: Store, request_id: str) -> Rejection:
     return found
 
 
-def of_event(store: Store, registry: HandlersHere, event: Event) -> list[Explanation]:
+def of_event(
+    store: Store, registry: HandlersHere, event: Event, deliveries: Sequence[DeliverySummary] | None = None
+) -> list[Explanation]:
     """For each handler that is registered or has a delivery: ran, filtered, paused, not subscribed …
 
     registry: of this process; handlers of others are known by their deliveries only.
+    deliveries: of the event, where they are at hand.
     """
     states = store.handlers.states()
-    deliveries = store.listings.of_event(event.id)
+    deliveries = store.listings.of_event(event.id) if deliveries is None else deliveries
     waits = store.listings.lane_waits([one.id for one in deliveries if is_behind(one)])
     explained = [_of_delivery(delivery, states, registry, waits.get(delivery.id)) for delivery in deliveries]
     return [*explained, *_without_delivery(event, registry, {one.handler for one in explained})]

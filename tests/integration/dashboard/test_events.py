@@ -6,13 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
 
 from tests.integration.dashboard.conftest import Site, shown
 from tests.integration.dashboard.stories import body, fill, make_lane, make_registry, q, try_often
+from tests.integration.dashboard.test_reading import MOST_STATEMENTS, statements_of
 from webhooks.dashboard import UserRole
+from webhooks.model import new_id
 from webhooks.selection import Selection
 
 pytestmark = pytest.mark.one_database
@@ -37,6 +40,7 @@ def test_the_list_shows_what_became_of_each(story: Site) -> None:
     assert "1 dead" in text
     assert "1 succeeded" in text
     assert "revision" in text
+    assert 'title="A later state of a known event: stored and delivered as well."' in story.get("/events").text
 
 
 def test_an_empty_list_says_how_to_fill_it(site: Site) -> None:
@@ -195,6 +199,8 @@ def test_exports_are_bounded_and_say_where_to_continue(story: Site) -> None:
     assert [row[5] for row in rows[1:]] == ["ev_1", "ev_2", "ev_2"]
     lines = [json.loads(line) for line in story.get("/events.jsonl?limit=2").text.splitlines()]
     assert [line.get("key") for line in lines] == ["ev_1", "ev_2", None]
+    noted = [one for one in story.store.actions.page() if one.verb == "export"]
+    assert [one.options["form"] for one in noted] == ["jsonl", "csv"], "on record"
     rest = story.get(f"/events.jsonl?after={quote(lines[2]['continue_after'])}").text.splitlines()
     assert [json.loads(line)["receipt"] for line in rest] == ["revision"]
 
@@ -258,6 +264,55 @@ def test_many_copies_of_a_key_are_folded(make_site: Callable[..., Site]) -> None
     assert f"{first} this one 6 older copies" in page, "the one that is looked at is shown"
 
 
+def test_copies_of_a_key_are_folded_together_where_that_is_asked_for(story: Site) -> None:
+    assert story.get("/events").text.count("data-row") == 3
+    page = story.get("/events?fold=1")
+    assert page.text.count("data-row") == 2
+    assert "1 older copy" in shown(page.text)
+    assert "Show each copy" in shown(page.text)
+    first = story.store.listings.ids_of_key("ev_2")[0]
+    assert f'href="/dashboard/events/{first}"' in page.text
+
+
+def test_selected_events_are_replayed_and_all_that_match(story: Site) -> None:
+    one, other = id_of(story, "ev_1"), id_of(story, "ev_2")
+    plan = story.get(f"/replays/new?event={one}&event={other}")
+    assert "2 events selected" in shown(plan.text)
+    assert f'name="q" value="{one} {other}"' in plan.text, "what follows means the same"
+    assert story.get("/replays/new?event=x").status_code == 400
+    found = story.get(f"/events{q('type:lead.created')}").text
+    assert 'href="/dashboard/replays/new?q=type:lead.created"' in found
+    assert 'name="event"' in found
+    assert 'name="event"' not in story.get("/events", UserRole.VIEWER).text
+
+
+def test_a_page_with_actions_says_that_no_worker_runs(story: Site) -> None:
+    (dead,) = story.store.listings.deliveries(Selection(handler="leads.mirror"))
+    at = new_id()
+    paths = [
+        "/deliveries", f"/deliveries/{dead.id}", f"/events/{dead.event_id}", "/failures", "/failures/blocked",
+        "/replays/new", f"/change/requeue?delivery={dead.id}&at={at}",
+    ]  # fmt: skip
+    assert [path for path in paths if "No worker runs" not in story.text(path)] == []
+    story.store.processes.beat("host:1", "worker", "1.0", [], lease=timedelta(seconds=30))
+    story.post("/logout")  # what is kept for a moment is forgotten
+    assert [path for path in paths if "No worker runs" in story.text(path)] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/events", "/deliveries", "/deliveries/{behind}", "/events/{event}", "/events/{revision}?view=changes",
+             "/failures", "/failures/blocked", "/activity", "/replays", "/replays/new?q=type:lead.**", "/complete?q=error:C"],
+)  # fmt: skip
+def test_a_page_asks_little(story: Site, path: str, timeless: Callable[[Site], Site]) -> None:
+    timeless(story)
+    *_, behind = make_lane(story)
+    delivery = story.store.listings.delivery(behind)
+    assert delivery is not None
+    names = {"behind": behind, "event": delivery.event_id, "revision": id_of(story, "ev_2")}
+    said = statements_of(story, lambda: story.get(path.format_map(names)))
+    assert len(said) <= MOST_STATEMENTS, "\n".join(each[:90] for each in said)
+
+
 def test_completion_knows_names_and_values(story: Site) -> None:
     def offered(line: str, role: UserRole = UserRole.OPERATOR) -> list[str]:
         return [one["text"] for one in story.get(f"/complete{q(line)}&at={len(line)}", role).get_json()]
@@ -266,6 +321,7 @@ def test_completion_knows_names_and_values(story: Site) -> None:
     assert offered("state:de")[0] == "state:dead"
     assert "handler:leads.mirror" in offered("handler:mir")
     assert "type:lead.updated" in offered("type:lead.u")
+    assert offered("error:conn") == ['error:"ConnectionError: crm-mirror.internal:*, <b>refused</b>*"']
     assert "data.name" in offered("where: data.na")
     assert '"Ada"' in offered("where: data.name == ")
     assert '"Ada"' not in offered("where: data.name == ", UserRole.VIEWER)

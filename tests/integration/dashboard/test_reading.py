@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -105,6 +106,22 @@ def full(make_site: Callable[..., Site], registry: Registry, payload: Callable[[
     return site
 
 
+def statements_of(site: Site, act: Callable[[], Any]) -> list[str]:
+    """What is asked of the database meanwhile; what a process writes besides is not the page's."""
+    said: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    engine = site.store.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        act()
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return [each for each in said if not each.lower().startswith(("pragma", "begin", "set ", "insert"))]
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_of_an_empty_installation_says_what_would_be_there(site: Site, path: str) -> None:
     assert site.get(path, UserRole.VIEWER).status_code == 200
@@ -115,24 +132,14 @@ def test_a_full_page_is_small_asks_little_and_runs_nothing(
     full: Site, path: str, timeless: Callable[[Site], Site]
 ) -> None:
     timeless(full)
-    said: list[str] = []
-
-    def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
-
-    engine = full.store.database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        response = full.get(path, UserRole.VIEWER)
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    responses: list[Any] = []
+    asked = statements_of(full, lambda: responses.append(full.get(path, UserRole.VIEWER)))
+    (response,) = responses
     assert response.status_code == 200, shown(response.text)
     assert len(response.data) <= 80_000
     assert "<script>alert" not in response.text
     assert "secret-value" not in response.text
     assert "\u202e" not in response.text
-    # what a process writes meanwhile is not the page's
-    asked = [each for each in said if not each.lower().startswith(("pragma", "begin", "set ", "insert"))]
     assert len(asked) <= MOST_STATEMENTS, "\n".join(each[:90] for each in asked)
 
 
@@ -179,6 +186,9 @@ def test_documents_are_those_of_the_command_line(full: Site) -> None:
     assert found is not None
     assert next(each for each in refused if each["request_id"] == "req3") == records.rejection_json(found)
     assert full.get("/refused.jsonl").data.count(b"\n") == 7
+    assert full.get("/handlers.json").get_json()["replies"] == []
+    assert json.loads(full.get("/quarantine.jsonl").text)["kind"] == "unparseable"
+    assert [one.subject for one in full.store.actions.page() if one.verb == "export"] == ["quarantine", "refused"]
     (kept,) = full.get("/quarantine.json").get_json()["quarantine"]
     whole = full.store.quarantine.get(int(kept["id"]))
     assert whole is not None
@@ -186,6 +196,13 @@ def test_documents_are_those_of_the_command_line(full: Site) -> None:
     assert set(full.get("/doctor.json").get_json()) == {"findings", "repaired"}
     assert [each["id"] for each in full.get("/subscriptions.json").get_json()["subscriptions"]] == ["whsub_1"]
     assert {each["version"] for each in full.get("/processes.json").get_json()["processes"]} == {"0.9", "1.0"}
+
+
+def test_a_paused_handler_says_by_whom_and_why(full: Site) -> None:
+    full.post("/handlers/leads.link/pause", {"why": "the CRM is being moved"})
+    page = full.text("/handlers/leads.link")
+    assert "paused by ada" in page
+    assert "the CRM is being moved" in page
 
 
 def test_a_quarantined_body_is_shown_to_who_may_see_payloads(full: Site) -> None:

@@ -70,7 +70,7 @@ def action(visit: Visit, id: int) -> Response:
         leads_to=_leads_to(visit, found),
         undone=visit.store.actions.undone_by(id),
         new_preview=log.new_preview(),
-        has_worker=visit.store.processes.last_worker_beat() is not None,
+        has_worker=visit.has_worker,
     )
 
 

@@ -51,7 +51,7 @@ def change(visit: Visit, name: str) -> Response:
         frozen=asked.target.to_line() if isinstance(asked.target, Selection) else "",
         left=[(number, LEFT_SAYS[why]) for why, number in preview.left.items()],
         done=done,
-        has_worker=visit.store.processes.last_worker_beat() is not None,
+        has_worker=visit.has_worker,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import exports, folding, redacting, search
+from webhooks.dashboard import acting, exports, folding, redacting, search
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.search import LONGEST_EXPORT, PATIENCE, PER_PAGE
@@ -42,6 +42,7 @@ def deliveries(visit: Visit) -> Response:
             raise found.mistake
         return visit.page("deliveries.html", 400, search=found, page=None, replay=None)
     if visit.form == "csv":
+        acting.note_export(visit, "deliveries", found.selection)
         rows = exports.bounded(
             _rows(visit, found.selection), LONGEST_EXPORT, lambda at: (f"continue with before={at}",)
         )

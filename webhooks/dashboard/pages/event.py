@@ -77,7 +77,7 @@ def event(visit: Visit, id: str) -> Response:
         same_error=folding.same_errors(seen.attempts),
         longest_error=folding.LONGEST_ERROR,
         explained=redacting.explanations(
-            visit, whole, explain.of_event(visit.store, visit.services.registry, _event_of(whole))
+            visit, whole, explain.of_event(visit.store, visit.services.registry, _event_of(whole), whole.deliveries)
         ),
         attempts_of={d.handler: _most_attempts(visit, d.handler) for d in seen.deliveries},
         body=_body(visit, seen, seen.summary.event),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flask import Response
 
-from webhooks.dashboard import exports, redacting, search
+from webhooks.dashboard import acting, exports, redacting, search
 from webhooks.dashboard.access import Refused, UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.search import COUNTED, LONGEST_EXPORT, PATIENCE, PER_PAGE, Search
 from webhooks.dashboard.visit import Visit
-from webhooks.operations import Journal, Verb, records
 from webhooks.operations import events as looking
+from webhooks.operations import records
 from webhooks.operations.words import states
 from webhooks.selection import Selection
 from webhooks.selection.line import narrowed
@@ -40,17 +40,22 @@ def events(visit: Visit) -> Response:
     if found.mistake is not None:
         if visit.form != "html":
             raise found.mistake
-        return visit.page("events.html", 400, search=found, shown=None, total=None, elsewhere=None)
+        return visit.page(
+            "events.html", 400, search=found, shown=None, rows=(), total=None, elsewhere=None, is_folded=False
+        )
     if visit.form in ("jsonl", "csv"):
         return _export(visit, found.selection)
     shown = _shown(visit, found.selection)
     if visit.form == "json":
         return visit.json(looking.page_json(shown.page))
     total = visit.store.listings.count(found.selection, at_most=COUNTED)
+    is_folded = bool(visit.text("fold"))
     return visit.page(
         "events.html",
         search=found,
         shown=shown,
+        rows=folded(shown.page.rows) if is_folded else [(one, ()) for one in shown.page.rows],
+        is_folded=is_folded,
         total=total,
         elsewhere=_elsewhere(found) if not shown.page.rows else None,
     )
@@ -76,6 +81,14 @@ def _shown(visit: Visit, selection: Selection) -> Shown:
     return Shown(Page(rows, page.at, page.looked_at, page.back_to, page.is_complete), older, newer)
 
 
+def folded(rows: Sequence[EventSummary]) -> list[tuple[EventSummary, Sequence[EventSummary]]]:
+    """The newest copy of each key of a page, with the older ones of the same page. Pure. rows: the newest first."""
+    keys: dict[tuple[str, str], list[EventSummary]] = {}
+    for one in rows:
+        keys.setdefault((one.source, one.dedup_key), []).append(one)
+    return [(newest, older) for newest, *older in keys.values()]
+
+
 def _elsewhere(found: Search) -> str | None:
     """For a word that names no event: the line that looks for it in errors."""
     keys = [part for part in found.parts if part.name == "key"]
@@ -87,12 +100,12 @@ def _export(visit: Visit, selection: Selection) -> Response:
     place = search.place_of(visit, "after")
     limit = min(int(visit.text("limit")), LONGEST_EXPORT) if visit.text("limit").isdecimal() else LONGEST_EXPORT
     if visit.form == "csv":
+        acting.note_export(visit, "events", selection, limit=limit)
         rows = exports.bounded(_rows(visit, selection, place), limit, lambda at: (f"continue with after={at}",))
         return visit.stream(exports.csv_rows(COLUMNS, rows), "text/csv; charset=utf-8", "events.csv")
     if not visit.may_see_payloads:
         raise Refused(403, "an export has payloads, which your role does not see; .csv has none")
-    noted = {"limit": limit, "form": visit.form}
-    Journal(visit.store).note(Verb.EXPORT, visit.actor, "events", selection=selection.to_mapping(), options=noted)
+    acting.note_export(visit, "events", selection, limit=limit)
     redaction = redacting.redaction_of(visit)
     found = looking.export(visit.store, selection, place, see=lambda one: redacting.event(redaction, one))
     lines = ((looking.place_text(at), line) for at, line in found)

@@ -107,6 +107,7 @@ def failures(visit: Visit) -> Response:
     if visit.form == "json":
         return visit.json({"failures": documents})
     if visit.form == "csv":
+        acting.note_export(visit, "failures", selection)
         rows = ([one[name] for name in COLUMNS] for one in documents)
         return visit.stream(exports.csv_rows(COLUMNS, rows), "text/csv; charset=utf-8", "failures.csv")
     return visit.page(

@@ -20,8 +20,8 @@ from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean
 from webhooks.model import DeliveryState
+from webhooks.operations import Verb, records
 from webhooks.operations import handlers as known
-from webhooks.operations import records
 from webhooks.routing import Handler
 from webhooks.selection import Selection
 from webhooks.store.tallies import WINDOWS
@@ -45,11 +45,13 @@ def handlers(visit: Visit) -> Response:
     services = visit.services
     if visit.form == "json":
         views = _views(visit)
-        return visit.json({"handlers": [records.handler_json(view) for view in views]})
+        replies = [records.reply_json(each) for each in services.registry.replies.all()]
+        return visit.json({"handlers": [records.handler_json(view) for view in views], "replies": replies})
     window = looks.window_of(visit.text("window", "1h"))
     return visit.page(
         "handlers.html",
         lines=looks.handler_lines(services, window),
+        replies=services.registry.replies.all(),
         window=window,
         window_list=list(WINDOWS.values()),
         without_worker=looks.no_worker(services),
@@ -81,6 +83,7 @@ def handler(visit: Visit, name: str) -> Response:
         line=line,
         handler=registered,
         place=place_of(registered),
+        pause=visit.store.actions.latest(Verb.PAUSE, name) if line.view.state == "paused" else None,
         findings=remedies.with_remedies(visit, looks.about_handler(services, name)),
         window=window,
         window_list=list(WINDOWS.values()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from webhooks.dashboard import completion, search
+from webhooks.dashboard import acting, completion, looks, redacting, search
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -15,6 +15,8 @@ PAGES = Pages()
 
 #: Pages whose table a line selects; the box stays on them.
 SEARCHED = ("events", "deliveries", "failures")
+#: Errors that are offered, and letters of each.
+MOST_ERRORS, LONGEST_GLOB = 12, 60
 
 
 @PAGES.get("/go", needs=UserRole.VIEWER)
@@ -63,11 +65,21 @@ def _delivery(visit: Visit, word: str) -> Response | None:
     return visit.go("delivery", id=found.id) if found is not None else None
 
 
+def _errors(visit: Visit) -> list[str]:
+    """What the errors of failures begin with, most frequent first; without what is hidden."""
+
+    def make() -> list[str]:
+        groups = redacting.listed(visit, looks.failures(visit.services), MOST_ERRORS).groups
+        return list(dict.fromkeys(acting.error_glob(group.error, LONGEST_GLOB) for group in groups if group.error))
+
+    return looks.kept(visit.services, "errors to complete", make, completion.KEPT_SECONDS)
+
+
 @PAGES.get("/complete", needs=UserRole.VIEWER)
 def complete(visit: Visit) -> Response:
     """What could stand where the cursor is, as JSON: [{text, start, end, about}]."""
     line = visit.text("q")[:2_000]
     at = visit.text("at")
     position = min(int(at), len(line)) if at.isdecimal() else len(line)
-    known = completion.known(visit.services, with_values=visit.may_see_payloads)
+    known = completion.known(visit.services, with_values=visit.may_see_payloads, errors=_errors(visit))
     return visit.json([one._asdict() for one in completion.complete(line, position, known)])

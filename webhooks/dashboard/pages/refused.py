@@ -9,7 +9,7 @@ from datetime import datetime
 
 from flask import Response
 
-from webhooks.dashboard import exports, looks, redacting
+from webhooks.dashboard import acting, exports, looks, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.visit import Visit
@@ -93,6 +93,7 @@ def refused(visit: Visit) -> Response:
     if visit.form == "json":
         return visit.json({"refused": [records.rejection_json(each) for each in sample[:PER_PAGE]]})
     if visit.form == "jsonl":
+        acting.note_export(visit, "refused")
         return visit.stream(
             exports.json_lines(map(records.rejection_json, sample)), "application/x-ndjson", "refused.jsonl"
         )
@@ -132,11 +133,17 @@ def refused_request(visit: Visit, request_id: str) -> Response:
     )
 
 
-@PAGES.get("/quarantine", needs=UserRole.VIEWER, forms=("html", "json"))
+@PAGES.get("/quarantine", needs=UserRole.VIEWER, forms=("html", "json", "jsonl"))
 def quarantine(visit: Visit) -> Response:
     """Rightly signed requests that could not be read."""
     source, state = visit.text("source") or None, visit.text("state", "held")
     chosen = None if state == "all" else state if state in STATES else "held"
+    if visit.form == "jsonl":
+        acting.note_export(visit, "quarantine")
+        every = visit.store.quarantine.list(LOOKED_AT, source=source, state=chosen)
+        return visit.stream(
+            exports.json_lines(map(records.quarantined_json, every)), "application/x-ndjson", "quarantine.jsonl"
+        )
     rows = visit.store.quarantine.list(PER_PAGE, source=source, state=chosen)
     if visit.form == "json":
         return visit.json({"quarantine": [records.quarantined_json(row) for row in rows]})

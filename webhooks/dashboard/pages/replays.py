@@ -60,7 +60,7 @@ def _form(visit: Visit) -> Form:
     """Raises `SelectionError`."""
     log = acting.log_of(visit)
     at = parse_id(visit.text("at"), "preview") if visit.text("at") else log.new_preview()
-    line = visit.text("q").strip()
+    line = visit.text("q").strip() or " ".join(str(parse_id(id)) for id in visit.request.args.getlist("event"))
     selection = Selection.parse_line(line, log.moment_of(at))
     rate, limit = visit.text("rate").strip(), visit.text("limit").strip()
     if limit and not (limit.isascii() and limit.isdigit() and 0 < int(limit) < 10**12):
@@ -108,7 +108,7 @@ def _line(one: Replay) -> str:
 def new_replay(visit: Visit) -> Response:
     """A form, and the plan of what it asks for."""
     form = _form(visit)
-    is_asked = "q" in visit.request.args
+    is_asked = "q" in visit.request.args or "event" in visit.request.args
     plan = _replayer(visit).plan(form.selection, form.options) if is_asked else None
     if visit.form == "json":
         return visit.json({"plan": None if plan is None else records.plan_json(plan)})

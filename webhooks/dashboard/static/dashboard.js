@@ -139,7 +139,7 @@
     c: () => find(".cmd [data-copy]")?.click(),
     j: () => step(1),
     k: () => step(-1),
-    x: () => row() && find("[data-select]", row())?.click(),
+    x: () => row() && find("input", row())?.click(),
     p: () => peek(row()),
     ".": () => row() && find("details.drop > summary", row())?.click(),
     Escape() {
