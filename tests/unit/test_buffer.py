@@ -144,3 +144,35 @@ def test_how_long_a_handler_takes_is_known_before_its_first_run_has_ended(time: 
     assert waiting.means() == {"h": 25.0}
     waiting.finished(second)
     assert waiting.means() == {"h": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("others", "mean", "sessions", "marks", "calls"),
+    [
+        (0, 0.001, [], {}, 0),
+        (6, 0.001, [], {}, 0),
+        (7, 0.001, [], {}, 1),  # all the threads it may have
+        (0, 5.0, [], {}, 1),  # slow ones share their places
+        (0, None, [], {}, 1),
+        (0, 0.001, ["h"], {}, 1),  # another waits for the connection
+        (0, 0.001, [], {"single": True}, 1),
+        (0, 0.001, [], {"isolated": True}, 1),
+    ],
+)
+def test_an_end_calls_another_thread_only_where_it_lets_more_begin_than_its_own_can_take(
+    others: int, mean: float | None, sessions: list[str], marks: dict[str, bool], calls: int
+) -> None:
+    waiting = Buffer(["h"], 8, sessions)
+    if mean is not None:
+        waiting.note_run("h", mean)
+    first = attempt_of()
+    for name, value in marks.items():
+        setattr(first, name, value)
+    waiting.add([first, *(attempt_of() for _ in range(others))])
+    taken = [waiting.next() for _ in range(others + 1)]
+    called: list[int] = []
+    waiting._work.notify = lambda n=1: called.append(n)  # type: ignore[method-assign]
+    waiting._idle = 1
+    (ended,) = (attempt for attempt in taken if attempt is first)
+    waiting.finished(ended)
+    assert len(called) == calls
