@@ -159,6 +159,23 @@ def source_of_subscription(services: Services, id: str) -> str | None:
     return next((name for name, one in every.items() if any(each["id"] == id for each in one["subscriptions"])), None)
 
 
+class Summed(NamedTuple):
+    """What a window adds up to. now: {key: n} of it. minutes: known of it."""
+
+    window: ChartWindow
+    now: Mapping[tuple[int, str, int, int], int]
+    minutes: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was counted."""
+        return self.minutes >= self.window.minutes
+
+    def sums(self, name: str | None = None) -> Sums:
+        """Of all, or of one source or handler."""
+        return sums(self.now, self.minutes, name)
+
+
 class Measured(NamedTuple):
     """What was counted in a window. points: one by one. now: {key: n} of it. minutes: known of it."""
 
@@ -191,6 +208,11 @@ def measure(services: Services, window: ChartWindow, name: str | None = None) ->
         return Measured(window, points, totals(services, window), tallies.known_minutes(window))
 
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
+
+
+def summed(services: Services, window: ChartWindow) -> Summed:
+    """What a window adds up to, for pages without a chart. Two statements, once in ten seconds."""
+    return Summed(window, totals(services, window), services.store.tallies.known_minutes(window))
 
 
 def doctor_document(standing: Looks) -> dict[str, Any]:
@@ -301,6 +323,7 @@ __all__ = [
     "HandlerLine",
     "Looks",
     "Measured",
+    "Summed",
     "about_handler",
     "about_source",
     "age",
@@ -316,5 +339,6 @@ __all__ = [
     "snapshots",
     "source_of_subscription",
     "stand",
+    "summed",
     "window_of",
 ]  # fmt: skip

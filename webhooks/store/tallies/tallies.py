@@ -353,16 +353,19 @@ _RANGES = " union all ".join(
     f" where span = {span.minutes} and at >= :from{span.minutes} and at < :to{span.minutes}"
     for span in SPANS
 )
-#: Of the levels of one name the largest sample of a point counts, and those of several names are added up: but for how old
-#: the oldest is.
+#: What is counted is added up. Of the levels of one name the largest sample of a point counts, and those of several names
+#: are added up: but for how old the oldest is.
 _POINTS = f"""
-    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {LevelSample.OLDEST_SECONDS:d} then max(n)
-           else sum(n) end as bigint) as n
-      from (select at - at % :step as point, kind, name, what, bucket,
-                   case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
-              from ({_RANGES}) r {{named}}
-             group by at - at % :step, kind, name, what, bucket) x
-     group by point, kind, what, bucket"""
+    select at - at % :step as point, kind, what, bucket, cast(sum(n) as bigint) as n
+      from ({_RANGES}) r where kind <> {Kind.LEVELS:d}{{named}}
+     group by at - at % :step, kind, what, bucket
+    union all
+    select point, {Kind.LEVELS:d}, what, bucket,
+           cast(case when what >= {LevelSample.OLDEST_SECONDS:d} then max(n) else sum(n) end as bigint)
+      from (select at - at % :step as point, name, what, bucket, max(n) as n
+              from ({_RANGES}) s where kind = {Kind.LEVELS:d}{{level_named}}
+             group by at - at % :step, name, what, bucket) x
+     group by point, what, bucket"""
 
 
 @functools.lru_cache(maxsize=100)
@@ -387,9 +390,9 @@ _SAMPLED = text(
     f"""select count(distinct at - at % :step) from ({_RANGES}) r
          where kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}"""
 )
-_ALL = text(_POINTS.format(named=""))
+_ALL = text(_POINTS.format(named="", level_named=""))
 _NAMED = text(
-    _POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}))")
+    _POINTS.format(named=" and name = :name", level_named=f" and (name = :name or what = {LevelSample.SAMPLED:d})")
 )
 
 __all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]
