@@ -273,9 +273,12 @@ def handler_lines(services: Services, window: ChartWindow) -> list[HandlerLine]:
     gauges = gauges_of(services)
     known, numbers = on_record(services, gauges.at), totals(services, window)
     minutes = services.store.tallies.known_minutes(window)
+    of_each: dict[str, dict[tuple[int, str, int, int], int]] = {}
+    for key, n in numbers.items():
+        of_each.setdefault(key[1], {})[key] = n
     lines = []
     for view in handlers_on_record.view(services.registry.handlers(), known):
-        mine = sums(numbers, minutes, view.name)
+        mine = sums(of_each.get(view.name, {}), minutes)
         ended = sum(n for what, n in mine.runs.items() if what in (Ran.SUCCEEDED, Ran.RETRIED, Ran.DEAD))
         state = known.states.get(view.name)
         lines.append(
