@@ -159,6 +159,23 @@ def source_of_subscription(services: Services, id: str) -> str | None:
     return next((name for name, one in every.items() if any(each["id"] == id for each in one["subscriptions"])), None)
 
 
+class Summed(NamedTuple):
+    """What a window adds up to. now: {key: n} of it. minutes: known of it."""
+
+    window: ChartWindow
+    now: Mapping[tuple[int, str, int, int], int]
+    minutes: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was counted."""
+        return self.minutes >= self.window.minutes
+
+    def sums(self, name: str | None = None) -> Sums:
+        """Of all, or of one source or handler."""
+        return sums(self.now, self.minutes, name)
+
+
 class Measured(NamedTuple):
     """What was counted in a window. points: one by one. now: {key: n} of it. minutes: known of it."""
 
@@ -191,6 +208,11 @@ def measure(services: Services, window: ChartWindow, name: str | None = None) ->
         return Measured(window, points, totals(services, window), tallies.known_minutes(window))
 
     return kept(services, f"measure {window.name} {name or ''}", make, WHILE)
+
+
+def summed(services: Services, window: ChartWindow) -> Summed:
+    """What a window adds up to, for pages without a chart. Two statements, once in ten seconds."""
+    return Summed(window, totals(services, window), services.store.tallies.known_minutes(window))
 
 
 def doctor_document(standing: Looks) -> dict[str, Any]:
@@ -251,9 +273,12 @@ def handler_lines(services: Services, window: ChartWindow) -> list[HandlerLine]:
     gauges = gauges_of(services)
     known, numbers = on_record(services, gauges.at), totals(services, window)
     minutes = services.store.tallies.known_minutes(window)
+    of_each: dict[str, dict[tuple[int, str, int, int], int]] = {}
+    for key, n in numbers.items():
+        of_each.setdefault(key[1], {})[key] = n
     lines = []
     for view in handlers_on_record.view(services.registry.handlers(), known):
-        mine = sums(numbers, minutes, view.name)
+        mine = sums(of_each.get(view.name, {}), minutes)
         ended = sum(n for what, n in mine.runs.items() if what in (Ran.SUCCEEDED, Ran.RETRIED, Ran.DEAD))
         state = known.states.get(view.name)
         lines.append(
@@ -301,6 +326,7 @@ __all__ = [
     "HandlerLine",
     "Looks",
     "Measured",
+    "Summed",
     "about_handler",
     "about_source",
     "age",
@@ -316,5 +342,6 @@ __all__ = [
     "snapshots",
     "source_of_subscription",
     "stand",
+    "summed",
     "window_of",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flask import Response
 
@@ -97,7 +97,7 @@ def refused(visit: Visit) -> Response:
         return visit.stream(
             exports.json_lines(map(records.rejection_json, sample)), "application/x-ndjson", "refused.jsonl"
         )
-    measured = looks.measure(visit.services, WINDOWS["24h"])
+    measured = looks.summed(visit.services, WINDOWS["24h"])
     return visit.page(
         "refused.html",
         groups=groups_of(sample),
@@ -105,7 +105,7 @@ def refused(visit: Visit) -> Response:
         sampled=len(sample),
         is_more=len(sample) == LOOKED_AT,
         counted_=measured.sums(source).refused,
-        measured=measured,
+        counted_since=None if measured.is_whole else visit.now - timedelta(minutes=measured.minutes),
         source=source,
         sources=sorted(visit.services.sources),
     )

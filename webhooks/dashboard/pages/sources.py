@@ -50,7 +50,7 @@ class SourceLine:
         return max((at for at in self.view.secrets.values() if at is not None), default=None)
 
 
-def lines_of(services: Services, measured: looks.Measured) -> list[SourceLine]:
+def lines_of(services: Services, measured: looks.Summed) -> list[SourceLine]:
     """Every configured source. Raises StorageUnavailable."""
     seen = looks.kept(services, "sources", lambda: figures_of(services), 5.0)
     found = []
@@ -122,7 +122,7 @@ def sources(visit: Visit) -> Response:
         )
         return visit.json({"sources": [records.source_json(view) for view in views]})
     window = looks.window_of(visit.text("window", "24h"))
-    measured = looks.measure(services, window)
+    measured = looks.summed(services, window)
     return visit.page(
         "sources.html",
         lines=lines_of(services, measured),
@@ -145,7 +145,7 @@ def source(visit: Visit, name: str) -> Response:
         return visit.json(records.source_json(view[0]))
     window = looks.window_of(visit.text("window", "24h"))
     measured = looks.measure(services, window, name)
-    line = next(line for line in lines_of(services, measured) if line.view.name == name)
+    line = next(line for line in lines_of(services, looks.summed(services, window)) if line.view.name == name)
     has_log = with_log(services.sources[name]) is not None
     snapshot = looks.snapshots(services).get(SUBSCRIPTIONS)
     said: Mapping[str, Any] = snapshot.body.get(name, {}) if snapshot is not None else {}

@@ -73,7 +73,7 @@ class EventPages(ListingPart):
         found: list[EventSummary] = []
         looked_at = 0
         while True:
-            rows, looked, end = self._judge_events(selection, newest_first, after, with_event)
+            rows, looked, end = self._judge_events(selection, newest_first, after, with_event, limit - len(found))
             found += rows
             looked_at += looked
             after = end or after
@@ -102,9 +102,12 @@ class EventPages(ListingPart):
             )
 
     def _judge_events(
-        self, selection: Selection, newest_first: bool, after: Cursor | None, with_event: bool
+        self, selection: Selection, newest_first: bool, after: Cursor | None, with_event: bool, wanted: int
     ) -> tuple[list[EventSummary], int, Cursor | None]:
-        """Of the next events, those that are selected; how many these were, and where the last is (None: the end)."""
+        """Of the next events, those that are selected; how many these were, and where the last is (None: the end).
+
+        wanted: where SQL judges, so many of those that are selected will do.
+        """
         judge = not selection.is_exact_in_sql
         size = limits.JUDGED_WINDOW if judge else limits.WINDOW
         events = schema.events.c
@@ -123,7 +126,15 @@ class EventPages(ListingPart):
                 looked = int(connection.execute(rest).scalar_one())
             found = connection.execute(
                 self._page(
-                    selection, newest_first, after, size, with_event or judge, None, False, up_to=end, of_few=True
+                    selection,
+                    newest_first,
+                    after,
+                    size if judge else min(size, wanted),
+                    with_event or judge,
+                    None,
+                    False,
+                    up_to=end,
+                    of_few=True,
                 )
             ).fetchall()
         rows = [self._summary(row, with_event or judge) for row in found]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, literal_column, select
 
 from webhooks.database import tables as schema
 from webhooks.model import DeliveryState
@@ -60,12 +61,12 @@ class Failures(DeliveryPages):
             found = itertools.chain(found, self._reasons(retrying, look_at, steps, is_retrying=True))
         groups: dict[tuple[str, int, str], list[Any]] = {}
         looked_at = 0
-        for handler, state, reason, count, first, last, example, *since in found:
+        for handler, state, reason, step, count, first, last, example in found:
             looked_at += count
             key = (handler, state, alike(reason or ""))
             group = groups.setdefault(key, [0, first, last, example, [0] * len(steps)])
-            each = (n - after for n, after in itertools.pairwise([*since, 0]))
-            group[4] = [known + n for known, n in zip(group[4], each, strict=True)]
+            if step:
+                group[4][step - 1] += count
             group[0] += count
             group[1] = min(group[1], first)
             group[2], group[3] = max(group[2], last), max(group[3], example)
@@ -87,14 +88,14 @@ class Failures(DeliveryPages):
         *,
         is_retrying: bool = False,
     ) -> Iterator[tuple[Any, ...]]:
-        """Rows (handler, state, reason, how many, first, last, example, how many since each of `steps`)."""
+        """Rows (handler, state, reason, step, how many, first, last, example). step: the last of `steps` that came before, from 1; 0: none."""
         table, events = schema.deliveries.c, schema.events
         if not selection.is_exact_in_sql:
             walked = itertools.chain.from_iterable(self.walk_deliveries(selection))
             failed = (one for one in walked if one.failures or not is_retrying)
             for one in itertools.islice(failed, look_at):
                 at = one.finished_at or one.created_at
-                yield one.handler, int(one.state), one.reason, 1, at, at, one.id, *(int(at >= step) for step in steps)
+                yield one.handler, int(one.state), one.reason, bisect.bisect_right(steps, at), 1, at, at, one.id
             return
         by_event = of_events(selection)
         moment = func.coalesce(table.finished_at, table.created_at, type_=schema.Instant())
@@ -116,16 +117,19 @@ class Failures(DeliveryPages):
             if look_at is not None:
                 each = each.order_by(table.id.desc()).limit(look_at)
             found = each.subquery().c
+            # the newest first: most ended lately, and are compared once
+            begun = [(found["at"] >= step, number) for number, step in reversed(list(enumerate(steps, 1)))]
+            step = (case(*begun, else_=0) if begun else literal_column("0")).label("step")
             query = select(
                 found.handler,
                 found.state,
                 found.reason,
+                step,
                 func.count(),
                 func.min(found["at"], type_=schema.Instant()),
                 func.max(found["at"], type_=schema.Instant()),
                 func.max(found.id),
-                *(func.sum(case((found["at"] >= step, 1), else_=0)) for step in steps),
-            ).group_by(found.handler, found.state, found.reason)
+            ).group_by(found.handler, found.state, found.reason, literal_column("step"))
             rows = connection.execute(query).fetchall()
         for row in rows:
             yield tuple(row)

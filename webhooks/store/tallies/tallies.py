@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -66,6 +66,10 @@ class Points:
     now: int
     begins: int | None = None
     rows: Mapping[tuple[int, int, int, int], int] = field(default_factory=dict)
+    #: {kind: its rows (beginning, what, bucket, n)}, once one was asked for
+    _kinds: dict[int, list[tuple[int, int, int, int]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     @property
     def at(self) -> range:
@@ -74,18 +78,23 @@ class Points:
 
     def counts(self, kind: Kind) -> dict[int, dict[int, int]]:
         """{beginning of a point: {what: n}}; points without numbers are left out."""
-        return self._by(kind, lambda what, bucket: what)
+        return self._by(kind, 1)
 
     def buckets(self, kind: Kind) -> dict[int, dict[int, int]]:
         """{beginning of a point: {bucket: n}}."""
-        return self._by(kind, lambda what, bucket: bucket)
+        return self._by(kind, 2)
 
-    def _by(self, kind: Kind, key: Callable[[int, int], int]) -> dict[int, dict[int, int]]:
+    def _by(self, kind: Kind, place: int) -> dict[int, dict[int, int]]:
+        """place: in a row, of what it is added up by."""
+        if not self._kinds:
+            made: dict[int, list[tuple[int, int, int, int]]] = {}
+            for (at, each, what, bucket), n in self.rows.items():
+                made.setdefault(each, []).append((at, what, bucket, n))
+            self._kinds.update(made)  # at once: several threads may draw the same points
         found: dict[int, dict[int, int]] = {}
-        for (at, each, what, bucket), n in self.rows.items():
-            if each == kind:
-                point = found.setdefault(at, {})
-                point[key(what, bucket)] = point.get(key(what, bucket), 0) + n
+        for row in self._kinds.get(kind, ()):
+            point = found.setdefault(row[0], {})
+            point[row[place]] = point.get(row[place], 0) + row[3]
         return found
 
 
@@ -353,16 +362,19 @@ _RANGES = " union all ".join(
     f" where span = {span.minutes} and at >= :from{span.minutes} and at < :to{span.minutes}"
     for span in SPANS
 )
-#: Of the levels of one name the largest sample of a point counts, and those of several names are added up: but for how old
-#: the oldest is.
+#: What is counted is added up. Of the levels of one name the largest sample of a point counts, and those of several names
+#: are added up: but for how old the oldest is.
 _POINTS = f"""
-    select point, kind, what, bucket, cast(case when kind = {Kind.LEVELS:d} and what >= {LevelSample.OLDEST_SECONDS:d} then max(n)
-           else sum(n) end as bigint) as n
-      from (select at - at % :step as point, kind, name, what, bucket,
-                   case when kind = {Kind.LEVELS:d} then max(n) else sum(n) end as n
-              from ({_RANGES}) r {{named}}
-             group by at - at % :step, kind, name, what, bucket) x
-     group by point, kind, what, bucket"""
+    select at - at % :step as point, kind, what, bucket, cast(sum(n) as bigint) as n
+      from ({_RANGES}) r where kind <> {Kind.LEVELS:d}{{named}}
+     group by at - at % :step, kind, what, bucket
+    union all
+    select point, {Kind.LEVELS:d}, what, bucket,
+           cast(case when what >= {LevelSample.OLDEST_SECONDS:d} then max(n) else sum(n) end as bigint)
+      from (select at - at % :step as point, name, what, bucket, max(n) as n
+              from ({_RANGES}) s where kind = {Kind.LEVELS:d}{{level_named}}
+             group by at - at % :step, name, what, bucket) x
+     group by point, what, bucket"""
 
 
 @functools.lru_cache(maxsize=100)
@@ -387,9 +399,9 @@ _SAMPLED = text(
     f"""select count(distinct at - at % :step) from ({_RANGES}) r
          where kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}"""
 )
-_ALL = text(_POINTS.format(named=""))
+_ALL = text(_POINTS.format(named="", level_named=""))
 _NAMED = text(
-    _POINTS.format(named=f"where (name = :name or (kind = {Kind.LEVELS:d} and what = {LevelSample.SAMPLED:d}))")
+    _POINTS.format(named=" and name = :name", level_named=f" and (name = :name or what = {LevelSample.SAMPLED:d})")
 )
 
 __all__ = ["LATE", "Points", "Row", "Tallies", "floor", "instant_of_minute", "minute_of"]
