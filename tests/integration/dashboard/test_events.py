@@ -242,6 +242,16 @@ def test_a_delivery_shows_its_place_in_its_lane(story: Site) -> None:
     assert "Its lane" not in story.text(f"/deliveries/{free.id}")
 
 
+def test_a_delivery_whose_event_was_pruned_says_how_long_what_is_kept(story: Site) -> None:
+    (dead,) = story.store.listings.deliveries(Selection(handler="leads.mirror"))
+    with story.store.database.write() as connection:
+        connection.exec_driver_sql(f"delete from webhooks_events where id = {dead.event_id}")
+    text = story.text(f"/deliveries/{dead.id}")
+    assert "payloads are kept for 30 d" in text
+    assert "key is known for 35 d" in text
+    assert f"event {dead.event_id}, pruned" in text
+
+
 def test_many_attempts_are_folded_and_alike_errors_said_once(story: Site) -> None:
     (dead,) = story.store.listings.deliveries(Selection(handler="leads.mirror"))
     try_often(story, dead.id, 11)
