@@ -20,6 +20,7 @@ from tests.support import wait_until
 from webhooks.app.actions import make_runners
 from webhooks.dashboard import UserRole
 from webhooks.dashboard.access.forgery import Signed
+from webhooks.dashboard.pages import failures
 from webhooks.model import DeliveryState, new_id
 from webhooks.operations import Verb
 from webhooks.operations.actions import ActionsDuty
@@ -169,6 +170,18 @@ def test_rows_are_picked_or_all_that_match_are_meant(failed: Site) -> None:
     preview = failed.get(to_preview.headers["Location"].removeprefix("/dashboard"))
     assert "Requeue 2 deliveries" in shown(preview.text)
     assert 'name="delivery"' not in failed.get("/deliveries", UserRole.VIEWER).text
+
+
+def test_where_more_lanes_are_blocked_than_are_looked_at_pages_say_so(
+    failed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "1 blocked lane" in failed.text("/failures")
+    assert "that were blocked last" not in failed.text("/failures/blocked")
+    monkeypatch.setattr(failures, "LANES_COUNTED", 0)
+    monkeypatch.setattr(failures, "LANES_LOOKED_AT", 0)
+    monkeypatch.setattr(failures, "PER_PAGE", 1)
+    assert "at least 0 blocked lanes" in failed.text("/failures")
+    assert "Of about 0 that were blocked last" in failed.text("/failures/blocked")
 
 
 def test_a_blocked_lane_has_two_ways_out(failed: Site) -> None:
