@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.unit.sources.cases import CASES, NOW
 from webhooks.cli import group
 from webhooks.errors import NotFound
-from webhooks.operations.trigger import PostAnswer, choose, complete_url, explain_missing, explain_refused
+from webhooks.model import Headers, InboundRequest
+from webhooks.operations.trigger import PostAnswer, choose, complete_url, explain_missing, explain_refused, renewed
 from webhooks.routing import Registry
 from webhooks.settings import Secret, Settings, SourceSettings
 from webhooks.sources import make_source
+from webhooks.sources.samples import samples
 
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 SETTINGS = Settings(url_prefix="/in")
@@ -126,3 +129,20 @@ def test_a_404_is_explained_once_however_often_it_was_to_be_sent(
     assert result.stdout.startswith("404 ")
     assert result.stderr.startswith(f"nothing takes posts at /webhooks/close of {not_there}: ")
     assert NotThere.posts == 1
+
+
+def test_each_sample_of_each_sender_is_another_event_when_it_is_posted_again() -> None:
+    same = []
+    for case in CASES:
+        source = case.source()
+        for sample in samples(case.scheme):
+            keys = []
+            for _ in range(2):
+                body, headers = renewed(sample.body, sample.headers, source, NOW)
+                body = source.prepare(body, NOW)
+                request = InboundRequest(Headers({**headers, **source.sign(body, NOW)}), body)
+                source.verify(request, NOW)
+                keys += [{event.dedup_key for event in source.parse(request)}]
+            if keys[0] & keys[1]:
+                same.append((case.scheme, sample.type))
+    assert same == []

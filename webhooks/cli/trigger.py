@@ -19,7 +19,7 @@ from webhooks.operations.trigger import (
     complete_url,
     explain_missing,
     explain_refused,
-    freshen,
+    renewed,
     send,
 )
 from webhooks.selection import parse_duration
@@ -86,7 +86,7 @@ def trigger(
     signed_at = instance.clock() - ago
     body, headers, is_sample = choose(what, sender)
     if is_sample and not as_is:
-        body = freshen(body, sender.settings.scheme, signed_at, next(iter(sender.labels()), ""))
+        body, headers = renewed(body, headers, sender, signed_at, label=next(iter(sender.labels()), ""))
     body = apply_sets(body, sets)
     settings = instance.settings
     url = default_url(settings, sender.name) if to is None else complete_url(to, settings, sender.name)

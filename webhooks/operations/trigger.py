@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from webhooks.errors import NotFound, SelectionError, WebhooksError
+from webhooks.errors import Malformed, NotFound, SelectionError, WebhooksError
 from webhooks.formats import MISSING, JsonPath, did_you_mean, one_line, path_of, span
 from webhooks.formats import json as jsonio
+from webhooks.model import Headers, InboundRequest
 
 if TYPE_CHECKING:
     from webhooks.settings import Settings
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 #: Longest wait for an answer.
 TIMEOUT_SECONDS = 10.0
 _LETTERS = string.ascii_letters + string.digits
+#: How a key begins that is the digest of an event's bytes.
+_DIGEST = "sha256:"
+#: A part of an id that is shorter may stand anywhere in a body.
+_SHORTEST = 6
+#: A post whose number is not said has one of so many.
+_NUMBERS = 1000
 
 
 class Routes(Protocol):
@@ -102,6 +109,49 @@ def freshen(body: bytes, scheme: str, now: datetime, label: str = "") -> bytes:
     if label.startswith("whsub_"):
         value["subscription_id"] = label
     return jsonio.dump(value)
+
+
+def renewed(
+    body: bytes, headers: Mapping[str, str], source: Source, at: datetime, number: int = 0, label: str = ""
+) -> tuple[bytes, Mapping[str, str]]:
+    """A sample as another event of that instant: with ids in the shape of the first ones, and other bytes where a digest is the id.
+
+    Some have an id of their own already.
+
+    number: of the post, if there are several; so many blanks follow JSON (in a form as well), and stand at the end of items
+        without an id; another form has it as a field. 0: one at random.
+    label: see `freshen`.
+    """
+    if source.settings.scheme == "close":
+        return freshen(body, source.settings.scheme, at, label), headers
+    number = number or 1 + secrets.randbelow(_NUMBERS)
+    prepared = source.prepare(body, at)
+    try:
+        events = source.parse(InboundRequest(Headers({**headers, **source.sign(prepared, at)}), prepared))
+    except Malformed:
+        events = ()
+    keys = {event.dedup_key for event in events}
+    for piece in sorted({piece for key in keys for piece in key.split(":") if len(piece) >= _SHORTEST}):
+        new = "".join(_like(letter) for letter in piece)
+        body = body.replace(piece.encode(), new.encode())
+        headers = {name: value.replace(piece, new) for name, value in headers.items()}
+    for item in {event.body for event in events if event.dedup_key.startswith(_DIGEST) and event.body != body}:
+        body = body.replace(item, item[:-1] + b" " * number + item[-1:])
+    if body.lstrip()[:1] in (b"{", b"["):
+        return body + b" " * number, headers
+    is_one_field = b"&" not in body and body.startswith(b"payload=")  # JSON in a form, which is read in its place
+    return body + (b"+" * number if is_one_field else b"&number=%d" % number), headers
+
+
+def _like(letter: str) -> str:
+    """A random letter or digit in place of one; never a zero, which may stand first in a number."""
+    if letter in string.digits:
+        return secrets.choice(string.digits[1:])
+    if letter in "abcdef":
+        return secrets.choice("abcdef")
+    if letter in string.ascii_lowercase:
+        return secrets.choice(string.ascii_lowercase)
+    return secrets.choice(string.ascii_uppercase) if letter in string.ascii_uppercase else letter
 
 
 def apply_sets(body: bytes, sets: Sequence[str]) -> bytes:
@@ -292,6 +342,7 @@ __all__ = [
     "explain_refused",
     "freshen",
     "post",
+    "renewed",
     "replace_values",
     "send",
 ]

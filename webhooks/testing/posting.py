@@ -6,20 +6,18 @@ The answer comes from the same `DirectRoute` that our server calls with a post t
 from __future__ import annotations
 
 import itertools
-import secrets
-import string
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webhooks.errors import Malformed, NotFound
+from webhooks.errors import NotFound
 from webhooks.formats import did_you_mean
 from webhooks.formats import json as jsonio
 from webhooks.http import DirectRoute, PlainAnswer
 from webhooks.intake import ReplyRunner
 from webhooks.model import Headers, InboundRequest
-from webhooks.operations.trigger import break_signature, choose, freshen, replace_values
+from webhooks.operations.trigger import break_signature, choose, renewed, replace_values
 from webhooks.sources.samples import find
 from webhooks.testing.records import Posted, Values, What
 
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 #: How a post may be signed.
 SIGNATURES = ("right", "wrong", "missing")
-#: A part of an id that is shorter may stand anywhere in a body.
-SHORTEST = 6
 
 
 class Poster:
@@ -73,9 +69,7 @@ class Poster:
         else:
             body, headers, is_sample = choose(str(what), source)
             if is_sample:
-                body, headers = renewed(
-                    freshen(body, source.settings.scheme, at), headers, source, at, next(self._numbers)
-                )
+                body, headers = renewed(body, headers, source, at, next(self._numbers))
             elif isinstance(what, Path) and not body:
                 raise NotFound(f"{str(what)!r} is empty")
         return replace_values(body, [(path, new, path) for path, new in values.items()], "set="), dict(headers)
@@ -107,49 +101,6 @@ class Poster:
         self._noting.last = None
         answer = self._route.post(source, Headers(headers), body)
         return _posted(answer, self._noting.last)
-
-
-#: How a key begins that is the digest of an event's bytes.
-DIGEST = "sha256:"
-
-
-def renewed(
-    body: bytes, headers: Mapping[str, str], source: Source, at: datetime, number: int
-) -> tuple[bytes, Mapping[str, str]]:
-    """A sample as another event: with ids in the shape of the first ones, and other bytes where a digest is the id.
-
-    Some have an id of their own already. number: of the post; so many blanks follow JSON (in a form as well), and stand at the
-    end of items without an id; another form has it as a field.
-    """
-    if source.settings.scheme == "close":
-        return body, headers
-    prepared = source.prepare(body, at)
-    try:
-        events = source.parse(InboundRequest(Headers({**headers, **source.sign(prepared, at)}), prepared))
-    except Malformed:
-        events = ()
-    keys = {event.dedup_key for event in events}
-    for piece in sorted({piece for key in keys for piece in key.split(":") if len(piece) >= SHORTEST}):
-        new = "".join(_like(letter) for letter in piece)
-        body = body.replace(piece.encode(), new.encode())
-        headers = {name: value.replace(piece, new) for name, value in headers.items()}
-    for item in {event.body for event in events if event.dedup_key.startswith(DIGEST) and event.body != body}:
-        body = body.replace(item, item[:-1] + b" " * number + item[-1:])
-    if body.lstrip()[:1] in (b"{", b"["):
-        return body + b" " * number, headers
-    is_one_field = b"&" not in body and body.startswith(b"payload=")  # JSON in a form, which is read in its place
-    return body + (b"+" * number if is_one_field else b"&number=%d" % number), headers
-
-
-def _like(letter: str) -> str:
-    """A random letter or digit in place of one; never a zero, which may stand first in a number."""
-    if letter in string.digits:
-        return secrets.choice(string.digits[1:])
-    if letter in "abcdef":
-        return secrets.choice("abcdef")
-    if letter in string.ascii_lowercase:
-        return secrets.choice(string.ascii_lowercase)
-    return secrets.choice(string.ascii_uppercase) if letter in string.ascii_uppercase else letter
 
 
 def _posted(answer: PlainAnswer, accepted: Accepted | None) -> Posted:
