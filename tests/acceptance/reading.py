@@ -19,6 +19,8 @@ from pathlib import Path
 from tests.acceptance.support import SCRIPTS, Process, Processes, free_port
 from tests.support import ROOT, wait_until
 
+#: What a page says where `webhooks dev` is to end.
+STOP = "Stop `webhooks dev` with Ctrl-C"
 #: Commands that only look, so they may be typed until what they show is there.
 LOOKS = re.compile(
     r"(?:(?:flask --app \w+ )?webhooks (?:events|deliveries|handlers|stats|explain|doctor)\b|python -c|curl )"
@@ -59,8 +61,11 @@ class Step:
 
 def steps(text: str) -> Iterator[Step]:
     """What a page tells to do, in its order. Blocks of other kinds are left out."""
-    for language, block in re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if language == "console":
+    pattern = rf"^(?:{STOP}|```(\w+)[^\n]*\n(.*?)^```)"
+    for language, block in re.findall(pattern, text, re.MULTILINE | re.DOTALL):
+        if not language:
+            yield Step(STOP)
+        elif language == "console":
             for each in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 command, *seen = each.splitlines()
                 status = re.search(r" # exits with (\d+)", command)
@@ -134,6 +139,11 @@ class Newcomer:
             return ""
         if match := re.fullmatch(r"cd (\S+)", command):
             self.directory = self.directory / match[1]
+            return ""
+        if command == STOP:
+            assert self.dev is not None
+            self.dev.stop()
+            self.dev = None
             return ""
         process = self.processes.run("sh", "-ec", command, env=self.env, cwd=self.directory)
         assert process.wait() == status, f"{command}:\n{process.output}"
