@@ -164,7 +164,11 @@ def test_a_clock_in_doubt_deletes_nothing(made: Rig, monkeypatch: pytest.MonkeyP
 
 
 def test_duties_work_in_threads_of_their_own_one_at_a_time(made: Rig) -> None:
-    duty = FiguresDuty(made.store)
+    at = 1000.0
+    duty = FiguresDuty(made.store, lambda: at)
+    duty.tick("a")
+    assert not duty.is_running, "it has just begun"
+    at += FiguresDuty.FIRST_AFTER.total_seconds()
     duty.tick("a")
     duty.wait(timedelta(seconds=10))
     duty.tick("a")

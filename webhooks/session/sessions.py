@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _Opened = TypeVar("_Opened", "HandlerSession", SharedSession)
 
-#: A connection serves so many attempts before it is closed.
-RUNS_OF_A_CONNECTION = 1000
+#: A connection serves so many attempts before it is closed: a new one costs the server what ten attempts do.
+RUNS_OF_A_CONNECTION = 10_000
 
 
 class HandlerSession:
