@@ -55,14 +55,16 @@ def fail(site: Site, reason: str = "KeyError: 'contact_ids'") -> None:
 
 @pytest.fixture
 def statements(make_site: Callable[..., Site]) -> Iterator[Callable[[Site], list[str]]]:
-    """Note what a site sends from here on."""
+    """Note what a site sends in this thread from here on; others write what was noted in passing."""
+    here = threading.get_ident()
     watched: list[tuple[Any, Any]] = []
 
     def watch(site: Site) -> list[str]:
         said: list[str] = []
 
         def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
+            if threading.get_ident() == here:
+                said.append(statement)
 
         event.listen(site.store.database.engine, "before_cursor_execute", note)
         watched.append((site.store.database.engine, note))

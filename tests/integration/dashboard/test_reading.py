@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,10 +109,12 @@ def full(make_site: Callable[..., Site], registry: Registry, payload: Callable[[
 
 def statements_of(site: Site, act: Callable[[], Any]) -> list[str]:
     """What is asked of the database meanwhile; what a process writes besides is not the page's."""
+    here = threading.get_ident()
     said: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        said.append(statement)
+        if threading.get_ident() == here:
+            said.append(statement)
 
     engine = site.store.database.engine
     event.listen(engine, "before_cursor_execute", note)
