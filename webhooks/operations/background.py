@@ -14,13 +14,20 @@ class BackgroundDuty:
     name: of the thread.
     look_every: `may_look` is true no more often.
     monotonic: seconds by a clock that never jumps.
+    first_after: it is not true before; a worker that has just begun has other things to do.
     """
 
-    def __init__(self, name: str, look_every: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        look_every: timedelta,
+        monotonic: Callable[[], float] = time.monotonic,
+        first_after: timedelta = timedelta(0),
+    ) -> None:
         self._name = name
         self._look_every = look_every
         self._monotonic = monotonic
-        self._looked_at = float("-inf")
+        self._next_look = monotonic() + first_after.total_seconds()
         self._thread: threading.Thread | None = None
 
     @property
@@ -36,9 +43,9 @@ class BackgroundDuty:
     def may_look(self) -> bool:
         """Whether it is time to look at what is due, and nothing is under way; what asks is taken to look."""
         now = self._monotonic()
-        if now - self._looked_at < self._look_every.total_seconds() or self.is_running:
+        if now < self._next_look or self.is_running:
             return False
-        self._looked_at = now
+        self._next_look = now + self._look_every.total_seconds()
         return True
 
     def begin(self, work: Callable[[], None]) -> None:

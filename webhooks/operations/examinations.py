@@ -73,11 +73,10 @@ class DoctorDuty(BackgroundDuty):
         every: timedelta = EXAMINE_EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__("webhooks-doctor", self.LOOK_EVERY, monotonic)
+        super().__init__("webhooks-doctor", self.LOOK_EVERY, monotonic, first_after=self.LOOK_EVERY)
         self._make = make
         self._store = store
         self._every = every
-        self._looked_at = monotonic()  # a worker that has just begun has other things to do
 
     def tick(self, holder: str) -> None:
         """Begin an examination when one is due."""

@@ -90,12 +90,11 @@ class FigureKeeper:
 class FiguresDuty(BackgroundDuty):
     """A worker's turns."""
 
-    #: The first turn comes so long after the start: a worker that has just begun has other things to do.
+    #: The first turn comes so long after the start.
     FIRST_AFTER = timedelta(seconds=5)
 
     def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__("webhooks-figures", SAMPLE_EVERY, monotonic)
-        self._looked_at = monotonic() - (SAMPLE_EVERY - self.FIRST_AFTER).total_seconds()
+        super().__init__("webhooks-figures", SAMPLE_EVERY, monotonic, self.FIRST_AFTER)
         self._keeper = FigureKeeper(store, monotonic)
 
     def tick(self, holder: str) -> None:
