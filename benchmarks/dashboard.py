@@ -93,13 +93,7 @@ def fill_more(url: str) -> None:
         store.snapshots.put(DOCTOR, {"findings": [], "repaired": []})
     finally:
         database.dispose()
-    if url.startswith("sqlite"):
-        databases.query(url, "analyze")
-        databases.query(url, "pragma wal_checkpoint(truncate)")
-    else:
-        for table in _MORE:
-            databases.query(url, f"vacuum analyze {table}")
-        databases.query(url, "checkpoint")
+    databases.settle(url, _MORE)
 
 
 def _hold_lanes(url: str) -> None:

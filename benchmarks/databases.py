@@ -13,7 +13,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,17 @@ def query(url: str, statement: str) -> Any:
             return None
         row = cursor.fetchone()
         return row[0] if row else None
+
+
+def settle(url: str, tables: Iterable[str]) -> None:
+    """Let the planner know what was filled in, and have nothing of that left to be written."""
+    if url.startswith("sqlite"):
+        query(url, "analyze")
+        query(url, "pragma wal_checkpoint(truncate)")
+    else:
+        for table in tables:
+            query(url, f"vacuum analyze {table}")
+        query(url, "checkpoint")
 
 
 def upgrade(url: str) -> None:

@@ -84,13 +84,7 @@ def fill(url: str, count: int, now: datetime) -> None:
         text = statement.format(**words)
         # SQLite wants WITH in front of the INSERT, PostgreSQL takes it there too
         databases.query(url, f"{source} {text}")
-    if url.startswith("sqlite"):
-        databases.query(url, "analyze")
-        databases.query(url, "pragma wal_checkpoint(truncate)")
-    else:
-        for table in _FILL:
-            databases.query(url, f"vacuum analyze {table}")
-        databases.query(url, "checkpoint")
+    databases.settle(url, _FILL)
 
 
 @dataclass
