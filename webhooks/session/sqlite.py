@@ -121,15 +121,13 @@ class _Cursor(sqlite3.Cursor):
 class LazyTransaction(AttemptLife):
     """The transaction of one attempt on SQLite."""
 
-    def __init__(
-        self, database: SQLiteDatabase, kept: KeptFileConnection, limit: timedelta, watchdog: Watchdog
-    ) -> None:
+    def __init__(self, lock_file: LockFile, kept: KeptFileConnection, limit: timedelta, watchdog: Watchdog) -> None:
         super().__init__()
         self.limit = limit
         self._kept = kept
         self._driver = kept.driver
         self._watchdog = watchdog
-        self._lock_file = LockFile(database.lock_path)
+        self._lock_file = lock_file
         self._descriptor: int | None = None
         self._pending: list[str] = []
         self._guard = threading.RLock()  # held by each statement, and by whatever ends the transaction
@@ -249,11 +247,11 @@ class LazyTransaction(AttemptLife):
             self._descriptor = self._lock_file.acquire(SQLITE_BUSY)
             try:
                 self.check()
-                with translate_errors(), self._kept.trusting():
-                    self._driver.execute(_BEGIN)
+                with translate_errors():
+                    self._kept.say(_BEGIN)
                     self._begun = True
                     for name in self._pending:
-                        self._driver.execute(f"savepoint {name} {_MARK}")
+                        self._say(f"savepoint {name}")
                 self._pending.clear()
                 self._kept.needs_transaction = False
             except BaseException:
@@ -298,8 +296,7 @@ class LazyTransaction(AttemptLife):
         return self._begun and self.failed is None and not self.is_over
 
     def _say(self, command: str) -> None:
-        with self._kept.trusting():
-            self._driver.execute(f"{command} {_MARK}")
+        self._kept.say(f"{command} {_MARK}")
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -313,8 +310,7 @@ class LazyTransaction(AttemptLife):
 
     def _require_no_shadows(self) -> None:
         """The done-mark must reach our table, not one of the handler's that hides it."""
-        with self._kept.trusting():
-            hidden = self._driver.execute(_SHADOWS).fetchone()
+        hidden = self._kept.say(_SHADOWS).fetchone()
         if hidden is not None:
             raise exc.InvalidRequestError(
                 f"the handler made the temporary object {hidden[0]!r} on a table of this service; choose another name"
@@ -331,8 +327,8 @@ class LazyTransaction(AttemptLife):
                     if not mark.write(OpenTransaction(self._driver.cursor(), self._is_open)):
                         return False
                 failpoints.hit("run.before_commit")
-                with translate_errors(), self._kept.trusting():
-                    self._driver.execute(_COMMIT)
+                with translate_errors():
+                    self._kept.say(_COMMIT)
                 self._committed = True
             finally:
                 self._finishing = False
@@ -425,7 +421,7 @@ class LazyTransactions:
     must_close_before_fork = True
 
     def __init__(self, database: SQLiteDatabase, write_limit: timedelta) -> None:
-        self._database = database
+        self._lock_file = LockFile(database.lock_path)
         self._write_limit = write_limit
         self._watchdog = Watchdog()
         self.engine = _make_engine(database)
@@ -436,7 +432,7 @@ class LazyTransactions:
 
     def begin(self, kept: KeptFileConnection) -> LazyTransaction:
         """The transaction of one attempt; it begins at the first write."""
-        return LazyTransaction(self._database, kept, self._write_limit, self._watchdog)
+        return LazyTransaction(self._lock_file, kept, self._write_limit, self._watchdog)
 
     def dispose(self) -> None:
         """Stop the watchdog, and close what the pool has."""

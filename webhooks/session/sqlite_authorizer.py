@@ -70,6 +70,14 @@ class KeptFileConnection:
             self.driver.set_authorizer(None)
             self.driver.close()
 
+    def say(self, statement: str) -> sqlite3.Cursor:
+        """Execute a statement of our own. Raises the driver's errors."""
+        self.trusts = True
+        try:
+            return self.driver.execute(statement)
+        finally:
+            self.trusts = False
+
     @contextlib.contextmanager
     def marking(self) -> Iterator[None]:
         """Let the store's statements pass, but none that ends the transaction."""
@@ -78,15 +86,6 @@ class KeptFileConnection:
             yield
         finally:
             self.marks = False
-
-    @contextlib.contextmanager
-    def trusting(self) -> Iterator[None]:
-        """Let our own statements pass, for the time of the body."""
-        self.trusts = True
-        try:
-            yield
-        finally:
-            self.trusts = False
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, inner: str | None
