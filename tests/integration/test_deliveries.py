@@ -267,6 +267,30 @@ def test_a_success_under_a_token_that_moved_on_changes_nothing(store: Store) -> 
     assert [attempt.delivery_id for attempt in store.deliveries.attempts(made)] == [made[1]]
 
 
+def test_a_success_leaves_the_same_row_alone_among_successes_and_beside_a_failure(store: Store) -> None:
+    """Each has a way of its own into the database; each delivery failed before, and is behind another in its lane."""
+    lanes = ["x", "y", "z", None, None, None]
+    for lane in lanes:
+        put(store, lane=lane)
+    for one in claim(store):
+        finish(store, one, FAILED, alone=True)
+    claimed = claim(store)
+    assert len(claimed) == 6
+    together = [Finished(one.delivery, SUCCEEDED, took=timedelta(milliseconds=5)) for one in claimed]
+    of = {lane: [one for one in together if one.delivery.lane == lane] for lane in lanes}
+    other = put(store)[0]
+    (beside,) = [one for one in claim(store) if one.delivery.id == other]
+    store.deliveries.finish([*of["x"], *of[None][:2]])
+    store.deliveries.finish(of["y"])
+    store.deliveries.finish([*of["z"], *of[None][2:], Finished(beside.delivery, FAILED)])
+    others = {"id", "event_id", "lane", "lane_at", "lane_revision", "created_at", "due_at", "claimed_at", "finished_at"}
+    rows = [{**row(store, one.delivery.id)._mapping} for one in together]
+    seen = [{name: value for name, value in each.items() if name not in {*others, "ready"}} for each in rows]
+    assert seen == [seen[0]] * 6
+    assert seen[0]["took"] == 5000
+    assert [each["ready"] for each in rows] == [each["lane"] is None for each in rows]
+
+
 def test_a_filtered_delivery_is_cancelled_without_an_attempt(store: Store) -> None:
     put(store)
     (one,) = claim(store)
