@@ -347,6 +347,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # each collection of the tests' own garbage would look through ten thousand tests
+    gc.set_threshold(10_000)  # most of what a test makes is freed without being looked for
     gc.enable()
 
 
