@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -286,6 +287,31 @@ def test_writes_of_several_runs_travel_together_on_postgresql(
         assert messages == [(word, 2), (word, 5)]  # the very first was sent by itself
         assert len(written(made)) == came + 1
         assert written(made)[-1] == str(8 - came)
+
+
+def test_what_several_runs_leave_is_one_insert_on_postgresql(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by a trigger, which fires once a statement."""
+    with rig(postgresql_url) as made:
+        afresh(made)
+        with made.database.write() as connection:
+            connection.exec_driver_sql(
+                "create or replace function count_statements() returns trigger language plpgsql as"
+                " $$ begin update counters set n = n + 1; return null; end $$;"
+                "create trigger counting after insert on notes for each statement execute function count_statements()"
+            )
+        messages = sent(made, monkeypatch)
+
+        def act(session: Any, what: str) -> None:
+            note = Note(what)
+            note.id = next(numbers)  # none that the server makes, for which one INSERT would be sent anyway
+            session.add(note)
+
+        numbers = itertools.count()
+        ids = run_two_groups(made, act)
+        assert messages == []
+        assert written(made) == [*map(str, ids), "2"]
 
 
 def test_what_reads_comes_after_the_writes_before_it(postgresql_url: str) -> None:

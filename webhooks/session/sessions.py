@@ -157,14 +157,14 @@ class Sessions:
         return HandlerSession(connection, session, outer)
 
     def _shared_session(self, connection: AttemptConnection, outer: OuterTransaction) -> SharedSession:
-        def make() -> SharingSession:
+        def make(on: AttemptConnection) -> SharingSession:
             session: SharingSession = self._classes.SharingSession(
-                join_transaction_mode="rollback_only", **self._options(connection)
+                join_transaction_mode="rollback_only", **self._options(on)
             )
             session.undoes = outer.refuse
             return session
 
-        return SharedSession(connection, outer, make)
+        return SharedSession(connection, AttemptConnection(self._transactions.many, connection.pooled), outer, make)
 
     def _options(self, connection: AttemptConnection) -> dict[str, Any]:
         return {

@@ -31,13 +31,19 @@ _TOLD_BY_RUN = (
 class SharedSession:
     """The transaction of several runs. Made by `Sessions.open_shared`, used by one thread; `abort` by any.
 
-    make_session: makes a session of one run on `connection`.
+    many: the same connection, for what is left of several runs.
+    make_session: makes a session on one of the two.
     """
 
     def __init__(
-        self, connection: AttemptConnection, outer: OuterTransaction, make_session: Callable[[], SharingSession]
+        self,
+        connection: AttemptConnection,
+        many: AttemptConnection,
+        outer: OuterTransaction,
+        make_session: Callable[[AttemptConnection], SharingSession],
     ) -> None:
         self.connection = connection
+        self._many = many
         #: Of the run in hand.
         self.session: SharingSession | None = None
         self._outer = outer
@@ -54,7 +60,7 @@ class SharedSession:
         """The session of the next run, which ends with the block. Raises what keeps all of them from committing."""
         self._outer.check()
         self._sent_before = self._outer.sent
-        session = self.session = self._make_session()
+        session = self.session = self._make_session(self.connection)
         try:
             yield session
             self._outer.check()
@@ -87,14 +93,14 @@ class SharedSession:
             return
         session.expunge_all()
         if self._left is None:
-            self._left = self._make_session()
+            self._left = self._make_session(self._many)
             self._left.autoflush = False
         self._left.add_all(new)
         self._outer.write_left = self._write_left
 
     def _is_observed(self, session: SharingSession) -> bool:
         if self._unobserved is None:
-            self._unobserved = self._make_session()  # of no run: what observes it observes all
+            self._unobserved = self._make_session(self.connection)  # of no run: what observes it observes all
         of_all: Any = self._unobserved.dispatch
         own = vars(session.dispatch)
         return any(getattr(of_all, name) or own.get(name) for name in _TOLD_BY_RUN)
@@ -143,6 +149,7 @@ class SharedSession:
                     session.end()
         self.session = self._left = self._unobserved = None
         self.connection.end()
+        self._many.end()
 
 
 __all__ = ["SharedSession"]

@@ -424,7 +424,7 @@ class LazyTransactions:
         self._lock_file = LockFile(database.lock_path)
         self._write_limit = write_limit
         self._watchdog = Watchdog()
-        self.engine = _make_engine(database)
+        self.engine = self.many = _make_engine(database)
 
     def keep(self, driver: sqlite3.Connection) -> KeptFileConnection:
         """The driver's connection, for one attempt after the other."""
