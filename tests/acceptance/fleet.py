@@ -258,7 +258,10 @@ class Fleet:
                 worker.signal(signal.SIGABRT)  # its threads' stacks go to its output
             time.sleep(0.5)
             outputs = "\n".join(worker.output[-9000:] for worker in workers)
-            raise AssertionError(f"{error}; {self.states()}; left, for example: {left}\n{outputs}") from None
+            stopped = self.read(select(schema.handlers).where(schema.handlers.c.breaker > 0))
+            raise AssertionError(
+                f"{error}; {self.states()}; breakers that are not closed: {stopped}; left, for example: {left}\n{outputs}"
+            ) from None
 
     def journal(self, what: str = "", handler: str = "") -> list[Run]:
         """The runs that were noted, in the order of time."""
