@@ -338,8 +338,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = on_one_database(items)
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         items[:] = _long_ones_early(items, workers)
-    for marker, (variable, command) in LEFT_OUT.items():
-        if os.environ.get(variable) != "1":
+    for marker, (asked, command) in LEFT_OUT.items():
+        variable, _, value = asked.partition("=")
+        if os.environ.get(variable) != value:
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=f"{marker}; `{command}` runs it"))

@@ -24,14 +24,15 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Close's sample payloads, as they travel in the wheel.
 PAYLOADS = ROOT / "webhooks" / "sources" / "close" / "payloads"
 
-#: {marker of tests that run only when asked for: (the variable that asks, the command that sets it)}.
+#: {marker of tests that run only when asked for: (variable and value that ask, the command that sets it)}.
 LEFT_OUT = {
-    "long": ("WEBHOOKS_TEST_LONG", "make crash"),
-    "release": ("WEBHOOKS_TEST_RELEASE", "make test-release"),
-    "alone": ("WEBHOOKS_TEST_ALONE", "make test-alone"),
-    "brokers": ("WEBHOOKS_TEST_BROKERS", "make test-brokers"),
-    "hosts": ("WEBHOOKS_TEST_HOSTS", "make test-hosts"),
-    "browser": ("WEBHOOKS_TEST_BROWSER", "make test-browser"),
+    "thorough": ("WEBHOOKS_TEST_PROFILE=full", "WEBHOOKS_TEST_PROFILE=full make test"),
+    "long": ("WEBHOOKS_TEST_LONG=1", "make crash"),
+    "release": ("WEBHOOKS_TEST_RELEASE=1", "make test-release"),
+    "alone": ("WEBHOOKS_TEST_ALONE=1", "make test-alone"),
+    "brokers": ("WEBHOOKS_TEST_BROKERS=1", "make test-brokers"),
+    "hosts": ("WEBHOOKS_TEST_HOSTS=1", "make test-hosts"),
+    "browser": ("WEBHOOKS_TEST_BROWSER=1", "make test-browser"),
 }
 
 #: How many examples Hypothesis tries: `full`, as .ci/run asks, or a third of them.
@@ -110,7 +111,7 @@ def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callabl
 
 
 def on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Leave out one of two that differ in their database alone, in files marked `one_database`: half of them on each."""
+    """Leave out one of two that differ in their database alone, in files marked `one_database`: a third runs on PostgreSQL."""
     found: dict[str, list[pytest.Item]] = {}
     for item in items:
         name = item.nodeid
@@ -121,7 +122,11 @@ def on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
                 path + "[" + "-".join(sorted(part for part in case[:-1].split("-") if part != params["database_url"]))
             )
         found.setdefault(name, []).append(item)
-    left_out = {id(two[zlib.crc32(name.encode()) % 2]) for name, two in found.items() if len(two) == 2}
+    left_out = set()
+    for name, two in found.items():
+        if len(two) == 2:
+            on = "postgresql" if zlib.crc32(name.encode()) % 3 == 0 else "sqlite"
+            left_out |= {id(item) for item in two if item.callspec.params["database_url"] != on}  # type: ignore[attr-defined]
     return [item for item in items if id(item) not in left_out]
 
 

@@ -64,6 +64,7 @@ def post(url: str, key: str) -> int:
     return send(f"{url}/webhooks/close", body, dict(SOURCE.sign(body, datetime.now(UTC)))).status
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("worker_class", some("gevent", "gthread"))
 def test_each_alarm_of_a_drill_is_told_once_and_resolved_once(
     processes: Processes, receiver: Pager, worker_class: str

@@ -119,6 +119,7 @@ TRICKLES = {
 }
 
 
+@pytest.mark.thorough
 def test_what_does_not_come_whole_and_every_phase_of_a_request_end_at_their_deadline_and_not_later(
     sqlite_url: str, processes: Processes
 ) -> None:

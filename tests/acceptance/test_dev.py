@@ -110,6 +110,7 @@ def test_the_demo_shows_an_event_handled_in_an_empty_directory(processes: Proces
     assert not (processes.directory / ".webhooks" / "dev.json").exists()
 
 
+@pytest.mark.thorough
 def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> None:
     assert processes.run("webhooks", "init").wait() == 0
     for _ in range(2):
@@ -197,6 +198,7 @@ def test_the_story_reaches_its_end_with_every_event_handled_and_can_be_told_agai
     assert all(set(states) == {"succeeded"} for states in handled_by(processes).values())
 
 
+@pytest.mark.thorough
 def test_the_shipped_plugins_handle_the_story(processes: Processes) -> None:
     shutil.copytree(ROOT / "handlers", processes.directory / "handlers")
     demo = start_demo(processes)
@@ -243,6 +245,7 @@ def test_the_local_close_of_a_demo_can_be_asked_from_beside_it(told: Told) -> No
     told.demo.wait_for(rf"(?s)\A.{{{before}}}.* stored +lead\.created [^\n]+\n +stored +contact\.created [^\n]+\n")
 
 
+@pytest.mark.thorough
 def test_what_a_local_close_did_while_dev_was_down_is_fetched_from_its_log(processes: Processes) -> None:
     port = str(free_port())
     dev = processes.start("webhooks", "dev", env={"PORT": port})
@@ -263,6 +266,7 @@ def test_what_a_local_close_did_while_dev_was_down_is_fetched_from_its_log(proce
     assert "no API key" in processes.run("webhooks", "catch-up", "close", "--since", "1h").output
 
 
+@pytest.mark.thorough
 def test_the_story_is_not_told_to_handlers_of_a_source_that_is_somebodys(processes: Processes) -> None:
     env = {"WEBHOOKS_SOURCES__close__SECRET": KEY}
     demo = start_demo(processes, **env)
@@ -357,6 +361,7 @@ def test_a_database_that_is_away_stops_dev_with_what_to_do(processes: Processes)
     assert "hidden" not in line
 
 
+@pytest.mark.thorough
 def test_a_handler_that_never_ends_is_told_when_its_time_is_up(processes: Processes) -> None:
     assert processes.run("webhooks", "init").wait() == 0
     (processes.directory / "handlers" / "hello.py").write_text(

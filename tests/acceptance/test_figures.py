@@ -31,6 +31,7 @@ def post(url: str, key: str) -> int:
     return send(f"{url}/webhooks/close", body, dict(SOURCE.sign(body, datetime.now(UTC)))).status
 
 
+@pytest.mark.thorough
 @pytest.mark.forks
 @either_database
 def test_figures_are_those_of_all_processes_but_for_what_a_kill_takes(

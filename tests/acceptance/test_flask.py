@@ -37,6 +37,7 @@ Webhooks(app)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("empty_database_url", some("postgresql", "sqlite"), indirect=True)
 def test_everything_that_dev_starts_reads_the_applications_config(
     empty_database_url: str, processes: Processes, payload: Any, tmp_path: Path

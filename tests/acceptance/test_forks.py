@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port, send
-from tests.support import pairs, wait_until
+from tests.support import either_database, pairs, some, wait_until
 from webhooks.database.connect import connect
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
@@ -42,7 +42,7 @@ def post(url: str, payload: bytes, number: int) -> int:
     return answer.status
 
 
-@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gthread", "gevent"), indirect=["database_url"])
+@pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gthread", "gevent")), indirect=["database_url"])
 def test_preloaded_workers_answer_each_post_with_its_own_outcome(
     database_url: str, processes: Processes, payload: Any, worker_class: str
 ) -> None:
@@ -117,6 +117,7 @@ def take(body, headers):
 """
 
 
+@either_database
 def test_children_of_celery_store_what_their_tasks_take(database_url: str, processes: Processes, payload: Any) -> None:
     pytest.importorskip("celery", reason="Celery is not installed; it is part of the extra test")
     (processes.directory / "theirs.py").write_text(APP.format(url=database_url, key=KEY))

@@ -74,8 +74,11 @@ def directory_of(pid: int) -> Path | None:
 @pytest.fixture(
     params=[
         ("gthread", "sqlite_url"),
-        ("gevent", "postgresql_url"),
-        *([("gevent", "sqlite_url"), ("sync", "postgresql_url")] if PROFILE == "full" else []),
+        *(
+            [("gevent", "postgresql_url"), ("gevent", "sqlite_url"), ("sync", "postgresql_url")]
+            if PROFILE == "full"
+            else []
+        ),
     ],
     ids="-".join,
 )

@@ -132,6 +132,7 @@ def go_through(made: Fleet, postmaster: Postmaster, rounds: int, chance: random.
     made.stop()
 
 
+@pytest.mark.thorough
 def test_workers_survive_a_killed_postmaster_and_a_killed_backend(processes: Processes, postmaster: Postmaster) -> None:
     migrate(postmaster.url)
     with fleet(processes, postmaster.url, HANDLERS) as made:

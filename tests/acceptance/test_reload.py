@@ -186,6 +186,7 @@ def test_no_answer_takes_a_second_longer_because_of_three_reloads(
     assert reload_three_times(running).longest <= longest + ALLOWED_SECONDS * slowness()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gevent", "gthread")), indirect=["database_url"])
 def test_posts_are_answered_throughout_a_rolling_restart(
     database_url: str, processes: Processes, worker_class: str
@@ -238,6 +239,7 @@ def test_a_stop_during_a_reload_is_heard_at_once(sqlite_url: str, processes: Pro
     assert time.monotonic() - begin < allowed(12)
 
 
+@pytest.mark.thorough
 def test_systemd_is_told_who_serves_after_a_rolling_restart(
     sqlite_url: str, processes: Processes, tmp_path: object
 ) -> None:

@@ -95,6 +95,7 @@ def site(database_url: str, processes: Processes) -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.thorough
 @either_database
 def test_rotation_under_load_leaves_no_401_that_is_not_accepted_on_the_next_try_and_every_event_stored_once(
     site: Site, processes: Processes, database_url: str

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Answer, Process, Processes, free_port, send
-from tests.support import ROOT, allowed, pairs, wait_until
+from tests.support import ROOT, allowed, pairs, some, wait_until
 from webhooks.database.connect import connect
 from webhooks.sources import Secret, SourceSettings, make_source
 
@@ -294,7 +294,7 @@ def test_a_connection_on_which_nothing_comes_is_closed_under_gevent(sqlite_url: 
         assert wire.socket.recv(1) == b""
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker_class", some("gevent", "gthread"))
 def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
     postgresql_url: str, processes: Processes, worker_class: str
 ) -> None:
@@ -343,6 +343,7 @@ def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
     assert sum(held) + len(lines) == 30
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
 def test_a_crowd_that_asks_for_readiness_does_not_slow_posts(
     postgresql_url: str, processes: Processes, worker_class: str
@@ -407,7 +408,7 @@ def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, proces
     assert "run `webhooks db upgrade`" in server.process.output
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker_class", some("gthread", "gevent"))
 def test_a_database_locked_by_another_program_is_503_in_time(
     sqlite_url: str, processes: Processes, worker_class: str
 ) -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port
-from tests.support import ROOT
+from tests.support import ROOT, some
 from webhooks.app import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
@@ -67,7 +67,7 @@ def test_the_default_is_the_fast_server_and_its_start_says_how_much_it_may_open(
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
+@pytest.mark.parametrize("worker_class", some("gthread", "sync"))
 def test_a_class_that_slow_senders_can_hold_says_what_it_wants_in_front(
     processes: Processes, worker_class: str
 ) -> None:
@@ -88,6 +88,7 @@ def test_gunicorn_without_our_settings_says_what_is_missing_and_the_command_that
     assert server.stop() == 0
 
 
+@pytest.mark.thorough
 def test_processes_that_run_handlers_are_never_patched(processes: Processes) -> None:
     """gevent is for the server's own processes; a handler's locks, threads and sockets are Python's."""
     handlers = processes.directory / "handlers"

@@ -147,6 +147,7 @@ def test_a_test_that_leaves_something_behind_fails_and_the_last_lines_count_by_d
     )
 
 
+@pytest.mark.thorough
 def test_postgresql_that_cannot_be_had_fails_the_run_and_says_what_to_install(
     run_inner: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_postgresql_that_cannot_be_had_fails_the_run_and_says_what_to_install(
     result.stdout.fnmatch_lines(["nothing passed on PostgreSQL in this run"])
 
 
+@pytest.mark.thorough
 def test_postgresql_is_left_out_only_when_told_and_the_last_lines_say_so(
     run_inner: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_postgresql_is_left_out_only_when_told_and_the_last_lines_say_so(
     result.stdout.fnmatch_lines(["NOT TESTED on PostgreSQL, because WEBHOOKS_TEST_SKIP_POSTGRESQL=1"])
 
 
+@pytest.mark.thorough
 def test_no_server_and_no_directory_outlive_a_run_that_is_killed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

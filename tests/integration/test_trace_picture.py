@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.support import ROOT
 from tests.trace_picture import PICTURE, DrawnSpan, draw, in_order
 
@@ -22,6 +24,7 @@ def shown(picture: Path) -> list[str]:
     return [re.sub(r"[\d.]+ ms", "", title) for title in titles]
 
 
+@pytest.mark.thorough
 def test_the_picture_shows_the_spans_of_a_run(tmp_path: Path) -> None:
     fresh = tmp_path / "trace.svg"
     subprocess.run([sys.executable, "-m", "tests.trace_picture", fresh], check=True, cwd=ROOT)

@@ -81,6 +81,7 @@ def test_promtool_takes_the_rules() -> None:
     assert f"{len(RULES)} rules found" in done.stdout
 
 
+@pytest.mark.thorough
 @promtool
 def test_the_rules_fire_and_rest_when_they_should() -> None:
     done = subprocess.run(["promtool", "test", "rules", RULE_TESTS], capture_output=True, text=True, check=False)

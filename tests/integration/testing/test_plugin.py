@@ -60,6 +60,7 @@ def write(project: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
+@pytest.mark.thorough
 def test_the_tests_that_init_writes_pass(project: Path) -> None:
     said = run(project, "-q")
     assert "2 passed" in said, said
@@ -73,6 +74,7 @@ def test_they_pass_however_pytest_is_run(project: Path, options: list[str]) -> N
     assert "2 passed" in said, said
 
 
+@pytest.mark.thorough
 def test_every_block_of_the_page_runs(project: Path) -> None:
     (project / "handlers" / "hello.py").unlink()
     (project / "tests" / "test_handlers.py").unlink()
@@ -181,6 +183,7 @@ def test_elsewhere(webhooks): ...
 """
 
 
+@pytest.mark.thorough
 def test_a_server_is_named_on_the_command_line(project: Path, postgresql_url: str) -> None:
     write(project, "tests/test_server.py", SERVER)
     said = run(project, "-q", "--webhooks-database", postgresql_url, "tests/test_server.py")
@@ -213,6 +216,7 @@ def test_two_hundred_tests_take_seconds(project: Path) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
 
 
+@pytest.mark.thorough
 def test_a_fixture_of_that_name_in_a_project_wins(project: Path) -> None:
     write(project, "tests/conftest.py", "import pytest\n\n@pytest.fixture\ndef webhooks():\n    return 'theirs'\n")
     write(
