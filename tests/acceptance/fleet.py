@@ -259,8 +259,12 @@ class Fleet:
             time.sleep(0.5)
             outputs = "\n".join(worker.output[-9000:] for worker in workers)
             stopped = self.read(select(schema.handlers).where(schema.handlers.c.breaker > 0))
+            told = [
+                line for process in self.processes.started for line in process.output.splitlines() if "breaker" in line
+            ]
             raise AssertionError(
-                f"{error}; {self.states()}; breakers that are not closed: {stopped}; left, for example: {left}\n{outputs}"
+                f"{error}; {self.states()}; breakers that are not closed: {stopped}, {told}; left, for example: {left}\n"
+                f"{outputs}"
             ) from None
 
     def journal(self, what: str = "", handler: str = "") -> list[Run]:

@@ -198,7 +198,7 @@ class Processes:
         self._logs = logs
         self._server = server
         self._forked = forked
-        self._started: list[Process] = []
+        self.started: list[Process] = []
 
     def start(self, *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
         """Start a command. The first word is looked for beside this Python, then on the PATH.
@@ -215,7 +215,7 @@ class Processes:
         script = SCRIPTS / first
         argv = [str(script) if script.exists() else first, *rest]
         self._logs.mkdir(exist_ok=True)
-        log = self._logs / f"{len(self._started)}-{Path(first).name}.log"
+        log = self._logs / f"{len(self.started)}-{Path(first).name}.log"
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
         cwd = cwd or self.directory
         popen: subprocess.Popen[bytes] | Forked
@@ -233,7 +233,7 @@ class Processes:
                     start_new_session=True,
                 )
         process = Process(popen, log, " ".join([first, *rest]))
-        self._started.append(process)
+        self.started.append(process)
         return process
 
     def run(
@@ -249,5 +249,5 @@ class Processes:
         return process
 
     def end(self) -> None:
-        for process in reversed(self._started):
+        for process in reversed(self.started):
             process.end()
