@@ -390,17 +390,13 @@ def test_a_worker_with_abandoned_threads_executes_itself_anew(processes: Process
 @pytest.mark.forks("none")
 @pytest.mark.parametrize(
     "command",
-    [
+    some(
         "webhooks worker --concurrency 6",
-        *some(
-            "python -W ignore -m webhooks worker --concurrency 6",
-            "python -m webhooks worker --concurrency 6",
-        ),
-        *some(
-            "python -m flask --app wsgi webhooks worker --concurrency 6",
-            "flask --app wsgi webhooks worker --concurrency 6",
-        ),
-    ],
+        "python -W ignore -m webhooks worker --concurrency 6",
+        "python -m webhooks worker --concurrency 6",
+        "python -m flask --app wsgi webhooks worker --concurrency 6",
+        "flask --app wsgi webhooks worker --concurrency 6",
+    ),
 )
 def test_a_worker_executes_itself_anew_as_it_was_started(processes: Processes, sqlite_url: str, command: str) -> None:
     """The same process, with the same arguments, handlers and settings; it works on, and still heeds a signal."""

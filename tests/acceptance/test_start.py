@@ -28,7 +28,12 @@ ONE = {"WEB_CONCURRENCY": "1"}
         ("webhooks run", {"WEBHOOKS_SOURCES__close__SECRET": "letmein", **ONE}, "must be 64 hex characters"),
         ("webhooks run", {**KEY, "WEBHOOKS_CONCURENCY": "4", **ONE}, "did you mean 'concurrency'?"),
         ("webhooks run", {**KEY, "WEBHOOKS_HANDLERS": "mistaken", **ONE}, "mistaken.py, line 1"),
-        ("webhooks run --with-worker", {**KEY, "WEBHOOKS_HANDLERS": "mistaken"}, "mistaken.py, line 1"),
+        pytest.param(
+            "webhooks run --with-worker",
+            {**KEY, "WEBHOOKS_HANDLERS": "mistaken"},
+            "mistaken.py, line 1",
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["no source", "wrong secret", "misspelled setting", "broken handler", "broken handler, with a worker"],
 )
