@@ -120,6 +120,7 @@ def test_the_demo_works_in_a_starter_project_and_again(processes: Processes) -> 
         assert "stored" in demo.output
 
 
+@pytest.mark.thorough
 def test_commands_beside_a_running_dev_find_it_and_know_its_handlers(processes: Processes) -> None:
     demo = start_demo(processes)
     demo.wait_for("next, in another terminal", STORY_LIMIT)

@@ -237,6 +237,7 @@ HANDLERS = """
 """
 
 
+@pytest.mark.thorough
 def test_a_worker_tells_what_it_and_its_children_did_on_a_port_of_its_own(
     processes: Processes, sqlite_url: str, tmp_path: Path
 ) -> None:

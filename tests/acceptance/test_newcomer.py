@@ -50,6 +50,7 @@ class Desk:
         self._from = len(self.dev.output)
         posted = self.processes.run("webhooks", "trigger", type, *options)
         assert posted.wait() == (1 if "--bad-signature" in options else 0), posted.output
+        assert "--bad-signature" not in options or "refused, as it should be" in posted.output, posted.output
         return posted
 
     def shows(self, pattern: str) -> re.Match[str]:

@@ -141,6 +141,7 @@ def test_rotation_under_load_leaves_no_401_that_is_not_accepted_on_the_next_try_
     assert any(delivery.endswith(second.id) for delivery in tries)
 
 
+@pytest.mark.thorough
 @either_database
 def test_a_second_process_takes_a_new_key_at_once_without_a_restart(site: Site, tmp_path: Path) -> None:
     second = site.world.subscribe(site.url, [{"object_type": "contact", "action": "created"}])

@@ -118,6 +118,7 @@ class Traced:
         return process.output
 
 
+@pytest.mark.thorough
 @pytest.mark.forks("run")
 @pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gthread", "gevent")), indirect=["database_url"])
 def test_one_trace_goes_through_all_processes(processes: Processes, database_url: str, worker_class: str) -> None:

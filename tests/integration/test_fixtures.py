@@ -123,6 +123,7 @@ FORGETFUL = """
 """
 
 
+@pytest.mark.thorough
 def test_a_test_that_leaves_something_behind_fails_and_the_last_lines_count_by_database(
     run_inner: Callable[..., pytest.RunResult],
 ) -> None:

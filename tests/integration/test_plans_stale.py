@@ -81,6 +81,7 @@ def buffers_of(database: Database, call: Callable[[Store], Any]) -> int:
     return touched
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("call", "most"),
     [

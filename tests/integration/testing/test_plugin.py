@@ -140,6 +140,7 @@ def test_the_client_and_the_session_are_the_kits(webhooks, webhooks_kit, webhook
 """
 
 
+@pytest.mark.thorough
 def test_what_a_test_leaves_and_what_it_writes_wrong_is_said(project: Path) -> None:
     write(
         project,
