@@ -20,7 +20,6 @@ it is to roll back everything.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import random
 import threading
@@ -31,7 +30,6 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy import exc
-from sqlalchemy.engine import Engine
 
 from webhooks import failpoints
 from webhooks.database import (
@@ -57,7 +55,7 @@ from webhooks.session.outer import (
     below_the_transaction,
     ended_below,
 )
-from webhooks.session.postgresql_connection import FAILED, KeptServerConnection, raise_error
+from webhooks.session.postgresql_connection import FAILED, KeptServerConnection, inserting_many, raise_error
 from webhooks.session.postgresql_cursors import GuardedCursor, GuardedServerCursor
 from webhooks.session.postgresql_held import HeldWrites, HoldingContext, SilentStatements
 
@@ -415,16 +413,6 @@ class ServerTransaction(AttemptLife):
         return bool(self._driver.broken)
 
 
-def _inserting_many(engine: Engine) -> Engine:
-    """The same engine, which writes many new rows as one INSERT with many VALUES where psycopg would send one for each.
-
-    For what a flush inserts, and nothing of the handler's own: nothing asks how many rows those were.
-    """
-    dialect: Any = copy.copy(engine.dialect)
-    dialect.use_insertmanyvalues_wo_returning = True
-    return Engine(engine.pool, dialect, engine.url, hide_parameters=engine.hide_parameters)
-
-
 class ServerTransactions:
     """Makes the transactions of attempts on PostgreSQL, and the connections on which they run."""
 
@@ -440,7 +428,7 @@ class ServerTransactions:
         self.engine = connect(url, application=HANDLERS, pooler=database.pooler).engine
         dialect: Any = self.engine.dialect
         dialect.execution_ctx_cls = type("Context", (HoldingContext, dialect.execution_ctx_cls), {})
-        self.many = _inserting_many(self.engine)
+        self.many = inserting_many(self.engine)
 
     def keep(self, driver: Any) -> KeptServerConnection:
         """The driver's connection, for one attempt after the other."""
