@@ -139,7 +139,6 @@ def test_workers_survive_a_killed_postmaster_and_a_killed_backend(processes: Pro
         go_through(made, postmaster, 2, random.Random(SEED))
 
 
-@pytest.mark.thorough
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_workers_survive_ten_killed_postmasters(processes: Processes, postmaster: Postmaster) -> None:
