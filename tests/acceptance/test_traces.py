@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.support import Processes, free_port, send
-from tests.support import either_database, pairs, some, wait_until
+from tests.support import either_database, pairs, wait_until
 from webhooks.settings import Secret, SourceSettings
 from webhooks.sources import make_source
 
@@ -120,7 +120,7 @@ class Traced:
 
 @pytest.mark.thorough
 @pytest.mark.forks("run")
-@pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gthread", "gevent")), indirect=["database_url"])
+@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gthread", "gevent"), indirect=["database_url"])
 def test_one_trace_goes_through_all_processes(processes: Processes, database_url: str, worker_class: str) -> None:
     traced = Traced(processes, database_url, worker_class)
     url = traced.serve()

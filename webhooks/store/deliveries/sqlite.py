@@ -200,7 +200,7 @@ def _finish_successes(cursor: Any, rows: Sequence[FinishRow], now: int) -> set[i
     count = cursor.executemany(_SUCCEEDED, [(now, row.took, row.id, row.token) for row in rows]).rowcount
     if count == len(rows):
         return {row.id for row in rows}
-    if len(rows) == 1:
+    if len(rows) <= 1:
         return set()
     cursor.execute("rollback to savepoint webhooks_successes")
     return _finish_each(cursor, rows, now, _FINISH)
