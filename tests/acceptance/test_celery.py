@@ -42,7 +42,7 @@ def session_(event, session, delivery):
 def flaky(event, session, delivery):
     note("start", delivery, event)
     effect(session, event, delivery)
-    if delivery.failures == 0 and json.loads(event.raw)["n"] % 3 == 0:
+    if delivery.failures == 0 and json.loads(event.raw)["n"] % 7 == 0:  # seldom: ten in a row would open its breaker
         raise LookupError("the first time")
 
 

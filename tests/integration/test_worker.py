@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -997,6 +998,10 @@ def failed_runs(made: Rig, number: int) -> list[Finished]:
     return [Finished(one.delivery, failed) for one in (made.claim() for _ in range(number))]
 
 
+def succeeded(finished: Finished) -> Finished:
+    return replace(finished, verdict=Verdict(DeliveryState.SUCCEEDED, AttemptOutcome.SUCCEEDED))
+
+
 def make_breaker(made: Rig) -> CircuitBreaker:
     """What a worker knows of its handlers."""
     breaker = CircuitBreaker(made.store, {handler.name: handler for handler in made.registry.handlers()})
@@ -1035,6 +1040,32 @@ def test_failures_of_two_workers_that_are_ten_together_open_the_breaker(made: Ri
         worker.read(oldest=0)
     assert workers[1].is_closed_to("h")
     assert made.store.handlers.states()["h"].breaker is BreakerState.OPEN
+
+
+def test_a_success_counts_where_the_failures_before_it_are_not_known_yet(made: Rig) -> None:
+    """The worker whose run succeeds has last read that nothing failed."""
+    ended = failed_runs(made, 12)
+    here, there = make_breaker(made), make_breaker(made)
+    for _ in range(6):
+        here.observe(ended.pop())
+    here.read(oldest=0)
+    there.observe(succeeded(ended[0]))
+    there.read(oldest=0)
+    for finished in ended:
+        here.observe(finished)
+    here.read(oldest=0)
+    state = made.store.handlers.states()["h"]
+    assert (state.breaker, state.breaker_failures) == (BreakerState.CLOSED, 6)
+
+
+def test_successes_of_a_handler_without_failures_write_nothing(made: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished, *_ = failed_runs(made, 1)
+    breaker = make_breaker(made)
+    counted = noted(made.store.handlers, "count_failures", monkeypatch)
+    for _ in range(3):
+        breaker.observe(succeeded(finished))
+        breaker.read(oldest=0)
+    assert counted == []
 
 
 def test_a_breaker_that_could_not_be_opened_when_its_failures_were_counted_is_opened_later(

@@ -4,7 +4,9 @@ Failures are counted in the order in which runs end: what a batch records togeth
 shared by all workers and outlives them. `Retry`, `Discard` and what was filtered say nothing about a handler; retries of
 what is poisoned say nothing new, unless they hang.
 
-What surprises: only changes go to the database at once; a handler without failures costs nothing here.
+What surprises: only changes go to the database at once; a handler without failures costs no statement. A success counts
+though this process has not heard of the failures of others that came before it, or a busy handler that fails now and then
+would be held back.
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ class FailureRow:
 
     count: int = 0
     afresh: bool = False
+
+
+#: Nothing failed since a success.
+SUCCEEDED = FailureRow(afresh=True)
 
 
 class CircuitBreaker:
@@ -103,7 +109,6 @@ class CircuitBreaker:
         now = time.monotonic()
         if now - self._read_at < oldest and self._states:
             return
-        self.count_failures()
         while True:
             seen = self._changes
             states = self._read_states()
@@ -111,7 +116,12 @@ class CircuitBreaker:
                 if seen == self._changes:  # else a run ended meanwhile, and what was read is older than what is known
                     self._states = states
                     self._read_at = now
-                    return
+                    break
+        try:
+            self.count_failures()
+        except StorageUnavailable:
+            self._read_at = 0.0
+            raise
 
     def _read_states(self) -> dict[str, HandlerState]:
         states = self.store.handlers.states(list(self.handlers))
@@ -132,7 +142,7 @@ class CircuitBreaker:
         failed = outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) and finished.verdict.counts
         if not failed and outcome is not AttemptOutcome.SUCCEEDED:
             return
-        if not failed and name not in self._failures and self._is_faultless(name):
+        if not failed and self._failures.get(name) is SUCCEEDED and self.state_of(name) is BreakerState.CLOSED:
             return
         try:
             with self._observing:
@@ -142,10 +152,6 @@ class CircuitBreaker:
                     self._succeeded(name)
         except StorageUnavailable:
             self._read_at = 0.0  # the next outcome tells it again
-
-    def _is_faultless(self, name: str) -> bool:
-        state = self._states.get(name)
-        return state is None or (state.breaker is BreakerState.CLOSED and not state.breaker_failures)
 
     def _failed(self, name: str, delivery: Delivery, hanging: int) -> None:
         state = self._states.get(name)
@@ -158,11 +164,18 @@ class CircuitBreaker:
                 return
             row = self._failures.get(name, FailureRow())
             row = self._failures[name] = replace(row, count=row.count + 1)
-            failures = row.count + (0 if row.afresh or state is None else state.breaker_failures)
-            if max(failures, hanging) < BREAKER_FAILURES:
+            if max(row.count, hanging) < BREAKER_FAILURES:
+                if state is not None and not row.afresh and row.count + state.breaker_failures >= BREAKER_FAILURES:
+                    self._ask(name, row)
                 return
             failures = BREAKER_FAILURES
         self._open(name, failures)
+
+    def _ask(self, name: str, row: FailureRow) -> None:
+        """Count these at once: with those of others they would be enough, unless a run elsewhere succeeded meanwhile."""
+        count = self.store.handlers.count_failures(name, row.count, afresh=False)
+        del self._failures[name]
+        self._counted(name, count)
 
     def _open(self, name: str, failures: int) -> None:
         cooldown = cooldown_of(failures)
@@ -182,7 +195,7 @@ class CircuitBreaker:
 
     def _succeeded(self, name: str) -> None:
         if self.state_of(name) is BreakerState.CLOSED:
-            self._failures[name] = FailureRow(afresh=True)
+            self._failures[name] = SUCCEEDED
             return
         if self.store.handlers.close_breaker(name):
             logger.info("the circuit breaker of handler %r closed", name, extra={"handler": name})
@@ -197,6 +210,8 @@ class CircuitBreaker:
         """
         with self._observing:
             counted, self._failures = self._failures, {}
+            for name in [name for name, row in counted.items() if row == SUCCEEDED and self._is_faultless(name)]:
+                del counted[name]
         for name in list(counted):
             row = counted[name]
             try:
@@ -210,6 +225,11 @@ class CircuitBreaker:
                     return
                 raise
             del counted[name]
+
+    def _is_faultless(self, name: str) -> bool:
+        """Whether nothing failed since a success, of all workers, as far as is known."""
+        state = self._states.get(name)
+        return state is None or (state.breaker is BreakerState.CLOSED and not state.breaker_failures)
 
     def _counted(self, name: str, count: int) -> None:
         """The failures of all workers are so many now.
