@@ -29,7 +29,7 @@ from webhooks.routing.retry import RetryPolicy
 #: Deliveries that a handler may be given at once, at most.
 LARGEST_BATCH = 1000
 #: Deliveries of a handler without effects outside its session that share a transaction, at most.
-MOST_TOGETHER = 50
+MOST_TOGETHER = 100
 #: How a source may call the groups of its events.
 _KEY_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
