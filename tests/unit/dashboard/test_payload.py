@@ -13,6 +13,7 @@ from tests.support import examples
 from webhooks.dashboard.payload.draw import Drawing, draw
 from webhooks.dashboard.payload.paths import dotted
 from webhooks.dashboard.payload.scan import MOST_LINES, scan
+from webhooks.dashboard.payload.text import MOST_BYTES, shown
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -95,3 +96,39 @@ def test_values_are_hidden() -> None:
 
 def test_a_path_reads_as_a_selection_writes_it() -> None:
     assert dotted(('"event"', '"data"', '"a key"', 0, '"x"')) == 'event.data["a key"][0].x'
+
+
+# -- what is no JSON ----------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])), st.integers(1, 100))
+@settings(max_examples=examples(200))
+def test_text_is_shown_as_it_is_and_cut_between_characters(text: str, most: int) -> None:
+    raw = text.encode()
+    seen = shown(raw, most)
+    assert text.startswith(seen.text)
+    assert most - len(seen.text.encode()) < 4 or seen.text == text
+    assert seen.is_cut == (len(raw) > most)
+
+
+@given(st.binary(max_size=200), st.integers(1, 300))
+@settings(max_examples=examples(200))
+def test_what_is_no_text_is_shown_byte_by_byte(raw: bytes, most: int) -> None:
+    raw = b"\x00" + raw
+    seen = shown(raw, most)
+    bytes_of = [bytes.fromhex(line[10:57]) for line in seen.text.split("\n")]
+    assert b"".join(bytes_of) == raw[:most]
+    assert all(" " <= character <= "~" for character in seen.text.replace("\n", ""))
+    assert seen.is_cut == (len(raw) > most)
+
+
+def test_bytes_are_shown_with_their_place_and_what_is_readable() -> None:
+    assert shown(b"PK\x03\x04 a zip file, say", 100).text == (
+        "00000000  50 4b 03 04 20 61 20 7a 69 70 20 66 69 6c 65 2c  PK.. a zip file,\n"
+        "00000010  20 73 61 79                                       say"
+    )
+    assert shown(b"\xff" * (MOST_BYTES + 1), 10 * MOST_BYTES).is_cut
+
+
+def test_a_body_that_breaks_off_within_a_character_is_no_text() -> None:
+    assert shown("ä".encode()[:1], 100).text.startswith("00000000  c3")

@@ -16,6 +16,7 @@ from webhooks.dashboard.endpoints import Pages
 from webhooks.dashboard.payload.draw import Drawing, draw
 from webhooks.dashboard.payload.paths import dotted, in_selection, place_of_data
 from webhooks.dashboard.payload.scan import Tree, scan
+from webhooks.dashboard.payload.text import shown
 from webhooks.dashboard.rendering import render
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound
@@ -141,16 +142,16 @@ def _body(visit: Visit, seen: EventView, event: Event) -> Body:
     if view == "changes":
         return Body(view, changes=looking.difference(_against(visit, seen)) if visit.may_see_payloads else ())
     if view == "raw":
-        return Body(view, text=_text(event.raw) if visit.may_see_payloads else "", is_cut=len(event.raw) > LONGEST_TEXT)
+        return _as_text(visit, view, event.raw)
     tree = scan(event.raw)
-    if tree is None:
-        text = _text(event.raw) if visit.may_see_payloads else ""
-        return Body(view, text=text, is_cut=len(event.raw) > LONGEST_TEXT)
-    return _drawn(visit, seen, event, tree)
+    return _as_text(visit, view, event.raw) if tree is None else _drawn(visit, seen, event, tree)
 
 
-def _text(raw: bytes) -> str:
-    return raw[:LONGEST_TEXT].decode("utf-8", "backslashreplace")
+def _as_text(visit: Visit, view: str, raw: bytes) -> Body:
+    if not visit.may_see_payloads:
+        return Body(view)
+    text, is_cut = shown(raw, LONGEST_TEXT)
+    return Body(view, text=text, is_cut=is_cut)
 
 
 def _against(visit: Visit, seen: EventView) -> EventView:

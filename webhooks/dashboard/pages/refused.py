@@ -12,6 +12,7 @@ from flask import Response
 from webhooks.dashboard import acting, exports, looks, redacting
 from webhooks.dashboard.access import UserRole
 from webhooks.dashboard.endpoints import Pages
+from webhooks.dashboard.payload.text import shown
 from webhooks.dashboard.visit import Visit
 from webhooks.errors import NotFound, Refusal
 from webhooks.operations import records
@@ -163,13 +164,13 @@ def quarantined(visit: Visit, id: int) -> Response:
     kept = dataclasses.replace(kept, body=seen)
     if visit.form == "json":
         return visit.json(records.quarantined_json(kept, with_body=visit.may_see_payloads))
-    body = seen[:SHOWN].decode("utf-8", "backslashreplace") if visit.may_see_payloads else None
+    body, is_cut = shown(seen, SHOWN) if visit.may_see_payloads else (None, False)
     return visit.page(
         "quarantined.html",
         kept=kept,
         body=body,
         is_hidden=is_hidden,
-        is_cut=len(kept.body) > SHOWN,
+        is_cut=is_cut,
         header_names=sorted(kept.headers),
     )
 
