@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.support import Processes, send
 from tests.acceptance.test_server import Server, Wire, body, signed
-from tests.support import allowed
+from tests.support import allowed, some
 
 pytestmark = pytest.mark.forks
 
@@ -52,6 +52,7 @@ def memory(pids: list[int]) -> int:
     return sum(pages) * 4096
 
 
+@pytest.mark.one_database
 def test_slow_senders_of_every_kind_cost_others_nothing(database_url: str, processes: Processes) -> None:
     server = Server(processes, database_url).ready()
     with crowd(server.port, 300, *SLOW):
@@ -167,7 +168,7 @@ def test_under_gthread_a_newcomer_is_served_where_there_are_too_many(sqlite_url:
         assert server.post(body("one")).status == 200
 
 
-@pytest.mark.parametrize("query", ["", "?a=b"])
+@pytest.mark.parametrize("query", some("?a=b", ""))
 def test_incomplete_bodies_hold_no_more_than_their_budget(sqlite_url: str, processes: Processes, query: str) -> None:
     server = Server(processes, sqlite_url, WEBHOOKS_INCOMPLETE_BODIES="4MiB").ready()
     assert server.post(body("warm")).status == 200

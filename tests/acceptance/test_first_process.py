@@ -42,6 +42,7 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
+@pytest.mark.one_database
 def test_a_worker_that_is_the_first_process_reaps_orphans_and_stops_as_told(
     database_url: str, processes: Processes
 ) -> None:

@@ -25,8 +25,18 @@ ONE = {"WEB_CONCURRENCY": "1"}
     ("command", "env", "said"),
     [
         ("webhooks run", {}, "no source is configured"),
-        ("webhooks run", {"WEBHOOKS_SOURCES__close__SECRET": "letmein", **ONE}, "must be 64 hex characters"),
-        ("webhooks run", {**KEY, "WEBHOOKS_CONCURENCY": "4", **ONE}, "did you mean 'concurrency'?"),
+        pytest.param(
+            "webhooks run",
+            {"WEBHOOKS_SOURCES__close__SECRET": "letmein", **ONE},
+            "must be 64 hex characters",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            "webhooks run",
+            {**KEY, "WEBHOOKS_CONCURENCY": "4", **ONE},
+            "did you mean 'concurrency'?",
+            marks=pytest.mark.thorough,
+        ),
         ("webhooks run", {**KEY, "WEBHOOKS_HANDLERS": "mistaken", **ONE}, "mistaken.py, line 1"),
         pytest.param(
             "webhooks run --with-worker",
