@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging.handlers
 import multiprocessing
@@ -297,13 +298,14 @@ def test_a_lock_file_is_let_go_although_a_child_has_a_copy_of_it(tmp_path: Any) 
     idle()
 
 
-def test_without_hooks_nothing_of_the_parents_is_used(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a server in C forks: Python is not told, and only the number of the process is another."""
+def test_without_hooks_nothing_of_the_parents_is_used(postgresql_url: str) -> None:
+    """As a server in C forks: Python is not told."""
     database = connect(postgresql_url)
     database.ping()
     engine = database.engine
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "getpid", lambda: 1)
-        assert database.engine is not engine
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        os._exit(0 if database.engine is not engine else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert database.engine is engine
     database.dispose()

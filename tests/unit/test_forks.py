@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+
+import pytest
 
 from webhooks import forks
 from webhooks.forks import PerProcess
 
 
-def in_a_child(act: Any) -> bytes:
+def in_a_child(act: Callable[[], bytes], fork: Callable[[], int] = os.fork) -> bytes:
     """What `act` gives in a forked child."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             os.write(writer, act())
@@ -47,19 +50,39 @@ def test_a_lock_that_a_thread_holds_at_the_fork_is_free_in_the_child() -> None:
         assert in_a_child(lambda: b"%d" % lock.get().acquire(timeout=5)) == b"1"
 
 
-def test_a_fork_that_python_was_not_told_of_is_noticed(monkeypatch: Any) -> None:
+def test_a_fork_that_python_was_not_told_of_is_noticed() -> None:
     """As a server in C forks: no hook runs."""
     own = PerProcess(object)
     first = own.get()
+    libc = ctypes.PyDLL(None)  # which keeps the interpreter's lock, or a child would wait for it
+    assert in_a_child(lambda: b"same" if own.get() is first else b"other", fork=libc.fork) == b"other"
+
+    def grandchild() -> bytes:
+        second = own.get()
+        return in_a_child(lambda: b"same" if own.get() in (first, second) else b"other", fork=libc.fork)
+
+    assert in_a_child(grandchild, fork=libc.fork) == b"other"
+    assert own.get() is first
+
+
+def test_where_no_memory_is_emptied_in_a_child_the_number_of_the_process_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forks, "_page", None)
+    monkeypatch.setattr(forks, "_mark", b"\0")
+    own = PerProcess(object)
+    first = own.get()
+    assert own.get() is first
     monkeypatch.setattr(os, "getpid", lambda: 1)
     assert own.get() is not first
 
 
-def test_a_process_with_the_number_of_its_ancestor_is_another(monkeypatch: Any) -> None:
+def test_a_process_with_the_number_of_its_ancestor_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     own = PerProcess(object)
     first = own.get()
-    monkeypatch.setattr(forks, "_forks", forks._forks + 1)
-    assert own.get() is not first
+    number = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: number)
+    assert in_a_child(lambda: b"same" if own.get() is first else b"other") == b"other"
 
 
 def test_threads_that_ask_at_once_get_one_value() -> None:

@@ -462,7 +462,8 @@ def test_a_child_forgets_the_requests_that_waited_in_its_parent(monkeypatch: pyt
     leader, (follower,) = gather(commit, recorder, [item("parent")])
     recorder.go.set()
     with monkeypatch.context() as child:
-        child.setattr(forks, "_forks", -1)  # what a child finds: a leader that does not exist here
+        child.setattr(forks, "_mark", b"\1")
+        child.setattr(forks, "_process", (-1, -1))  # what a child finds: a leader that does not exist here
         assert commit.waiting == 0
         assert commit.append([item("child")])
     join(leader, follower)

@@ -23,13 +23,12 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from webhooks import failpoints
+from webhooks import failpoints, forks
 from webhooks.delivery.announcements import Announcements
 from webhooks.delivery.async_loop import Loop
 from webhooks.delivery.attempt import RunningAttempt
 from webhooks.delivery.outcomes import Outcomes, cancelled, deaths_of
 from webhooks.errors import LeaseLost, NoConnection, StorageUnavailable
-from webhooks.forks import PerProcess
 from webhooks.formats import error_summary, one_line
 from webhooks.model import Delivery, DeliveryCause, Event
 from webhooks.routing import SUCCEEDED, Handler, Registry, RetryPolicy, Verdict, meant
@@ -122,7 +121,7 @@ class Dispatcher:
         self.announcements = Announcements()
         self._tracing = tracing
         self._around = around
-        self._loops = PerProcess(Loop)
+        self._loops = forks.PerProcess(Loop)
 
     @property
     def loop(self) -> Loop:
@@ -263,7 +262,7 @@ class Dispatcher:
 
     def enter(self, holder: RunningAttempt, arguments: dict[str, Any]) -> None:
         """Call the handler of an attempt with these arguments. holder: see `call`."""
-        process = os.getpid()
+        process = forks.process()
         try:
             if self._around is None:
                 self._call_function(holder, arguments)
@@ -271,7 +270,7 @@ class Dispatcher:
                 with self._around():
                     self._call_function(holder, arguments)
         finally:
-            if os.getpid() != process:
+            if forks.process() != process:
                 os._exit(70)  # the handler forked, and its child came back here: it may not continue in our name
 
     def _call_function(self, holder: RunningAttempt, arguments: dict[str, Any]) -> None:

@@ -29,19 +29,19 @@ class IdMaker:
 
     def __init__(self) -> None:
         self._last = 0
-        self._lock = PerProcess(threading.Lock)
-        # of our own: that of the module is others' to seed. A forked child would continue its parent's numbers
-        self._numbers = PerProcess(random.Random)
+        # numbers of our own: those of the module are others' to seed. A forked child would continue its parent's
+        self._own = PerProcess(lambda: (random.Random(), threading.Lock()))
 
     @property
     def _random(self) -> random.Random:
-        return self._numbers.get()
+        return self._own.get()[0]
 
     def __call__(self) -> int:
         microseconds = time.time_ns() // 1000 - _ID_EPOCH_MICROSECONDS
+        numbers, lock = self._own.get()
         # no secret: it may be guessed
-        candidate = (microseconds << _ID_RANDOM_BITS) | self._random.getrandbits(_ID_RANDOM_BITS)
-        with self._lock.get():
+        candidate = (microseconds << _ID_RANDOM_BITS) | numbers.getrandbits(_ID_RANDOM_BITS)
+        with lock:
             self._last = candidate if candidate > self._last else self._last + 1
             return self._last
 
