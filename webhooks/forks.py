@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -31,10 +32,12 @@ _WIPE_ON_FORK = 18
 
 
 def _make_page() -> mmap.mmap | None:
+    if sys.platform != "linux":
+        return None
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
-    except (AttributeError, OSError, ValueError):  # another system, or an old Linux
+    except OSError:  # before Linux 4.14
         return None
     return page
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import NamedTuple
 
 #: Bytes are shown up to here, a thousand lines.
 MOST_BYTES = 16_000
 _PER_LINE = 16
-#: Control characters that text has.
-_OF_TEXT = "\t\n\r"
+#: Control characters that no text has: all but tab and ends of lines.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Shown(NamedTuple):
@@ -33,7 +34,7 @@ def _text_of(raw: bytes, *, is_whole: bool) -> str | None:
         text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=is_whole)
     except UnicodeDecodeError:
         return None
-    return None if any(character < " " and character not in _OF_TEXT for character in text) else text
+    return None if _NO_TEXT.search(text) else text
 
 
 def _dump(raw: bytes) -> str:
