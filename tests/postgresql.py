@@ -41,6 +41,10 @@ the tests need a real PostgreSQL, and {{reason}}.
 TUNING = """
 fsync = off
 full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+checkpoint_timeout = 30min
+max_wal_size = 2GB
 max_connections = 200
 shared_buffers = 64MB
 jit = off

@@ -183,6 +183,7 @@ def handled_by(processes: Processes, **env: str) -> dict[str, dict[str, int]]:
     return counts
 
 
+@pytest.mark.thorough
 def test_the_story_reaches_its_end_with_every_event_handled_and_can_be_told_again(processes: Processes) -> None:
     for _ in range(2):  # in the same database: no event of the second time is one of the first
         demo = start_demo(processes)

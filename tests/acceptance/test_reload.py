@@ -169,7 +169,8 @@ def end(running: Running) -> None:
     wait_until(lambda: not running.process.members(), timedelta(seconds=30), "the last to end")
 
 
-@pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gthread", "gevent")), indirect=["database_url"])
+@pytest.mark.thorough
+@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gthread", "gevent"), indirect=["database_url"])
 def test_posts_are_answered_throughout_three_reloads_in_a_row(
     database_url: str, processes: Processes, worker_class: str
 ) -> None:

@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.acceptance.support import Process, Processes, free_port, send
-from tests.support import wait_until
+from tests.support import some, wait_until
 from webhooks.database.connect import connect
 
 KEY = "tf-9c41d07be8a35f62c0d1"
@@ -198,7 +198,7 @@ class Server:
             database.dispose()
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize("worker_class", some("gevent", "gthread"))
 def test_senders_are_answered_alike_and_a_token_in_an_address_is_kept_nowhere(
     processes: Processes, sqlite_url: str, tmp_path: Path, worker_class: str
 ) -> None:
