@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging.handlers
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.conftest import Consumer
-from tests.support import patience
+from tests.support import ROOT, patience
 from webhooks.database import LockFile
 from webhooks.database.connect import connect
 from webhooks.errors import StorageUnavailable
@@ -298,14 +299,23 @@ def test_a_lock_file_is_let_go_although_a_child_has_a_copy_of_it(tmp_path: Any) 
     idle()
 
 
+#: See tests/unit/test_forks.py for why it is a program of its own.
+UNTOLD = """
+import ctypes, os, sys
+from webhooks.database.connect import connect
+
+database = connect(sys.argv[1])
+database.ping()
+engine = database.engine
+if (child := ctypes.PyDLL(None).fork()) == 0:
+    os._exit(0 if database.engine is not engine else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert database.engine is engine
+database.ping()
+database.dispose()
+"""
+
+
 def test_without_hooks_nothing_of_the_parents_is_used(postgresql_url: str) -> None:
     """As a server in C forks: Python is not told."""
-    database = connect(postgresql_url)
-    database.ping()
-    engine = database.engine
-    child = ctypes.PyDLL(None).fork()
-    if child == 0:
-        os._exit(0 if database.engine is not engine else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert database.engine is engine
-    database.dispose()
+    subprocess.run([sys.executable, "-c", UNTOLD, postgresql_url], check=True, timeout=60, cwd=ROOT)
