@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from webhooks.errors import StorageUnavailable
 from webhooks.testing.clock import START, KitClock, ServerClock, StandingClock
 
 if TYPE_CHECKING:
@@ -96,22 +97,29 @@ class ServerDatabase:
 
     def fill(self, plugins: Sequence[History]) -> None:
         """See `KitDatabase.fill`."""
-        from webhooks.database.postgresql_copies import create, drop
+        from webhooks.database.postgresql_copies import create
 
         key = (self._server, _digest(plugins))
         if key not in _names:
             name = _new_name()
             self._ask(lambda database: create(database, name))
-            atexit.register(self._ask, lambda database: drop(database, name))
+            atexit.register(self._drop_at_exit, name)
             _migrate(self._url_of(name), plugins)
             _names[key] = name
         self._ask(lambda database: create(database, self._name, template=_names[key]))
 
     def drop(self) -> None:
         """See `KitDatabase.drop`."""
+        self._drop(self._name)
+
+    def _drop(self, name: str) -> None:
         from webhooks.database.postgresql_copies import drop
 
-        self._ask(lambda database: drop(database, self._name))
+        self._ask(lambda database: drop(database, name))
+
+    def _drop_at_exit(self, name: str) -> None:
+        with contextlib.suppress(StorageUnavailable):  # a server that was started for the tests may have ended before
+            self._drop(name)
 
     def _url_of(self, name: str) -> str:
         return self._url.set(database=name).render_as_string(hide_password=False)

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from webhooks.errors import ConfigurationError
 from webhooks.routing import Registry
 from webhooks.testing import Kit, NothingScheduled
+from webhooks.testing.databases import ServerDatabase
 
 
 def databases(url: str) -> set[str]:
@@ -95,6 +96,25 @@ def test_each_has_a_database_of_its_own_that_goes_with_it(make: Callable[..., Ki
     assert name in databases(postgresql_url)
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
         connection.execute(f'drop database "{name}"')
+
+
+def test_a_server_that_ends_before_the_tests_do_is_no_word_at_their_end(
+    monkeypatch: pytest.MonkeyPatch, postgresql_url: str
+) -> None:
+    """The template of a run is dropped when its process ends."""
+    at_exit: list[tuple[Callable[..., None], tuple[str, ...]]] = []
+    monkeypatch.setattr("atexit.register", lambda act, *arguments: at_exit.append((act, arguments)))
+    monkeypatch.setattr("webhooks.testing.databases._names", {})
+    database = ServerDatabase(postgresql_url)
+    database.fill(())
+    database.drop()
+    ((act, (name,)),) = at_exit
+    with monkeypatch.context() as away:
+        away.setattr(database, "_server", "postgresql://127.0.0.1:1/nowhere")
+        act(name)
+    assert name in databases(postgresql_url)
+    act(name)
+    assert name not in databases(postgresql_url)
 
 
 def test_what_cannot_be_there_is_said(make: Callable[..., Kit], postgresql_url: str) -> None:
