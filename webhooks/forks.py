@@ -31,29 +31,28 @@ _before: weakref.WeakSet[Any] = weakref.WeakSet()
 _WIPE_ON_FORK = 18
 
 
-def _make_page() -> mmap.mmap | None:
+def _make_mark() -> mmap.mmap | bytes:
+    """Something whose first byte is 0 where it has to be noted which process this is: in a child; without such a page always."""
     if sys.platform != "linux":
-        return None
+        return b"\0"
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
     except OSError:  # before Linux 4.14
-        return None
+        return b"\0"
     return page
 
 
-_page = _make_page()
-#: Its first byte is 0 where `_process` has to be made anew; without a page always.
-_mark: mmap.mmap | bytes = b"\0" if _page is None else _page
-_process = (0, 0)
+_mark = _make_mark()
+_process = (0, 0)  # as noted last
 
 
 def _renew() -> None:
     """Note which process this is. Two threads that do so at once note the same."""
     global _process
     _process = (os.getpid(), _forks)
-    if _page is not None:
-        _page[0] = 1
+    if isinstance(_mark, mmap.mmap):
+        _mark[0] = 1
 
 
 def process() -> tuple[int, int]:
@@ -76,12 +75,11 @@ class PerProcess(Generic[Value]):
 
     def get(self) -> Value:
         """The value of this process."""
-        if not _mark[0]:
-            _renew()
+        here = process()
         try:
-            return self._made[_process]
+            return self._made[here]
         except KeyError:
-            return self._made.setdefault(process(), self._make())
+            return self._made.setdefault(here, self._make())
 
     @property
     def made(self) -> Value | None:

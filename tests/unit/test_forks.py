@@ -81,7 +81,6 @@ def test_a_fork_that_python_was_not_told_of_is_noticed() -> None:
 def test_where_no_memory_is_emptied_in_a_child_the_number_of_the_process_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(forks, "_page", None)
     monkeypatch.setattr(forks, "_mark", b"\0")
     own = PerProcess(object)
     first = own.get()

@@ -39,7 +39,6 @@ from webhooks.routing import (
     on,
 )
 from webhooks.routing import registry as registry_module
-from webhooks.routing.handler import MOST_TOGETHER
 from webhooks.routing.registry import ROUTES_REMEMBERED
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -432,7 +431,7 @@ def test_a_debounce_that_makes_no_sense_is_refused(quiet: Any, at_most: Any, com
 def test_effects_in_the_session_alone_may_be_said_in_two_ways(registry: Registry) -> None:
     assert registry.add(takes_session, "x", name="old", rehearsable=True).effects == "session"
     new = registry.add(takes_session, "x", name="new", effects="session")
-    assert (new.rehearsable, new.together) == (True, MOST_TOGETHER)
+    assert (new.rehearsable, new.together) == (True, 100)
     assert registry.add(takes_session, "x", name="apart", effects="session", isolation="process").together == 1
     assert registry.add(takes_session, "x", name="any").together == 1
     with pytest.raises(InvalidHandler, match="says the same as effects='session'"):

@@ -49,6 +49,10 @@ class FailureRow:
     count: int = 0
     afresh: bool = False
 
+    def after(self, earlier: int) -> int:
+        """How many these are with those that came before, as far as no success came between."""
+        return self.count if self.afresh else earlier + self.count
+
 
 #: Nothing failed since a success.
 SUCCEEDED = FailureRow(afresh=True)
@@ -165,7 +169,7 @@ class CircuitBreaker:
             row = self._failures.get(name, FailureRow())
             row = self._failures[name] = replace(row, count=row.count + 1)
             if max(row.count, hanging) < BREAKER_FAILURES:
-                if state is not None and not row.afresh and row.count + state.breaker_failures >= BREAKER_FAILURES:
+                if state is not None and row.after(state.breaker_failures) >= BREAKER_FAILURES:
                     self._ask(name, row)
                 return
             failures = BREAKER_FAILURES
@@ -242,8 +246,7 @@ class CircuitBreaker:
             if state.breaker is not BreakerState.CLOSED:
                 return
             self._states[name] = replace(state, breaker_failures=count)
-        row = self._failures.get(name, FailureRow())
-        if row.count + (0 if row.afresh else count) >= BREAKER_FAILURES:
+        if self._failures.get(name, FailureRow()).after(count) >= BREAKER_FAILURES:
             self._open(name, BREAKER_FAILURES)
 
     def count_last(self) -> None:

@@ -32,10 +32,6 @@ class IdMaker:
         # numbers of our own: those of the module are others' to seed. A forked child would continue its parent's
         self._own = PerProcess(lambda: (random.Random(), threading.Lock()))
 
-    @property
-    def _random(self) -> random.Random:
-        return self._own.get()[0]
-
     def __call__(self) -> int:
         microseconds = time.time_ns() // 1000 - _ID_EPOCH_MICROSECONDS
         numbers, lock = self._own.get()

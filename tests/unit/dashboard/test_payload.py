@@ -130,5 +130,9 @@ def test_bytes_are_shown_with_their_place_and_what_is_readable() -> None:
     assert shown(b"\xff" * (MOST_BYTES + 1), 10 * MOST_BYTES).is_cut
 
 
+def test_what_json_may_hold_is_text() -> None:
+    assert shown(b'{"a": "\x7f"}', 100).text == '{"a": "\x7f"}'
+
+
 def test_a_body_that_breaks_off_within_a_character_is_no_text() -> None:
     assert shown("ä".encode()[:1], 100).text.startswith("00000000  c3")

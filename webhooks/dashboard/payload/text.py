@@ -9,8 +9,8 @@ from typing import NamedTuple
 #: Bytes are shown up to here, a thousand lines.
 MOST_BYTES = 16_000
 _PER_LINE = 16
-#: Control characters that no text has: all but tab and ends of lines.
-_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: Control characters that neither text nor JSON has: all but tab and ends of lines.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class Shown(NamedTuple):
