@@ -51,8 +51,8 @@ LOAD = Path("/proc/loadavg")
 START = datetime(2026, 3, 10, 14, 5, 12, tzinfo=UTC)
 
 
-def examples(full: int, share: int = 3) -> int:
-    """For `@settings(max_examples=…)`: `full` where the profile says so, else a third of it, or another share."""
+def examples(full: int, share: int = 5) -> int:
+    """For `@settings(max_examples=…)`: `full` where the profile says so, else a fifth of it, or another share."""
     return full if PROFILE == "full" else max(1, full // share)
 
 

@@ -312,7 +312,7 @@ def test_a_replay_comes_in_batches_too(made: Rig) -> None:
 @settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(plan=st.lists(st.sampled_from(["good", "good", "good", "bad", "retry", "discard"]), min_size=1, max_size=12))
 def test_each_event_ends_as_it_would_alone(made: Rig, plan: list[str]) -> None:
-    made.make_effects()
+    made.clear_effects()
     made.registry._handlers.clear()
     made.registry._names.clear()
     made.registry._signals.clear()

@@ -60,7 +60,7 @@ def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("tests.support.PROFILE", "full")
     assert examples(90) == 90
     monkeypatch.setattr("tests.support.PROFILE", "quick")
-    assert (examples(90), examples(1)) == (30, 1)
+    assert (examples(90), examples(1)) == (18, 1)
 
 
 def item(name: str, database: str, *, is_marked: bool = True) -> Any:
