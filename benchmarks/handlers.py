@@ -27,10 +27,13 @@ from benchmarks.processes import DidNotStart
 KINDS = {
     "session": ("INSERT", 3000),
     "add": ("session.add", 3000),
-    "upsert": ("upsert", 3000),
+    "upsert": ("upsert by Core", 3000),
+    "mapped-upsert": ("upsert by the ORM", 3000),
     "set": ("UPDATE", 3000),
     "update": ("get, then update", 2000),
 }
+#: Those that share are so many times as many: they would be done before both workers are warm.
+SHARED = 4
 #: Most events that a handler takes at once (`batch=`), with one INSERT for all of them.
 SIZES = (10, 100)
 #: Milliseconds that a handler takes, of the plot.
@@ -49,7 +52,8 @@ def contenders(kinds: Sequence[str]) -> list[Contender]:
             does, jobs = KINDS[kind]
             one = ours(f"{database}-{kind}", f"{label}, {does}", database, jobs, kind, workers)
             shared = {"BENCHMARK_EFFECTS": "session"}
-            found += [one, replace(one, name=f"{one.name}-shared", label=f"{one.label}, shared", environ=shared)]
+            more = replace(one, name=f"{one.name}-shared", label=f"{one.label}, shared", environ=shared, jobs=SHARED * jobs)
+            found += [one, more]
         if "session" in kinds:
             for size in SIZES:
                 at_once = f"{label}, INSERT of {size} at once"

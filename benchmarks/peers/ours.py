@@ -43,7 +43,7 @@ if KIND == "session":
         session.execute(INSERT, {"id": event.id})
 
 
-if KIND in ("add", "upsert", "set", "update") or KIND.startswith("batch"):
+if KIND in ("add", "upsert", "mapped-upsert", "set", "update") or KIND.startswith("batch"):
     from sqlalchemy import BigInteger, insert
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -58,7 +58,8 @@ if KIND in ("add", "upsert", "set", "update") or KIND.startswith("batch"):
         n: Mapped[int] = mapped_column(BigInteger)
 
     DIALECT = postgresql if os.environ["DATABASE_URL"].startswith("postgresql") else sqlite
-    UPSERT = DIALECT.insert(Row)
+    # of the table, as Core has it, or of the class, which the ORM looks through first
+    UPSERT = DIALECT.insert(Row if KIND == "mapped-upsert" else Row.__table__)
     UPSERT = UPSERT.on_conflict_do_update(index_elements=["event_id"], set_={"n": UPSERT.excluded.n})
 
 
@@ -69,7 +70,7 @@ if KIND == "add":
         session.add(Row(event_id=event.id, n=1))
 
 
-if KIND == "upsert":
+if KIND in ("upsert", "mapped-upsert"):
 
     @on("**", source="close", name="effect", effects=EFFECTS)
     def upsert(event: Event, session: Session) -> None:
