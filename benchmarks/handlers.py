@@ -52,7 +52,9 @@ def contenders(kinds: Sequence[str]) -> list[Contender]:
             does, jobs = KINDS[kind]
             one = ours(f"{database}-{kind}", f"{label}, {does}", database, jobs, kind, workers)
             shared = {"BENCHMARK_EFFECTS": "session"}
-            more = replace(one, name=f"{one.name}-shared", label=f"{one.label}, shared", environ=shared, jobs=SHARED * jobs)
+            more = replace(
+                one, name=f"{one.name}-shared", label=f"{one.label}, shared", environ=shared, jobs=SHARED * jobs
+            )
             found += [one, more]
         if "session" in kinds:
             for size in SIZES:

@@ -99,7 +99,8 @@ class Content:
 ContentReader = Callable[[bytes, str], Content]
 
 
-def _read_nothing(raw: bytes, type: str) -> Content:
+def read_nothing(raw: bytes, type: str) -> Content:
+    """Of a source that is not there any more: what its type says."""
     object_type, _, action = type.rpartition(".")
     return Content(action=action, object_type=object_type)
 
@@ -141,7 +142,7 @@ class Event(Generic[DataT]):
     origin: Origin = Origin.WEBHOOK
     key_label: str | None = None
     request_id: str | None = None
-    reader: ContentReader = field(default=_read_nothing, repr=False, compare=False)
+    reader: ContentReader = field(default=read_nothing, repr=False, compare=False)
     #: the revision before this one, loaded by the dispatcher for `changed()`; None when there is none
     superseded: Event | None = field(default=None, repr=False, compare=False)
     #: the data as the type that its handler asks for

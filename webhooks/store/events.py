@@ -17,6 +17,8 @@ from sqlalchemy.engine import Connection
 
 from webhooks.database import Database
 from webhooks.model import ContentReader, Disposition, Event, ids_in
+from webhooks.model.events import read_nothing
+from webhooks.model.making import unfrozen
 from webhooks.store.dialect import dialect_of
 from webhooks.store.intake import ORIGINS
 
@@ -28,6 +30,7 @@ _OCCURRED, _RECEIVED = EVENT_COLUMNS.index("occurred_at"), EVENT_COLUMNS.index("
 _E = ", ".join(f"e.{name}" for name in EVENT_COLUMNS)
 #: No event is made later than this after its request's id.
 _REQUEST_SPAN = ids_in(timedelta(minutes=1))
+_NewEvent = unfrozen(Event)
 _decode_headers = msgspec.json.Decoder(dict[str, str]).decode
 #: For each code of webhooks_events.receipt, by place: what handlers see, and whether the sender gave one key to two bodies.
 _READ = [(member.answer, member.is_conflict) for member in Disposition]
@@ -54,11 +57,7 @@ class EventReader:
             id, source, type, dedup_key, revision, receipt, previous_id, _, _, origin, key_label, request_id, headers, body,
         ) = row  # fmt: skip
         answer, is_conflict = _READ[receipt]
-        fields: dict[str, Any] = {}
-        reader = self.readers.get(source)
-        if reader is not None:
-            fields["reader"] = reader
-        return Event(
+        made = _NewEvent(
             id=id,
             source=source,
             type=type,
@@ -74,8 +73,11 @@ class EventReader:
             origin=ORIGINS[origin],
             key_label=key_label,
             request_id=request_id,
-            **fields,
+            reader=self.readers.get(source, read_nothing),
         )
+        made.__class__ = Event
+        event: Event = made
+        return event
 
     def get(self, id: int, connection: Connection | None = None) -> Event | None:
         """The event under `id`, or None."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from webhooks.database import tables as schema
 from webhooks.model import AttemptOutcome, Delivery, DeliveryCause, DeliveryClass, DeliveryState, Event
+from webhooks.model.making import unfrozen
 from webhooks.routing import SUCCEEDED, Verdict
 from webhooks.store.events import EVENT_COLUMNS
 
@@ -172,6 +173,7 @@ def varying(finished: Finished) -> tuple[int, int, int]:
     return finished.delivery.id, finished.delivery.token, finished.took // schema.MICROSECOND
 
 
+_NewDelivery = unfrozen(Delivery)
 #: {number in a row: member}; looking them up costs a quarter of calling the enum
 _STATES = {int(state): state for state in DeliveryState}
 _CLASSES = {int(kind): kind for kind in DeliveryClass}
@@ -183,7 +185,7 @@ def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Del
         id, event_id, handler, replay_id, state, kind, lane, due_at, attempts, failures, token,
         lease_until, worker, alone, stale, reason, created_at, finished_at, cause,
     ) = row  # fmt: skip
-    return Delivery(
+    made = _NewDelivery(
         id=id,
         event_id=event_id,
         handler=handler,
@@ -205,6 +207,9 @@ def delivery_from(row: Sequence[Any], instant: Callable[[Any], datetime]) -> Del
         idempotency_key=idempotency_key(event_id, handler, replay_id),
         cause=None if cause is None else DeliveryCause(cause),
     )
+    made.__class__ = Delivery
+    delivery: Delivery = made
+    return delivery
 
 
 def idempotency_key(event_id: int, handler: str, replay_id: int = 0) -> str:
