@@ -202,6 +202,7 @@ def test_metrics_without_a_token_stop_the_start_and_say_why(processes: Processes
     assert "set WEBHOOKS_METRICS_TOKEN" in run.output
 
 
+@pytest.mark.thorough
 def test_the_page_leads_from_nothing_to_a_first_scrape(processes: Processes) -> None:
     """Its commands as they are typed, on ports that are free here."""
     newcomer = Newcomer(processes)

@@ -84,6 +84,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> I
         processes.end()
 
 
+@pytest.mark.thorough
 def test_a_slip_in_an_event_type_is_named_with_the_type_that_is_meant(desk: Desk) -> None:
     desk.save("handlers/typo.py", GOOD.format(type="lead.craeted"))
     desk.shows(r"handlers/typo\.py, line 3: pattern 'lead\.craeted' [^\n]+did you mean 'lead\.created'\?")
@@ -102,6 +103,7 @@ def test_an_argument_that_does_not_exist_is_named_with_those_that_do(desk: Desk)
     assert "Not loaded" not in desk.console("/handlers")
 
 
+@pytest.mark.thorough
 def test_a_syntax_error_is_shown_under_its_line_and_the_code_of_before_goes_on(desk: Desk) -> None:
     desk.save("handlers/syntax.py", 'from webhooks import on\n\n@on("contact.created")\ndef run(event)\n    pass\n')
     desk.shows(
@@ -184,6 +186,7 @@ def test_a_table_without_a_migration_is_named_and_its_migration_is_applied_on_sa
     desk.shows(r"handled +handlers\.table\.run")
 
 
+@pytest.mark.thorough
 def test_what_is_saved_runs_and_what_was_loaded_is_said(desk: Desk) -> None:
     for word in ("one", "two"):
         desk.save(

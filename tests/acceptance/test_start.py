@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from tests.acceptance.support import SCRIPTS, Processes, free_port
-from tests.support import ROOT, some
+from tests.support import ROOT
 from webhooks.app import NOT_LOADED
 
 KEY = {"WEBHOOKS_SOURCES__close__SECRET": "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"}
@@ -82,7 +82,8 @@ def test_the_default_is_the_fast_server_and_its_start_says_how_much_it_may_open(
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("worker_class", some("gthread", "sync"))
+@pytest.mark.thorough
+@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
 def test_a_class_that_slow_senders_can_hold_says_what_it_wants_in_front(
     processes: Processes, worker_class: str
 ) -> None:
