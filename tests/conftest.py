@@ -283,14 +283,14 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_look_at_packages() -> Iterator[None]:
     """Read what installed packages declare once for each `sys.path`: an application made anew reads a hundred files."""
-    read = importlib.metadata.entry_points
+    read: Any = importlib.metadata.entry_points
 
     @functools.lru_cache
-    def look(group: str, path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
-        return read(group=group)
+    def look(path: tuple[str, ...], **which: str) -> Any:
+        return read(**which)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.metadata, "entry_points", lambda group: look(group, tuple(sys.path)))
+        patch.setattr(importlib.metadata, "entry_points", lambda **which: look(tuple(sys.path), **which))
         yield
 
 
@@ -379,11 +379,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # each collection of the tests' own garbage would look through ten thousand tests
     gc.set_threshold(10_000)  # most of what a test makes is freed without being looked for
     gc.enable()
-
-
-def pytest_sessionfinish() -> None:
-    gc.collect()
-    gc.freeze()  # pytest looks through everything five times more before it ends
 
 
 def _long_ones_early(items: list[pytest.Item], workers: int) -> list[pytest.Item]:

@@ -23,6 +23,8 @@ def unfrozen(frozen: type[Any]) -> Any:
         ],
         bases=getattr(frozen, "__orig_bases__", ()),
         slots="__slots__" in vars(frozen),
+        repr=False,
+        eq=False,
     )
 
 
