@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,17 @@ from tests.support import ROOT
 GOOD = """#!/bin/sh
 case "$*" in
 --version) echo "Python 3.12.1" ;;
-"-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-"-m pip --version") ;;
-"-m pip install "*) echo "pip asked for: $*" ;;
+"-m venv --without-pip "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+"-m pip "*" --version") ;;
+"-m pip "*"install "*) echo "pip asked for: $*" ;;
+esac
+"""
+
+#: One that came without pip, as Debian's does: venv has one.
+NO_PIP = """#!/bin/sh
+case "$*" in
+"-m pip "*) exit 1 ;;
+"-m venv "*) mkdir -p "$3/bin"; printf '#!/bin/sh\\necho "pip of venv asked for: $*"' > "$3/bin/python"; chmod +x "$3/bin/python" ;;
 esac
 """
 
@@ -44,7 +53,7 @@ def bin(tmp_path: Path) -> Path:
     """The only directory on the PATH: the tools that a script needs, and no Python."""
     bin = tmp_path / "bin"
     bin.mkdir()
-    for tool in ("sh", "mkdir", "cp", "date"):
+    for tool in ("sh", "mkdir", "cp", "chmod", "date"):
         (bin / tool).symlink_to(next(p for p in (Path("/bin") / tool, Path("/usr/bin") / tool) if p.exists()))
     return bin
 
@@ -72,7 +81,14 @@ def test_a_shim_without_its_python_is_passed_over(processes: Processes, bin: Pat
     process = install(processes, bin, constraints="pins.txt")
     assert process.wait() == 0
     assert "making venv with Python 3.12.1" in process.output
-    assert "--constraint pins.txt --editable ." in process.output
+    assert "--constraint pins.txt --editable . pip" in process.output
+
+
+def test_a_python_without_pip_lets_venv_put_one_there(processes: Processes, bin: Path) -> None:
+    put(bin, "python3.12", NO_PIP)
+    process = install(processes, bin)
+    assert process.wait() == 0
+    assert re.search(r"pip of venv asked for: .* --editable \.\n", process.output)
 
 
 def test_the_newest_python_is_taken(processes: Processes, bin: Path) -> None:
