@@ -80,6 +80,8 @@ class PostgreSQLDatabase(Database):
                 max_overflow=self._max_overflow,
                 pool_timeout=2,
                 hide_parameters=True,
+                # whose number is asked for before the first statement; nothing of ours is one, a handler's table may be
+                use_native_hstore=self._application == HANDLERS,
                 connect_args={
                     **_arguments(self.url, self._application, self._options(), POSTGRESQL_CONNECT),
                     **({"prepare_threshold": None} if self.pooler is Pooler.TRANSACTION else {}),
