@@ -45,6 +45,8 @@ from tests.support import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
     from webhooks.database import Database
 
 # examples that failed are remembered in the checkout, though every test runs in a directory of its own; and two
@@ -258,10 +260,12 @@ def _own_environment(
     path = list(sys.path)
     yield
     # a directory whose handlers were loaded would lend its own to the next test; and the empty one is used again
-    sys.path[:] = path
-    importlib.invalidate_caches()
-    for left in _empty_directory.iterdir():
+    lefts = list(_empty_directory.iterdir())
+    for left in lefts:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if lefts or sys.path != path:  # not always: whatever is imported next would list each directory anew
+        sys.path[:] = path
+        importlib.invalidate_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -291,6 +295,43 @@ def _one_look_at_packages() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.metadata, "entry_points", lambda **which: look(tuple(sys.path), **which))
+        yield
+
+
+class _Compiled:
+    """What the engines of one kind of database compiled, as one of them looks for it: SQLAlchemy's key begins with its dialect."""
+
+    def __init__(self) -> None:
+        from sqlalchemy.util import LRUCache
+
+        self._cache: Any = LRUCache(2000)
+
+    def get(self, key: tuple[Any, ...]) -> Any:
+        return self._cache.get(key[1:])
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: Any) -> None:
+        self._cache[key[1:]] = compiled
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_are_compiled_once() -> Iterator[None]:
+    """Not once for each engine, of which a test makes two or three. In the profile `full` they are, as in production."""
+    from webhooks.database.postgresql import PostgreSQLDatabase
+    from webhooks.database.sqlite import SQLiteDatabase
+
+    def sharing(make_engine: Callable[[Any], Engine]) -> Callable[[Any], Engine]:
+        compiled = _Compiled()
+
+        def make(database: Database) -> Engine:
+            engine = make_engine(database)
+            engine.update_execution_options(compiled_cache=compiled)
+            return engine
+
+        return make
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in () if PROFILE == "full" else (PostgreSQLDatabase, SQLiteDatabase):
+            patch.setattr(kind, "_make_engine", sharing(kind._make_engine))
         yield
 
 

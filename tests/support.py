@@ -111,23 +111,42 @@ def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callabl
 
 
 def on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Leave out one of two that differ in their database alone, in files marked `one_database`: a third runs on PostgreSQL."""
-    found: dict[str, list[pytest.Item]] = {}
+    """Leave out one of two that differ in their database alone, where one says enough outside the profile `full`.
+
+    In files marked `one_database` a third runs on PostgreSQL. Elsewhere a test with several cases has them on either in
+    turn, so on both of them; one without cases runs on both.
+    """
+    found: dict[tuple[str, str], list[pytest.Item]] = {}
     for item in items:
-        name = item.nodeid
-        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-        if item.get_closest_marker("one_database") and params.get("database_url") in ("sqlite", "postgresql"):
-            path, _, case = name.partition("[")
-            name = (
-                path + "[" + "-".join(sorted(part for part in case[:-1].split("-") if part != params["database_url"]))
+        if (on := _database_of(item)) is not None:
+            test, _, case = item.nodeid.partition("[")
+            found.setdefault((test, "-".join(sorted(part for part in case[:-1].split("-") if part != on))), []).append(
+                item
             )
-        found.setdefault(name, []).append(item)
-    left_out = set()
-    for name, two in found.items():
+    cases: dict[str, list[list[pytest.Item]]] = {}
+    for (test, _), two in sorted(found.items(), key=lambda one: one[0]):
         if len(two) == 2:
-            on = "postgresql" if zlib.crc32(name.encode()) % 3 == 0 else "sqlite"
-            left_out |= {id(item) for item in two if item.callspec.params["database_url"] != on}  # type: ignore[attr-defined]
+            cases.setdefault(test, []).append(two)
+    left_out = set()
+    for test, all_cases in cases.items():
+        for number, two in enumerate(all_cases, zlib.crc32(test.encode())):
+            if two[0].get_closest_marker("one_database"):
+                on = "postgresql" if number % 3 == 0 else "sqlite"
+            elif len(all_cases) > 1:
+                on = "postgresql" if number % 2 == 0 else "sqlite"
+            else:
+                continue
+            left_out |= {id(item) for item in two if _database_of(item) != on}
     return [item for item in items if id(item) not in left_out]
+
+
+def _database_of(item: pytest.Item) -> str | None:
+    """Which of the two a test runs on; None where it is not on one by a parameter."""
+    params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    for name in ("database_url", "empty_database_url"):
+        if params.get(name) in ("sqlite", "postgresql"):
+            return str(params[name])
+    return None
 
 
 class Clock:

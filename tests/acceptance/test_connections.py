@@ -201,6 +201,7 @@ def test_after_a_refusal_no_more_is_read(sqlite_url: str, processes: Processes) 
         assert sent < 50_000_000
 
 
+@pytest.mark.thorough
 def test_one_sender_that_sends_many_at_once_makes_others_wait_little(sqlite_url: str, processes: Processes) -> None:
     server = Server(processes, sqlite_url).ready()
     forged = signed(body("forged")).replace(b"close-sig-hash: ", b"close-sig-hash: 0")

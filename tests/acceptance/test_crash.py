@@ -565,6 +565,7 @@ def test_a_target_that_drips_has_its_handler_parked_and_replaces_no_worker(
             assert worker.stop() == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("connections", [4, 2])
 def test_with_few_connections_everything_runs_slowly(
     processes: Processes, postgresql_url: str, connections: int

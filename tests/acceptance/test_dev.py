@@ -380,7 +380,9 @@ def test_a_handler_that_never_ends_is_told_when_its_time_is_up(processes: Proces
     assert re.search(dead, demo.output, re.MULTILINE), demo.output
 
 
-@pytest.mark.parametrize(("number", "database_url"), pairs(signal.SIGTERM, signal.SIGKILL), indirect=["database_url"])
+@pytest.mark.parametrize(
+    ("number", "database_url"), some(*pairs(signal.SIGTERM, signal.SIGKILL)), indirect=["database_url"]
+)
 def test_run_with_a_worker_handles_and_ends_whole(
     processes: Processes, database_url: str, number: signal.Signals
 ) -> None:

@@ -117,6 +117,7 @@ def take(body, headers):
 """
 
 
+@pytest.mark.thorough
 @either_database
 def test_children_of_celery_store_what_their_tasks_take(database_url: str, processes: Processes, payload: Any) -> None:
     pytest.importorskip("celery", reason="Celery is not installed; it is part of the extra test")

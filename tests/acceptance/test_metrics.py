@@ -89,6 +89,7 @@ def served(request: pytest.FixtureRequest) -> tuple[Server, str]:
     return Server(processes, url, worker_class, WEBHOOKS_METRICS="1", WEBHOOKS_METRICS_TOKEN=TOKEN).ready(), url
 
 
+@pytest.mark.thorough
 def test_totals_never_fall_and_tell_what_was_stored_although_workers_are_killed(served: tuple[Server, str]) -> None:
     server, url = served
     master = server.process.pid
@@ -195,6 +196,7 @@ def require_token(server: Server) -> None:
     assert 'webhooks_quarantine_held{source="close"}' in found
 
 
+@pytest.mark.thorough
 def test_metrics_without_a_token_stop_the_start_and_say_why(processes: Processes, sqlite_url: str) -> None:
     env = {"DATABASE_URL": sqlite_url, "WEBHOOKS_SOURCES__close__SECRET": KEY, "WEBHOOKS_METRICS": "true"}
     run = processes.run("webhooks", "run", "--", "--bind", f"127.0.0.1:{free_port()}", env=env)

@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.support import Process, Processes, free_port
 from tests.forkserver import ForkServer
 
-pytestmark = [pytest.mark.forks, pytest.mark.together]
+pytestmark = [pytest.mark.forks, pytest.mark.together, pytest.mark.thorough]
 
 GOOD = """from webhooks import on
 
@@ -84,14 +84,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> I
         processes.end()
 
 
-@pytest.mark.thorough
 def test_a_slip_in_an_event_type_is_named_with_the_type_that_is_meant(desk: Desk) -> None:
     desk.save("handlers/typo.py", GOOD.format(type="lead.craeted"))
     desk.shows(r"handlers/typo\.py, line 3: pattern 'lead\.craeted' [^\n]+did you mean 'lead\.created'\?")
     desk.shows(r"reloaded [^\n]*typo\.py")
 
 
-@pytest.mark.thorough
 def test_an_argument_that_does_not_exist_is_named_with_those_that_do(desk: Desk) -> None:
     desk.save("handlers/argument.py", 'from webhooks import on\n\n@on("lead.deleted")\ndef run(evnt):\n    pass\n')
     desk.shows(
@@ -103,7 +101,6 @@ def test_an_argument_that_does_not_exist_is_named_with_those_that_do(desk: Desk)
     assert "Not loaded" not in desk.console("/handlers")
 
 
-@pytest.mark.thorough
 def test_a_syntax_error_is_shown_under_its_line_and_the_code_of_before_goes_on(desk: Desk) -> None:
     desk.save("handlers/syntax.py", 'from webhooks import on\n\n@on("contact.created")\ndef run(event)\n    pass\n')
     desk.shows(
@@ -146,7 +143,6 @@ def test_a_handler_that_raises_shows_its_line_and_the_id_of_the_delivery(desk: D
     assert "JSONDecodeError" in shown.output
 
 
-@pytest.mark.thorough
 def test_a_handler_that_hangs_is_told_with_its_line_and_mended_by_a_save(desk: Desk) -> None:
     desk.save(
         "handlers/hangs.py",
@@ -161,7 +157,6 @@ def test_a_handler_that_hangs_is_told_with_its_line_and_mended_by_a_save(desk: D
     desk.shows(r"handled +handlers\.hangs\.run")
 
 
-@pytest.mark.thorough
 def test_a_table_without_a_migration_is_named_and_its_migration_is_applied_on_save(desk: Desk) -> None:
     module = (
         "from sqlalchemy import Column, Integer, MetaData, Table\nfrom webhooks import on\n\n"
@@ -186,7 +181,6 @@ def test_a_table_without_a_migration_is_named_and_its_migration_is_applied_on_sa
     desk.shows(r"handled +handlers\.table\.run")
 
 
-@pytest.mark.thorough
 def test_what_is_saved_runs_and_what_was_loaded_is_said(desk: Desk) -> None:
     for word in ("one", "two"):
         desk.save(
@@ -200,7 +194,6 @@ def test_what_is_saved_runs_and_what_was_loaded_is_said(desk: Desk) -> None:
         desk.shows(rf"log +handlers\.edited\.run: this is {word}\n")
 
 
-@pytest.mark.thorough
 def test_the_wrong_directory_is_named_and_the_project_above_or_below(desk: Desk, processes: Processes) -> None:
     project = processes.directory / "shop"
     (project / "handlers").mkdir(parents=True)

@@ -30,6 +30,7 @@ def runs_of(made: Fleet, handler: str) -> int:
     return len(made.journal("start", handler))
 
 
+@pytest.mark.thorough
 @pytest.mark.forks
 @pytest.mark.one_database
 def test_a_pool_that_is_killed_waits_for_its_own_and_the_other_is_untouched(

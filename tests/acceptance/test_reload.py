@@ -208,6 +208,7 @@ def test_no_answer_takes_a_second_longer_because_of_a_rolling_restart(
     end(running)
 
 
+@pytest.mark.thorough
 def test_handlers_that_do_not_load_leave_the_old_ones_at_work(sqlite_url: str, processes: Processes) -> None:
     running = Running(processes, sqlite_url, "gevent")
     handlers = processes.directory / "handlers"

@@ -34,7 +34,7 @@ def project(processes: Processes) -> Path:
     return processes.directory
 
 
-@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
+@pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gevent", "gthread")), indirect=["database_url"])
 def test_replies_answer_and_those_that_hang_hold_up_no_post(
     database_url: str, project: Path, worker_class: str, processes: Processes
 ) -> None:
@@ -59,7 +59,7 @@ def test_replies_answer_and_those_that_hang_hold_up_no_post(
     )
 
 
-@pytest.mark.parametrize(("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"])
+@pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gevent", "gthread")), indirect=["database_url"])
 def test_a_reply_is_the_answer(database_url: str, project: Path, worker_class: str, processes: Processes) -> None:
     server = Server(processes, database_url, worker_class, workers=1).ready()
     for _ in range(2):

@@ -90,9 +90,10 @@ def server(request: pytest.FixtureRequest, database_url: str, processes: Process
     return Server(processes, database_url, request.param).ready()
 
 
-under_every_class = pytest.mark.parametrize(
-    ("server", "database_url"), pairs("gevent", "gthread", "sync"), indirect=True
-)
+EVERY_CLASS = pairs("gevent", "gthread", "sync")
+under_every_class = pytest.mark.parametrize(("server", "database_url"), EVERY_CLASS, indirect=True)
+#: Every class in the profile `full`, else the one that `webhooks run` takes.
+under_the_default_class = pytest.mark.parametrize(("server", "database_url"), some(*EVERY_CLASS), indirect=True)
 under_both_classes = pytest.mark.parametrize(
     ("worker_class", "database_url"), pairs("gevent", "gthread"), indirect=["database_url"]
 )
@@ -129,7 +130,7 @@ def test_fifty_copies_at_once_are_one_event_under_every_worker_class(server: Ser
     assert stored(database_url) == {"same": 1}
 
 
-@under_every_class
+@under_the_default_class
 def test_every_event_that_was_answered_200_is_stored_although_workers_are_killed(
     server: Server, database_url: str
 ) -> None:
@@ -168,7 +169,7 @@ def test_every_event_that_was_answered_200_is_stored_although_workers_are_killed
     assert set(kept.values()) == {1}
 
 
-@under_every_class
+@under_the_default_class
 def test_requests_in_flight_are_answered_when_the_server_is_stopped(server: Server, database_url: str) -> None:
     answers: list[int] = []
     started = threading.Event()
@@ -325,7 +326,7 @@ def test_a_frozen_database_is_503_within_two_and_a_half_seconds_and_recovers(
         proxy.close()
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent", "sync"])
+@pytest.mark.parametrize("worker_class", some("gevent", "gthread", "sync"))
 def test_what_the_server_refuses_by_itself_is_counted_and_not_a_line_each(
     sqlite_url: str, processes: Processes, worker_class: str
 ) -> None:
@@ -399,6 +400,7 @@ def test_a_database_that_is_away_is_503_and_the_server_starts_without_it(process
     assert server.try_get("/readyz") == 503
 
 
+@pytest.mark.one_database
 def test_an_unmigrated_database_says_what_to_run(empty_database_url: str, processes: Processes) -> None:
     server = Server(processes, empty_database_url, workers=1)
     assert server.post(body("one")).status == 503

@@ -24,7 +24,7 @@ ONE = {"WEB_CONCURRENCY": "1"}
 @pytest.mark.parametrize(
     ("command", "env", "said"),
     [
-        ("webhooks run", {}, "no source is configured"),
+        pytest.param("webhooks run", {}, "no source is configured", marks=pytest.mark.thorough),
         pytest.param(
             "webhooks run",
             {"WEBHOOKS_SOURCES__close__SECRET": "letmein", **ONE},
@@ -58,6 +58,7 @@ def test_a_mistake_ends_the_server_and_is_named(
     assert "Traceback" not in server.output
 
 
+@pytest.mark.thorough
 def test_gunicorn_in_a_starter_project_has_the_settings_of_webhooks_run(processes: Processes) -> None:
     assert processes.run("webhooks", "init").wait() == 0
     command = ("gunicorn", "wsgi:app", "--print-config")

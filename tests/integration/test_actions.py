@@ -30,6 +30,8 @@ from webhooks.store import Action, ActionState, AlreadyConfirmed, Overtaken
 from webhooks.store.deliveries import Finished
 from webhooks.store.handlers import BreakerState
 
+pytestmark = pytest.mark.one_database
+
 ADA = Actor("ada", Via.DASHBOARD, "10.0.0.7")
 PENDING, RUNNING, SUCCEEDED, DEAD, CANCELLED = DeliveryState
 GONE = Verdict(DEAD, AttemptOutcome.FAILED, reason="ValueError: no", error="no")

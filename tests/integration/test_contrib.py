@@ -60,6 +60,7 @@ def flask(tmp_path: Path, fork_server: ForkServer) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.one_database
 def test_flask_db_migrate_proposes_nothing_of_ours(
     tmp_path: Path, empty_database_url: str, flask: Callable[..., str]
 ) -> None:

@@ -14,6 +14,8 @@ from tests.integration.test_cli import Cli
 from webhooks.app import Webhooks
 from webhooks.routing import Registry
 
+pytestmark = pytest.mark.one_database
+
 SECRETS = ("Rosa", "Luchs", "+49 170 1234567", "rosa@firma.de", "lead_Ab3dE5gH9kLmN0pQ", "cf_Zz9Yy8Xx7Ww6")
 
 

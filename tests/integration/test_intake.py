@@ -272,6 +272,7 @@ database.dispose()
 """
 
 
+@pytest.mark.one_database
 def test_the_first_batch_of_a_process_is_taken_in_together(database_url: str) -> None:
     """In a process of its own: what one database registers with the driver, another would find registered."""
     command = [sys.executable, "-c", _FIRST_BATCH, database_url]

@@ -18,6 +18,8 @@ from webhooks.operations.alarms.collect import collect
 from webhooks.operations.handlers import on_record, view
 from webhooks.operations.records import handler_json
 
+pytestmark = pytest.mark.one_database
+
 DEFAULT = frozenset({"default"})
 VIDEO = frozenset({"video"})
 

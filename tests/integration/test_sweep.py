@@ -33,6 +33,8 @@ from webhooks.model import DeliveryClass, Event
 from webhooks.routing import Registry
 from webhooks.settings import set_up_logging
 
+pytestmark = pytest.mark.one_database
+
 KEY = "6b8f0c1e5a2d49738e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f"
 OTHER_KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f00112358d1321345589144233377610aa"
 BODY, HEADER, PASSWORD, TOKEN = "Zq9bodyZq9", "Zq9headerZq9", "Zq9passwordZq9", "Zq9tokenZq9"

@@ -10,8 +10,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.support import PAYLOADS, ROOT
 from webhooks.sources.close import signature
+
+pytestmark = pytest.mark.one_database
 
 SECRET = hashlib.sha256(b"a key of this test").hexdigest()
 

@@ -63,11 +63,11 @@ def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -
     assert (examples(90), examples(1)) == (18, 1)
 
 
-def item(name: str, database: str, *, is_marked: bool = True) -> Any:
+def item(name: str, database: str, *, is_marked: bool = True, parameter: str = "database_url") -> Any:
     """What pytest collected: a case of a test on a database."""
     return SimpleNamespace(
         nodeid=f"tests/test_a.py::test_b[{database}-{name}]",
-        callspec=SimpleNamespace(params={"database_url": database}),
+        callspec=SimpleNamespace(params={parameter: database}),
         get_closest_marker=lambda _: is_marked or None,
     )
 
@@ -83,3 +83,14 @@ def test_a_test_of_one_database_stays_and_so_do_both_of_a_file_that_is_not_marke
     alone = [item("a", "sqlite"), item("b", "postgresql")]
     unmarked = [item("c", "sqlite", is_marked=False), item("c", "postgresql", is_marked=False)]
     assert on_one_database([*alone, *unmarked]) == [*alone, *unmarked]
+
+
+@pytest.mark.parametrize("parameter", ["database_url", "empty_database_url"])
+def test_cases_of_a_test_that_is_not_marked_run_on_either_in_turn_whatever_the_order(parameter: str) -> None:
+    both = [(name, database) for name in "abc" for database in ("sqlite", "postgresql")]
+    cases = [item(*one, is_marked=False, parameter=parameter) for one in both]
+    kept: list[Any] = on_one_database(cases)
+    assert [left.nodeid.partition("-")[2] for left in kept] == ["a]", "b]", "c]"]
+    on = [left.callspec.params[parameter] for left in kept]
+    assert on[0] == on[2] != on[1]
+    assert set(map(id, on_one_database(cases[::-1]))) == set(map(id, kept))

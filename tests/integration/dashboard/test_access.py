@@ -22,7 +22,6 @@ from tests.integration.dashboard.conftest import (
 from tests.support import each, either_database
 from webhooks.app import Webhooks
 from webhooks.dashboard import UserRole
-from webhooks.dashboard.access import hash_password
 from webhooks.dashboard.access.passwords import MOST_FAILURES
 from webhooks.dashboard.access.sessions import NAME, LoginCookies
 from webhooks.dashboard.endpoints import SUFFIXES, PageRoute, every_endpoint
@@ -285,7 +284,7 @@ def test_a_login_ends(make_site: Callable[..., Site]) -> None:
     ("users", "is_in"),
     [
         ({"ada": {"password_hash": PASSWORD_HASH, "role": "viewer"}}, True),
-        ({"ada": {"password_hash": hash_password("another password"), "role": "operator"}}, False),
+        ({"ada": {"password_hash": PASSWORD_HASH[:-4] + "0000", "role": "operator"}}, False),
         ({"grace": {"password_hash": PASSWORD_HASH, "role": "operator"}}, False),
     ],
 )
