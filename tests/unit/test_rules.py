@@ -96,6 +96,21 @@ def test_no_value_of_a_sample_is_left(path: Any) -> None:
     assert b"Close/1.0" not in written
 
 
+def test_a_value_that_has_another_by_chance_is_no_leak() -> None:
+    """`lead_1` is one of the few hundred ids that begin like the one that `lead_Ab3…` becomes."""
+    values = {"object_id": "lead_1", "lead_id": "lead_Ab3dE5gH9kLmN0pQ"}
+    seen = 0
+    for number in range(300):
+        replacer = Replacer(key=b"%d" % number)
+        new = replacer.replace(values)
+        if "lead_1" in new["lead_id"]:
+            seen += 1
+            assert jsonio.load(replacer.checked(new)) == new
+            with pytest.raises(Leak, match="object_id"):
+                replacer.checked({**new, "note": "about lead_1"})
+    assert seen
+
+
 def test_what_is_left_is_named_and_nothing_is_written() -> None:
     replacer = Replacer(STRICT, KEY)
     new = replacer.replace({"data": {"name": "Rosa Luchs"}})
