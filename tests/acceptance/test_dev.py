@@ -141,6 +141,7 @@ def test_commands_beside_a_running_dev_find_it_and_know_its_handlers(processes: 
     assert "4 events that no handler gets" in after.output
 
 
+@pytest.mark.thorough
 @pytest.mark.together
 def test_trigger_finds_the_path_at_an_address_and_says_which_one_was_not_there(told: Told) -> None:
     url = told.demo.wait_for(r"serving +(http://127\.0\.0\.1:\d+)\n")[1]
@@ -212,6 +213,7 @@ def test_the_shipped_plugins_handle_the_story(processes: Processes) -> None:
     assert all(set(states) <= {"succeeded", "cancelled"} for states in handled_by(processes).values())
 
 
+@pytest.mark.thorough
 @pytest.mark.together
 def test_what_is_changed_at_the_local_close_afterwards_is_shown(told: Told) -> None:
     assert told.make_contact(b'{"name": "Ada \\u001b[31m"}') == 200
@@ -222,6 +224,7 @@ def test_what_is_changed_at_the_local_close_afterwards_is_shown(told: Told) -> N
     assert "Ada \\" not in told.demo.output
 
 
+@pytest.mark.thorough
 @pytest.mark.together
 def test_the_local_close_of_a_demo_can_be_asked_from_beside_it(told: Told) -> None:
     """Subscriptions, doctor and catch-up work at it with nothing configured."""
@@ -314,6 +317,7 @@ def test_dev_leaves_no_child_behind_however_it_ends(processes: Processes, number
             send(address)
 
 
+@pytest.mark.thorough
 @pytest.mark.together
 def test_a_worker_that_dies_is_started_again(told: Told) -> None:
     def workers() -> list[int]:
