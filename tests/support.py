@@ -114,11 +114,11 @@ def on_one_database(items: list[pytest.Item]) -> list[pytest.Item]:
     """Leave out one of two that differ in their database alone, where one says enough outside the profile `full`.
 
     In files marked `one_database` a third runs on PostgreSQL. Elsewhere a test with several cases has them on either in
-    turn, so on both of them; one without cases runs on both.
+    turn, so on both of them; one without cases runs on both, and so does what runs only when asked for.
     """
     found: dict[tuple[str, str], list[pytest.Item]] = {}
     for item in items:
-        if (on := _database_of(item)) is not None:
+        if (on := _database_of(item)) is not None and not any(map(item.get_closest_marker, LEFT_OUT)):
             test, _, case = item.nodeid.partition("[")
             found.setdefault((test, "-".join(sorted(part for part in case[:-1].split("-") if part != on))), []).append(
                 item

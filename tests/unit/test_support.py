@@ -63,12 +63,14 @@ def test_the_full_profile_tries_every_example(monkeypatch: pytest.MonkeyPatch) -
     assert (examples(90), examples(1)) == (18, 1)
 
 
-def item(name: str, database: str, *, is_marked: bool = True, parameter: str = "database_url") -> Any:
+def item(
+    name: str, database: str, *, is_marked: bool = True, parameter: str = "database_url", marker: str = "none"
+) -> Any:
     """What pytest collected: a case of a test on a database."""
     return SimpleNamespace(
         nodeid=f"tests/test_a.py::test_b[{database}-{name}]",
         callspec=SimpleNamespace(params={parameter: database}),
-        get_closest_marker=lambda _: is_marked or None,
+        get_closest_marker={"one_database": is_marked, marker: True}.get,
     )
 
 
@@ -94,3 +96,8 @@ def test_cases_of_a_test_that_is_not_marked_run_on_either_in_turn_whatever_the_o
     on = [left.callspec.params[parameter] for left in kept]
     assert on[0] == on[2] != on[1]
     assert set(map(id, on_one_database(cases[::-1]))) == set(map(id, kept))
+
+
+def test_what_runs_only_when_asked_for_runs_on_both() -> None:
+    cases = [item(name, database, marker="long") for name in "ab" for database in ("sqlite", "postgresql")]
+    assert on_one_database(cases) == cases
