@@ -168,6 +168,7 @@ def test_under_gthread_a_newcomer_is_served_where_there_are_too_many(sqlite_url:
         assert server.post(body("one")).status == 200
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("query", some("?a=b", ""))
 def test_incomplete_bodies_hold_no_more_than_their_budget(sqlite_url: str, processes: Processes, query: str) -> None:
     server = Server(processes, sqlite_url, WEBHOOKS_INCOMPLETE_BODIES="4MiB").ready()

@@ -282,6 +282,7 @@ def test_the_story_is_not_told_to_handlers_of_a_source_that_is_somebodys(process
     assert list(handled_by(processes, **env)) == ["activity.whatsapp_message.created"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", some(signal.SIGINT, signal.SIGTERM), ids=lambda number: number.name)
 def test_a_sandbox_beside_dev_posts_to_it_signed_with_its_secret(processes: Processes, number: signal.Signals) -> None:
     dev = processes.start("webhooks", "dev", env={"PORT": str(free_port())})

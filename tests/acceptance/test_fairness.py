@@ -110,6 +110,7 @@ def poison(made: Fleet, events: int, wait: float) -> None:
     made.stop()
 
 
+@pytest.mark.thorough
 def test_poison_of_twelve_kinds_does_not_hold_up_the_healthy(processes: Processes, database_url: str) -> None:
     with fleet(processes, database_url, poisonous(), **PATIENT) as made:
         poison(made, examples(240, 2), 30)

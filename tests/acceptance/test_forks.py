@@ -42,6 +42,7 @@ def post(url: str, payload: bytes, number: int) -> int:
     return answer.status
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("worker_class", "database_url"), some(*pairs("gthread", "gevent")), indirect=["database_url"])
 def test_preloaded_workers_answer_each_post_with_its_own_outcome(
     database_url: str, processes: Processes, payload: Any, worker_class: str

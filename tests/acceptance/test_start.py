@@ -96,6 +96,7 @@ def test_a_class_that_slow_senders_can_hold_says_what_it_wants_in_front(
     assert server.stop() == 0
 
 
+@pytest.mark.thorough
 def test_gunicorn_without_our_settings_says_what_is_missing_and_the_command_that_has_it(processes: Processes) -> None:
     shutil.copy(ROOT / "wsgi.py", processes.directory)
     server = processes.start("gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{free_port()}", env=KEY)
