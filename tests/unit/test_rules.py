@@ -97,7 +97,7 @@ def test_no_value_of_a_sample_is_left(path: Any) -> None:
 
 
 def test_a_value_that_has_another_by_chance_is_no_leak() -> None:
-    """`lead_1` is one of the few hundred ids that begin like the one that `lead_Ab3…` becomes."""
+    """Of the ids that `lead_Ab3…` may become, one in 62 begins with `lead_1`."""
     values = {"object_id": "lead_1", "lead_id": "lead_Ab3dE5gH9kLmN0pQ"}
     seen = 0
     for number in range(300):

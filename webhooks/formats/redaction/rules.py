@@ -220,7 +220,7 @@ class Replacer:
         """A document as JSON, once nothing that was replaced is in it. Raises `Leak`.
 
         A text that also stays as a word of the protocol, such as the name of a field, tells nothing and is not looked for.
-        Nor does what was made of something else, and has it by chance: `lead_1` is in one of 62 ids that `lead_…` become.
+        Nor does what was made of another text and has it by chance: of the made-up ids of leads one in 62 begins with `lead_1`.
         """
         texts = [(text, jsonio.dump(text).decode("utf-8", "replace")) for text in _texts_in(document)]
         kept = "\n".join(self._kept)
