@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.forkserver import ForkServer
-from tests.support import Clock, wait_until
+from tests.support import Clock, each, wait_until
 from webhooks.app import Webhooks
 from webhooks.cli import COMMANDS, group
 from webhooks.database import tables as schema
@@ -279,10 +279,9 @@ def test_stored_text_cannot_steer_a_terminal(filled: Cli) -> None:
 HOSTILE = "\x1b]0;owned\x07\u202e"
 
 
-@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
-def test_no_text_that_a_sender_or_a_handler_wrote_reaches_the_terminal_as_it_is(
-    cli: Cli, payload: Any, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
-) -> None:
+@pytest.fixture
+def hostile(cli: Cli, payload: Any) -> dict[str, object]:
+    """Ids of an event, its delivery and what was kept aside, of which every text is hostile; a replay's reason is too."""
     body = json.loads(payload("whatsapp_message_created_incoming"))
     body["event"] |= {"id": f"ev_{HOSTILE}", "object_id": HOSTILE, "request_id": HOSTILE, "action": f"created{HOSTILE}"}
     event = cli.receive(json.dumps(body).encode())
@@ -291,18 +290,28 @@ def test_no_text_that_a_sender_or_a_handler_wrote_reaches_the_terminal_as_it_is(
     kept = store.quarantine.put("close", HOSTILE.encode(), reason=HOSTILE, kind="k", received_at=now, headers="{}")
     cli("replay", "--all", "--why", HOSTILE)
     delivery = cli.json("deliveries", "list", "--state", "dead")["deliveries"][0]["id"]
-    if is_terminal:
-        monkeypatch.setattr("webhooks.cli.output.is_terminal", lambda: True)
-        monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
-    for command in (
+    return {"event": event, "delivery": delivery, "kept": kept}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
+@each(
+    "command",
+    [
         "events list", "events tail --no-follow", "events show {event}", "explain {event}", "deliveries list",
         "deliveries show {delivery}", "deliveries list --group", "quarantine list", "quarantine show {kept}",
         "handlers", "sources", "stats", "replay list", "replay --all --dry-run",
-    ):  # fmt: skip
-        result = cli(*command.format(event=event, delivery=delivery, kept=kept).split())
-        assert result.exit_code == 0, (command, result.output)
-        for character in ("\x1b]", "\x07", "\u202e"):
-            assert character not in result.output, command
+    ],
+)  # fmt: skip
+def test_no_text_that_a_sender_or_a_handler_wrote_reaches_the_terminal_as_it_is(
+    cli: Cli, hostile: dict[str, object], monkeypatch: pytest.MonkeyPatch, command: str, is_terminal: bool
+) -> None:
+    if is_terminal:
+        monkeypatch.setattr("webhooks.cli.output.is_terminal", lambda: True)
+        monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
+    result = cli(*command.format(**hostile).split())
+    assert result.exit_code == 0
+    for character in ("\x1b]", "\x07", "\u202e"):
+        assert character not in result.output
 
 
 def test_failures_are_grouped(filled: Cli) -> None:
