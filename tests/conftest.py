@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with contextlib.suppress(OSError):
         _compile()
     measure_slowness()
-    directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
+    directory = Path(tempfile.mkdtemp(prefix="webhooks-tests-", dir=postgresql.memory()))
     directory.chmod(0o755)  # as root, the server runs as a user of its own
     config.stash[_directory] = directory
     config.stash[_guard] = postgresql.start_guard(directory)

@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import subprocess
 import time
 import warnings
@@ -49,6 +50,11 @@ max_connections = 200
 shared_buffers = 64MB
 jit = off
 """
+
+
+#: Where Linux keeps files in memory, and how much of it must be free: a run fills a quarter.
+MEMORY = Path("/dev/shm")
+ENOUGH = 2 << 30
 
 
 class NoPostgreSQL(Exception):
@@ -88,6 +94,16 @@ class Server:
 
 
 # -- the server --------------------------------------------------------------------------------------------
+
+
+def memory() -> Path | None:
+    """Where a server is quick that needs to survive nothing: some eighty databases are made in a run, of 300 files each.
+
+    None where there is no such place or too little of it, as in a container, or where TMPDIR names another.
+    """
+    if os.environ.get("TMPDIR") or not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ENOUGH:
+        return None
+    return MEMORY
 
 
 def start_guard(directory: Path) -> subprocess.Popen[bytes]:
