@@ -181,6 +181,7 @@ def storm(made: Fleet, *, events: int, faults: int, seed: int) -> None:
     made.stop()
 
 
+@pytest.mark.parametrize("database_url", some("postgresql", "sqlite"), indirect=True)
 def test_workers_are_killed_and_frozen_and_every_effect_happens_once(processes: Processes, database_url: str) -> None:
     with fleet(processes, database_url, HANDLERS) as made:
         storm(made, events=examples(300, 2), faults=5, seed=SEED)

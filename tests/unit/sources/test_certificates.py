@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from tests.support import each
+from tests.unit.sources.keys import OTHER, RSA
 from webhooks.errors import ConfigurationError, KeysUnavailable, SignatureError
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, Source, SourceSettings, make_source
@@ -23,8 +24,6 @@ from webhooks.sources.keys import fetched
 
 AT = 1773151512
 NOW = datetime.fromtimestamp(AT, UTC)
-RSA = rsa.generate_private_key(65537, 2048)
-OTHER = rsa.generate_private_key(65537, 2048)
 PAYPAL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-1d93a270"
 SNS = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem"
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:orders"

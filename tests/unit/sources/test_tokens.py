@@ -6,6 +6,7 @@ Tokens are made here by hand, of base64 and the keys' own functions, so that no 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -21,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import each, examples
+from tests.unit.sources.keys import OTHER, RSA
 from webhooks.errors import ConfigurationError, KeysUnavailable, SignatureError
 from webhooks.model import Headers, InboundRequest
 from webhooks.sources import Secret, Source, SourceSettings, make_source
@@ -29,8 +31,6 @@ from webhooks.sources.keys import fetched
 NOW = datetime.fromtimestamp(1773151512, UTC)
 AT = 1773151512
 SECRET = "tk-4f9d0c7be2a1483f0c7be2a1483f9d0c"
-RSA = rsa.generate_private_key(65537, 2048)
-OTHER = rsa.generate_private_key(65537, 2048)
 CURVE = ec.generate_private_key(ec.SECP256R1())
 EDWARDS = ed25519.Ed25519PrivateKey.generate()
 JWKS = "https://keys.example.org/certs"
@@ -208,18 +208,24 @@ def test_no_other_algorithm_is_taken(keys: Any, alg: Any) -> None:
         refused(made, f"{head}.{body}.{signature}")
 
 
+@functools.cache
+def strangers_key() -> Any:
+    """One that no source knows."""
+    return rsa.generate_private_key(65537, 2048)
+
+
 @each(
     "kid",
     ["../../dev/null", "k1' or '1'='1", "https://evil.example.org/keys", "k1\0", "", "K1", "x" * 4000, 1, None, ["k1"]],
 )
 def test_a_kid_is_looked_up_and_nothing_else(keys: Any, kid: Any) -> None:
     made = source({**DEMANDS, "jwks": JWKS})
-    forged = token(CLAIMS, key=rsa.generate_private_key(65537, 2048), kid=kid)
+    forged = token(CLAIMS, key=strangers_key(), kid=kid)
     refused(made, forged)  # `served` has no other address than the set's own
 
 
 def test_headers_that_bring_a_key_or_an_address_are_not_heeded(keys: Any) -> None:
-    mine = rsa.generate_private_key(65537, 2048)
+    mine = strangers_key()
     made = source({**DEMANDS, "jwks": JWKS})
     for header in ({"jwk": jwk(mine, "k1")}, {"jku": "https://evil.example.org"}, {"x5u": "https://evil.example.org"}):
         refused(made, token(CLAIMS, key=mine, kid="k1", **header))
