@@ -108,6 +108,9 @@ def pytest_configure_node(node: object) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    # once: pytest and then Python would look through and free all that there is, for seconds
+    gc.collect()
+    gc.freeze()
     guard = config.stash.get(_guard, None)
     if guard is not None:
         try:

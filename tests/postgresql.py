@@ -111,7 +111,7 @@ def start_guard(directory: Path) -> subprocess.Popen[bytes]:
     script = """
         read -r _
         if read -r pid < "$1/data/postmaster.pid"; then
-            kill -INT "$pid"
+            kill -QUIT "$pid"  # at once: what it would write down is removed
             tries=0
             while [ -e "$1/data/postmaster.pid" ] && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
         fi
