@@ -1,5 +1,5 @@
 # make            set everything up, start the service and send it one signed event
-# make test       the tests, on SQLite and on a real PostgreSQL (about four minutes on two idle cores)
+# make test       the tests, on SQLite and on a real PostgreSQL (under four minutes on two idle cores, installation included)
 # make test-release   the tests of what is released: the wheel, the pages as printed, the kernel as a witness
 # make lint types wheel     what CI checks besides
 # make test-brokers   Celery as an engine, over RabbitMQ and Redis where they are here (minutes)

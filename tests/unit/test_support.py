@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests import postgresql
 from tests.support import SLOWNESS, allowed, crowd, each, examples, on_one_database, patience
 
 
@@ -101,3 +103,20 @@ def test_cases_of_a_test_that_is_not_marked_run_on_either_in_turn_whatever_the_o
 def test_what_runs_only_when_asked_for_runs_on_both() -> None:
     cases = [item(name, database, marker="long") for name in "ab" for database in ("sqlite", "postgresql")]
     assert on_one_database(cases) == cases
+
+
+def test_the_tests_server_is_in_memory_where_there_is_enough_and_nobody_chose_another_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = postgresql.ENOUGH
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(postgresql, "MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    assert postgresql.memory() == tmp_path
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    assert postgresql.memory() is None
+    monkeypatch.delenv("TMPDIR")
+    free -= 1  # as in a container, which has 64 MB unless told
+    assert postgresql.memory() is None
+    monkeypatch.setattr(postgresql, "MEMORY", tmp_path / "of Linux alone")
+    assert postgresql.memory() is None
