@@ -45,14 +45,14 @@ full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
 checkpoint_timeout = 30min
-max_wal_size = 2GB
+max_wal_size = 1GB
 max_connections = 200
 shared_buffers = 64MB
 jit = off
 """
 
-
-#: Where Linux keeps files in memory, and how much of it must be free: a run fills a quarter.
+#: Where Linux keeps files in memory, and how much of it must be free: `make test` fills a quarter, and no run writes more
+#: ahead than `max_wal_size`.
 MEMORY = Path("/dev/shm")
 ENOUGH = 2 << 30
 
