@@ -51,7 +51,7 @@ shared_buffers = 64MB
 jit = off
 """
 
-#: Where Linux keeps files in memory, and how much of it must be free: `make test` fills a quarter, and no run writes more
+#: Where Linux keeps files in memory, and how much of it must be free: `make test` fills a quarter, and no run writes much more
 #: ahead than `max_wal_size`.
 MEMORY = Path("/dev/shm")
 ENOUGH = 2 << 30
